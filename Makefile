@@ -1,0 +1,90 @@
+# `make` alone explains itself. Every target works first after a clone: it makes .venv when there is none.
+
+PYTHON ?= $(firstword $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && echo "$$p"; done) \
+	no-python-between-3.11-and-3.14)
+UV_VERSION := 0.13.9
+# Parallel tests: WORKERS=2. For a small suite the start of the workers costs more than it saves.
+WORKERS ?= 0
+# Anything for pytest: make test ARGS="-k retry -x"
+ARGS ?=
+
+BIN := .venv/bin
+UV := $(BIN)/uv
+READY := .venv/.ready
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS)
+SOURCES := .
+# Only a check of the settings: nothing is served or decrypted with these.
+PRODUCTION := PYFLOW_ENV=production DJANGO_SETTINGS_MODULE=pyflow_site.settings \
+	PYFLOW_SECRET_KEY=check-only-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOP \
+	PYFLOW_ALLOWED_HOSTS=pyflow.example DATABASE_URL=postgresql://pyflow@127.0.0.1/pyflow REDIS_URL=redis://127.0.0.1:6379
+LOCK := $(UV) pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check lint format types shape django test bench run up docs lock audit clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Create .venv with everything, at the versions and hashes of requirements/dev.txt
+
+$(READY): requirements/dev.txt pyproject.toml packages/pyflow-sdk/pyproject.toml packages/pyflow-client/pyproject.toml
+	@test -x $(BIN)/pip || { rm -rf .venv; $(PYTHON) -m venv .venv; } || { rm -rf .venv; \
+		echo "No environment: install Python 3.11 or newer with its venv module (Debian: python3-venv)" >&2; exit 1; }
+	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation \
+		-e packages/pyflow-sdk -e packages/pyflow-client -e .
+	@touch $@
+
+check: lint types shape django ## Every gate but the tests: lint, types, layers, repository shape, Django, OpenAPI
+
+lint: $(READY) ## Ruff (lint and format) and the import layers
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/lint-imports
+
+format: $(READY) ## Rewrite the sources as `make lint` wants them
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+types: $(READY) ## Mypy, strict
+	$(BIN)/mypy
+
+shape: $(READY) ## The repository's rules about itself
+	$(PYTEST) tests/repo_shape
+
+django: $(READY) ## Migrations up to date, production settings safe, OpenAPI complete
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
+	$(BIN)/python manage.py spectacular --validate --fail-on-warn --file /dev/null
+
+test: $(READY) ## All tests, on SQLite in process and then on PostgreSQL, Redis and Celery
+	@failed=0; \
+	$(PYTEST) $(ARGS) || failed=1; \
+	PYFLOW_TEST_SHAPE=fleet $(PYTEST) $(ARGS) || failed=1; \
+	exit $$failed
+
+bench: $(READY) ## Measure the engine beside v1's algorithm
+	$(BIN)/python -m benchmarks
+
+run: $(READY) ## Start PyFlow on 127.0.0.1:8000 with an example run
+	$(BIN)/python -m pyflow_site.quickstart
+
+up: $(READY) ## Start the whole platform on this machine
+	$(BIN)/python manage.py up
+
+docs: $(READY) ## Build the documentation site, warnings fatal
+	$(BIN)/zensical build --strict
+
+lock: $(READY) ## Resolve requirements/*.in again (UPGRADE=--upgrade for the newest)
+	$(LOCK) $(UPGRADE) requirements/dev.in -o requirements/dev.txt
+	$(LOCK) requirements/platform.in -c requirements/dev.txt -o requirements/platform.txt
+	$(LOCK) requirements/core.in -c requirements/dev.txt -o requirements/core.txt
+
+audit: $(READY) ## Known vulnerabilities in the locks (asks a server) and patterns of them in the code
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip -r requirements/platform.txt
+	$(BIN)/bandit -q -c pyproject.toml -r .
+
+clean: ## Remove .venv, caches and built files
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis site dist

@@ -1,0 +1,63 @@
+"""The results and errors of one run, as nodes see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pyflow.core.redaction import Redactor
+
+#: Names that v1 expressions and templates know besides node ids. ``__now__`` is made when a node starts.
+BUILT_IN_NAMES = ("__run_id__", "__workflow__", "__now__")
+
+
+class ExecutionContext:
+    """The results so far, by node id.
+
+    A node's ``execute`` is handed the context of its run. Results of ``initial_context`` are stored like those of
+    nodes. Errors are kept as they were recorded: the exception that a node raised.
+    """
+
+    def __init__(self, workflow_name: str, run_id: str) -> None:
+        self.workflow_name = workflow_name
+        self.run_id = run_id
+        self._results: dict[str, Any] = {}
+        self._errors: dict[str, Any] = {}
+        #: Replaces the values of the secrets this run used by ``***`` wherever text leaves it.
+        self.redactor = Redactor()
+
+    def set_result(self, node_id: str, value: Any) -> None:
+        """Store the result of a node."""
+        self._results[node_id] = value
+
+    def get_result(self, node_id: str) -> Any:
+        """The result of a node; ``KeyError`` if it has none (not run, skipped or failed)."""
+        try:
+            return self._results[node_id]
+        except KeyError:
+            raise KeyError(f"No result for node: {node_id}") from None
+
+    def has_result(self, node_id: str) -> bool:
+        """Whether the node has a result."""
+        return node_id in self._results
+
+    def all_results(self) -> dict[str, Any]:
+        """A copy of all results, by node id."""
+        return dict(self._results)
+
+    @property
+    def results(self) -> Mapping[str, Any]:
+        """The results themselves, not a copy: for reading only."""
+        return self._results
+
+    def set_error(self, node_id: str, error: Exception | str) -> None:
+        """Record why a node failed."""
+        self._errors[node_id] = error
+
+    def get_error(self, node_id: str) -> Any:
+        """What was recorded for a failed node; ``None`` if nothing was."""
+        return self._errors.get(node_id)
+
+    def has_error(self, node_id: str) -> bool:
+        """Whether the node failed."""
+        return node_id in self._errors

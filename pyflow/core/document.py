@@ -1,0 +1,348 @@
+"""Reads YAML and JSON from strangers: bounded, without tags or tricks, with the line and column of every value.
+
+v2 documents use the YAML 1.2 core schema (https://yaml.org/spec/1.2.2/#103-core-schema): ``on``, ``no`` and ``12:30``
+are text. v1 files keep the YAML 1.1 meaning they always had.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import yaml
+
+from pyflow.core.errors import DocumentError
+
+MAX_BYTES = 1024 * 1024
+MAX_DEPTH = 32
+MAX_VALUES = 200_000
+#: A document may repeat itself by aliases, up to this many values once they are expanded.
+MAX_ALIASED_VALUES = 10_000
+MAX_INTEGER_DIGITS = 400
+
+Scalars = Literal["1.1", "1.2"]
+Path = tuple[str | int, ...]
+
+_NULL = frozenset({"", "~", "null", "Null", "NULL"})
+_TRUE = frozenset({"true", "True", "TRUE"})
+_FALSE = frozenset({"false", "False", "FALSE"})
+_INT = re.compile(r"[-+]?[0-9]+", re.ASCII)
+_OCT = re.compile(r"0o[0-7]+", re.ASCII)
+_HEX = re.compile(r"0x[0-9a-fA-F]+", re.ASCII)
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_CORE_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map"))
+# Plain scalars that a 1.1 resolver makes into something that JSON does not have stay text or become what v1 made of them.
+_V1_TAGS = _CORE_TAGS | {"tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:merge", "tag:yaml.org,2002:value"}
+
+
+@dataclass(slots=True)
+class Document:
+    """A parsed document: ``data`` (plain Python) and the 1-based ``(line, column)`` of each path in it."""
+
+    data: Any
+    positions: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    source: str = ""
+    _by_pointer: dict[str, tuple[int, int]] | None = None
+
+    def position(self, pointer: str) -> tuple[int | None, int | None]:
+        """Where the value at a JSON Pointer stands, or the nearest thing around it that is in the document."""
+        if self._by_pointer is None:
+            self._by_pointer = {make_pointer(path): at for path, at in self.positions.items()}
+        while pointer and pointer not in self._by_pointer:
+            pointer = pointer.rpartition("/")[0]
+        return self._by_pointer.get(pointer, (None, None))
+
+
+def make_pointer(path: Path) -> str:
+    """A path as an RFC 6901 JSON Pointer."""
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+
+
+def decode(raw: bytes) -> str:
+    """Bytes as text: UTF-8, with or without a byte order mark. ``DocumentError`` otherwise or above 1 MiB."""
+    if len(raw) > MAX_BYTES:
+        raise DocumentError(f"the document has {len(raw):,} bytes; at most {MAX_BYTES:,} (1 MiB) are accepted")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"the document is not UTF-8 text (byte {error.start} cannot be decoded)") from None
+
+
+def read_yaml(text: str, *, scalars: Scalars | None = "1.2") -> Document:
+    """Parse one YAML document.
+
+    ``scalars=None`` chooses by the document: 1.2 with a top-level ``version: 2``, else 1.1. Raises ``DocumentError``
+    with line and column for bad syntax, more than one document, tags, duplicate or non-text keys, NUL or surrogate
+    characters, and anything beyond the limits above.
+    """
+    _check_text(text)
+    text = text.removeprefix("\ufeff")
+    try:
+        _scan(text)
+        root = yaml.compose(text, Loader=yaml.CSafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what = " ".join(part for part in (error.context, error.problem) if part) or "not valid YAML"
+        line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
+        raise DocumentError(f"not valid YAML: {what}", line=line, column=column) from None
+    except yaml.YAMLError as error:
+        raise DocumentError(f"not valid YAML: {error}") from None
+    if root is None:
+        raise DocumentError("the document is empty")
+    builder = _Builder(scalars or _scalars_of(root))
+    return Document(builder.build(root, ()), builder.positions, text)
+
+
+def read_json(text: str) -> Document:
+    """Parse JSON strictly (RFC 8259): no duplicate keys, NaN, Infinity, NUL, lone surrogates or trailing data."""
+    _check_text(text)
+    text = text.removeprefix("\ufeff")
+    _check_json_depth(text)
+    try:
+        data = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer, parse_float=_finite
+        )
+    except json.JSONDecodeError as error:
+        raise DocumentError(f"not valid JSON: {error.msg}", line=error.lineno, column=error.colno) from None
+    except RecursionError:
+        raise DocumentError(f"nested deeper than {MAX_DEPTH} levels") from None
+    _check_tree(data)
+    return Document(data, {}, text)
+
+
+def _check_text(text: str) -> None:
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    if size > MAX_BYTES:
+        raise DocumentError(f"the document has {size:,} bytes; at most {MAX_BYTES:,} (1 MiB) are accepted")
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DocumentError("the document holds a NUL character; is it a binary file?", line=line, column=1)
+
+
+def _scan(text: str) -> None:
+    """Look at the event stream first: libyaml's composer recurses, and crashes the process on deep nesting."""
+    depth = values = documents = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        kind = type(event)
+        if kind is yaml.ScalarEvent or kind is yaml.AliasEvent:
+            values += 1
+        elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+            values += 1
+            depth += 1
+        elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+            depth -= 1
+        elif kind is yaml.DocumentStartEvent:
+            documents += 1
+        mark = event.start_mark
+        if depth > MAX_DEPTH:
+            raise DocumentError(f"nested deeper than {MAX_DEPTH} levels", line=mark.line + 1, column=mark.column + 1)
+        if values > MAX_VALUES:
+            raise DocumentError(f"more than {MAX_VALUES:,} values", line=mark.line + 1, column=mark.column + 1)
+        if documents > 1:
+            raise DocumentError("more than one document in one file", line=mark.line + 1, column=mark.column + 1)
+
+
+def _scalars_of(root: yaml.Node) -> Scalars:
+    if isinstance(root, yaml.MappingNode):
+        for key, value in root.value:
+            if isinstance(key, yaml.ScalarNode) and key.value == "version" and isinstance(value, yaml.ScalarNode):
+                return "1.2" if value.value.strip() not in {"1", "1.0"} else "1.1"
+    return "1.1"
+
+
+class _Builder:
+    """Makes plain values of composed nodes, noting where each stood."""
+
+    def __init__(self, scalars: Scalars) -> None:
+        self._scalars = scalars
+        self._open: set[int] = set()
+        self._seen: set[int] = set()
+        self._aliased = 0
+        self._inside_alias = 0
+        self._v1 = yaml.constructor.SafeConstructor()
+        self.positions: dict[Path, tuple[int, int]] = {}
+
+    def build(self, node: yaml.Node, path: Path) -> Any:
+        mark = node.start_mark
+        self.positions[path] = (mark.line + 1, mark.column + 1)
+        if len(path) > MAX_DEPTH:
+            raise self._error(node, f"nested deeper than {MAX_DEPTH} levels")
+        if isinstance(node, yaml.ScalarNode):
+            self._count_aliased(node)
+            return self._scalar(node)
+        identity = id(node)
+        if identity in self._open:
+            raise self._error(node, "an alias refers to the value it stands in")
+        again = identity in self._seen
+        self._seen.add(identity)
+        self._open.add(identity)
+        self._inside_alias += again
+        self._count_aliased(node)
+        try:
+            if isinstance(node, yaml.SequenceNode):
+                self._check_tag(node, "tag:yaml.org,2002:seq")
+                return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+            return self._mapping(node, path)
+        finally:
+            self._open.discard(identity)
+            self._inside_alias -= again
+
+    def _count_aliased(self, node: yaml.Node) -> None:
+        if self._inside_alias:
+            self._aliased += 1
+            if self._aliased > MAX_ALIASED_VALUES:
+                raise self._error(node, f"aliases expand to more than {MAX_ALIASED_VALUES:,} values")
+
+    def _mapping(self, node: yaml.Node, path: Path) -> dict[str, Any]:
+        self._check_tag(node, "tag:yaml.org,2002:map")
+        merged: dict[str, Any] = {}
+        own: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge" and key_node.style is None:
+                for part in value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]:
+                    if not isinstance(part, yaml.MappingNode):
+                        raise self._error(value_node, "`<<` merges mappings only")
+                    for key, value in self.build(part, (*path, "<<")).items():
+                        merged.setdefault(key, value)
+                continue
+            key = self._key(key_node)
+            if key in own:
+                raise self._error(key_node, f"the key {key!r} stands here a second time")
+            own[key] = self.build(value_node, (*path, key))
+            # A complaint about a key's value reads best at the key.
+            self.positions[(*path, key)] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+        return merged | own
+
+    def _key(self, node: yaml.Node) -> str:
+        if isinstance(node, yaml.ScalarNode):
+            value = self._scalar(node)
+            if isinstance(value, str):
+                return value
+            if self._scalars == "1.1" and isinstance(value, bool | int | float):
+                # `on:` and `200:` were keys that v1 accepted; JSON, where runs are stored, has text keys only.
+                return str(node.value)
+        raise self._error(node, "a key must be text; put quotes around it")
+
+    def _check_tag(self, node: yaml.Node, expected: str) -> None:
+        if node.tag != expected:
+            raise self._error(node, f"the tag {_short(node.tag)} is not allowed")
+
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        text = node.value
+        if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+            raise self._error(node, "text may not hold NUL or lone surrogate characters")
+        implicit = node.style is None
+        if node.tag not in _V1_TAGS or (not implicit and node.tag not in _CORE_TAGS):
+            raise self._error(node, f"the tag {_short(node.tag)} is not allowed")
+        try:
+            if not implicit:
+                return text if node.tag == "tag:yaml.org,2002:str" else self._number(self._v1_value(node))
+            if self._scalars == "1.1":
+                return self._number(self._v1_value(node))
+            return self._number(_core_scalar(text))
+        except (ValueError, OverflowError) as error:
+            raise self._error(node, str(error)) from None
+
+    def _v1_value(self, node: yaml.ScalarNode) -> Any:
+        if node.tag in {"tag:yaml.org,2002:merge", "tag:yaml.org,2002:value"}:
+            return node.value
+        if len(node.value) > MAX_INTEGER_DIGITS and node.tag.endswith((":int", ":float")):
+            raise ValueError(f"a number of more than {MAX_INTEGER_DIGITS} digits")
+        return self._v1.construct_object(node)
+
+    @staticmethod
+    def _number(value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("infinity and NaN have no place in a workflow")
+        return value
+
+    @staticmethod
+    def _error(node: yaml.Node, message: str) -> DocumentError:
+        return DocumentError(message, line=node.start_mark.line + 1, column=node.start_mark.column + 1)
+
+
+def _short(tag: str) -> str:
+    return tag.replace("tag:yaml.org,2002:", "!!")[:60]
+
+
+def _core_scalar(text: str) -> Any:
+    if text in _NULL:
+        return None
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    if len(text) > MAX_INTEGER_DIGITS:
+        if _INT.fullmatch(text):
+            raise ValueError(f"a number of more than {MAX_INTEGER_DIGITS} digits")
+        return text
+    if _INT.fullmatch(text):
+        return int(text)
+    if _OCT.fullmatch(text):
+        return int(text[2:], 8)
+    if _HEX.fullmatch(text):
+        return int(text[2:], 16)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _NOT_FINITE.fullmatch(text):
+        raise ValueError("infinity and NaN have no place in a workflow")
+    return text
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise DocumentError(f"the key {twice!r} stands twice in one object")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise DocumentError(f"{name} is not JSON")
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_INTEGER_DIGITS:
+        raise DocumentError(f"a number of more than {MAX_INTEGER_DIGITS} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text) if len(text) <= MAX_INTEGER_DIGITS else math.inf
+    if not math.isfinite(value):
+        raise DocumentError(f"the number {text[:20]} is too large")
+    return value
+
+
+_STRINGS_OUT = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def _check_json_depth(text: str) -> None:
+    """Nesting, counted without recursion before the parser recurses."""
+    depth = 0
+    for char in re.findall(r"[\[\]{}]", _STRINGS_OUT.sub("", text)):
+        depth += 1 if char in "[{" else -1
+        if depth > MAX_DEPTH:
+            raise DocumentError(f"nested deeper than {MAX_DEPTH} levels")
+
+
+def _check_tree(data: Any) -> None:
+    stack, values = [data], 0
+    while stack:
+        value = stack.pop()
+        values += 1
+        if values > MAX_VALUES:
+            raise DocumentError(f"more than {MAX_VALUES:,} values")
+        if isinstance(value, str):
+            if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
+                raise DocumentError("text may not hold NUL or lone surrogate characters")
+        elif isinstance(value, list):
+            stack.extend(value)
+        elif isinstance(value, dict):
+            stack.extend(value.keys())
+            stack.extend(value.values())

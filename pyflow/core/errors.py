@@ -1,0 +1,104 @@
+"""Errors of the engine. Each has a stable ``code``; those that v1 users catch also are ``ValueError`` or ``KeyError``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pyflow_sdk.errors import NodeError, NonRetryableError, PyFlowError, RetryableError
+
+__all__ = [
+    "DefinitionError",
+    "DocumentError",
+    "InputError",
+    "NodeError",
+    "NodeTimeoutError",
+    "NonRetryableError",
+    "Problem",
+    "PyFlowError",
+    "RetryableError",
+    "UnknownNodeTypeError",
+    "WorkflowNotFoundError",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a document.
+
+    ``pointer`` is an RFC 6901 JSON Pointer into it; ``line`` and ``column`` count from 1 and are ``None`` where the
+    document did not come from text.
+    """
+
+    code: str
+    message: str
+    pointer: str = ""
+    line: int | None = None
+    column: int | None = None
+    suggestion: str | None = None
+
+    def __str__(self) -> str:
+        where = f"line {self.line}, column {self.column}: " if self.line is not None else ""
+        hint = f" (did you mean {self.suggestion!r}?)" if self.suggestion else ""
+        return f"{where}{self.message}{hint}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """``{code, detail, pointer, line?, column?, suggestion?}``, the shape of ``errors`` in a problem document."""
+        shape: dict[str, Any] = {"code": self.code, "detail": self.message, "pointer": self.pointer}
+        if self.line is not None:
+            shape |= {"line": self.line, "column": self.column}
+        if self.suggestion:
+            shape["suggestion"] = self.suggestion
+        return shape
+
+
+class DocumentError(PyFlowError, ValueError):
+    """Text that is not a document we accept: not YAML or JSON, too large, too deep, with duplicate keys…"""
+
+    code: ClassVar[str] = "document_invalid"
+
+    def __init__(self, message: str, *, line: int | None = None, column: int | None = None) -> None:
+        self.problem = Problem(self.code, message, line=line, column=column)
+        super().__init__(str(self.problem))
+
+
+class DefinitionError(PyFlowError, ValueError):
+    """A workflow that cannot run as it is written. ``problems`` holds everything that is wrong, not just the first."""
+
+    code: ClassVar[str] = "definition_invalid"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class WorkflowNotFoundError(PyFlowError, FileNotFoundError):
+    """There is no workflow file at that path."""
+
+    code: ClassVar[str] = "workflow_not_found"
+
+
+class InputError(PyFlowError, ValueError):
+    """The input of a run does not match the workflow's ``inputs``."""
+
+    code: ClassVar[str] = "input_invalid"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{p.pointer or '/'}: {p.message}" for p in self.problems))
+
+
+class UnknownNodeTypeError(PyFlowError, KeyError):
+    """No node type of that name is registered."""
+
+    code: ClassVar[str] = "unknown_node_type"
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class NodeTimeoutError(NodeError, TimeoutError):
+    """A node did not finish in the time it was given (seconds in the message)."""
+
+    code: ClassVar[str] = "node_timeout"

@@ -1,0 +1,103 @@
+"""What the engine needs from the outside, as small protocols, with the plain implementations that need nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from pyflow.core.events import Event
+
+
+class EventSink(Protocol):
+    """Is told everything that happens in a run, in order."""
+
+    def emit(self, event: Event) -> None:
+        """Take note of a start or of progress; must not block."""
+
+    async def commit(self, event: Event) -> None:
+        """Take note of a completion and return once it is as durable as the sink makes it.
+
+        Dependents start only after this returned. An exception ends the run's execution here, unfinished: nothing
+        that is not recorded may be built upon.
+        """
+
+
+class Clock(Protocol):
+    """The time, injectable: tests move it, the engine never asks the system directly."""
+
+    def time(self) -> float:
+        """POSIX time, seconds."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after ``seconds`` have passed on this clock."""
+
+
+class SecretSource(Protocol):
+    """Where ``{{ secrets.NAME }}`` comes from; asked only while a node runs."""
+
+    def get(self, name: str) -> str:
+        """The value of a secret; ``KeyError`` if there is none of that name."""
+
+
+class SystemClock:
+    """The machine's clock and asyncio's timers."""
+
+    def time(self) -> float:
+        """POSIX time, seconds."""
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        """``asyncio.sleep``."""
+        await asyncio.sleep(seconds)
+
+
+class NullSink:
+    """Keeps nothing: a run in memory whose result is all that matters."""
+
+    def emit(self, event: Event) -> None:
+        """Forget the event."""
+
+    async def commit(self, event: Event) -> None:
+        """Forget the event."""
+
+
+class MemorySink:
+    """Keeps the events of one or many runs in a list, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def emit(self, event: Event) -> None:
+        """Append the event."""
+        self.events.append(event)
+
+    async def commit(self, event: Event) -> None:
+        """Append the event."""
+        self.events.append(event)
+
+
+class EnvironmentSecrets:
+    """Secrets from environment variables: ``secrets.API_KEY`` is ``PYFLOW_SECRET_API_KEY``.
+
+    The prefix keeps a workflow from reading the rest of the environment.
+    """
+
+    PREFIX = "PYFLOW_SECRET_"
+
+    def get(self, name: str) -> str:
+        """The variable's value; ``KeyError`` when it is not set."""
+        return os.environ[f"{self.PREFIX}{name}"]
+
+
+class MappingSecrets:
+    """Secrets from a mapping, for tests and embedding."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = dict(values)
+
+    def get(self, name: str) -> str:
+        """The mapping's value; ``KeyError`` when there is none."""
+        return self._values[name]

@@ -1,0 +1,146 @@
+"""What a run left behind: the run, its node runs, its errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyflow.core.context import ExecutionContext
+from pyflow.core.events import rfc3339
+from pyflow.core.states import NodeState, RunState
+from pyflow_sdk.errors import NodeError, PyFlowError
+
+MAX_MESSAGE = 4000
+
+
+class RecordedError(NodeError):
+    """An error read back from a record; ``original_code`` and ``original_type`` are those of the first one."""
+
+    def __init__(self, message: str, code: str, type_name: str) -> None:
+        super().__init__(message)
+        self.original_code = code
+        self.original_type = type_name
+
+
+class ErrorInfo:
+    """An error as data: ``code`` (stable), ``message`` (for people), ``type`` (class name), the node it came from."""
+
+    __slots__ = ("code", "message", "node_id", "type")
+
+    def __init__(self, code: str, message: str, type: str, node_id: str | None) -> None:
+        self.code = code
+        self.message = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
+        self.type = type
+        self.node_id = node_id
+
+    @classmethod
+    def of(cls, error: BaseException, node_id: str | None) -> ErrorInfo:
+        """The data of an exception."""
+        code = error.code if isinstance(error, PyFlowError) else "node_error"
+        # str(KeyError("x")) is "'x'": its argument reads better.
+        plain_key = type(error) is KeyError and len(error.args) == 1 and isinstance(error.args[0], str)
+        text = error.args[0] if plain_key else str(error)
+        return cls(code, text or type(error).__name__, type(error).__name__, node_id)
+
+    def as_dict(self) -> dict[str, Any]:
+        """``{code, message, type, node_id}``."""
+        return {"code": self.code, "message": self.message, "type": self.type, "node_id": self.node_id}
+
+    def as_exception(self) -> RecordedError:
+        """The error as something that can be raised or stored in a context."""
+        return RecordedError(self.message, self.code, self.type)
+
+
+class NodeRun:
+    """One node of a run. Times are POSIX seconds; ``attempts`` counts those begun; ``reason`` says why it was skipped."""
+
+    __slots__ = ("attempts", "error", "finished_at", "id", "output", "reason", "started_at", "state", "tolerated",
+                 "wake_at")  # fmt: skip
+
+    def __init__(
+        self,
+        id: str,
+        state: NodeState,
+        *,
+        output: object = None,
+        error: ErrorInfo | None = None,
+        attempts: int = 0,
+        reason: str | None = None,
+        tolerated: bool = False,
+        wake_at: float | None = None,
+    ) -> None:
+        self.id = id
+        self.state = state
+        self.output = output
+        self.error = error
+        self.attempts = attempts
+        self.reason = reason
+        self.started_at: float | None = None
+        self.finished_at: float | None = None
+        #: The failure did not fail the run.
+        self.tolerated = tolerated
+        #: When a retry is due.
+        self.wake_at = wake_at
+
+    def as_dict(self) -> dict[str, Any]:
+        """``{id, state, attempts, started_at, finished_at, output?, error?, reason?}``, times as RFC 3339."""
+        shape: dict[str, Any] = {
+            "id": self.id,
+            "state": str(self.state),
+            "attempts": self.attempts,
+            "started_at": None if self.started_at is None else rfc3339(self.started_at),
+            "finished_at": None if self.finished_at is None else rfc3339(self.finished_at),
+        }
+        if self.state is NodeState.SUCCEEDED:
+            shape["output"] = self.output
+        if self.error is not None:
+            shape["error"] = self.error.as_dict()
+        if self.reason is not None:
+            shape["reason"] = self.reason
+        return shape
+
+
+class RunResult:
+    """A finished run. ``context`` is what v1's ``run`` returned; ``nodes`` has a ``NodeRun`` for every node."""
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        workflow: str,
+        state: RunState,
+        outputs: Any,
+        error: ErrorInfo | None,
+        nodes: dict[str, NodeRun],
+        context: ExecutionContext,
+        started_at: float,
+        finished_at: float,
+    ) -> None:
+        self.run_id = run_id
+        self.workflow = workflow
+        self.state = state
+        self.outputs = outputs
+        self.error = error
+        self.nodes = nodes
+        self.context = context
+        self.started_at = started_at
+        self.finished_at = finished_at
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the run ended as it should."""
+        return self.state is RunState.SUCCEEDED
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain data with secrets masked; outputs of nodes as they are (JSON only if the nodes' are)."""
+        shape = {
+            "run_id": self.run_id,
+            "workflow": self.workflow,
+            "state": str(self.state),
+            "started_at": rfc3339(self.started_at),
+            "finished_at": rfc3339(self.finished_at),
+            "outputs": self.outputs,
+            "error": None if self.error is None else self.error.as_dict(),
+            "nodes": [run.as_dict() for run in self.nodes.values()],
+        }
+        redacted: dict[str, Any] = self.context.redactor.redact(shape)
+        return redacted

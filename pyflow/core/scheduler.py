@@ -1,0 +1,180 @@
+"""What may run next: the pure state of a run, without I/O, time or tasks.
+
+An engine feeds it what happened and is told what follows. Because it only sees facts, the same facts read back from a
+database bring it to the same state. Every operation is linear in the edges it touches; nothing recurses.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+from pyflow.core.models import OnError, RunIf
+from pyflow.core.plan import FINALLY, MAIN, ON_FAILURE, Plan
+from pyflow.core.states import NodeState, RunState
+
+_PENDING = NodeState.PENDING
+_SUCCEEDED = NodeState.SUCCEEDED
+_SKIPPED = NodeState.SKIPPED
+_FAILURES = frozenset({NodeState.FAILED, NodeState.TIMED_OUT, NodeState.CANCELLED})
+_RUNS_AFTER_STOP = frozenset({RunIf.ALL_DONE, RunIf.ANY_FAILED})
+
+
+class Scheduler:
+    """The state of one run of a plan.
+
+    ``states`` holds each node's state. ``start``, ``finish`` and ``stop`` return the indices of nodes that are ready;
+    nodes that will not run because of it are put into ``skips`` as ``(index, state, reason)`` for the caller to record.
+    """
+
+    __slots__ = ("_failed", "_graph", "_left", "_not_run", "_waiting", "ended_as", "phase", "plan", "skips", "states",
+                 "stopped")  # fmt: skip
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._graph = plan.graph
+        self.states: list[NodeState] = [_PENDING] * len(plan.nodes)
+        self.skips: list[tuple[int, NodeState, str]] = []
+        self.phase = MAIN
+        #: Nothing that depends on success starts any more.
+        self.stopped = False
+        #: The state that the run will end in, once something decided it against `succeeded`.
+        self.ended_as: RunState | None = None
+        self._waiting = [len(deps) for deps in plan.graph.dependencies]
+        self._failed: dict[int, int] = {}
+        self._not_run: dict[int, int] = {}
+        self._left = len(plan.sections[MAIN])
+
+    @property
+    def done(self) -> bool:
+        """Whether every section that has to run has run."""
+        return self.phase > FINALLY
+
+    @property
+    def run_state(self) -> RunState:
+        """How the run ended, or would end now."""
+        return self.ended_as or RunState.SUCCEEDED
+
+    def start(self, recorded: Mapping[int, NodeState] | None = None) -> list[int]:
+        """Begin, or go on from what is ``recorded`` (terminal states by index)."""
+        if recorded:
+            self._restore(recorded)
+        ready = self._enter(MAIN)
+        return self._advance(ready)
+
+    def finish(self, index: int, state: NodeState, *, tolerated: bool | None = None) -> list[int]:
+        """Note how a node ended. ``tolerated``: this failure fails nothing (default: as its ``on_error`` says)."""
+        self.states[index] = state
+        self._left -= 1
+        if state is not _SUCCEEDED and state is not _SKIPPED:
+            self._note_failure(index, tolerated)
+        ready: list[int] = []
+        self._release(index, state, ready)
+        return ready if self._left else self._advance(ready)
+
+    def stop(self, outcome: RunState) -> list[int]:
+        """End the run as ``cancelled`` or ``timed_out``: what has not started will not; then the finishing sections.
+
+        What is running still has to be reported by ``finish``.
+        """
+        self.ended_as = outcome
+        self.stopped = True
+        for index in self.plan.sections[self.phase] if self.phase <= ON_FAILURE else ():
+            if self.states[index] is _PENDING or self.states[index] is NodeState.RETRYING:
+                self._skip(index, NodeState.CANCELLED, str(outcome))
+        return [] if self._left else self._advance([])
+
+    def _note_failure(self, index: int, tolerated: bool | None) -> None:
+        node = self.plan.nodes[index]
+        if node.tolerated if tolerated is None else tolerated:
+            return
+        if self.ended_as is None and node.section != ON_FAILURE:
+            self.ended_as = RunState.FAILED
+        if node.on_error is not OnError.CONTINUE:
+            self.stopped = True
+
+    def _release(self, index: int, state: NodeState, ready: list[int]) -> None:
+        """Tell the dependents of a finished node; skipping one finishes it, too, hence the queue."""
+        queue = deque(((index, state),))
+        waiting, dependents = self._waiting, self._graph.dependents
+        while queue:
+            node, ended = queue.popleft()
+            if ended is not _SUCCEEDED:
+                counts = self._not_run if ended is _SKIPPED else self._failed
+                for dependent in dependents[node]:
+                    counts[dependent] = counts.get(dependent, 0) + 1
+            for dependent in dependents[node]:
+                waiting[dependent] -= 1
+                if not waiting[dependent] and self.states[dependent] is _PENDING:
+                    reason = self._why_not(dependent)
+                    if reason is None:
+                        ready.append(dependent)
+                    else:
+                        self._skip(dependent, _SKIPPED, reason)
+                        queue.append((dependent, _SKIPPED))
+
+    def _skip(self, index: int, state: NodeState, reason: str) -> None:
+        self.states[index] = state
+        self._left -= 1
+        self.skips.append((index, state, reason))
+
+    def _why_not(self, index: int) -> str | None:
+        """Why a node whose dependencies are finished does not start; ``None`` if it does."""
+        run_if = self.plan.nodes[index].run_if
+        if self.stopped and (self.plan.version == 1 or run_if not in _RUNS_AFTER_STOP):
+            return "stopped"
+        if not self._failed and not self._not_run:
+            return None if run_if is not RunIf.ANY_FAILED else "run_if any_failed"
+        failed, not_run = self._failed.get(index, 0), self._not_run.get(index, 0)
+        dependencies = len(self._graph.dependencies[index])
+        holds = {
+            RunIf.ALL_SUCCEEDED: not failed and not not_run,
+            RunIf.NONE_FAILED: not failed,
+            RunIf.ALL_DONE: True,
+            RunIf.ANY_FAILED: failed > 0,
+            RunIf.ANY_SUCCEEDED: dependencies == 0 or dependencies > failed + not_run,
+        }
+        return None if holds[run_if] else f"run_if {run_if}"
+
+    def _enter(self, phase: int) -> list[int]:
+        """The nodes of a section that wait for nothing (any more)."""
+        self.phase = phase
+        section = self.plan.sections[phase]
+        self._left = sum(1 for index in section if self.states[index] is _PENDING)
+        ready: list[int] = []
+        # Listed before anything is skipped: skipping one may make others ready, which `_release` notes itself.
+        for index in [i for i in section if not self._waiting[i] and self.states[i] is _PENDING]:
+            reason = self._why_not(index)
+            if reason is None:
+                ready.append(index)
+            else:
+                self._skip(index, _SKIPPED, reason)
+                self._release(index, _SKIPPED, ready)
+        return ready
+
+    def _advance(self, ready: list[int]) -> list[int]:
+        """Go to the next section while there is nothing left to wait for in this one."""
+        while not ready and not self._left and self.phase <= FINALLY:
+            following = self.phase + 1
+            if following == ON_FAILURE and self.ended_as not in (RunState.FAILED, RunState.TIMED_OUT):
+                following = FINALLY
+            if following > FINALLY:
+                self.phase = following
+                break
+            self.stopped = False
+            ready = self._enter(following)
+        return ready
+
+    def _restore(self, recorded: Mapping[int, NodeState]) -> None:
+        for index in self._graph.order():
+            state = recorded.get(index)
+            if state is None:
+                continue
+            self.states[index] = state
+            if state in _FAILURES:
+                self._note_failure(index, None)
+            counts = None if state is _SUCCEEDED else self._not_run if state is _SKIPPED else self._failed
+            for dependent in self._graph.dependents[index]:
+                self._waiting[dependent] -= 1
+                if counts is not None:
+                    counts[dependent] = counts.get(dependent, 0) + 1

@@ -1,0 +1,126 @@
+"""What templates and expressions can see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pyflow.core.context import BUILT_IN_NAMES, ExecutionContext
+from pyflow.core.ports import SecretSource
+from pyflow.core.redaction import Redactor
+from pyflow_sdk.node import SecretNotFoundError
+
+_CONSTANTS: Mapping[str, Any] = {"true": True, "false": False, "null": None}
+
+
+class V1Scope(Mapping[str, Any]):
+    """The names of a v1 expression or template: the results so far and the three built-ins. A view, not a copy."""
+
+    __slots__ = ("_context", "_now", "_results")
+
+    def __init__(self, context: ExecutionContext, now: float) -> None:
+        self._context = context
+        self._results = context.results
+        self._now = now
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self._results:
+            return self._results[name]
+        if name == "__run_id__":
+            return self._context.run_id
+        if name == "__workflow__":
+            return self._context.workflow_name
+        if name == "__now__":
+            return datetime.fromtimestamp(self._now, UTC).isoformat()
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._results, **dict.fromkeys(BUILT_IN_NAMES)})
+
+    def __len__(self) -> int:
+        return len({**self._results, **dict.fromkeys(BUILT_IN_NAMES)})
+
+
+class SecretScope(Mapping[str, str]):
+    """``secrets``: values are fetched when they are used, and masked from then on. They cannot be listed."""
+
+    __slots__ = ("_redactor", "_source")
+
+    def __init__(self, source: SecretSource | None, redactor: Redactor) -> None:
+        self._source = source
+        self._redactor = redactor
+
+    def __getitem__(self, name: str) -> str:
+        try:
+            if self._source is None:
+                raise KeyError(name)
+            value = self._source.get(name)
+        except KeyError:
+            raise SecretNotFoundError(f"secret not found: {name}") from None
+        self._redactor.add(value)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return "<secrets>"
+
+
+class _View(Mapping[str, Any]):
+    __slots__ = ("_base", "_results", "_run")
+
+    def __init__(self, base: Mapping[str, Any], results: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+        self._base = base
+        self._results = results
+        self._run = run
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self._base:
+            return self._base[name]
+        if name == "run":
+            return self._run
+        return self._results[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._results, **self._base, "run": None})
+
+    def __len__(self) -> int:
+        return len({**self._results, **self._base, "run": None})
+
+
+class RunScope:
+    """Version 2's scope: ``input trigger run secrets vars nodes``, and every node's output by its id."""
+
+    def __init__(
+        self, context: ExecutionContext, constants: Mapping[str, Any], secrets: SecretSource | None, started_at: str
+    ) -> None:
+        self.secrets = SecretScope(secrets, context.redactor)
+        self._results = context.results
+        self._base: dict[str, Any] = {
+            "input": context.results.get("input", {}),
+            "trigger": context.results.get("trigger", {}),
+            "vars": constants,
+            "secrets": self.secrets,
+            "nodes": context.results,
+            **_CONSTANTS,
+        }
+        self._run: dict[str, Any] = {
+            "id": context.run_id,
+            "workflow": context.workflow_name,
+            "state": "running",
+            "started_at": started_at,
+            "error": None,
+        }
+
+    def names(self) -> Mapping[str, Any]:
+        """What a node of the graph sees."""
+        return _View(self._base, self._results, self._run)
+
+    def names_at_end(self, state: str, error: Callable[[], Mapping[str, Any] | None]) -> Mapping[str, Any]:
+        """What ``on_failure``, ``finally`` and ``outputs`` see: ``run.state`` and ``run.error`` as they are by then."""
+        return _View(self._base, self._results, self._run | {"state": str(state), "error": error()})

@@ -1,0 +1,101 @@
+"""The states of runs and node runs, and which may follow which. The only place that knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import ClassVar, TypeVar
+
+from pyflow_sdk.errors import PyFlowError
+
+
+class RunState(StrEnum):
+    """Where a run is. ``waiting``: nothing can proceed until a timer, a signal, a child or a slot."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+
+
+class NodeState(StrEnum):
+    """Where a node of a run is. ``retrying``: it failed and waits for its next attempt."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+
+
+RUN_TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
+    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELLED, RunState.TIMED_OUT, RunState.FAILED}),
+    RunState.RUNNING: frozenset(
+        {
+            RunState.WAITING,
+            RunState.PAUSED,
+            RunState.SUCCEEDED,
+            RunState.FAILED,
+            RunState.CANCELLED,
+            RunState.TIMED_OUT,
+        }
+    ),
+    RunState.WAITING: frozenset({RunState.RUNNING, RunState.CANCELLED, RunState.TIMED_OUT, RunState.FAILED}),
+    RunState.PAUSED: frozenset({RunState.RUNNING, RunState.CANCELLED, RunState.TIMED_OUT, RunState.FAILED}),
+    # `retry` takes a finished run up again.
+    RunState.FAILED: frozenset({RunState.QUEUED}),
+    RunState.CANCELLED: frozenset({RunState.QUEUED}),
+    RunState.TIMED_OUT: frozenset({RunState.QUEUED}),
+    RunState.SUCCEEDED: frozenset(),
+}
+
+NODE_TRANSITIONS: Mapping[NodeState, frozenset[NodeState]] = {
+    NodeState.PENDING: frozenset({NodeState.RUNNING, NodeState.SKIPPED, NodeState.FAILED, NodeState.CANCELLED}),
+    NodeState.RUNNING: frozenset(
+        {
+            NodeState.RETRYING,
+            NodeState.WAITING,
+            NodeState.SUCCEEDED,
+            NodeState.FAILED,
+            NodeState.SKIPPED,
+            NodeState.CANCELLED,
+            NodeState.TIMED_OUT,
+        }
+    ),
+    NodeState.RETRYING: frozenset({NodeState.RUNNING, NodeState.CANCELLED, NodeState.FAILED, NodeState.TIMED_OUT}),
+    NodeState.WAITING: frozenset({NodeState.RUNNING, NodeState.CANCELLED, NodeState.FAILED, NodeState.TIMED_OUT}),
+    NodeState.SUCCEEDED: frozenset(),
+    # `retry` of a run starts its failed and unreached nodes again.
+    NodeState.FAILED: frozenset({NodeState.PENDING}),
+    NodeState.SKIPPED: frozenset({NodeState.PENDING}),
+    NodeState.CANCELLED: frozenset({NodeState.PENDING}),
+    NodeState.TIMED_OUT: frozenset({NodeState.PENDING}),
+}
+
+TERMINAL_RUN_STATES = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.TIMED_OUT})
+TERMINAL_NODE_STATES = frozenset(
+    {NodeState.SUCCEEDED, NodeState.FAILED, NodeState.SKIPPED, NodeState.CANCELLED, NodeState.TIMED_OUT}
+)
+
+StateT = TypeVar("StateT", RunState, NodeState)
+
+
+class InvalidTransitionError(PyFlowError, ValueError):
+    """A state may not follow another; names both."""
+
+    code: ClassVar[str] = "invalid_transition"
+
+
+def check_transition(table: Mapping[StateT, frozenset[StateT]], current: StateT, new: StateT) -> None:
+    """Raise ``InvalidTransitionError`` unless ``table`` allows ``new`` after ``current``."""
+    if new not in table[current]:
+        allowed = ", ".join(sorted(table[current])) or "nothing"
+        raise InvalidTransitionError(f"{current} cannot become {new}; it may become {allowed}")

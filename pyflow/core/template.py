@@ -1,0 +1,326 @@
+"""Templates in node configs: sandboxed Jinja2 over plain data, compiled once, with bounded input and output.
+
+v1: a string that is only ``{{ name }}`` gives the object itself, anything else text. Version 2: a string that is exactly
+one expression keeps its value's type.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import jinja2
+from jinja2 import meta, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import StrictUndefined, Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from pyflow.core.context import ExecutionContext
+from pyflow.core.errors import PyFlowError
+from pyflow.core.ports import SystemClock
+from pyflow.core.safe_eval import MAX_INT_BITS, MAX_ITEMS, EvaluationError, read_field
+from pyflow.core.scope import V1Scope
+
+MAX_SOURCE = 64 * 1024
+MAX_OUTPUT = 1024 * 1024
+MAX_BLOCKS = 500
+
+Scope = Mapping[str, Any]
+
+
+class TemplateError(PyFlowError, ValueError, jinja2.TemplateError):
+    """A template that cannot be compiled or rendered. Also is Jinja2's error of the kind, as v1 raised it."""
+
+    code: ClassVar[str] = "template_error"
+
+
+class TemplateUndefinedError(TemplateError, jinja2.UndefinedError):
+    """The template uses a name or a field that has no value."""
+
+    code: ClassVar[str] = "template_undefined"
+
+
+class TemplateSecurityError(TemplateError, SecurityError):
+    """The template reaches for something that is not data."""
+
+    code: ClassVar[str] = "template_unsafe"
+
+
+class TemplateLimitError(TemplateSecurityError):
+    """The template, or a value it makes, is larger than allowed."""
+
+    code: ClassVar[str] = "template_limit"
+
+
+class TemplateSyntaxError(TemplateError, jinja2.TemplateSyntaxError):
+    """The text is not a template."""
+
+    code: ClassVar[str] = "template_syntax"
+
+    def __init__(self, message: str, lineno: int = 1) -> None:
+        jinja2.TemplateSyntaxError.__init__(self, message, lineno)
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Plain data only, and no operator that multiplies a value without bound."""
+
+    intercepted_binops = frozenset({"*", "**", "%", "+"})
+
+    def __init__(self) -> None:
+        super().__init__(undefined=StrictUndefined, autoescape=False)
+        for name in ("lipsum", "cycler", "joiner", "namespace"):
+            self.globals.pop(name, None)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        # Data before methods: a key named `items` is data.
+        if isinstance(obj, Mapping):
+            try:
+                return obj[attribute]
+            except KeyError as error:
+                if isinstance(error, PyFlowError):  # a secret that does not exist says so itself
+                    raise
+        return super().getattr(obj, attribute)
+
+    def call_binop(self, context: Any, operator_name: str, left: Any, right: Any) -> Any:
+        if operator_name == "*":
+            for sequence, count in ((left, right), (right, left)):
+                if isinstance(sequence, str | list | tuple) and isinstance(count, int):
+                    _limit(len(sequence) * max(count, 0), MAX_OUTPUT if isinstance(sequence, str) else MAX_ITEMS)
+            _limit_bits(_bits(left) + _bits(right))
+        elif operator_name == "**":
+            _limit_bits(_bits(left) * right if isinstance(right, int) and right > 1 else 0)
+        elif operator_name == "%" and isinstance(left, str):
+            raise TemplateSecurityError("text formatting by % is not allowed; use the `format` filter")
+        elif operator_name == "+" and isinstance(left, str | list | tuple) and isinstance(right, str | list | tuple):
+            _limit(len(left) + len(right), MAX_OUTPUT if isinstance(left, str) else MAX_ITEMS)
+        return super().call_binop(context, operator_name, left, right)
+
+
+def _bits(value: Any) -> int:
+    return value.bit_length() if isinstance(value, int) else 0
+
+
+def _limit_bits(bits: int) -> None:
+    if bits > 2 * MAX_INT_BITS:
+        raise TemplateLimitError(f"an integer of more than {MAX_INT_BITS} bits")
+
+
+def _limit(size: int, limit: int) -> None:
+    if size > limit:
+        raise TemplateLimitError(f"a value of {size:,} items or characters; at most {limit:,} are allowed")
+
+
+_ENVIRONMENT = _Environment()
+
+# `{{ a.b['c'][0] }}`: by far the most common template needs no template engine.
+_REFERENCE = re.compile(
+    r"\{\{-?\s*([A-Za-z_]\w*)((?:\.[A-Za-z_]\w*|\[\d{1,6}\]|\[(?:'[^'\\]*'|\"[^\"\\]*\")\])*)\s*-?\}\}", re.ASCII
+)
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]|\['([^']*)'\]|\[\"([^\"]*)\"\]", re.ASCII)
+_MARKS = ("{{", "{%", "{#")
+_JINJA_CONSTANTS = frozenset({"true", "false", "none", "True", "False", "None"})
+
+
+class Template:
+    """A compiled string. ``names`` are the names it looks up."""
+
+    __slots__ = ("names", "render", "source")
+
+    def __init__(self, source: str, names: frozenset[str], render: Callable[[Scope], Any]) -> None:
+        self.source = source
+        self.names = names
+        #: Renders over a scope; raises ``TemplateError`` and nothing else.
+        self.render = render
+
+
+def is_template(text: str) -> bool:
+    """Whether ``text`` holds any template syntax."""
+    return "{" in text and any(mark in text for mark in _MARKS)
+
+
+@lru_cache(maxsize=8192)
+def compile_template(source: str, *, typed: bool) -> Template:
+    """Compile a string that ``is_template``. ``typed``: version 2's rule for single expressions, else v1's."""
+    if len(source) > MAX_SOURCE:
+        raise TemplateLimitError(f"a template has at most {MAX_SOURCE:,} characters, this one {len(source):,}")
+    reference = _REFERENCE.fullmatch(source)
+    if reference and reference[1] not in _JINJA_CONSTANTS:
+        return _compile_reference(source, reference[1], reference[2], as_text=not typed and bool(reference[2]))
+    if source.count("{%") > MAX_BLOCKS:
+        raise TemplateLimitError(f"a template has at most {MAX_BLOCKS} blocks")
+    try:
+        tree = _ENVIRONMENT.parse(source)
+        names = frozenset(meta.find_undeclared_variables(tree))
+        if typed and _is_one_expression(tree, source):
+            expression = _ENVIRONMENT.compile_expression(source[2:-2].strip("-+ \t\r\n"), undefined_to_none=False)
+            return Template(source, names, _guarded(lambda scope: _evaluate(expression, names, scope)))
+        template = _ENVIRONMENT.from_string(source)
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateSyntaxError(f"not a template: {error.message}", error.lineno) from None
+    except (RecursionError, MemoryError):
+        raise TemplateLimitError("the template is nested too deeply") from None
+    except PyFlowError:
+        raise
+    except Exception as error:
+        raise TemplateError(f"not a template: {error}") from error
+    return Template(source, names, _guarded(lambda scope: _render(template, names, scope)))
+
+
+def _is_one_expression(tree: nodes.Template, source: str) -> bool:
+    return (
+        len(tree.body) == 1
+        and isinstance(tree.body[0], nodes.Output)
+        and len(tree.body[0].nodes) == 1
+        and not isinstance(tree.body[0].nodes[0], nodes.TemplateData)
+        and source.startswith("{{")
+        and source.endswith("}}")
+    )
+
+
+def _compile_reference(source: str, name: str, path: str, *, as_text: bool) -> Template:
+    steps: list[str | int] = [
+        int(index) if index else (field or single or double) for field, index, single, double in _STEP.findall(path)
+    ]
+    unsafe = next((step for step in steps if isinstance(step, str) and step.startswith("__")), None)
+    if unsafe:
+        raise TemplateSecurityError(f"access to {unsafe!r} is not allowed")
+
+    def render(scope: Scope) -> Any:
+        try:
+            value = scope[name]
+        except KeyError:
+            raise TemplateUndefinedError(f"'{name}' is undefined") from None
+        for step in steps:
+            value = _step(value, step, source)
+        return str(value) if as_text else value
+
+    return Template(source, frozenset({name}), render)
+
+
+def _step(value: Any, step: str | int, source: str) -> Any:
+    try:
+        if isinstance(step, int):
+            return value[step]
+        return value[step] if isinstance(value, dict) else read_field(value, step)
+    except (LookupError, TypeError, EvaluationError):
+        if not isinstance(step, int) and not isinstance(value, Mapping):
+            # Methods that the sandbox allows, as in `{{ text.upper }}`, are Jinja2's business.
+            found = _ENVIRONMENT.getattr(value, step)
+            if not isinstance(found, Undefined):
+                return found
+        kind = "mapping" if isinstance(value, Mapping) else type(value).__name__
+        raise TemplateUndefinedError(f"{source}: the {kind} has no {step!r}") from None
+    except PyFlowError as error:  # a secret that does not exist
+        raise TemplateError(str(error)) from error
+
+
+def _evaluate(expression: Any, names: frozenset[str], scope: Scope) -> Any:
+    value = expression(**{name: scope[name] for name in names if name in scope})
+    if isinstance(value, Undefined):
+        value._fail_with_undefined_error()
+    if isinstance(value, Iterator):
+        value = [item for item, _ in zip(value, range(MAX_ITEMS), strict=False)]
+    if callable(value):
+        raise TemplateSecurityError("the expression gives a function, not data; call it or name a field")
+    return value
+
+
+def _render(template: jinja2.Template, names: frozenset[str], scope: Scope) -> str:
+    parts: list[str] = []
+    size = 0
+    for part in template.generate({name: scope[name] for name in names if name in scope}):
+        size += len(part)
+        _limit(size, MAX_OUTPUT)
+        parts.append(part)
+    return "".join(parts)
+
+
+def _guarded(render: Callable[[Scope], Any]) -> Callable[[Scope], Any]:
+    def guarded(scope: Scope) -> Any:
+        try:
+            return render(scope)
+        except PyFlowError as error:
+            raise error if isinstance(error, TemplateError) else TemplateError(str(error)) from error
+        except SecurityError as error:
+            raise TemplateSecurityError(str(error)) from None
+        except jinja2.UndefinedError as error:
+            raise TemplateUndefinedError(str(error)) from None
+        except (OverflowError, MemoryError, RecursionError) as error:
+            raise TemplateLimitError(f"the template makes a value that is too large: {error}") from None
+        except Exception as error:
+            raise TemplateError(f"the template failed: {type(error).__name__}: {error}") from error
+
+    return guarded
+
+
+# --- whole configs -----------------------------------------------------------------------------------------------
+
+
+class Value:
+    """A compiled config value: ``render(scope)`` gives a new value each time; ``names`` is what it looks up."""
+
+    __slots__ = ("constant", "names", "render")
+
+    def __init__(self, render: Callable[[Scope], Any], names: frozenset[str], *, constant: bool) -> None:
+        self.render = render
+        self.names = names
+        self.constant = constant
+
+
+def compile_value(value: Any, *, typed: bool) -> Value:
+    """Compile every template in a nested value. Raises ``TemplateError`` for one that is not valid."""
+    names: set[str] = set()
+    render = _compile_nested(value, typed, names)
+    if render is None:
+        return Value(_copier(value), frozenset(), constant=True)
+    return Value(render, frozenset(names), constant=False)
+
+
+def _compile_nested(value: Any, typed: bool, names: set[str]) -> Callable[[Scope], Any] | None:
+    """A renderer of ``value``, or ``None`` if there is no template in it."""
+    if isinstance(value, str):
+        if not is_template(value):
+            return None
+        template = compile_template(value, typed=typed)
+        names |= template.names
+        return template.render
+    if isinstance(value, dict):
+        parts = {key: _compile_nested(item, typed, names) for key, item in value.items()}
+        if not any(parts.values()):
+            return None
+        pairs = [(key, part or _copier(value[key])) for key, part in parts.items()]
+        return lambda scope: {key: part(scope) for key, part in pairs}
+    if isinstance(value, list | tuple):
+        renders = [_compile_nested(item, typed, names) for item in value]
+        if not any(renders):
+            return None
+        items = [part or _copier(item) for part, item in zip(renders, value, strict=True)]
+        kind = type(value) if type(value) in (list, tuple) else list
+        return lambda scope: kind([part(scope) for part in items])
+    return None
+
+
+def _copier(value: Any) -> Callable[[Scope], Any]:
+    """Nodes may change what they are handed, so containers are copied; ``value`` itself is left alone."""
+    if type(value) is dict:
+        if not any(isinstance(item, dict | list) for item in value.values()):
+            return lambda scope: value.copy()
+        pairs = [(key, _copier(item)) for key, item in value.items()]
+        return lambda scope: {key: copy(scope) for key, copy in pairs}
+    if type(value) is list:
+        if not any(isinstance(item, dict | list) for item in value):
+            return lambda scope: value.copy()
+        items = [_copier(item) for item in value]
+        return lambda scope: [copy(scope) for copy in items]
+    return lambda scope: value
+
+
+def resolve_templates(value: Any, context: ExecutionContext | Mapping[str, Any]) -> Any:
+    """Render all templates in ``value`` as v1 does: dicts and lists recursively, other values unchanged.
+
+    Raises ``TemplateError`` (which is also Jinja2's ``UndefinedError`` or ``SecurityError`` where it is one).
+    """
+    scope = V1Scope(context, SystemClock().time()) if isinstance(context, ExecutionContext) else context
+    return compile_value(value, typed=False).render(scope)

@@ -1,0 +1,1 @@
+"""Fixtures for every test. What must come before Django's settings is in `tests/support/servers.py`."""

@@ -1,0 +1,119 @@
+"""The tests' own surroundings: real servers, no network, locks that agree."""
+
+import asyncio
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from tests.repo_shape import tree
+from tests.support import corpora, network
+
+
+def test_a_connection_beyond_this_machine_is_refused():
+    with socket.socket() as sock, pytest.raises(network.NetworkRefused, match=r"203\.0\.113\.1"):
+        sock.connect(("203.0.113.1", 80))
+
+
+def test_a_name_beyond_this_machine_is_refused():
+    with pytest.raises(network.NetworkRefused, match=r"pyflow\.example"):
+        socket.getaddrinfo("pyflow.example", 80)
+
+
+async def test_an_asynchronous_connection_beyond_this_machine_is_refused():
+    with pytest.raises(network.NetworkRefused):
+        await asyncio.open_connection("203.0.113.1", 80)
+
+
+def test_loopback_is_reachable(free_port: int):
+    with socket.create_server(("127.0.0.1", free_port)), socket.create_connection(("localhost", free_port)):
+        pass
+
+
+def test_literals_of_inet_aton_resolve_without_a_name_server():
+    assert socket.getaddrinfo("0x7f000001", 80)[0][4] == ("127.0.0.1", 80)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in corpora.folder().glob("*.json")))
+def test_a_corpus_has_distinct_cases(name: str):
+    ids = [case["id"] for case in corpora.load(name)]
+    assert ids
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.fleet
+def test_postgresql_is_real_and_named_in_the_environment():
+    with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+        row = connection.execute("SELECT current_setting('server_version_num')::int, 1 + 1").fetchone()
+    assert row is not None
+    assert row[0] >= 150_000
+    assert row[1] == 2
+
+
+@pytest.mark.fleet
+def test_redis_is_real_and_named_in_the_environment():
+    with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
+        client.set("surroundings", "here", ex=5)
+        assert client.get("surroundings") == b"here"
+
+
+SERVE_UNTIL_KILLED = """
+import time
+from tests.support import launcher
+
+with launcher.redis() as url:
+    print(url, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.fleet
+def test_a_server_does_not_outlive_a_parent_that_is_killed(tmp_path: Path):
+    environment = {key: value for key, value in os.environ.items() if key != "PYFLOW_TEST_REDIS_URL"}
+    environment["TMPDIR"] = str(tmp_path)  # a killed process leaves its folder behind
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVE_UNTIL_KILLED], stdout=subprocess.PIPE, text=True, cwd=tree.ROOT, env=environment
+    ) as parent:
+        assert parent.stdout is not None
+        url = parent.stdout.readline().strip()
+        with redis.Redis.from_url(url) as client:
+            assert client.ping()
+        parent.kill()
+    assert _closes(url, seconds=5)
+
+
+def _closes(url: str, seconds: float) -> bool:
+    port = int(url.rpartition(":")[2])
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with socket.socket() as sock:
+            if sock.connect_ex(("127.0.0.1", port)) != 0:
+                return True
+        time.sleep(0.05)
+    return False
+
+
+def test_the_smaller_locks_hold_the_versions_of_the_largest():
+    largest = _locked("dev")
+    for name in ("core", "platform"):
+        locked = _locked(name)
+        assert locked
+        assert locked <= largest
+
+
+def test_every_locked_version_has_a_hash():
+    for path in (tree.ROOT / "requirements").glob("*.txt"):
+        entries = re.split(r"\n(?=\S)", path.read_text().strip())
+        assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
+
+
+def _locked(name: str) -> set[tuple[str, str]]:
+    text = Path(tree.ROOT / "requirements" / f"{name}.txt").read_text()
+    return set(re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE))

@@ -1,0 +1,90 @@
+"""The pytest plugin of this repository: which servers a session has, which tests it runs, what the network is.
+
+The suite runs in two shapes, one after the other in `make test`:
+
+- `single` (the default): SQLite, in-process executor and event bus. Every test that is not marked `fleet`.
+- `fleet` (`PYFLOW_TEST_SHAPE=fleet`): a real PostgreSQL and Redis. Tests marked `fleet` or `database`.
+
+Other tests are deselected, not skipped. It is loaded by `addopts = -p tests.support.servers`, because Django's settings
+are read before any conftest is: the servers must be up and named in the environment by then.
+"""
+
+import os
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support import corpora as corpora_files
+from tests.support import launcher, network
+
+SHAPES = ("single", "fleet")
+
+
+@pytest.hookimpl(wrapper=True)  # a wrapper: before pytest-django, which reads the settings in this very hook
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
+    """Bring up the servers of this session's shape, once: workers of pytest-xdist find them in the environment."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None:
+        early_config.add_cleanup(_start_servers())
+    elif "REDIS_URL" in os.environ:
+        # A database each, or the workers would take each other's Celery messages.
+        number = int(worker.removeprefix("gw")) + 1
+        os.environ["REDIS_URL"] = urlsplit(os.environ["REDIS_URL"])._replace(path=f"/{number}").geturl()
+    return (yield)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse the network beyond this machine for the whole session, fixtures and collection included."""
+    config.add_cleanup(network.refuse())
+
+
+def pytest_report_header() -> str:
+    """Name the shape, so that a failure's log says which one it was."""
+    return f"shape: {shape()}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests that belong to this shape."""
+    if other := [item for item in items if not _belongs(item)]:
+        config.hook.pytest_deselected(items=other)
+        items[:] = [item for item in items if _belongs(item)]
+
+
+@pytest.fixture
+def free_port() -> int:
+    """Return a free loopback port; for several, call `launcher.free_port` itself."""
+    return launcher.free_port()
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Path:
+    """Return the folder of attack corpora: `PYFLOW_CORPORA`, or the ones that came with the repository."""
+    return corpora_files.folder()
+
+
+def shape() -> str:
+    """Return the shape of this session, `single` or `fleet`."""
+    name = os.environ.get("PYFLOW_TEST_SHAPE", "single")
+    if name not in SHAPES:
+        raise pytest.UsageError(f"PYFLOW_TEST_SHAPE is {name!r}; it may be one of {', '.join(SHAPES)}")
+    return name
+
+
+def _belongs(item: pytest.Item) -> bool:
+    is_fleet = item.get_closest_marker("fleet") is not None
+    if shape() == "single":
+        return not is_fleet
+    return is_fleet or item.get_closest_marker("database") is not None
+
+
+def _start_servers() -> Callable[[], None]:
+    for name in ("DATABASE_URL", "REDIS_URL"):  # a developer's own shell must not choose what is tested
+        os.environ.pop(name, None)
+    stack = ExitStack()
+    if shape() == "fleet":
+        os.environ["DATABASE_URL"] = stack.enter_context(launcher.postgres())
+        os.environ["REDIS_URL"] = stack.enter_context(launcher.redis())
+    return stack.close
