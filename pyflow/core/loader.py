@@ -22,6 +22,11 @@ def load_workflow(path: Path | str) -> WorkflowDef:
 
     Raises ``FileNotFoundError``, ``DocumentError`` (not a document) or ``DefinitionError`` (not a workflow).
     """
+    return parse_workflow(*read_source(path))
+
+
+def read_source(path: Path | str) -> tuple[str, Format]:
+    """The text of a workflow file and its format. Raises ``FileNotFoundError`` or ``DocumentError``."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -34,7 +39,7 @@ def load_workflow(path: Path | str) -> WorkflowDef:
         raise DocumentError(f"{path} cannot be read: {error.strerror}") from None
     if len(raw) > document.MAX_BYTES:
         raise DocumentError(f"{path} is larger than {document.MAX_BYTES:,} bytes (1 MiB); no workflow is")
-    return parse_workflow(decode(raw), "json" if path.suffix == ".json" else "yaml")
+    return decode(raw), "json" if path.suffix == ".json" else "yaml"
 
 
 def load_all_workflows(directory: Path | str) -> list[WorkflowDef]:

@@ -1,0 +1,1 @@
+"""Discovery of node types and what a tenant may use."""

@@ -1,0 +1,87 @@
+"""Results as plain JSON data, so that what a run continues from after a crash is what it had before."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from pyflow.core.engine import Handler, NodeCall
+from pyflow.core.errors import NonRetryableError
+
+MAX_DEPTH = 100
+
+
+class NotPlainError(NonRetryableError):
+    """A result holds something that JSON does not have, or that PostgreSQL cannot store."""
+
+    code = "output_not_json"
+
+
+async def plain_output(call: NodeCall, next_handler: Handler) -> object:
+    """Middleware: the node's result as plain data; ``NotPlainError`` if that cannot be."""
+    return to_plain(await next_handler(call))
+
+
+def to_plain(value: Any, depth: int = 0) -> Any:
+    """``value`` made of dict, list, str, int, float, bool and None; times as ISO 8601, decimals as text."""
+    kind = type(value)
+    if kind is str:
+        return _text(value)
+    if value is None or kind is bool or kind is int:
+        return value
+    if kind is float:
+        if not math.isfinite(value):
+            raise NotPlainError(f"the result holds {value}, which JSON does not have")
+        return value
+    if depth > MAX_DEPTH:
+        raise NotPlainError(f"the result is nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, Mapping):
+        return {_key(key): to_plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_plain(item, depth + 1) for item in value]
+    return _convert(value, depth)
+
+
+def _convert(value: Any, depth: int) -> Any:
+    if isinstance(value, BaseModel):
+        return to_plain(value.model_dump(), depth + 1)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_plain(dataclasses.asdict(value), depth + 1)
+    if isinstance(value, Enum):
+        return to_plain(value.value, depth + 1)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
+    if isinstance(value, Decimal | UUID):
+        return str(value)
+    for base in (str, bool, int, float):
+        if isinstance(value, base):
+            return to_plain(base(value), depth + 1)
+    raise NotPlainError(f"the result holds a {type(value).__name__}, which is not JSON data")
+
+
+def _text(value: str) -> str:
+    if "\0" in value:
+        raise NotPlainError("the result holds text with a NUL character, which cannot be stored")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise NotPlainError("the result holds text with a lone surrogate, which cannot be stored") from None
+    return value
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return _text(key)
+    if key is None or isinstance(key, bool | int | float):
+        return str(key)
+    raise NotPlainError(f"the result holds a key of type {type(key).__name__}; keys are text")

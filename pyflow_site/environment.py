@@ -1,0 +1,138 @@
+"""Configuration from the environment, checked when the process starts."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+class Environment(BaseSettings):
+    """What the environment may say. Names are ``PYFLOW_…`` but for ``DATABASE_URL`` and ``REDIS_URL``."""
+
+    model_config = SettingsConfigDict(env_prefix="PYFLOW_", env_file=".env", extra="ignore", populate_by_name=True)
+
+    env: Literal["development", "production"] = "development"
+    """``production`` demands real secrets and hosts, and turns on everything that Django's deploy check wants."""
+    secret_key: str = ""
+    """Signs sessions and cursors; at least 50 characters in production."""
+    key_pepper: str = ""
+    """Keys the in-memory cache of checked API keys. Default: derived anew for each process."""
+    allowed_hosts: str = "localhost,127.0.0.1,[::1]"
+    """Host names that are served, separated by commas."""
+    trusted_origins: str = ""
+    """Origins (``https://…``) that may post forms to the admin, separated by commas."""
+    home: Path = BASE_DIR / "var"
+    """Where the single-node shape keeps its database, keys and files."""
+    executor: Literal["inprocess", "celery"] | None = None
+    """Who executes runs. Default: ``celery`` if ``REDIS_URL`` is set, else a thread of the server process."""
+    lease_seconds: float = Field(default=15.0, ge=1.0)
+    """How long a run belongs to a process that stopped renewing it."""
+    sweep_seconds: float = Field(default=2.0, gt=0.0)
+    """How often lost and due runs are looked for."""
+    concurrent_runs: int = Field(default=100, ge=1)
+    """How many runs one process executes at the same time."""
+    db_pool: bool = True
+    """Keep a pool of PostgreSQL connections (web processes; Celery workers turn it off)."""
+    database_url: str = Field(default="", validation_alias="DATABASE_URL")
+    """``postgresql://user:password@host:port/name`` or ``sqlite:///path``. Default: SQLite in ``home``."""
+    redis_url: str = Field(default="", validation_alias="REDIS_URL")
+    """``redis://host:port``, without a database number. Default: none; the single-node shape needs no Redis."""
+
+    @field_validator("env", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @property
+    def production(self) -> bool:
+        """Whether this is a production process."""
+        return self.env == "production"
+
+    @property
+    def executor_kind(self) -> str:
+        """``inprocess`` or ``celery``."""
+        return self.executor or ("celery" if self.redis_url else "inprocess")
+
+    def signing_key(self) -> str:
+        """The secret key; in development one is made once and kept in ``home``."""
+        if self.secret_key:
+            if self.production and len(self.secret_key) < 50:
+                raise ImproperlyConfigured("PYFLOW_SECRET_KEY needs at least 50 characters in production")
+            return self.secret_key
+        if self.production:
+            raise ImproperlyConfigured("PYFLOW_SECRET_KEY is required in production: a random text of 50 characters")
+        path = self.home / "secret-key"
+        return read_or_create(path, lambda: secrets.token_urlsafe(50))
+
+
+def read_or_create(path: Path, make: Any) -> str:
+    """The text of a private file (mode 600); made by ``make`` if there is none. Safe when two processes start at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    with os.fdopen(handle, "w") as file:
+        text: str = make()
+        file.write(text + "\n")
+    return text
+
+
+def read_environment() -> Environment:
+    """The environment, or ``ImproperlyConfigured`` saying which variable is wrong and why."""
+    try:
+        return Environment()
+    except ValidationError as error:
+        wrong = [
+            f"{_variable(str(detail['loc'][0]))}: {detail['msg']} (it is {detail['input']!r})"
+            for detail in error.errors()
+        ]
+        raise ImproperlyConfigured("The environment is not usable:\n  " + "\n  ".join(wrong)) from None
+
+
+def _variable(field: str) -> str:
+    return field if field.isupper() else f"PYFLOW_{field.upper()}"
+
+
+def database(environment: Environment) -> dict[str, Any]:
+    """Django's ``DATABASES["default"]`` for the environment."""
+    url = urlsplit(environment.database_url)
+    if not environment.database_url or url.scheme == "sqlite":
+        path = Path(unquote(url.path[1:])) if environment.database_url else environment.home / "pyflow.sqlite3"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": path,
+            "OPTIONS": {
+                # Writers queue for the lock when they begin, so a transaction never fails half-way for want of it.
+                "transaction_mode": "IMMEDIATE",
+                "timeout": 20,
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
+            },
+            # A file, not memory: other threads and processes take part in the tests.
+            "TEST": {"NAME": environment.home / "test.sqlite3"},
+        }
+    if url.scheme not in {"postgresql", "postgres"}:
+        raise ImproperlyConfigured(f"DATABASE_URL: {url.scheme!r} is not postgresql or sqlite")
+    options: dict[str, Any] = dict(parse_qsl(url.query))
+    if environment.db_pool:
+        options["pool"] = {"min_size": 1, "max_size": 20, "timeout": 10}
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(url.path[1:]),
+        "USER": unquote(url.username or ""),
+        "PASSWORD": unquote(url.password or ""),
+        "HOST": unquote(url.hostname or ""),
+        "PORT": str(url.port or ""),
+        "CONN_MAX_AGE": 0 if environment.db_pool else None,
+        "OPTIONS": options,
+    }

@@ -1,0 +1,104 @@
+"""Whether the process lives, and whether it can do its work."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from drf_spectacular.utils import OpenApiResponse, extend_schema, inline_serializer
+from redis import Redis, RedisError
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+logger = logging.getLogger(__name__)
+
+
+class LiveView(APIView):
+    """The process answers."""
+
+    authentication_classes = ()
+    permission_classes = ()
+
+    @extend_schema(
+        operation_id="health_live",
+        summary="Does the process answer?",
+        responses={200: inline_serializer("Live", {"status": serializers.ChoiceField(["ok"])})},
+    )
+    def get(self, request: Request) -> Response:
+        """Always ``{"status": "ok"}``."""
+        return Response({"status": "ok"})
+
+
+class ReadyView(APIView):
+    """The process can serve."""
+
+    authentication_classes = ()
+    permission_classes = ()
+
+    @extend_schema(
+        operation_id="health_ready",
+        summary="Can the process do its work?",
+        responses={
+            200: inline_serializer(
+                "Ready", {"status": serializers.ChoiceField(["ok", "failing"]), "checks": serializers.DictField()}
+            ),
+            503: OpenApiResponse(
+                inline_serializer(
+                    "NotReady", {"status": serializers.ChoiceField(["failing"]), "checks": serializers.DictField()}
+                ),
+                description="A part is missing; `checks` says which.",
+            ),
+        },
+    )
+    def get(self, request: Request) -> Response:
+        """``{status, checks: {database, migrations, broker?}}``; 503 if one of them is not ``ok``."""
+        checks = {"database": _database()}
+        if checks["database"] == "ok":
+            checks["migrations"] = _migrations()
+        if settings.PYFLOW_EXECUTOR == "celery":
+            checks["broker"] = _broker()
+        ok = all(value == "ok" for value in checks.values())
+        body: dict[str, Any] = {"status": "ok" if ok else "failing", "checks": checks}
+        return Response(body, status=200 if ok else 503)
+
+
+def _database() -> str:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError as error:
+        logger.warning("not ready: %s", error)
+        return "unreachable"
+    return "ok"
+
+
+#: Once every migration is applied they stay applied; looking again on each probe would cost five queries.
+_migrated = False
+
+
+def _migrations() -> str:
+    global _migrated  # noqa: PLW0603 - see above
+    if not _migrated:
+        executor = MigrationExecutor(connection)
+        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+            return "pending"
+        _migrated = True
+    return "ok"
+
+
+def _broker() -> str:
+    try:
+        client = Redis.from_url(settings.CELERY_BROKER_URL, socket_timeout=2, socket_connect_timeout=2)
+        try:
+            client.ping()
+        finally:
+            client.close()
+    except RedisError as error:
+        logger.warning("not ready: %s", error)
+        return "unreachable"
+    return "ok"

@@ -1,0 +1,68 @@
+"""What happens around every request, in both worlds (sync and async)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from asgiref.sync import iscoroutinefunction
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.utils.decorators import sync_and_async_middleware
+
+from pyflow.core.ids import new_id
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+Next = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
+
+
+@sync_and_async_middleware
+def RequestId(get_response: Next) -> Next:  # noqa: N802 - middleware is named like a class
+    """Take or make ``X-Request-ID`` and answer with it, so that one request can be followed through all logs."""
+
+    def begin(request: HttpRequest) -> str:
+        given = request.headers.get("X-Request-ID", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
+        request.request_id = request_id  # type: ignore[attr-defined]
+        return request_id
+
+    if iscoroutinefunction(get_response):
+
+        async def middleware(request: HttpRequest) -> HttpResponseBase:
+            request_id = begin(request)
+            response = await cast(Awaitable[HttpResponse], get_response(request))
+            response.headers["X-Request-ID"] = request_id
+            return response
+
+        return middleware
+
+    def sync_middleware(request: HttpRequest) -> HttpResponseBase:
+        request_id = begin(request)
+        response = cast(HttpResponse, get_response(request))
+        response.headers["X-Request-ID"] = request_id
+        return response
+
+    return sync_middleware
+
+
+@sync_and_async_middleware
+def ApiPaths(get_response: Next) -> Next:  # noqa: N802
+    """``/api/v1/workflows/`` is ``/api/v1/workflows``: the API has one spelling of a path and accepts both."""
+
+    def clean(request: HttpRequest) -> HttpRequest:
+        path = request.path_info
+        if path.startswith("/api/") and path.endswith("/") and not path.startswith("/api/docs"):
+            request.path_info = path.rstrip("/")
+        return request
+
+    if iscoroutinefunction(get_response):
+
+        async def middleware(request: HttpRequest) -> HttpResponseBase:
+            return await cast(Awaitable[HttpResponse], get_response(clean(request)))
+
+        return middleware
+
+    def sync_middleware(request: HttpRequest) -> HttpResponseBase:
+        return cast(HttpResponse, get_response(clean(request)))
+
+    return sync_middleware

@@ -1,0 +1,70 @@
+"""How the OpenAPI document is made complete: problems, security, media types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import OpenApiResponse
+from rest_framework import serializers
+
+
+class ProblemItem(serializers.Serializer[Any]):
+    """One of the things that are wrong with a request."""
+
+    pointer = serializers.CharField(help_text="JSON Pointer (RFC 6901) into the request.")
+    code = serializers.CharField()
+    detail = serializers.CharField()
+    line = serializers.IntegerField(required=False, help_text="Of a workflow document, from 1.")
+    column = serializers.IntegerField(required=False)
+    suggestion = serializers.CharField(required=False)
+
+
+class Problem(serializers.Serializer[Any]):
+    """RFC 9457 problem document."""
+
+    type = serializers.CharField(help_text="The page that explains the problem.")
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    instance = serializers.CharField()
+    code = serializers.CharField(help_text="Stable, for programs.")
+    request_id = serializers.CharField()
+    errors = ProblemItem(many=True, required=False)
+
+
+class Schema(AutoSchema):  # type: ignore[misc]
+    """Adds the problems that every operation may answer with."""
+
+    def get_response_serializers(self) -> Any:
+        """The view's own responses, and the common problems that it does not name itself."""
+        responses = super().get_response_serializers()
+        if not isinstance(responses, dict):
+            success = "201" if self.method == "POST" else "200"
+            responses = {success: responses}
+        statuses = {str(key[0] if isinstance(key, tuple) else key) for key in responses}
+        common = {"406": "Not acceptable"}
+        if self.get_auth():
+            common["401"] = "Not authenticated"
+        if self.method in {"POST", "PUT", "PATCH"}:
+            common |= {"400": "Not readable", "415": "Unsupported media type", "422": "Not valid"}
+        if "{" in self.path:
+            common["404"] = "Not found"
+        problems = {
+            (code, "application/problem+json"): OpenApiResponse(Problem, description=text)
+            for code, text in sorted(common.items())
+            if code not in statuses
+        }
+        return {**responses, **problems}
+
+
+class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[misc,no-untyped-call]
+    """How an API key is sent."""
+
+    target_class = "tenants.api.authentication.ApiKeyAuthentication"
+    name = "apiKey"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        """OpenAPI security scheme object."""
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "pyf_<env>_<id>_<secret>"}

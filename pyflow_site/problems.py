@@ -1,0 +1,169 @@
+"""Errors as RFC 9457 problem documents. The only place that knows which error is which status."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from rest_framework import exceptions, status
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+from pyflow.core.document import make_pointer
+from pyflow.core.errors import DefinitionError, DocumentError, InputError, PyFlowError
+from pyflow_site.formats import YAML_TYPE, to_json, to_yaml
+from runs.errors import RunNotFoundError
+from tenants.errors import InvalidKeyError
+from workflows.errors import WorkflowExistsError, WorkflowMissingError
+
+logger = logging.getLogger(__name__)
+PROBLEM_JSON = "application/problem+json"
+PROBLEM_YAML = "application/problem+yaml"
+
+#: The most specific class decides; what is not listed is a mistake of ours: 500.
+STATUS_OF: Mapping[type[PyFlowError], int] = {
+    DocumentError: status.HTTP_400_BAD_REQUEST,
+    DefinitionError: status.HTTP_422_UNPROCESSABLE_ENTITY,
+    InputError: status.HTTP_422_UNPROCESSABLE_ENTITY,
+    InvalidKeyError: status.HTTP_401_UNAUTHORIZED,
+    WorkflowMissingError: status.HTTP_404_NOT_FOUND,
+    WorkflowExistsError: status.HTTP_409_CONFLICT,
+    RunNotFoundError: status.HTTP_404_NOT_FOUND,
+}
+TITLES = {
+    400: "Bad request",
+    401: "Not authenticated",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    406: "Not acceptable",
+    409: "Conflict",
+    413: "Too large",
+    415: "Unsupported media type",
+    422: "Not valid",
+    429: "Too many requests",
+    500: "Internal error",
+    503: "Not available",
+}
+
+
+def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
+    """DRF's hook: whatever a view raised, as a problem document."""
+    request = context["request"]
+    set_rollback()  # type: ignore[no-untyped-call]
+    body = describe(error)
+    finish(body, request)
+    headers: dict[str, str] = {}
+    if isinstance(error, exceptions.APIException):
+        if getattr(error, "auth_header", None):
+            headers["WWW-Authenticate"] = error.auth_header  # type: ignore[attr-defined]
+        if getattr(error, "wait", None):
+            headers["Retry-After"] = str(int(error.wait))  # type: ignore[attr-defined]
+    if body["status"] == status.HTTP_401_UNAUTHORIZED:
+        headers.setdefault("WWW-Authenticate", 'Bearer realm="pyflow"')
+    if body["status"] >= 500:
+        logger.error("request failed: %s %s", request.method, request.path, exc_info=error)
+    accepted = getattr(request, "accepted_media_type", "") or ""
+    content_type = PROBLEM_YAML if accepted == YAML_TYPE else PROBLEM_JSON
+    return Response(body, status=body["status"], headers=headers, content_type=content_type)
+
+
+def describe(error: Exception) -> dict[str, Any]:
+    """The problem document of an exception, without what depends on the request."""
+    if isinstance(error, PyFlowError):
+        return _describe_own(error)
+    if isinstance(error, exceptions.ValidationError):
+        return problem(422, "input_invalid", "The request is not valid.", list(_field_errors(error.detail)))
+    if isinstance(error, exceptions.APIException):
+        code = error.get_codes()
+        return problem(error.status_code, code if isinstance(code, str) else "request_invalid", str(error.detail))
+    if isinstance(error, Http404):
+        return problem(404, "not_found", "There is nothing here.")
+    if isinstance(error, PermissionDenied):
+        return problem(403, "forbidden", "This is not allowed.")
+    return problem(500, "internal_error", "Something went wrong here. The request id finds it in the logs.")
+
+
+def _describe_own(error: PyFlowError) -> dict[str, Any]:
+    known = next((STATUS_OF[cls] for cls in type(error).__mro__ if cls in STATUS_OF), None)
+    if known is None:
+        return problem(500, "internal_error", "Something went wrong here. The request id finds it in the logs.")
+    if isinstance(error, DefinitionError | InputError):
+        what = "workflow" if isinstance(error, DefinitionError) else "input"
+        count = len(error.problems)
+        detail = f"The {what} has {count} problem{'s' if count != 1 else ''}: {error.problems[0]}"
+        return problem(known, error.code, detail, [item.as_dict() for item in error.problems])
+    errors = [error.problem.as_dict()] if isinstance(error, DocumentError) else None
+    return problem(known, error.code, str(error), errors)
+
+
+def problem(status_code: int, code: str, detail: str, errors: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """``{type, title, status, detail, code, errors?}``; the type is the path of its documentation page."""
+    body: dict[str, Any] = {
+        "type": f"/api/docs/problems#{code}",
+        "title": TITLES.get(status_code, "Error"),
+        "status": status_code,
+        "detail": detail,
+        "code": code,
+    }
+    if errors:
+        body["errors"] = errors
+    return body
+
+
+def finish(body: dict[str, Any], request: Any) -> None:
+    """Add what depends on the request: ``instance`` and ``request_id``."""
+    body["type"] = request.build_absolute_uri(body["type"]) if _host_is_fine(request) else body["type"]
+    body["instance"] = request.path
+    body["request_id"] = getattr(request, "request_id", None)
+
+
+def _host_is_fine(request: Any) -> bool:
+    try:
+        request.get_host()
+    except Exception:  # noqa: BLE001 - a disallowed host is one of the things that are reported here
+        return False
+    return True
+
+
+def _field_errors(detail: Any, path: tuple[str | int, ...] = ()) -> Iterator[dict[str, Any]]:
+    if isinstance(detail, dict):
+        for key, value in detail.items():
+            yield from _field_errors(value, path if key == "non_field_errors" else (*path, key))
+    elif isinstance(detail, list):
+        nested = any(isinstance(item, dict | list) for item in detail)
+        for i, item in enumerate(detail):
+            yield from _field_errors(item, (*path, i) if nested else path)
+    else:
+        yield {"pointer": make_pointer(path), "code": getattr(detail, "code", "invalid"), "detail": str(detail)}
+
+
+def _plain(request: HttpRequest, body: dict[str, Any]) -> HttpResponse:
+    finish(body, request)
+    wants_yaml = YAML_TYPE in request.headers.get("Accept", "")
+    content = to_yaml(body) if wants_yaml else to_json(body)
+    return HttpResponse(content, status=body["status"], content_type=PROBLEM_YAML if wants_yaml else PROBLEM_JSON)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's 400: a disallowed host, a malformed request."""
+    return _plain(request, problem(400, "bad_request", "The request cannot be understood."))
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's 403."""
+    return _plain(request, problem(403, "forbidden", "This is not allowed."))
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's 404: no route."""
+    return _plain(request, problem(404, "not_found", "There is nothing here. The API is described at /api/docs/."))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Django's 500."""
+    detail = "Something went wrong here. The request id finds it in the logs."
+    return _plain(request, problem(500, "internal_error", detail))

@@ -1,0 +1,178 @@
+"""Django settings. What differs between installations comes from the environment (see ``environment.py``)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import django_stubs_ext
+
+from pyflow import __version__
+from pyflow_site.environment import database, read_environment
+
+# Lets classes such as ModelAdmin be subscripted with their model, which Django itself only allows type checkers.
+django_stubs_ext.monkeypatch()
+
+ENVIRONMENT = read_environment()
+PRODUCTION = ENVIRONMENT.production
+DEBUG = False
+SECRET_KEY = ENVIRONMENT.signing_key()
+ALLOWED_HOSTS = [host.strip() for host in ENVIRONMENT.allowed_hosts.split(",") if host.strip()]
+CSRF_TRUSTED_ORIGINS = [origin.strip() for origin in ENVIRONMENT.trusted_origins.split(",") if origin.strip()]
+
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_celery_beat",
+    "tenants",
+    "secrets_vault",
+    "plugins",
+    "workflows",
+    "runs",
+    "pyflow_site",
+]
+MIDDLEWARE = [
+    "pyflow_site.middleware.RequestId",
+    "django.middleware.security.SecurityMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
+    "pyflow_site.middleware.ApiPaths",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "pyflow_site.urls"
+ASGI_APPLICATION = "pyflow_site.asgi.application"
+WSGI_APPLICATION = "pyflow_site.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+DATABASES = {"default": database(ENVIRONMENT)}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.BCryptSHA256PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+STATIC_URL = "static/"
+STATIC_ROOT = ENVIRONMENT.home / "static"
+# Files of installed apps are served from where they are; `collectstatic` is for a web server in front.
+SERVESTATIC_USE_FINDERS = True
+SERVESTATIC_AUTOREFRESH = False
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
+
+# Cookies and transport: the deploy check's list.
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = PRODUCTION
+SESSION_COOKIE_HTTPONLY = True
+SECURE_HSTS_SECONDS = 31_536_000 if PRODUCTION else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PRODUCTION else None
+# Probes come from inside, over plain HTTP.
+SECURE_REDIRECT_EXEMPT = [r"^api/v1/health/"]
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.api.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PARSER_CLASSES": ["pyflow_site.formats.JSONParser", "pyflow_site.formats.YAMLParser"],
+    "DEFAULT_RENDERER_CLASSES": ["pyflow_site.formats.JSONRenderer", "pyflow_site.formats.YAMLRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "pyflow_site.openapi.Schema",
+    "EXCEPTION_HANDLER": "pyflow_site.problems.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+    "URL_FORMAT_OVERRIDE": None,
+}
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "PyFlow",
+    "DESCRIPTION": "Workflows: stored, versioned, executed durably, followed live.",
+    "VERSION": __version__,
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    # From the installed package: the pages work without a network.
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "ENUM_NAME_OVERRIDES": {
+        "RunStateEnum": "pyflow.core.states.RunState",
+        "NodeStateEnum": "pyflow.core.states.NodeState",
+    },
+}
+
+# Execution. Redis databases: 0 broker, 1 channels, 2 cache, 3 limits.
+PYFLOW_EXECUTOR = ENVIRONMENT.executor_kind
+PYFLOW_LEASE_SECONDS = ENVIRONMENT.lease_seconds
+PYFLOW_SWEEP_SECONDS = ENVIRONMENT.sweep_seconds
+PYFLOW_CONCURRENT_RUNS = ENVIRONMENT.concurrent_runs
+PYFLOW_STORAGE_ROOT = ENVIRONMENT.home / "storage"
+PYFLOW_KEY_PEPPER = ENVIRONMENT.key_pepper or SECRET_KEY
+
+CELERY_BROKER_URL = f"{ENVIRONMENT.redis_url.rstrip('/')}/0" if ENVIRONMENT.redis_url else "memory://"
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = False
+CELERY_TASK_REJECT_ON_WORKER_LOST = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_DISABLE_PREFETCH = True
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 300,
+    "socket_keepalive": True,
+    "health_check_interval": 10,
+    "socket_connect_timeout": 5,
+    "socket_timeout": 5,
+}
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0.2, "interval_max": 0.5}
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 10.0
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULE = {"sweep": {"task": "runs.sweep", "schedule": PYFLOW_SWEEP_SECONDS}}
+DJANGO_CELERY_BEAT_TZ_AWARE = True
+
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname:<7} {name} {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": os.environ.get("PYFLOW_LOG_LEVEL", "INFO").upper()},
+    "loggers": {
+        # Every request is a line of the server in front; here only what went wrong.
+        "django.request": {"level": "ERROR"},
+        "daphne": {"level": "WARNING"},
+        "django.channels.server": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,28 @@
+"""All routes."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
+
+from pyflow_site.health import LiveView, ReadyView
+from pyflow_site.pages import ProblemsPage
+
+urlpatterns = [
+    path("", RedirectView.as_view(url="/api/docs/"), name="home"),
+    path("admin/", admin.site.urls),
+    path("api/v1/", include("workflows.api.urls")),
+    path("api/v1/", include("runs.api.urls")),
+    path("api/v1/health/live", LiveView.as_view(), name="health-live"),
+    path("api/v1/health/ready", ReadyView.as_view(), name="health-ready"),
+    path("api/v1/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/docs/redoc", SpectacularRedocView.as_view(url_name="schema"), name="redoc"),
+    path("api/docs/problems", ProblemsPage.as_view(), name="problems"),
+]
+handler400 = "pyflow_site.problems.bad_request"
+handler403 = "pyflow_site.problems.forbidden"
+handler404 = "pyflow_site.problems.not_found"
+handler500 = "pyflow_site.problems.server_error"

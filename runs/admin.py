@@ -1,0 +1,103 @@
+"""Runs for operators: what ran, what came of it, what happened in it."""
+
+from __future__ import annotations
+
+import json
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from runs.models import NodeRun, Run, RunEvent
+
+
+class _ReadOnly:
+    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+
+def pretty(value: object) -> SafeString:
+    """JSON for reading, escaped."""
+    return format_html("<pre>{}</pre>", json.dumps(value, indent=2, ensure_ascii=False))
+
+
+class NodeRunInline(_ReadOnly, admin.TabularInline[NodeRun, Run]):
+    """The nodes of a run."""
+
+    model = NodeRun
+    fields = ("node_id", "state", "attempts", "started_at", "finished_at", "shown_output", "shown_error", "reason")
+    readonly_fields = fields
+    can_delete = False
+    extra = 0
+
+    @admin.display(description="Output")
+    def shown_output(self, node: NodeRun) -> SafeString:
+        """The output as JSON."""
+        return pretty(node.output)
+
+    @admin.display(description="Error")
+    def shown_error(self, node: NodeRun) -> str:
+        """The error's message."""
+        return str(node.error["message"]) if node.error else ""
+
+
+class RunEventInline(_ReadOnly, admin.TabularInline[RunEvent, Run]):
+    """The events of a run."""
+
+    model = RunEvent
+    fields = ("seq", "at", "type", "node_id", "data")
+    readonly_fields = fields
+    can_delete = False
+    extra = 0
+
+
+@admin.register(Run)
+class RunAdmin(_ReadOnly, admin.ModelAdmin[Run]):
+    """Runs, newest first."""
+
+    list_display = ("id", "workflow", "state", "tenant", "created_at", "started_at", "finished_at")
+    list_filter = ("state", "tenant", "workflow")
+    list_select_related = ("workflow", "tenant")
+    search_fields = ("id", "workflow__name")
+    date_hierarchy = "created_at"
+    show_full_result_count = False
+    fields = (
+        "id",
+        "tenant",
+        "workflow",
+        "version",
+        "state",
+        "created_at",
+        "started_at",
+        "finished_at",
+        "shown_input",
+        "shown_outputs",
+        "shown_error",
+        "owner",
+        "lease_until",
+        "claims",
+    )
+    readonly_fields = fields
+    inlines = (NodeRunInline, RunEventInline)
+
+    @admin.display(description="Input")
+    def shown_input(self, run: Run) -> SafeString:
+        """The input as JSON."""
+        return pretty(run.input)
+
+    @admin.display(description="Outputs")
+    def shown_outputs(self, run: Run) -> SafeString:
+        """The outputs as JSON."""
+        return pretty(run.outputs)
+
+    @admin.display(description="Error")
+    def shown_error(self, run: Run) -> SafeString:
+        """The error as JSON."""
+        return pretty(run.error)

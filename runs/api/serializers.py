@@ -1,0 +1,128 @@
+"""Shapes of runs in the API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from pyflow.core.states import NodeState, RunState
+from runs.models import NodeRun, Run, RunEvent
+
+
+class StartRun(serializers.Serializer[Any]):
+    """What a run is started with."""
+
+    input = serializers.DictField(
+        required=False, default=dict, help_text="Checked against the workflow's `inputs`; `trigger` of a v1 workflow."
+    )
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Refuse unknown fields: a misspelt `input` must not start a run without one."""
+        if isinstance(data, dict):
+            unknown = data.keys() - self.fields.keys()
+            if unknown:
+                raise serializers.ValidationError({key: "Unknown field; there is `input`." for key in sorted(unknown)})
+        return super().to_internal_value(data)
+
+
+class ErrorShape(serializers.Serializer[Any]):
+    """Why a run or a node failed."""
+
+    code = serializers.CharField()
+    message = serializers.CharField()
+    type = serializers.CharField()
+    node_id = serializers.CharField(allow_null=True)
+
+
+class RunShape(serializers.Serializer[Any]):
+    """A run."""
+
+    id = serializers.UUIDField()
+    workflow = serializers.CharField()
+    version = serializers.IntegerField()
+    state = serializers.ChoiceField([state.value for state in RunState])
+    input = serializers.DictField()
+    outputs = serializers.JSONField(allow_null=True)
+    error = ErrorShape(allow_null=True)
+    created_at = serializers.DateTimeField()
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+
+class NodeRunShape(serializers.Serializer[Any]):
+    """A node of a run."""
+
+    id = serializers.CharField()
+    state = serializers.ChoiceField([state.value for state in NodeState])
+    attempts = serializers.IntegerField()
+    output = serializers.JSONField(allow_null=True)
+    error = ErrorShape(allow_null=True)
+    reason = serializers.CharField(allow_null=True, help_text="Why it was skipped.")
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+
+class EventShape(serializers.Serializer[Any]):
+    """A fact about a run; `seq` is 1, 2, 3… in the order of commits."""
+
+    seq = serializers.IntegerField()
+    type = serializers.CharField()
+    at = serializers.DateTimeField()
+    node_id = serializers.CharField(allow_null=True)
+    data = serializers.DictField()
+
+
+class RunDetailShape(RunShape):
+    """A run with its nodes and events."""
+
+    nodes = NodeRunShape(many=True)
+    events = EventShape(many=True, help_text="The first 1,000; `/events` has all of them.")
+
+
+class EventsShape(serializers.Serializer[Any]):
+    """Events after a given one."""
+
+    results = EventShape(many=True)
+    state = serializers.ChoiceField([state.value for state in RunState], help_text="The run's state by now.")
+
+
+def show_run(run: Run) -> dict[str, Any]:
+    """``RunShape`` of a row; its workflow and version must be loaded."""
+    return {
+        "id": str(run.pk),
+        "workflow": run.workflow.name,
+        "version": run.version.number,
+        "state": run.state,
+        "input": run.input,
+        "outputs": run.outputs,
+        "error": run.error,
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+    }
+
+
+def show_node(node: NodeRun) -> dict[str, Any]:
+    """``NodeRunShape`` of a row."""
+    return {
+        "id": node.node_id,
+        "state": node.state,
+        "attempts": node.attempts,
+        "output": node.output,
+        "error": node.error,
+        "reason": node.reason or None,
+        "started_at": node.started_at,
+        "finished_at": node.finished_at,
+    }
+
+
+def show_event(event: RunEvent) -> dict[str, Any]:
+    """``EventShape`` of a row."""
+    return {
+        "seq": event.seq,
+        "type": event.type,
+        "at": event.at,
+        "node_id": event.node_id or None,
+        "data": event.data,
+    }

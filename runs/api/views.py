@@ -1,0 +1,94 @@
+"""Runs over HTTP."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+from rest_framework.views import APIView
+
+from runs.api.serializers import (
+    EventsShape,
+    RunDetailShape,
+    RunShape,
+    StartRun,
+    show_event,
+    show_node,
+    show_run,
+)
+from runs.models import NodeRun, RunEvent
+from runs.services import find_run, start_run
+from tenants.api.authentication import tenant_of
+
+EVENTS_SHOWN = 1000
+NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, description="The workflow's name.")
+
+
+class StartRunView(APIView):
+    """Runs of one workflow."""
+
+    @extend_schema(
+        operation_id="runs_start",
+        summary="Start a run",
+        parameters=[NAME],
+        request=StartRun,
+        responses={
+            202: OpenApiResponse(
+                RunShape, description="Accepted: it will be executed. `Location` is where it can be followed."
+            )
+        },
+    )
+    def post(self, request: Request, name: str) -> Response:
+        """Start a run of the newest version. Once this is answered, nothing loses the run."""
+        body = StartRun(data=request.data)
+        body.is_valid(raise_exception=True)
+        run = start_run(tenant_id=tenant_of(request).tenant_id, workflow_name=name, input=body.validated_data["input"])
+        location = reverse("run", kwargs={"run_id": run.pk}, request=request)
+        return Response(show_run(run), status=202, headers={"Location": location})
+
+
+class RunView(APIView):
+    """One run."""
+
+    @extend_schema(operation_id="runs_read", summary="Read a run", responses=RunDetailShape)
+    def get(self, request: Request, run_id: UUID) -> Response:
+        """The run with its node runs and its first 1,000 events."""
+        tenant_id = tenant_of(request).tenant_id
+        run = find_run(tenant_id=tenant_id, run_id=run_id)
+        nodes = NodeRun.objects.for_tenant(tenant_id).filter(run=run)
+        events = RunEvent.objects.for_tenant(tenant_id).filter(run=run).order_by("seq")[:EVENTS_SHOWN]
+        body = show_run(run)
+        body["nodes"] = [show_node(node) for node in nodes]
+        body["events"] = [show_event(event) for event in events]
+        return Response(body)
+
+
+class EventsQuery(serializers.Serializer[dict[str, int]]):
+    """Where to go on reading."""
+
+    after = serializers.IntegerField(
+        required=False, default=0, min_value=0, max_value=2**31 - 1, help_text="The `seq` of the last event you have."
+    )
+    limit = serializers.IntegerField(required=False, default=200, min_value=1, max_value=1000)
+
+
+class EventsView(APIView):
+    """The events of one run."""
+
+    @extend_schema(
+        operation_id="runs_events", summary="Read a run's events", parameters=[EventsQuery], responses=EventsShape
+    )
+    def get(self, request: Request, run_id: UUID) -> Response:
+        """The events after `after`, in order. When they are empty and `state` is final, there will be no more."""
+        query = EventsQuery(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        tenant_id = tenant_of(request).tenant_id
+        # The state is read before the events: a final state then means that no event is missing.
+        run = find_run(tenant_id=tenant_id, run_id=run_id)
+        rows = RunEvent.objects.for_tenant(tenant_id).filter(run=run, seq__gt=query.validated_data["after"])
+        events = rows.order_by("seq")[: query.validated_data["limit"]]
+        return Response({"results": [show_event(event) for event in events], "state": run.state})

@@ -1,0 +1,19 @@
+"""Errors of runs."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pyflow.core.errors import PyFlowError
+
+
+class RunNotFoundError(PyFlowError):
+    """There is no run of that id, or none that this credential may see."""
+
+    code: ClassVar[str] = "run_not_found"
+
+
+class FencedError(PyFlowError):
+    """Another process has taken the run over: nothing that this one still does for it counts."""
+
+    code: ClassVar[str] = "fenced"

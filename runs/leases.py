@@ -1,0 +1,95 @@
+"""Who executes a run: claiming, renewing and giving back. All times are the database's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from pyflow.core.states import RunState
+from runs.models import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run that is ours while its lease lasts; ``epoch`` is the fencing token of every write."""
+
+    run_id: UUID
+    tenant_id: UUID
+    tenant_slug: str
+    workflow_name: str
+    version_number: int
+    checksum: str
+    definition: str
+    input: dict[str, Any]
+    epoch: int
+
+
+def claimable() -> Q:
+    """Runs that wait for an executor, and those whose executor stopped renewing its lease."""
+    return Q(state=RunState.QUEUED.value) | Q(state=RunState.RUNNING.value, lease_until__lt=Now())
+
+
+def claim(owner: str, limit: int, run_id: UUID | None = None) -> list[Claim]:
+    """Take up to ``limit`` runs, oldest first (or only ``run_id``). One transaction; two executors never get one run."""
+    with transaction.atomic():
+        # Rows that others are claiming right now are passed over (SQLite: claims queue for its one lock instead).
+        rows = Run.objects.across_tenants().select_for_update(
+            skip_locked=connection.features.has_select_for_update_skip_locked
+        )
+        wanted = rows.filter(claimable()).order_by("created_at")
+        if run_id is not None:
+            wanted = wanted.filter(pk=run_id)
+        ids = list(wanted.values_list("pk", flat=True)[:limit])
+        if not ids:
+            return []
+        Run.objects.across_tenants().filter(pk__in=ids).update(
+            state=RunState.RUNNING.value,
+            owner=owner,
+            lease_until=_lease_end(),
+            epoch=F("epoch") + 1,
+            claims=F("claims") + 1,
+        )
+        runs = Run.objects.across_tenants().filter(pk__in=ids).select_related("version", "workflow", "tenant")
+        return [_as_claim(run) for run in runs]
+
+
+def renew(owner: str, run_ids: Iterable[UUID]) -> set[UUID]:
+    """Extend the leases that ``owner`` still holds, in one statement, and return which those are."""
+    held = Run.objects.across_tenants().filter(pk__in=list(run_ids), owner=owner, state=RunState.RUNNING.value)
+    with transaction.atomic():
+        kept = set(held.values_list("pk", flat=True))
+        held.update(lease_until=_lease_end())
+    return kept
+
+
+def release(owner: str, run_ids: Iterable[UUID]) -> int:
+    """Hand runs back unfinished: they are queued again at once. Returns how many."""
+    held = Run.objects.across_tenants().filter(pk__in=list(run_ids), owner=owner, state=RunState.RUNNING.value)
+    # A new epoch fences whatever the old owner still has on its way.
+    return held.update(state=RunState.QUEUED.value, owner="", lease_until=None, epoch=F("epoch") + 1)
+
+
+def _lease_end() -> Any:
+    return Now() + timedelta(seconds=settings.PYFLOW_LEASE_SECONDS)
+
+
+def _as_claim(run: Run) -> Claim:
+    return Claim(
+        run_id=run.pk,
+        tenant_id=run.tenant_id,
+        tenant_slug=run.tenant.slug,
+        workflow_name=run.workflow.name,
+        version_number=run.version.number,
+        checksum=run.version.checksum,
+        definition=run.version.definition,
+        input=run.input,
+        epoch=run.epoch,
+    )

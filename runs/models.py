@@ -1,0 +1,101 @@
+"""Runs, the nodes of a run, and what happened in it."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils import timezone
+
+from pyflow.core.ids import new_uuid
+from pyflow.core.states import NodeState, RunState
+from tenants.scoping import TenantOwned
+from workflows.models import Version, Workflow
+
+RUN_STATES = [(state.value, state.value) for state in RunState]
+NODE_STATES = [(state.value, state.value) for state in NodeState]
+
+
+class Run(TenantOwned):
+    """One execution of a version. A committed row is the job: whoever finds it, executes it.
+
+    ``owner``, ``lease_until`` and ``epoch`` say who executes it now; every write of an executor names its epoch, and
+    one that was replaced writes nothing. ``event_seq`` counts the run's events.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
+    workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="runs")
+    version = models.ForeignKey(Version, on_delete=models.PROTECT, related_name="runs")
+    state = models.CharField(max_length=16, choices=RUN_STATES, default=RunState.QUEUED.value)
+    input = models.JSONField(default=dict)
+    outputs = models.JSONField(null=True, blank=True)
+    error = models.JSONField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    owner = models.CharField(max_length=128, blank=True, default="", editable=False)
+    lease_until = models.DateTimeField(null=True, blank=True, editable=False)
+    epoch = models.PositiveIntegerField(default=0, editable=False)
+    claims = models.PositiveIntegerField(default=0, editable=False)
+    event_seq = models.PositiveIntegerField(default=0, editable=False)
+
+    class Meta(TenantOwned.Meta):
+        """Newest first; the queue is an index over what is not finished."""
+
+        abstract = False
+        ordering = ("-id",)
+        indexes = (
+            models.Index(fields=("created_at",), name="run_queue", condition=models.Q(state=RunState.QUEUED.value)),
+            models.Index(fields=("lease_until",), name="run_leases", condition=models.Q(state=RunState.RUNNING.value)),
+            models.Index(fields=("tenant", "-id"), name="run_of_tenant"),
+        )
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class NodeRun(TenantOwned):
+    """One node of a run, as far as it has come."""
+
+    id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="nodes")
+    node_id = models.CharField(max_length=255)
+    state = models.CharField(max_length=16, choices=NODE_STATES, default=NodeState.PENDING.value)
+    attempts = models.PositiveIntegerField(default=0)
+    output = models.JSONField(null=True, blank=True)
+    error = models.JSONField(null=True, blank=True)
+    reason = models.CharField(max_length=64, blank=True, default="")
+    tolerated = models.BooleanField(default=False)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    wake_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta(TenantOwned.Meta):
+        """One row per node of a run."""
+
+        abstract = False
+        ordering = ("id",)
+        constraints = (models.UniqueConstraint(fields=("run", "node_id"), name="node_per_run"),)
+
+    def __str__(self) -> str:
+        return self.node_id
+
+
+class RunEvent(TenantOwned):
+    """A fact about a run. ``seq`` is 1, 2, 3… without holes, in the order in which the facts were committed."""
+
+    id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events")
+    seq = models.PositiveIntegerField()
+    type = models.CharField(max_length=32)
+    node_id = models.CharField(max_length=255, blank=True, default="")
+    at = models.DateTimeField()
+    data = models.JSONField(default=dict)
+
+    class Meta(TenantOwned.Meta):
+        """In order, once."""
+
+        abstract = False
+        ordering = ("run", "seq")
+        constraints = (models.UniqueConstraint(fields=("run", "seq"), name="event_seq_per_run"),)
+
+    def __str__(self) -> str:
+        return f"{self.seq} {self.type} {self.node_id}".strip()

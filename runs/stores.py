@@ -1,0 +1,127 @@
+"""Between the engine and the database: a sink that records a run, and the reader that brings it back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+from pyflow.core import result
+from pyflow.core.events import Event, EventType
+from pyflow.core.states import NodeState
+from runs.leases import Claim
+from runs.models import NodeRun
+from runs.writer import EPHEMERAL, GroupWriter, Write, moment
+
+#: Starts are not waited for, yet whoever follows a run sees them within this time. Seconds.
+FLUSH_SECONDS = 0.05
+_RUN_ENDS = frozenset({EventType.RUN_SUCCEEDED, EventType.RUN_FAILED, EventType.RUN_CANCELLED})
+
+
+class DatabaseSink:
+    """The ``EventSink`` of one claimed run: its events and node rows, durable when ``commit`` returns."""
+
+    def __init__(self, writer: GroupWriter, claim: Claim) -> None:
+        self._writer = writer
+        self._claim = claim
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._pending = self._new_write()
+        self._flush: asyncio.TimerHandle | None = None
+
+    def emit(self, event: Event) -> None:
+        """Note a start; it rides along with the next completion, or goes by itself a moment later."""
+        if event.type in EPHEMERAL:
+            return
+        self._note(event)
+        if self._flush is None:
+            self._flush = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush_now)
+
+    async def commit(self, event: Event) -> None:
+        """Return once the event, and everything noted before it, is committed."""
+        self._note(event)
+        await self._writer.commit(self._take())
+
+    def _flush_now(self) -> None:
+        self._flush = None
+        if self._pending.events:
+            self._writer.submit(self._take())
+
+    def _take(self) -> Write:
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        write, self._pending = self._pending, self._new_write()
+        return write
+
+    def _new_write(self) -> Write:
+        return Write(self._claim.run_id, self._claim.tenant_id, self._claim.epoch)
+
+    def _note(self, event: Event) -> None:
+        self._pending.events.append(event)
+        if event.node_id is not None:
+            self._pending.nodes[event.node_id] = self._row(event.node_id, event).copy()
+        elif event.type is EventType.RUN_STARTED:
+            if not event.data["resumed"]:
+                self._pending.changes["started_at"] = moment(event.at)
+        elif event.type in _RUN_ENDS:
+            self._pending.changes |= {
+                "state": str(event.data["state"]),
+                "outputs": event.data.get("outputs"),
+                "error": event.data.get("error"),
+                "finished_at": moment(event.at),
+                "owner": "",
+                "lease_until": None,
+            }
+
+    def _row(self, node_id: str, event: Event) -> dict[str, Any]:
+        row = self._rows.setdefault(node_id, _EMPTY_ROW.copy())
+        data, at = event.data, moment(event.at)
+        match event.type:
+            case EventType.NODE_STARTED:
+                row |= {"state": NodeState.RUNNING.value, "attempts": data["attempt"], "wake_at": None}
+                row["started_at"] = row["started_at"] or at
+            case EventType.NODE_SUCCEEDED:
+                row |= {"state": NodeState.SUCCEEDED.value, "output": data["output"], "error": None, "finished_at": at}
+            case EventType.NODE_FAILED:
+                row |= {"state": str(data["state"]), "error": data["error"], "finished_at": at}
+                row["tolerated"] = data.get("tolerated", False)
+            case EventType.NODE_RETRYING:
+                row |= {"state": NodeState.RETRYING.value, "error": data["error"], "wake_at": moment(data["wake_at"])}
+            case EventType.NODE_SKIPPED:
+                row |= {"state": str(data.get("state", NodeState.SKIPPED)), "reason": data["reason"], "finished_at": at}
+        return row
+
+
+_EMPTY_ROW: dict[str, Any] = {
+    "state": NodeState.PENDING.value,
+    "attempts": 0,
+    "output": None,
+    "error": None,
+    "reason": "",
+    "tolerated": False,
+    "started_at": None,
+    "finished_at": None,
+    "wake_at": None,
+}
+
+
+def recorded_nodes(run_id: UUID) -> dict[str, result.NodeRun]:
+    """The node runs that a run has on record, for the engine to go on from."""
+    return {row.node_id: _restore(row) for row in NodeRun.objects.across_tenants().filter(run=run_id)}
+
+
+def _restore(row: NodeRun) -> result.NodeRun:
+    error = row.error
+    run = result.NodeRun(
+        row.node_id,
+        NodeState(row.state),
+        output=row.output,
+        error=None if error is None else result.ErrorInfo(error["code"], error["message"], error["type"], row.node_id),
+        attempts=row.attempts,
+        reason=row.reason or None,
+        tolerated=row.tolerated,
+        wake_at=None if row.wake_at is None else row.wake_at.timestamp(),
+    )
+    run.started_at = None if row.started_at is None else row.started_at.timestamp()
+    run.finished_at = None if row.finished_at is None else row.finished_at.timestamp()
+    return run

@@ -1,0 +1,182 @@
+"""Writes what happened, many runs in one transaction.
+
+A commit costs about a millisecond however much is in it. So one thread takes everything that is waiting, commits it
+together, and only then tells each waiting run that its fact is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import close_old_connections, connections, transaction
+from django.db.models import F
+
+from pyflow.core.events import Event, EventType
+from pyflow.core.states import RunState
+from runs.errors import FencedError
+from runs.models import NodeRun, Run, RunEvent
+
+logger = logging.getLogger(__name__)
+MAX_BATCH = 500
+NODE_FIELDS = ("state", "attempts", "output", "error", "reason", "tolerated", "started_at", "finished_at", "wake_at")
+
+
+@dataclass(slots=True)
+class Write:
+    """Facts about one run that become durable together. ``waiter`` is told when they are."""
+
+    run_id: UUID
+    tenant_id: UUID
+    epoch: int
+    events: list[Event] = field(default_factory=list)
+    nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
+    waiter: asyncio.Future[None] | None = None
+
+
+class GroupWriter:
+    """The writing thread of one executor. ``start`` it on the event loop whose runs it serves."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="pyflow-writer", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        """Begin; call on the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Write what is waiting, then end the thread."""
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def submit(self, write: Write) -> None:
+        """Write soon; nobody waits."""
+        self._queue.put(write)
+
+    async def commit(self, write: Write) -> None:
+        """Return once it is committed. Raises ``FencedError`` if the run is no longer ours, or the database's error."""
+        assert self._loop is not None  # noqa: S101 - started before runs are
+        write.waiter = self._loop.create_future()
+        self._queue.put(write)
+        await write.waiter
+
+    def _work(self) -> None:
+        stopping = False
+        while not stopping:
+            batch = [self._queue.get()]
+            while len(batch) < MAX_BATCH and not self._queue.empty():
+                batch.append(self._queue.get())
+            stopping = None in batch
+            writes = [write for write in batch if write is not None]
+            if writes:
+                self._settle(self._store(writes))
+        connections.close_all()
+
+    def _store(self, writes: Sequence[Write]) -> list[tuple[Write, Exception | None]]:
+        """Store all in one transaction; if that fails, each alone, so that one bad write harms no other."""
+        close_old_connections()
+        try:
+            fenced = store(writes)
+        except Exception as error:  # noqa: BLE001 - the database raises what it likes; each waiter is told
+            if len(writes) == 1:
+                logger.warning("a write failed: %s", error)
+                connections.close_all()
+                return [(writes[0], error)]
+            return [outcome for write in writes for outcome in self._store([write])]
+        return [(write, FencedError(str(write.run_id)) if write.run_id in fenced else None) for write in writes]
+
+    def _settle(self, outcomes: list[tuple[Write, Exception | None]]) -> None:
+        def tell() -> None:
+            for write, error in outcomes:
+                waiter = write.waiter
+                if waiter is None or waiter.done():
+                    continue
+                if error is None:
+                    waiter.set_result(None)
+                else:
+                    waiter.set_exception(error)
+
+        assert self._loop is not None  # noqa: S101 - started before runs are
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(tell)
+
+
+@transaction.atomic
+def store(writes: Sequence[Write]) -> set[UUID]:
+    """Store the writes; return the runs that were not stored because their epoch is over."""
+    by_run: dict[UUID, list[Write]] = defaultdict(list)
+    for write in writes:
+        by_run[write.run_id].append(write)
+    fenced: set[UUID] = set()
+    events: list[RunEvent] = []
+    nodes: list[NodeRun] = []
+    # In one order everywhere, so that two transactions never wait for each other's rows.
+    for run_id in sorted(by_run):
+        group = by_run[run_id]
+        seq = _take_numbers(run_id, group)
+        if seq is None:
+            fenced.add(run_id)
+            continue
+        rows: dict[str, NodeRun] = {}
+        for write in group:
+            for event in write.events:
+                events.append(_event_row(write, event, seq))
+                seq += 1
+            for node_id, values in write.nodes.items():
+                rows[node_id] = NodeRun(tenant_id=write.tenant_id, run_id=run_id, node_id=node_id, **values)
+        nodes.extend(rows.values())
+    if events:
+        RunEvent.objects.bulk_create(events)
+    if nodes:
+        NodeRun.objects.bulk_create(
+            nodes, update_conflicts=True, unique_fields=("run", "node_id"), update_fields=NODE_FIELDS
+        )
+    return fenced
+
+
+def _take_numbers(run_id: UUID, group: list[Write]) -> int | None:
+    """Reserve a sequence number per event and apply changes; the first number, or ``None`` if we are fenced."""
+    count = sum(len(write.events) for write in group)
+    changes: dict[str, Any] = {}
+    for write in group:
+        changes |= write.changes
+    ours = Run.objects.across_tenants().filter(pk=run_id, epoch=group[0].epoch, state=RunState.RUNNING.value)
+    if any(write.epoch != group[0].epoch for write in group) or not ours.update(
+        event_seq=F("event_seq") + count, **changes
+    ):
+        return None
+    last: int = Run.objects.across_tenants().values_list("event_seq", flat=True).get(pk=run_id)
+    return last - count + 1
+
+
+def _event_row(write: Write, event: Event, seq: int) -> RunEvent:
+    return RunEvent(
+        tenant_id=write.tenant_id,
+        run_id=write.run_id,
+        seq=seq,
+        type=str(event.type),
+        node_id=event.node_id or "",
+        at=moment(event.at),
+        data=event.data,
+    )
+
+
+def moment(at: float) -> datetime:
+    """A POSIX time as a datetime in UTC."""
+    return datetime.fromtimestamp(at, UTC)
+
+
+#: Delivered to watchers, not stored for ever.
+EPHEMERAL = frozenset({EventType.NODE_PROGRESS})

@@ -1,0 +1,59 @@
+"""Rows that belong to a tenant, and managers that will not return them without being told whose."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NoReturn, Self, TypeVar
+
+from django.db import models
+
+from tenants.errors import UnscopedQueryError
+
+ModelT = TypeVar("ModelT", bound=models.Model, covariant=True)
+
+
+class TenantManager(models.Manager[ModelT]):
+    """``objects`` of a tenant-owned model. Its queries begin with ``for_tenant`` or ``across_tenants``."""
+
+    def get_queryset(self) -> NoReturn:
+        """Refused: ``UnscopedQueryError``."""
+        raise UnscopedQueryError(
+            f"{self.model.__name__}.objects needs a tenant: .for_tenant(tenant), or .across_tenants() if that is meant"
+        )
+
+    def for_tenant(self, tenant: Any) -> models.QuerySet[ModelT]:
+        """The rows of one tenant (a ``Tenant`` or its id)."""
+        return self._unscoped().filter(tenant=tenant)
+
+    def across_tenants(self) -> models.QuerySet[ModelT]:
+        """The rows of all tenants: for workers, sweepers and migrations, never for a request."""
+        return self._unscoped()
+
+    def create(self, **values: Any) -> Any:
+        """A new row; its tenant must be among the values."""
+        if "tenant" not in values and "tenant_id" not in values:
+            raise UnscopedQueryError(f"a new {self.model.__name__} needs a tenant")
+        return self._unscoped().create(**values)
+
+    def bulk_create(self, objs: Any, **options: Any) -> Any:
+        """Many new rows, each with its tenant."""
+        return self._unscoped().bulk_create(objs, **options)
+
+    def _unscoped(self) -> models.QuerySet[ModelT]:
+        return models.QuerySet[ModelT](self.model, using=self._db)
+
+
+class TenantOwned(models.Model):
+    """Base of every row that belongs to a tenant."""
+
+    tenant = models.ForeignKey("tenants.Tenant", on_delete=models.CASCADE, related_name="+")
+
+    objects: TenantManager[Self] = TenantManager()  # type: ignore[misc]
+    #: For Django itself (admin, cascades, validation). Project code spells its intention through ``objects``.
+    unscoped: models.Manager[Self] = models.Manager()  # type: ignore[misc]
+
+    class Meta:
+        """Django looks rows up by ``unscoped``."""
+
+        abstract = True
+        base_manager_name = "unscoped"
+        default_manager_name = "unscoped"

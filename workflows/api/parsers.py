@@ -1,0 +1,42 @@
+"""Workflow documents as request bodies: kept as text, because comments and order are worth keeping."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rest_framework.parsers import BaseParser
+
+from pyflow.core.document import MAX_BYTES, decode
+from pyflow.core.loader import Format
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The text of a document and the format it claims to be in."""
+
+    text: str
+    format: Format
+
+
+class _SourceParser(BaseParser):
+    format: Format
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
+        """The body as a ``Source``; ``DocumentError`` if it is not text or too long."""
+        return Source(decode(stream.read(MAX_BYTES + 1)), self.format)
+
+
+class JSONSourceParser(_SourceParser):
+    """``application/json``."""
+
+    media_type = "application/json"
+    format: Format = "json"
+
+
+class YAMLSourceParser(_SourceParser):
+    """``application/yaml``."""
+
+    media_type = "application/yaml"
+    format: Format = "yaml"

@@ -1,0 +1,119 @@
+"""Verbs about workflows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from plugins.discovery import discover
+from pyflow.core.errors import DefinitionError, Problem
+from pyflow.core.loader import Format, parse_workflow
+from pyflow.core.models import WorkflowDef
+from pyflow.core.plan import Plan, compile_plan, compile_stored
+from workflows.errors import WorkflowExistsError, WorkflowMissingError
+from workflows.models import Version, Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What became of a document: the version it is now, and whether that version and its workflow are new."""
+
+    workflow: Workflow
+    version: Version
+    created: bool
+    changed: bool
+
+
+def create_workflow(*, tenant_id: UUID, source: str, source_format: Format) -> Saved:
+    """Store a new workflow. Raises ``DocumentError``, ``DefinitionError`` or ``WorkflowExistsError``."""
+    definition = _checked(source, source_format)
+    try:
+        with transaction.atomic():
+            workflow = Workflow.objects.create(tenant_id=tenant_id, name=definition.name)
+            version = _add_version(workflow, definition, source, source_format, number=1)
+    except IntegrityError:
+        raise WorkflowExistsError(
+            f"A workflow named {definition.name!r} exists. PUT it to /api/v1/workflows/{definition.name} as a new version."
+        ) from None
+    return Saved(workflow, version, created=True, changed=True)
+
+
+def put_workflow(*, tenant_id: UUID, name: str, source: str, source_format: Format) -> Saved:
+    """Store a document as the newest version of ``name``, making the workflow if need be.
+
+    A document that means the same as the newest version changes nothing. Raises as ``create_workflow`` does, and
+    ``DefinitionError`` if the document has another name.
+    """
+    definition = _checked(source, source_format)
+    if definition.name != name:
+        message = f"the document's name is {definition.name!r}, the address says {name!r}"
+        raise DefinitionError([Problem("name_mismatch", message, "/name")])
+    with transaction.atomic():
+        # The row is locked (PostgreSQL; SQLite locks everything): version numbers are given one at a time.
+        rows = Workflow.objects.for_tenant(tenant_id).select_for_update()
+        workflow = rows.filter(name=name).first()
+        created = workflow is None
+        if workflow is None:
+            try:
+                with transaction.atomic():
+                    workflow = Workflow.objects.create(tenant_id=tenant_id, name=name)
+            except IntegrityError:
+                workflow, created = rows.get(name=name), False
+        latest = workflow.latest()
+        if latest is not None and latest.checksum == definition.checksum() and latest.source == source:
+            return Saved(workflow, latest, created=False, changed=False)
+        number = 1 if latest is None else latest.number + 1
+        version = _add_version(workflow, definition, source, source_format, number=number)
+    return Saved(workflow, version, created=created, changed=True)
+
+
+def find_workflow(*, tenant_id: UUID, name: str) -> Workflow:
+    """A tenant's workflow by its name. Raises ``WorkflowMissingError``."""
+    workflow = Workflow.objects.for_tenant(tenant_id).filter(name=name).first()
+    if workflow is None:
+        raise WorkflowMissingError(f"There is no workflow named {name!r}.")
+    return workflow
+
+
+def latest_version(*, tenant_id: UUID, name: str) -> Version:
+    """The newest version of a workflow, with its workflow loaded: one query. Raises ``WorkflowMissingError``."""
+    versions = Version.objects.for_tenant(tenant_id).filter(workflow__name=name)
+    version = versions.select_related("workflow").order_by("-number").first()
+    if version is None:
+        raise WorkflowMissingError(f"There is no workflow named {name!r}.")
+    return version
+
+
+def plan_of(version: Version) -> Plan:
+    """The compiled definition of a version; compiled once per process and checksum."""
+    return compile_stored(version.checksum, version.definition, discover().registry)
+
+
+def _checked(source: str, source_format: Format) -> WorkflowDef:
+    definition = parse_workflow(source, source_format)
+    compile_plan(definition, discover().registry)
+    return definition
+
+
+def _add_version(
+    workflow: Workflow, definition: WorkflowDef, source: str, source_format: Format, *, number: int
+) -> Version:
+    workflow.description = definition.description or ""
+    workflow.labels = definition.labels
+    workflow.updated_at = timezone.now()
+    workflow.save(update_fields=["description", "labels", "updated_at"])
+    version = Version(
+        tenant_id=workflow.tenant_id,
+        workflow=workflow,
+        number=number,
+        source=source,
+        source_format=source_format,
+        definition=json.dumps(definition.canonical(), ensure_ascii=False, separators=(",", ":")),
+        checksum=definition.checksum(),
+    )
+    version.save()
+    return version
