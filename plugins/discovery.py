@@ -47,7 +47,7 @@ def discover() -> Discovered:
 def _load(point: EntryPoint, registry: NodeRegistry) -> BrokenPlugin | None:
     try:
         registry.register(point.load())
-    except Exception:  # noqa: BLE001 - a plugin may fail in any way, and must not take the platform with it
+    except Exception:
         name = point.dist.name if point.dist is not None else ""
         version = point.dist.version if point.dist is not None else ""
         logger.exception("plugin %s (%s %s) cannot be loaded; its node type is missing", point.name, name, version)

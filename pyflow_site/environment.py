@@ -75,7 +75,7 @@ class Environment(BaseSettings):
 
 
 def read_or_create(path: Path, make: Any) -> str:
-    """The text of a private file (mode 600); made by ``make`` if there is none. Safe when two processes start at once."""
+    """The text of a private file (mode 600), made by ``make`` if there is none; two processes may start at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -31,18 +31,17 @@ class Problem(serializers.Serializer[Any]):
     instance = serializers.CharField()
     code = serializers.CharField(help_text="Stable, for programs.")
     request_id = serializers.CharField()
-    errors = ProblemItem(many=True, required=False)
+    errors = ProblemItem(many=True, required=False)  # type: ignore[assignment]
 
 
-class Schema(AutoSchema):  # type: ignore[misc]
+class Schema(AutoSchema):
     """Adds the problems that every operation may answer with."""
 
     def get_response_serializers(self) -> Any:
         """The view's own responses, and the common problems that it does not name itself."""
-        responses = super().get_response_serializers()
-        if not isinstance(responses, dict):
-            success = "201" if self.method == "POST" else "200"
-            responses = {success: responses}
+        declared: Any = super().get_response_serializers()
+        success = "201" if self.method == "POST" else "200"
+        responses: dict[Any, Any] = declared if isinstance(declared, dict) else {success: declared}
         statuses = {str(key[0] if isinstance(key, tuple) else key) for key in responses}
         common = {"406": "Not acceptable"}
         if self.get_auth():
@@ -59,7 +58,7 @@ class Schema(AutoSchema):  # type: ignore[misc]
         return {**responses, **problems}
 
 
-class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[misc,no-untyped-call]
+class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """How an API key is sent."""
 
     target_class = "tenants.api.authentication.ApiKeyAuthentication"

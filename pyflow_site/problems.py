@@ -53,7 +53,7 @@ TITLES = {
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
     """DRF's hook: whatever a view raised, as a problem document."""
     request = context["request"]
-    set_rollback()  # type: ignore[no-untyped-call]
+    set_rollback()
     body = describe(error)
     finish(body, request)
     headers: dict[str, str] = {}

@@ -8,6 +8,7 @@ from typing import Any
 import django_stubs_ext
 
 from pyflow import __version__
+from pyflow.core.states import NodeState, RunState
 from pyflow_site.environment import database, read_environment
 
 # Lets classes such as ModelAdmin be subscripted with their model, which Django itself only allows type checkers.
@@ -125,8 +126,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "ENUM_NAME_OVERRIDES": {
-        "RunStateEnum": "pyflow.core.states.RunState",
-        "NodeStateEnum": "pyflow.core.states.NodeState",
+        "RunStateEnum": [state.value for state in RunState],
+        "NodeStateEnum": [state.value for state in NodeState],
     },
 }
 

@@ -46,5 +46,5 @@ def ring() -> None:
     if settings.PYFLOW_EXECUTOR == "celery":
         try:
             current_app.send_task(EXECUTE_TASK, ignore_result=True, expires=60)
-        except Exception:  # noqa: BLE001 - kombu's transports raise what they like
+        except Exception:
             logger.warning("the broker does not answer; the sweeper will find the run", exc_info=True)

@@ -38,7 +38,7 @@ def claimable() -> Q:
 
 
 def claim(owner: str, limit: int, run_id: UUID | None = None) -> list[Claim]:
-    """Take up to ``limit`` runs, oldest first (or only ``run_id``). One transaction; two executors never get one run."""
+    """Take up to ``limit`` runs, oldest first (or only ``run_id``). Two executors never get the same one."""
     with transaction.atomic():
         # Rows that others are claiming right now are passed over (SQLite: claims queue for its one lock instead).
         rows = Run.objects.across_tenants().select_for_update(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NoReturn, Self, TypeVar
+from collections.abc import Iterable
+from typing import Any, NoReturn, TypeVar
 
 from django.db import models
 
 from tenants.errors import UnscopedQueryError
 
-ModelT = TypeVar("ModelT", bound=models.Model, covariant=True)
+ModelT = TypeVar("ModelT", bound=models.Model)
 
 
 class TenantManager(models.Manager[ModelT]):
@@ -34,9 +35,9 @@ class TenantManager(models.Manager[ModelT]):
             raise UnscopedQueryError(f"a new {self.model.__name__} needs a tenant")
         return self._unscoped().create(**values)
 
-    def bulk_create(self, objs: Any, **options: Any) -> Any:
+    def bulk_create(self, objs: Iterable[ModelT], *args: Any, **options: Any) -> list[ModelT]:
         """Many new rows, each with its tenant."""
-        return self._unscoped().bulk_create(objs, **options)
+        return self._unscoped().bulk_create(objs, *args, **options)
 
     def _unscoped(self) -> models.QuerySet[ModelT]:
         return models.QuerySet[ModelT](self.model, using=self._db)
@@ -47,9 +48,9 @@ class TenantOwned(models.Model):
 
     tenant = models.ForeignKey("tenants.Tenant", on_delete=models.CASCADE, related_name="+")
 
-    objects: TenantManager[Self] = TenantManager()  # type: ignore[misc]
+    objects = TenantManager()
     #: For Django itself (admin, cascades, validation). Project code spells its intention through ``objects``.
-    unscoped: models.Manager[Self] = models.Manager()  # type: ignore[misc]
+    unscoped = models.Manager()
 
     class Meta:
         """Django looks rows up by ``unscoped``."""

@@ -37,7 +37,7 @@ def create_workflow(*, tenant_id: UUID, source: str, source_format: Format) -> S
             version = _add_version(workflow, definition, source, source_format, number=1)
     except IntegrityError:
         raise WorkflowExistsError(
-            f"A workflow named {definition.name!r} exists. PUT it to /api/v1/workflows/{definition.name} as a new version."
+            f"A workflow named {definition.name!r} exists. PUT the document to its address to make a new version."
         ) from None
     return Saved(workflow, version, created=True, changed=True)
 

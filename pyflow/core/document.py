@@ -35,7 +35,7 @@ _HEX = re.compile(r"0x[0-9a-fA-F]+", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _CORE_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map"))
-# Plain scalars that a 1.1 resolver makes into something that JSON does not have stay text or become what v1 made of them.
+# What YAML 1.1 makes of plain scalars besides; v1 files rely on it.
 _V1_TAGS = _CORE_TAGS | {"tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:merge", "tag:yaml.org,2002:value"}
 
 
@@ -137,13 +137,18 @@ def _scan(text: str) -> None:
             depth -= 1
         elif kind is yaml.DocumentStartEvent:
             documents += 1
-        mark = event.start_mark
+        line, column = _where(event)
         if depth > MAX_DEPTH:
-            raise DocumentError(f"nested deeper than {MAX_DEPTH} levels", line=mark.line + 1, column=mark.column + 1)
+            raise DocumentError(f"nested deeper than {MAX_DEPTH} levels", line=line, column=column)
         if values > MAX_VALUES:
-            raise DocumentError(f"more than {MAX_VALUES:,} values", line=mark.line + 1, column=mark.column + 1)
+            raise DocumentError(f"more than {MAX_VALUES:,} values", line=line, column=column)
         if documents > 1:
-            raise DocumentError("more than one document in one file", line=mark.line + 1, column=mark.column + 1)
+            raise DocumentError("more than one document in one file", line=line, column=column)
+
+
+def _where(event: yaml.Event) -> tuple[int | None, int | None]:
+    mark = event.start_mark
+    return (None, None) if mark is None else (mark.line + 1, mark.column + 1)
 
 
 def _scalars_of(root: yaml.Node) -> Scalars:

@@ -22,13 +22,9 @@ MAX_SECONDS = 10 * 366 * 86400.0
 
 def parse_duration(value: object) -> float:
     """Return seconds; raises ``ValueError`` for anything that is not a duration between 0 and ten years."""
-    seconds: float
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError("a duration is a number of seconds or text such as '30s', '5m', '2h' or 'PT1H'")
-    if isinstance(value, str):
-        seconds = _parse_text(value.strip())
-    else:
-        seconds = float(value)
+    seconds = _parse_text(value.strip()) if isinstance(value, str) else float(value)
     if not math.isfinite(seconds) or not 0 <= seconds <= MAX_SECONDS:
         raise ValueError(f"a duration lies between 0 and ten years, not {value!r}")
     return seconds

@@ -71,9 +71,10 @@ class WorkflowEngine:
         secrets: SecretSource | None = None,
     ) -> None:
         if registry is None:
-            from pyflow.nodes import default_registry as registry  # noqa: PLC0415 - nodes build on the core
+            from pyflow.nodes import default_registry  # noqa: PLC0415 - nodes build on the core
 
-        self.registry = registry
+            registry = default_registry
+        self.registry: NodeRegistry = registry
         self.sink: EventSink = sink if sink is not None else NullSink()
         self.clock: Clock = clock if clock is not None else SystemClock()
         self.secrets = secrets
@@ -293,7 +294,8 @@ class Execution:
                     self._runs[node.index] = NodeRun(node.id, NodeState.SKIPPED, reason="not selected")
         now = self._time()
         for index in self._scheduler.start(restored):
-            due = run.wake_at if (run := self._runs[index]) is not None else None
+            earlier = self._runs[index]
+            due = None if earlier is None else earlier.wake_at
             if due is not None and due > now:
                 self._wake_later(index, due - now)
             else:

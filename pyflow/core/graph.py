@@ -44,7 +44,9 @@ class Graph:
         if not left:
             return []
         # Every node that is left waits for another that is left: walking back must meet itself.
-        node, path, at = min(left), [], {}
+        node = min(left)
+        path: list[int] = []
+        at: dict[int, int] = {}
         while node not in at:
             at[node] = len(path)
             path.append(node)

@@ -68,7 +68,7 @@ def build_workflow(parsed: Document) -> WorkflowDef:
     try:
         workflow = WorkflowDef.model_validate(data)
     except ValidationError as error:
-        problems = list(_shape_problems(error, data))
+        problems = list(_shape_problems(error))
         if data.get("version", 1) != 1:
             problems += _raw_problems(data)
         raise DefinitionError(locate(problems, parsed)) from None
@@ -86,7 +86,7 @@ _PLAIN = {
 }
 
 
-def _shape_problems(error: ValidationError, data: dict[str, Any]) -> Iterator[Problem]:
+def _shape_problems(error: ValidationError) -> Iterator[Problem]:
     for detail in error.errors(include_url=False):
         path = tuple(step for step in detail["loc"])
         name = str(path[-1]) if path else ""

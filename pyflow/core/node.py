@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, ClassVar, Generic, TypeVar
@@ -47,12 +48,16 @@ NodeClassT = TypeVar("NodeClassT", bound=AnyNodeClass)
 Invoker = Callable[[Any, ExecutionContext, NodeContext | None], Awaitable[object]]
 
 
+_state_ids = itertools.count()
+
+
 class NodeRegistry:
-    """Node classes by their type name. ``revision`` changes with every registration."""
+    """Node classes by their type name."""
 
     def __init__(self) -> None:
         self._classes: dict[str, AnyNodeClass] = {}
-        self.revision = 0
+        #: Different for every registry, and after every registration: what was compiled for one holds for it only.
+        self.state_id = next(_state_ids)
 
     def register(self, cls: NodeClassT) -> NodeClassT:
         """Add a class and return it (so it also works as a decorator); ``ValueError`` if its type is taken."""
@@ -64,7 +69,7 @@ class NodeRegistry:
         if node_type in self._classes:
             raise ValueError(f"Node type {node_type!r} is already registered")
         self._classes[node_type] = cls
-        self.revision += 1
+        self.state_id = next(_state_ids)
         return cls
 
     def get(self, node_type: str) -> AnyNodeClass:
@@ -82,7 +87,6 @@ class NodeRegistry:
         """A registry with the same types that can be added to without changing this one."""
         twin = NodeRegistry()
         twin._classes = dict(self._classes)
-        twin.revision = self.revision
         return twin
 
     def __contains__(self, node_type: object) -> bool:
@@ -100,7 +104,8 @@ def invoker_for(cls: AnyNodeClass) -> Invoker:
 
 
 def _invoke_v1(cls: type[BaseNode[Any, Any]]) -> Invoker:
-    is_async = inspect.iscoroutinefunction(inspect.unwrap(cls.execute))
+    # Declared `async def`, yet v1 users may have written a plain one.
+    is_async: bool = inspect.iscoroutinefunction(inspect.unwrap(cls.execute))
     validates = cls.config_model is not None or cls.validate_config is not BaseNode.validate_config
     wants_dict = _takes_a_dict(cls)
 
@@ -114,7 +119,7 @@ def _invoke_v1(cls: type[BaseNode[Any, Any]]) -> Invoker:
             config = config if wants_dict else parsed
         if is_async:
             return await node.execute(config, context)
-        result = await asyncio.to_thread(node.execute, config, context)
+        result: Any = await asyncio.to_thread(node.execute, config, context)
         return await result if inspect.isawaitable(result) else result
 
     return plain if is_async and not validates else any_shape
@@ -134,13 +139,10 @@ def _invoke_v2(cls: type[BaseNodeV2[Any]]) -> Invoker:
     config_model, output_model = cls.Config, cls.Output
     is_async = inspect.iscoroutinefunction(cls.run)
 
-    async def invoke(config: Any, context: ExecutionContext, ctx: NodeContext | None) -> object:
-        node = cls()
+    async def invoke(config: Any, _: ExecutionContext, ctx: NodeContext | None) -> object:
+        run: Callable[[Any, NodeContext | None], Any] = cls().run  # type: ignore[assignment]
         parsed = config_model.model_validate(config)
-        if is_async:
-            output = await node.run(parsed, ctx)
-        else:
-            output = await asyncio.to_thread(node.run, parsed, ctx)
+        output: Any = await run(parsed, ctx) if is_async else await asyncio.to_thread(run, parsed, ctx)
         if output_model is not None:
             output = output_model.model_validate(output)
         return output.model_dump(mode="json") if isinstance(output, BaseModel) else output

@@ -6,8 +6,9 @@ Made once per definition and shared by all its runs.
 from __future__ import annotations
 
 import copy
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Final
 
 from pyflow.core.checker import RESERVED_NAMES, check_workflow
@@ -123,12 +124,12 @@ def compile_plan(workflow: WorkflowDef, registry: NodeRegistry) -> Plan:
     """
     kept = workflow._plan
     if kept is not None:
-        plan, of_registry, revision, snapshot = kept
-        if of_registry is registry and revision == registry.revision and snapshot == _snapshot(workflow):
+        plan, state_id, snapshot = kept
+        if state_id == registry.state_id and snapshot == _snapshot(workflow):
             return plan  # type: ignore[no-any-return]
     plan = Plan(workflow, registry)
     # Models can be changed by their owner. Comparing with a deep copy costs less than a microsecond per node.
-    workflow._plan = (plan, registry, registry.revision, copy.deepcopy(_snapshot(workflow)))
+    workflow._plan = (plan, registry.state_id, copy.deepcopy(_snapshot(workflow)))
     return plan
 
 
@@ -139,11 +140,39 @@ def _snapshot(workflow: WorkflowDef) -> list[Any]:
     ]
 
 
-@lru_cache(maxsize=512)
-def _stored(checksum: str, document: str, registry: NodeRegistry, revision: int) -> Plan:
-    return Plan(WorkflowDef.model_validate_json(document), registry)
+class _PlanCache:
+    """The plans of stored definitions by checksum, the least recently used ones forgotten first."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._plans: OrderedDict[tuple[str, int], Plan] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[str, int]) -> Plan | None:
+        with self._lock:
+            plan = self._plans.get(key)
+            if plan is not None:
+                self._plans.move_to_end(key)
+            return plan
+
+    def put(self, key: tuple[str, int], plan: Plan) -> None:
+        with self._lock:
+            self._plans[key] = plan
+            if len(self._plans) > self._size:
+                self._plans.popitem(last=False)
+
+
+_stored = _PlanCache(512)
 
 
 def compile_stored(checksum: str, document: str, registry: NodeRegistry) -> Plan:
-    """The plan of a stored definition (canonical JSON), cached by its checksum across runs of this process."""
-    return _stored(checksum, document, registry, registry.revision)
+    """The plan of a stored definition (canonical JSON), cached by its checksum across the runs of this process.
+
+    Raises ``DefinitionError`` if it cannot run here (any more): a node type may have gone.
+    """
+    key = (checksum, registry.state_id)
+    plan = _stored.get(key)
+    if plan is None:
+        plan = Plan(WorkflowDef.model_validate_json(document), registry)
+        _stored.put(key, plan)
+    return plan

@@ -51,7 +51,7 @@ class ErrorInfo:
 
 
 class NodeRun:
-    """One node of a run. Times are POSIX seconds; ``attempts`` counts those begun; ``reason`` says why it was skipped."""
+    """One node of a run. Times are POSIX seconds; ``attempts`` counts those begun; ``reason``: why it was skipped."""
 
     __slots__ = ("attempts", "error", "finished_at", "id", "output", "reason", "started_at", "state", "tolerated",
                  "wake_at")  # fmt: skip

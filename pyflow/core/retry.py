@@ -13,6 +13,7 @@ from pyflow_sdk.errors import NodeError, NonRetryableError, RetryableError
 
 V1_MAX_RETRIES = 3
 V1_DELAY = 1.0
+MAX_ATTEMPTS = 3
 
 
 def error_kinds(error: BaseException) -> frozenset[str]:
@@ -42,7 +43,7 @@ def error_kinds(error: BaseException) -> frozenset[str]:
 class RetryPolicy:
     """When to try again; intervals in seconds. ``attempt`` counts from 1."""
 
-    max_attempts: int = 3
+    max_attempts: int = MAX_ATTEMPTS
     initial_interval: float = 1.0
     backoff_coefficient: float = 2.0
     max_interval: float = 60.0
@@ -61,7 +62,7 @@ class RetryPolicy:
     def v2(cls, definition: RetryDef) -> RetryPolicy:
         """From version 2's ``retry``; v1's two keys are understood there, too."""
         retries = definition.max_retries
-        attempts = definition.max_attempts or (retries + 1 if retries is not None else cls.max_attempts)
+        attempts = definition.max_attempts or (retries + 1 if retries is not None else MAX_ATTEMPTS)
         initial = definition.initial_interval if definition.initial_interval is not None else definition.delay
         return cls(
             max_attempts=attempts,

@@ -22,7 +22,7 @@ class StartRun(serializers.Serializer[Any]):
         if isinstance(data, dict):
             unknown = data.keys() - self.fields.keys()
             if unknown:
-                raise serializers.ValidationError({key: "Unknown field; there is `input`." for key in sorted(unknown)})
+                raise serializers.ValidationError(dict.fromkeys(sorted(unknown), "Unknown field; there is `input`."))
         return super().to_internal_value(data)
 
 
@@ -70,7 +70,7 @@ class EventShape(serializers.Serializer[Any]):
     type = serializers.CharField()
     at = serializers.DateTimeField()
     node_id = serializers.CharField(allow_null=True)
-    data = serializers.DictField()
+    data = serializers.DictField()  # type: ignore[assignment]
 
 
 class RunDetailShape(RunShape):
