@@ -13,8 +13,8 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from pyflow.core.engine import Handler, NodeCall
 from pyflow.core.errors import NonRetryableError
+from pyflow.core.middleware import Handler, NodeCall
 
 MAX_DEPTH = 100
 

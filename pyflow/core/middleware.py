@@ -1,0 +1,54 @@
+"""What wraps the execution of a node: a chain of functions, like those around a web request."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from pyflow.core.context import ExecutionContext
+from pyflow.core.plan import PlannedNode
+from pyflow_sdk.node import NodeContext
+
+
+class NodeCall:
+    """One attempt of one node, as middleware sees it."""
+
+    __slots__ = ("attempt", "config", "context", "node", "node_context")
+
+    def __init__(
+        self, node: PlannedNode, config: Any, context: ExecutionContext, node_context: NodeContext | None, attempt: int
+    ) -> None:
+        self.node = node
+        self.config = config
+        self.context = context
+        self.node_context = node_context
+        self.attempt = attempt
+
+
+#: Executes one attempt and returns its result.
+Handler = Callable[[NodeCall], Awaitable[object]]
+#: Gets the call and the rest of the chain; returns the result, its own or what the rest gave.
+Middleware = Callable[[NodeCall, Handler], Awaitable[object]]
+
+
+def compose(middleware: Sequence[Middleware]) -> Handler | None:
+    """The chain as one handler, first layer outermost; ``None`` for an empty one."""
+    if not middleware:
+        return None
+
+    async def call_node(call: NodeCall) -> object:
+        invoke = call.node.invoke
+        assert invoke is not None  # noqa: S101 - a broken node never gets here
+        return await invoke(call.config, call.context, call.node_context)
+
+    handler: Handler = call_node
+    for layer in reversed(middleware):
+        handler = _around(layer, handler)
+    return handler
+
+
+def _around(layer: Middleware, inner: Handler) -> Handler:
+    async def handler(call: NodeCall) -> object:
+        return await layer(call, inner)
+
+    return handler
