@@ -1,0 +1,168 @@
+"""JSONPath with bounds: jsonpath-ng's extended syntax without regular expressions, parsed once, in a budget of steps.
+
+Importing this module imports jsonpath-ng and its parser tables: import it inside the function that needs it.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any, ClassVar
+
+from jsonpath_ng.ext.arithmetic import Operation
+from jsonpath_ng.ext.filter import Expression
+from jsonpath_ng.ext.parser import parse
+from jsonpath_ng.ext.string import Sub
+from jsonpath_ng.jsonpath import DatumInContext, JSONPath
+
+from pyflow.core.errors import NonRetryableError
+
+MAX_SOURCE = 4096
+MAX_STEPS = 1_000_000
+#: Of this thread's CPU, so that a busy machine refuses nothing that an idle one takes.
+MAX_SECONDS = 1.5
+_STEPS_BETWEEN_LOOKS = 1000
+#: Of text or a list that arithmetic makes: characters or items.
+MAX_SIZE = 1024 * 1024
+MAX_INT_BITS = 4096
+
+
+class JsonPathError(NonRetryableError, ValueError):
+    """The expression is not JSONPath, uses what is not allowed, or costs more than it may."""
+
+    code: ClassVar[str] = "jsonpath_error"
+
+
+class _Budget:
+    __slots__ = ("deadline", "look_at", "steps")
+
+    def __init__(self) -> None:
+        self.steps = MAX_STEPS
+        self.look_at = MAX_STEPS - _STEPS_BETWEEN_LOOKS
+        self.deadline = time.thread_time() + MAX_SECONDS
+
+    def spend(self, steps: int) -> None:
+        self.steps -= steps
+        if self.steps >= self.look_at:
+            return
+        self.look_at = self.steps - _STEPS_BETWEEN_LOOKS
+        if self.steps < 0:
+            raise JsonPathError(f"the JSONPath takes more than {MAX_STEPS:,} steps on this data")
+        if time.thread_time() > self.deadline:
+            raise JsonPathError(f"the JSONPath takes longer than {MAX_SECONDS:g} s on this data")
+
+
+_budget: ContextVar[_Budget] = ContextVar("pyflow_jsonpath_budget")
+
+
+def find(expression: str, data: Any) -> Any:
+    """The value of a single match, else the list of the values of all matches (v1's rule). Raises ``JsonPathError``."""
+    values = find_all(expression, data)
+    return values[0] if len(values) == 1 else values
+
+
+def find_all(expression: str, data: Any) -> list[Any]:
+    """The values of all matches, in document order. Raises ``JsonPathError``."""
+    path = compile_path(expression)
+    token = _budget.set(_Budget())
+    try:
+        return [match.value for match in path.find(data)]
+    except JsonPathError:
+        raise
+    except RecursionError:
+        raise JsonPathError("the data is nested too deeply for this JSONPath") from None
+    except Exception as error:
+        # jsonpath-ng lets whatever an operator meets escape: TypeError, AttributeError, its own exceptions.
+        raise JsonPathError(f"the JSONPath {_short(expression)} failed on this data: {error}") from error
+    finally:
+        _budget.reset(token)
+
+
+def compile_path(expression: str) -> JSONPath:
+    """Parse an expression, or take it from the cache. Raises ``JsonPathError``."""
+    if not isinstance(expression, str):
+        raise JsonPathError(f"a JSONPath is text, not {type(expression).__name__}")
+    if not expression.strip() or len(expression) > MAX_SOURCE:
+        raise JsonPathError(f"a JSONPath has 1 to {MAX_SOURCE:,} characters")
+    return _compile(expression)
+
+
+@functools.lru_cache(maxsize=1024)
+def _compile(expression: str) -> JSONPath:
+    try:
+        with warnings.catch_warnings():
+            # Spellings that jsonpath-ng 2 will drop: the version is pinned, and v1 files use them.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            path = parse(expression)
+    except RecursionError:
+        raise JsonPathError("the JSONPath is nested too deeply") from None
+    except Exception as error:
+        raise JsonPathError(f"not a JSONPath: {_short(expression)}: {error}") from error
+    if not isinstance(path, JSONPath):
+        raise JsonPathError(f"not a JSONPath: {_short(expression)}")
+    for part in _parts(path):
+        _refuse_patterns(part)
+        if isinstance(part, Operation):
+            part.op = _bounded(part.op)
+        _count(part)
+    return path
+
+
+def _parts(path: Any) -> Iterator[JSONPath]:
+    """A path and every path within it, filters and sort keys included, each once."""
+    todo, seen = [path], set[int]()
+    while todo:
+        value = todo.pop()
+        if isinstance(value, list | tuple):
+            todo.extend(value)
+        elif isinstance(value, JSONPath) and id(value) not in seen:
+            seen.add(id(value))
+            todo.extend(vars(value).values())
+            yield value
+
+
+def _refuse_patterns(part: JSONPath) -> None:
+    # Python's regular expressions backtrack without bound; `sub(/…/)` is one, too. `split()` has its own fixed one.
+    if isinstance(part, Expression) and part.op == "=~":
+        raise JsonPathError("the JSONPath filter =~ is not available; compare with ==, or filter in an expression")
+    if isinstance(part, Sub):
+        raise JsonPathError("the JSONPath function sub() is not available")
+
+
+def _count(part: JSONPath) -> None:
+    """Charge every evaluation of this part, on every piece of data, to the budget of the call."""
+    original = part.find
+
+    def counted(data: Any) -> list[DatumInContext]:
+        found = original(data)
+        _budget.get().spend(1 + len(found))
+        return found
+
+    part.find = counted  # type: ignore[method-assign]
+
+
+def _times(count: object) -> int:
+    return abs(count) if isinstance(count, int) else 1
+
+
+def _bounded(operator: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Arithmetic whose result has a bounded size; on text and lists ``*`` and ``+`` make ever larger ones."""
+
+    def calculate(left: Any, right: Any) -> Any:
+        for value, count in ((left, right), (right, left)):
+            if isinstance(value, str | list):
+                size = len(count) if isinstance(count, str | list) else len(value) * _times(count)
+                if len(value) + size > MAX_SIZE:
+                    raise JsonPathError(f"the JSONPath makes a value of more than {MAX_SIZE:,} characters or items")
+            elif isinstance(value, int) and value.bit_length() > MAX_INT_BITS:
+                raise JsonPathError(f"the JSONPath makes an integer of more than {MAX_INT_BITS} bits")
+        return operator(left, right)
+
+    return calculate
+
+
+def _short(expression: str) -> str:
+    return repr(expression if len(expression) <= 80 else expression[:79] + "…")

@@ -1,0 +1,43 @@
+"""Types for the config models of built-in nodes: a value, or the template that will give it.
+
+A file is checked before its templates are rendered, so wherever text would not do, a template has to.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from pyflow.core.duration import Duration
+
+TemplateText = Annotated[str, Field(pattern=r"\{\{|\{%", description="A template that gives the value.")]
+
+
+def _no_text(value: object) -> object:
+    # pydantic would read "30" and "yes" as a number and a bool; a node gets what the file says.
+    if isinstance(value, str):
+        raise ValueError("text that is not a template")
+    return value
+
+
+Flag = Annotated[bool, BeforeValidator(_no_text)] | TemplateText
+PositiveInt = Annotated[int, BeforeValidator(_no_text), Field(ge=1)] | TemplateText
+Seconds = Duration | TemplateText
+Headers = dict[str, str | int | float | bool] | TemplateText
+AnyValue = Any
+
+
+class NodeConfig(BaseModel):
+    """Base of the config models: unknown keys are mistakes, and each field says what it is for.
+
+    Validators are built with the first use: a v1 run needs none, and they would take most of the time of the import.
+    """
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, defer_build=True)
+
+
+class NodeOutput(BaseModel):
+    """Base of the models of what nodes give."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, defer_build=True)

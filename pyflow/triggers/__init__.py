@@ -1,0 +1,1 @@
+"""What starts workflows: schedules, webhooks, and the arithmetic of cron expressions."""

@@ -1,0 +1,115 @@
+"""Cron arithmetic: five fields in an IANA time zone, right across clock changes.
+
+A job at a fixed time runs once a local day: in a gap at the first instant after it, in an overlap at the first of the
+two. A job whose minute or hour is ``*`` or ``*/n`` follows real time. Day of month and day of week are joined by *or*
+when both are restricted, as cron does. ``@hourly @daily @midnight @weekly @monthly @yearly @annually`` are known; the
+extensions ``L``, ``W`` and ``#`` of other tools are not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import ClassVar
+from zoneinfo import ZoneInfo, available_timezones
+
+from cronsim import CronSim, CronSimError
+
+from pyflow.core.errors import PyFlowError
+
+NICKNAMES = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+MAX_LENGTH = 200
+#: 29 February that is also a given weekday comes back after 28 years, or 40 across a century without a leap day.
+HORIZON = timedelta(days=41 * 366)
+
+_FIELD = re.compile(r"[0-9A-Za-z*/,-]+", re.ASCII)
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*", re.ASCII)
+_EXTENSIONS = re.compile(r"#|(?:^|,)[0-9]*L|W", re.ASCII)
+
+
+class CronError(PyFlowError, ValueError):
+    """The text is not a cron expression that can ever fire, or the zone is not one."""
+
+    code: ClassVar[str] = "cron_invalid"
+
+
+class Cron:
+    """A cron expression in a zone. Raises ``CronError`` when it could never fire."""
+
+    __slots__ = ("expression", "fields", "zone")
+
+    def __init__(self, expression: str, zone: str = "UTC") -> None:
+        self.expression = expression
+        self.fields = _fields(expression)
+        self.zone = find_zone(zone)
+        self.next_after(datetime.now(UTC))
+
+    def next_after(self, moment: datetime) -> datetime:
+        """The first slot after ``moment`` (which has a zone), in UTC."""
+        return next(self.slots_after(moment))
+
+    def slots_after(self, moment: datetime) -> Iterator[datetime]:
+        """All slots after ``moment`` (which has a zone), in UTC, strictly increasing, without end.
+
+        Raises ``CronError`` when a next one is not found within 41 years.
+        """
+        if moment.tzinfo is None:
+            raise ValueError("a moment without a zone")
+        moment = moment.astimezone(UTC)
+        last = moment
+        # cronsim answers for whole local days; starting a day early lets it see both sides of a clock change.
+        slots = CronSim(self.fields, (moment - timedelta(days=1)).astimezone(self.zone))
+        for slot in slots:
+            slot = slot.astimezone(UTC)
+            if slot - last > HORIZON:
+                break
+            if slot > last:
+                last = slot
+                yield slot
+        raise CronError(f"{self.expression!r} never fires")
+
+
+def find_zone(name: object) -> ZoneInfo:
+    """A time zone by its IANA name (``Europe/Berlin``, ``UTC``). POSIX rules, offsets and empty text are refused."""
+    if not isinstance(name, str) or not _ZONE.fullmatch(name) or name not in _zones():
+        raise CronError(f"not an IANA time zone: {str(name)[:60]!r}; write one such as 'Europe/Berlin' or 'UTC'")
+    return ZoneInfo(name)
+
+
+@lru_cache(maxsize=1)
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _fields(expression: object) -> str:
+    if not isinstance(expression, str) or len(expression) > MAX_LENGTH:
+        raise CronError("a cron expression is text of at most 200 characters")
+    text = expression.strip(" ")
+    if text.startswith("@"):
+        try:
+            return NICKNAMES[text.lower()]
+        except KeyError:
+            raise CronError(f"unknown nickname {text!r}; known are {', '.join(NICKNAMES)}") from None
+    fields = [field for field in text.split(" ") if field]
+    if len(fields) != 5:
+        raise CronError(f"a cron expression has 5 parts (minute hour day month weekday), not {len(fields)}: {text!r}")
+    for field in fields:
+        if not _FIELD.fullmatch(field):
+            raise CronError(f"not a cron field: {field!r}")
+    if any(_EXTENSIONS.search(field.upper()) for field in (fields[2], fields[4].upper().replace("WED", "3"))):
+        raise CronError(f"L, W and # are not supported: {text!r}")
+    try:
+        CronSim(" ".join(fields), datetime(2000, 1, 1, tzinfo=UTC))
+    except CronSimError as error:
+        raise CronError(f"{error}: {text!r}") from None
+    return " ".join(fields)
