@@ -32,6 +32,8 @@ class Environment(BaseSettings):
     """Origins (``https://…``) that may post forms to the admin, separated by commas."""
     home: Path = BASE_DIR / "var"
     """Where the single-node shape keeps its database, keys and files."""
+    allowed_networks: str = ""
+    """Private hosts (``intranet.example``, ``*.corp.example``) and networks (``10.2.0.0/16``) that workflows may reach."""
     executor: Literal["inprocess", "celery"] | None = None
     """Who executes runs. Default: ``celery`` if ``REDIS_URL`` is set, else a thread of the server process."""
     lease_seconds: float = Field(default=15.0, ge=1.0)

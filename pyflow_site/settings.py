@@ -137,6 +137,7 @@ PYFLOW_LEASE_SECONDS = ENVIRONMENT.lease_seconds
 PYFLOW_SWEEP_SECONDS = ENVIRONMENT.sweep_seconds
 PYFLOW_CONCURRENT_RUNS = ENVIRONMENT.concurrent_runs
 PYFLOW_STORAGE_ROOT = ENVIRONMENT.home / "storage"
+PYFLOW_ALLOWED_NETWORKS = [entry.strip() for entry in ENVIRONMENT.allowed_networks.split(",") if entry.strip()]
 PYFLOW_KEY_PEPPER = ENVIRONMENT.key_pepper or SECRET_KEY
 
 CELERY_BROKER_URL = f"{ENVIRONMENT.redis_url.rstrip('/')}/0" if ENVIRONMENT.redis_url else "memory://"

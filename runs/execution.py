@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connections
 
 from plugins.discovery import discover
+from pyflow.core.addresses import NetworkPolicy, current_policy
 from pyflow.core.engine import WorkflowEngine
 from pyflow.core.errors import PyFlowError
 from pyflow.core.events import Event, EventType
@@ -194,6 +196,7 @@ class RunExecutor:
         )
         recorded = await self._call(recorded_nodes, claimed.run_id)
         current_root.set(settings.PYFLOW_STORAGE_ROOT / str(claimed.tenant_id))
+        current_policy.set(network_policy())
         try:
             plan = compile_stored(claimed.checksum, claimed.definition, engine.registry)
             execution = engine.start(
@@ -209,6 +212,12 @@ class RunExecutor:
             await sink.commit(_failure(claimed, error))
             return
         await execution.wait()
+
+
+@cache
+def network_policy() -> NetworkPolicy:
+    """What workflows of this installation may reach: the public internet and what the operator lists."""
+    return NetworkPolicy.of(settings.PYFLOW_ALLOWED_NETWORKS, permit_private_networks=False)
 
 
 def _failure(claimed: Claim, error: PyFlowError) -> Event:

@@ -23,6 +23,8 @@ class ExecutionContext:
         self.run_id = run_id
         self._results: dict[str, Any] = {}
         self._errors: dict[str, Any] = {}
+        #: What templates of the run see by name; ``None`` outside of a version 2 run.
+        self.scope: Mapping[str, Any] | None = None
         #: Replaces the values of the secrets this run used by ``***`` wherever text leaves it.
         self.redactor = Redactor()
 

@@ -8,6 +8,7 @@ cost no task each.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Coroutine, Mapping
@@ -20,6 +21,7 @@ from pyflow.core.events import Event, EventType, rfc3339
 from pyflow.core.middleware import Handler, NodeCall
 from pyflow.core.plan import MAIN, Plan, PlannedNode
 from pyflow.core.ports import Clock, EventSink, SecretSource, SystemClock
+from pyflow.core.redaction import RedactingLogger
 from pyflow.core.result import ErrorInfo, NodeRun, RunResult
 from pyflow.core.scheduler import Scheduler
 from pyflow.core.scope import RunScope, V1Scope
@@ -80,6 +82,7 @@ class Execution:
         workflow = self.plan.workflow
         if self.plan.version != 1:
             self._scope = RunScope(self.context, workflow.vars, self._secrets, rfc3339(self._started_at))
+            self.context.scope = self._scope.names()
             if workflow.settings.timeout is not None:
                 self._spawn(self._end_at(workflow.settings.timeout), self._timers)
         try:
@@ -158,10 +161,12 @@ class Execution:
                     restored[node.index] = NodeState.SKIPPED
                     self._runs[node.index] = NodeRun(node.id, NodeState.SKIPPED, reason="not selected")
         now = self._time()
-        for index in self._scheduler.start(restored):
+        tolerated = {index for index, run in enumerate(self._runs) if run is not None and run.tolerated}
+        for index in self._scheduler.start(restored, tolerated=tolerated):
             earlier = self._runs[index]
             due = None if earlier is None else earlier.wake_at
             if due is not None and due > now:
+                self._scheduler.states[index] = NodeState.RETRYING
                 self._wake_later(index, due - now)
             else:
                 self._ready.append(index)
@@ -366,6 +371,7 @@ class Execution:
             secrets=self._scope.secrets if self._scope is not None else None,
             progress=progress,
             cancelled=lambda: self._stopping,
+            logger=RedactingLogger(logging.getLogger(f"pyflow.node.{node_id}"), self.context.redactor),
         )
 
     # --- what becomes of a node

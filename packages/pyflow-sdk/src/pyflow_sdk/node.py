@@ -43,7 +43,7 @@ class NodeContext:
         secrets: Mapping[str, str] | None = None,
         progress: Callable[[float, str], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
-        logger: logging.Logger | None = None,
+        logger: logging.Logger | logging.LoggerAdapter[logging.Logger] | None = None,
         idempotency_key: str | None = None,
     ) -> None:
         self.run_id = run_id
@@ -51,7 +51,9 @@ class NodeContext:
         self.workflow = workflow
         self.attempt = attempt
         self.idempotency_key = idempotency_key or f"{run_id}:{node_id}"
-        self.logger = logger or logging.getLogger(f"pyflow.node.{node_id}")
+        self.logger: logging.Logger | logging.LoggerAdapter[logging.Logger] = logger or logging.getLogger(
+            f"pyflow.node.{node_id}"
+        )
         self._secrets: Mapping[str, str] = secrets if secrets is not None else {}
         self._progress = progress
         self._cancelled = cancelled
