@@ -1,0 +1,94 @@
+"""`pyflow validate`, `list`, `inspect` and `schema`: workflows without running them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pyflow.cli import drawing
+from pyflow.cli.console import ExitCode, fail, out, out_json
+from pyflow.cli.loading import RefusedError, check, read_workflow
+from pyflow.core.models import WorkflowDef, json_schema
+from pyflow.core.plan import compile_plan
+from pyflow.nodes import default_registry
+
+_File = Annotated[Path, typer.Argument(metavar="FILE", help="The workflow: YAML, or JSON by its ending.")]
+
+
+def validate(
+    file: _File,
+    format: Annotated[Literal["text", "json"], typer.Option("--format", help="How to print the verdict.")] = "text",
+) -> None:
+    """Check a workflow file: everything that is wrong, with line and column.
+
+    Exit codes: 0 valid; 3 an invalid version 2 document; 1 any other file.
+    """
+    try:
+        workflow = read_workflow(file)
+        check(workflow, file, default_registry)
+    except RefusedError as refused:
+        if format == "text":
+            refused.report("Invalid")
+        out_json({"valid": False, "file": str(file), "problems": [problem.as_dict() for problem in refused.problems]})
+        raise typer.Exit(refused.code) from None
+    count = _count(workflow)
+    if format == "text":
+        out(f"Valid: {workflow.name} ({count} nodes)")
+    else:
+        verdict = {"name": workflow.name, "version": workflow.version, "nodes": count}
+        out_json({"valid": True, "file": str(file), **verdict, "problems": []})
+
+
+def list_workflows(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the workflow files are.")] = Path("workflows"),
+) -> None:
+    """List the workflows of a directory (*.yaml and *.yml)."""
+    if directory.exists() and not directory.is_dir():
+        fail(f"{directory} is not a directory")
+    files = sorted(path for pattern in ("*.yaml", "*.yml") for path in directory.glob(pattern))
+    if not files:
+        out("No workflows found.")
+        return
+    refusals: list[RefusedError] = []
+    for path in files:
+        try:
+            workflow = read_workflow(path)
+        except RefusedError as refused:
+            refusals.append(refused)
+            continue
+        triggers = ", ".join(trigger.type for trigger in workflow.all_triggers())
+        out(f"  {workflow.name} [{triggers}] ({_count(workflow)} nodes)")
+    if refusals:
+        problems = "\n  ".join(line for refused in refusals for line in refused.lines())
+        fail(f"{len(refusals)} of {len(files)} files are no workflows\n  {problems}", ExitCode.FAILED)
+
+
+def inspect(
+    file: _File,
+    format: Annotated[
+        Literal["tree", "mermaid", "dot", "json"], typer.Option("--format", help="How to draw the graph.")
+    ] = "tree",
+) -> None:
+    """Show the graph of a workflow file."""
+    try:
+        workflow = read_workflow(file)
+        check(workflow, file, default_registry)
+    except RefusedError as refused:
+        refused.report()
+    plan = compile_plan(workflow, default_registry)
+    if format == "json":
+        out_json(drawing.graph(plan))
+        return
+    draw = {"tree": drawing.tree, "mermaid": drawing.mermaid, "dot": drawing.dot}[format]
+    out("\n".join(draw(plan)))
+
+
+def schema() -> None:
+    """Print the JSON Schema of workflow files, for editors that check and complete them."""
+    out_json(json_schema())
+
+
+def _count(workflow: WorkflowDef) -> int:
+    return sum(1 for _ in workflow.all_nodes())
