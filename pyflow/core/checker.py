@@ -15,8 +15,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from pyflow.core.document import Document, Path, make_pointer
-from pyflow.core.errors import Problem
+from pyflow.core.errors import DefinitionError, Problem
 from pyflow.core.graph import Graph
+from pyflow.core.inputs import check_schema
 from pyflow.core.models import NodeDef, OnError, RunIf, WorkflowDef
 from pyflow.core.node import AnyNodeClass, NodeRegistry
 from pyflow.core.safe_eval import UnsafeExpressionError, compile_expression
@@ -43,6 +44,7 @@ def check_workflow(workflow: WorkflowDef, registry: NodeRegistry) -> list[Proble
         problems += _check_names(workflow)
         problems += _check_nodes(workflow, registry)
         problems += _check_outputs(workflow)
+        problems += _check_inputs(workflow)
     return locate(problems, workflow._document)
 
 
@@ -224,9 +226,9 @@ def _check_policy(node: NodeDef, path: Path) -> Iterator[Problem]:
 
 
 def _check_config(cls: AnyNodeClass, config: dict[str, Any], path: Path) -> Iterator[Problem]:
-    model: type[BaseModel] | None = getattr(cls, "Config", None) or getattr(cls, "config_model", None)
-    if model is None:
-        return
+    model = getattr(cls, "Config", None) or getattr(cls, "config_model", None)
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return  # v1 classes may use these names for something else
     known = {field.alias or name for name, field in model.model_fields.items()} | set(model.model_fields)
     if model.model_config.get("extra") != "allow":
         for key in config:
@@ -238,10 +240,11 @@ def _check_config(cls: AnyNodeClass, config: dict[str, Any], path: Path) -> Iter
     except ValidationError as error:
         for detail in error.errors(include_url=False, include_context=False):
             at = _existing(config, detail["loc"])
-            if detail["type"] == "extra_forbidden" or _holds_template(config, at):
+            missing = detail["type"] == "missing"
+            if detail["type"] == "extra_forbidden" or (not missing and _holds_template(config, at)):
                 continue
             message = detail["msg"]
-            if detail["type"] == "missing":
+            if missing:
                 message = f"{detail['loc'][-1]!r} is required"
             yield Problem("bad_config", message, make_pointer((*path, *at)))
 
@@ -250,12 +253,8 @@ def _existing(value: Any, loc: tuple[int | str, ...]) -> Path:
     """The part of a pydantic location that is in the document (unions add steps of their own)."""
     path: list[str | int] = []
     for step in loc:
-        if (
-            (isinstance(value, dict)
-            and step in value)
-            or (isinstance(value, list)
-            and isinstance(step, int)
-            and step < len(value))
+        if (isinstance(value, dict) and step in value) or (
+            isinstance(value, list) and isinstance(step, int) and step < len(value)
         ):
             value = value[step]  # type: ignore[index]
             path.append(step)
@@ -263,8 +262,6 @@ def _existing(value: Any, loc: tuple[int | str, ...]) -> Path:
 
 
 def _holds_template(value: Any, path: Path) -> bool:
-    if not path:
-        return False
     for step in path:
         value = value[step]
     return any(True for _ in _template_strings(value, ()))
@@ -319,6 +316,14 @@ def _check_references(
             yield Problem(
                 "unknown_name", f"{who} uses {name!r}, which does not exist", make_pointer(path), suggestion=near
             )
+
+
+def _check_inputs(workflow: WorkflowDef) -> Iterator[Problem]:
+    try:
+        if workflow.inputs is not None:
+            check_schema(workflow.inputs)
+    except DefinitionError as error:
+        yield from error.problems
 
 
 def _check_outputs(workflow: WorkflowDef) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import yaml
 
-from pyflow.core.errors import DocumentError
+from pyflow.core.errors import DocumentError, DocumentTooLargeError
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32
@@ -65,7 +65,8 @@ def make_pointer(path: Path) -> str:
 def decode(raw: bytes) -> str:
     """Bytes as text: UTF-8, with or without a byte order mark. ``DocumentError`` otherwise or above 1 MiB."""
     if len(raw) > MAX_BYTES:
-        raise DocumentError(f"the document has {len(raw):,} bytes; at most {MAX_BYTES:,} (1 MiB) are accepted")
+        # Readers stop one byte beyond the limit, so how large it really is is not known here.
+        raise DocumentTooLargeError(f"the document is larger than {MAX_BYTES:,} bytes (1 MiB)")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -82,7 +83,7 @@ def read_yaml(text: str, *, scalars: Scalars | None = "1.2") -> Document:
     _check_text(text)
     text = text.removeprefix("\ufeff")
     try:
-        _scan(text)
+        tag = _scan(text)
         root = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -93,7 +94,11 @@ def read_yaml(text: str, *, scalars: Scalars | None = "1.2") -> Document:
         raise DocumentError(f"not valid YAML: {error}") from None
     if root is None:
         raise DocumentError("the document is empty")
-    builder = _Builder(scalars or _scalars_of(root))
+    scalars = scalars or _scalars_of(root)
+    if tag is not None and scalars == "1.2":
+        line, column = tag.start_mark.line + 1, tag.start_mark.column + 1
+        raise DocumentError(f"tags are not allowed, such as {_short(tag.tag)}", line=line, column=column)
+    builder = _Builder(scalars)
     return Document(builder.build(root, ()), builder.positions, text)
 
 
@@ -117,14 +122,18 @@ def read_json(text: str) -> Document:
 def _check_text(text: str) -> None:
     size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_BYTES:
-        raise DocumentError(f"the document has {size:,} bytes; at most {MAX_BYTES:,} (1 MiB) are accepted")
+        raise DocumentTooLargeError(f"the document has {size:,} bytes; at most {MAX_BYTES:,} (1 MiB) are accepted")
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DocumentError("the document holds a NUL character; is it a binary file?", line=line, column=1)
 
 
-def _scan(text: str) -> None:
-    """Look at the event stream first: libyaml's composer recurses, and crashes the process on deep nesting."""
+def _scan(text: str) -> Any:
+    """Look at the event stream first: libyaml's composer recurses, and crashes the process on deep nesting.
+
+    Returns the first event with a tag that is written out, if any.
+    """
+    tagged: Any = None
     depth = values = documents = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         kind = type(event)
@@ -137,6 +146,8 @@ def _scan(text: str) -> None:
             depth -= 1
         elif kind is yaml.DocumentStartEvent:
             documents += 1
+        if tagged is None and getattr(event, "tag", None) is not None:
+            tagged = event
         line, column = _where(event)
         if depth > MAX_DEPTH:
             raise DocumentError(f"nested deeper than {MAX_DEPTH} levels", line=line, column=column)
@@ -144,6 +155,7 @@ def _scan(text: str) -> None:
             raise DocumentError(f"more than {MAX_VALUES:,} values", line=line, column=column)
         if documents > 1:
             raise DocumentError("more than one document in one file", line=line, column=column)
+    return tagged
 
 
 def _where(event: yaml.Event) -> tuple[int | None, int | None]:
@@ -207,7 +219,7 @@ class _Builder:
         merged: dict[str, Any] = {}
         own: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge" and key_node.style is None:
+            if key_node.tag == "tag:yaml.org,2002:merge" and not key_node.style:
                 for part in value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]:
                     if not isinstance(part, yaml.MappingNode):
                         raise self._error(value_node, "`<<` merges mappings only")
@@ -240,7 +252,7 @@ class _Builder:
         text = node.value
         if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
             raise self._error(node, "text may not hold NUL or lone surrogate characters")
-        implicit = node.style is None
+        implicit = not node.style  # libyaml's way to say "plain" is an empty text
         if node.tag not in _V1_TAGS or (not implicit and node.tag not in _CORE_TAGS):
             raise self._error(node, f"the tag {_short(node.tag)} is not allowed")
         try:
@@ -251,6 +263,9 @@ class _Builder:
             return self._number(_core_scalar(text))
         except (ValueError, OverflowError) as error:
             raise self._error(node, str(error)) from None
+        except (LookupError, TypeError, AttributeError):
+            # PyYAML's constructors trust the tag: `!!bool maybe`, `!!int ""`.
+            raise self._error(node, f"{text[:40]!r} does not fit the tag {_short(node.tag)}") from None
 
     def _v1_value(self, node: yaml.ScalarNode) -> Any:
         if node.tag in {"tag:yaml.org,2002:merge", "tag:yaml.org,2002:value"}:
@@ -324,14 +339,17 @@ def _finite(text: str) -> float:
     return value
 
 
-_STRINGS_OUT = re.compile(r'"(?:[^"\\]|\\.)*"')
+# A string, closed or not: looking for the end of an open one again and again would take quadratic time.
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def _check_json_depth(text: str) -> None:
     """Nesting, counted without recursion before the parser recurses."""
     depth = 0
-    for char in re.findall(r"[\[\]{}]", _STRINGS_OUT.sub("", text)):
-        depth += 1 if char in "[{" else -1
+    for match in _STRING_OR_BRACKET.finditer(text):
+        char = match[0][0]
+        depth += char in "[{"
+        depth -= char in "]}"
         if depth > MAX_DEPTH:
             raise DocumentError(f"nested deeper than {MAX_DEPTH} levels")
 

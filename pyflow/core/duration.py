@@ -24,9 +24,12 @@ def parse_duration(value: object) -> float:
     """Return seconds; raises ``ValueError`` for anything that is not a duration between 0 and ten years."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError("a duration is a number of seconds or text such as '30s', '5m', '2h' or 'PT1H'")
-    seconds = _parse_text(value.strip()) if isinstance(value, str) else float(value)
+    try:
+        seconds = _parse_text(value.strip()) if isinstance(value, str) else float(value)
+    except OverflowError:
+        seconds = math.inf
     if not math.isfinite(seconds) or not 0 <= seconds <= MAX_SECONDS:
-        raise ValueError(f"a duration lies between 0 and ten years, not {value!r}")
+        raise ValueError(f"a duration lies between 0 and ten years, not {seconds:g} seconds")
     return seconds
 
 

@@ -11,6 +11,7 @@ from pyflow_sdk.errors import NodeError, NonRetryableError, PyFlowError, Retryab
 __all__ = [
     "DefinitionError",
     "DocumentError",
+    "DocumentTooLargeError",
     "InputError",
     "NodeError",
     "NodeTimeoutError",
@@ -61,6 +62,12 @@ class DocumentError(PyFlowError, ValueError):
     def __init__(self, message: str, *, line: int | None = None, column: int | None = None) -> None:
         self.problem = Problem(self.code, message, line=line, column=column)
         super().__init__(str(self.problem))
+
+
+class DocumentTooLargeError(DocumentError):
+    """A document of more than 1 MiB."""
+
+    code: ClassVar[str] = "document_too_large"
 
 
 class DefinitionError(PyFlowError, ValueError):

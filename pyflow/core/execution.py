@@ -263,9 +263,10 @@ class Execution:
     async def _run_node(self, index: int, task: asyncio.Task[Any]) -> None:
         node = self.plan.nodes[index]
         self._scheduler.states[index] = NodeState.RUNNING
-        if (node.when is not None or node.never) and not await self._wanted(node):
-            return
         earlier = self._runs[index]
+        begun = earlier is not None and earlier.attempts > 0  # what was wanted once is not asked before each attempt
+        if (node.when is not None or node.never) and not begun and not await self._wanted(node):
+            return
         run = self._runs[index] = NodeRun(node.id, NodeState.RUNNING)
         run.started_at = self._time()
         if earlier is not None:

@@ -53,7 +53,8 @@ class Graph:
             node = min(dependency for dependency in self.dependencies[node] if dependency in left)
         loop = path[at[node] :]
         loop.reverse()
-        return [*loop, loop[0]]
+        first = loop.index(min(loop))
+        return [*loop[first:], *loop[: first + 1]]
 
     def levels(self) -> list[list[int]]:
         """The nodes by their distance from the roots: what could run at the same time."""

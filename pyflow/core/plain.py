@@ -17,6 +17,8 @@ from pyflow.core.errors import NonRetryableError
 from pyflow.core.middleware import Handler, NodeCall
 
 MAX_DEPTH = 100
+#: Python itself refuses to write integers of more than 4,300 digits as text.
+MAX_INTEGER_BITS = 4096
 
 
 class NotPlainError(NonRetryableError):
@@ -35,7 +37,11 @@ def to_plain(value: Any, depth: int = 0) -> Any:
     kind = type(value)
     if kind is str:
         return _text(value)
-    if value is None or kind is bool or kind is int:
+    if value is None or kind is bool:
+        return value
+    if kind is int:
+        if value.bit_length() > MAX_INTEGER_BITS:
+            raise NotPlainError(f"the result holds an integer of more than {MAX_INTEGER_BITS:,} bits")
         return value
     if kind is float:
         if not math.isfinite(value):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from pyflow.core.duration import MAX_SECONDS
 from pyflow.core.errors import PyFlowError
 from pyflow.core.models import RetryDef
 from pyflow_sdk.errors import NodeError, NonRetryableError, RetryableError
@@ -92,9 +93,11 @@ class RetryPolicy:
         """
         if attempt >= self.max_attempts or not self.retries(error):
             return None
-        # 2.0 ** 1024 overflows; no interval grows beyond what a float holds.
-        exponent = min(attempt - 1, 512)
-        wait = min(self.initial_interval * self.backoff_coefficient**exponent, self.max_interval)
+        try:
+            wait = min(self.initial_interval * self.backoff_coefficient ** (attempt - 1), self.max_interval)
+        except OverflowError:  # 2.0 ** 1024
+            wait = self.max_interval
+        wait = min(wait, MAX_SECONDS)
         if self.jitter == "full":
             wait = uniform(0, wait)
         elif self.jitter == "equal":

@@ -7,11 +7,11 @@ database bring it to the same state. Every operation is linear in the edges it t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from pyflow.core.models import OnError, RunIf
 from pyflow.core.plan import FINALLY, MAIN, ON_FAILURE, Plan
-from pyflow.core.states import NodeState, RunState
+from pyflow.core.states import TERMINAL_NODE_STATES, NodeState, RunState
 
 _PENDING = NodeState.PENDING
 _SUCCEEDED = NodeState.SUCCEEDED
@@ -27,8 +27,8 @@ class Scheduler:
     nodes that will not run because of it are put into ``skips`` as ``(index, state, reason)`` for the caller to record.
     """
 
-    __slots__ = ("_failed", "_graph", "_left", "_not_run", "_waiting", "ended_as", "phase", "plan", "skips", "states",
-                 "stopped")  # fmt: skip
+    __slots__ = ("_begun", "_failed", "_graph", "_left", "_not_run", "_tolerated", "_waiting", "ended_as", "phase", "plan", "skips",
+                 "states", "stopped")  # fmt: skip
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -44,6 +44,9 @@ class Scheduler:
         self._failed: dict[int, int] = {}
         self._not_run: dict[int, int] = {}
         self._left = len(plan.sections[MAIN])
+        #: From a record: nodes that were under way, and failures that failed nothing.
+        self._begun: set[int] = set()
+        self._tolerated: Container[int] = ()
 
     @property
     def done(self) -> bool:
@@ -55,10 +58,24 @@ class Scheduler:
         """How the run ended, or would end now."""
         return self.ended_as or RunState.SUCCEEDED
 
-    def start(self, recorded: Mapping[int, NodeState] | None = None) -> list[int]:
-        """Begin, or go on from what is ``recorded`` (terminal states by index)."""
+    def start(
+        self,
+        recorded: Mapping[int, NodeState] | None = None,
+        *,
+        tolerated: Container[int] = (),
+        outcome: RunState | None = None,
+    ) -> list[int]:
+        """Begin, or go on from what is ``recorded``: states by index.
+
+        Nodes that were under way are ready again, whatever happened since. ``tolerated``: those whose recorded failure
+        failed nothing, beyond what ``on_error`` says. ``outcome``: the run was being stopped with it.
+        """
         if recorded:
+            self._tolerated = tolerated
             self._restore(recorded)
+        if outcome is not None:
+            self.ended_as = outcome
+            self._skip_section(MAIN, outcome)
         ready = self._enter(MAIN)
         return self._advance(ready)
 
@@ -78,11 +95,15 @@ class Scheduler:
         What is running still has to be reported by ``finish``.
         """
         self.ended_as = outcome
-        self.stopped = True
-        for index in self.plan.sections[self.phase] if self.phase <= ON_FAILURE else ():
+        if self.phase <= ON_FAILURE:
+            self.stopped = True
+            self._skip_section(self.phase, outcome)
+        return [] if self._left else self._advance([])
+
+    def _skip_section(self, phase: int, outcome: RunState) -> None:
+        for index in self.plan.sections[phase]:
             if self.states[index] is _PENDING or self.states[index] is NodeState.RETRYING:
                 self._skip(index, NodeState.CANCELLED, str(outcome))
-        return [] if self._left else self._advance([])
 
     def _note_failure(self, index: int, tolerated: bool | None) -> None:
         node = self.plan.nodes[index]
@@ -120,6 +141,8 @@ class Scheduler:
 
     def _why_not(self, index: int) -> str | None:
         """Why a node whose dependencies are finished does not start; ``None`` if it does."""
+        if index in self._begun:
+            return None
         run_if = self.plan.nodes[index].run_if
         if self.stopped and (self.plan.version == 1 or run_if not in _RUNS_AFTER_STOP):
             return "stopped"
@@ -140,7 +163,13 @@ class Scheduler:
         """The nodes of a section that wait for nothing (any more)."""
         self.phase = phase
         section = self.plan.sections[phase]
-        self._left = sum(1 for index in section if self.states[index] is _PENDING)
+        self._left = 0
+        for index in section:
+            if self.states[index] is _PENDING:
+                self._left += 1
+            elif self.states[index] in _FAILURES:
+                # Recorded earlier. Counts from here on: a failure in `finally` says nothing about the graph.
+                self._note_failure(index, True if index in self._tolerated else None)
         ready: list[int] = []
         # Listed before anything is skipped: skipping one may make others ready, which `_release` notes itself.
         for index in [i for i in section if not self._waiting[i] and self.states[i] is _PENDING]:
@@ -168,11 +197,12 @@ class Scheduler:
     def _restore(self, recorded: Mapping[int, NodeState]) -> None:
         for index in self._graph.order():
             state = recorded.get(index)
-            if state is None:
+            if state is None or state is _PENDING:
+                continue
+            if state not in TERMINAL_NODE_STATES:
+                self._begun.add(index)
                 continue
             self.states[index] = state
-            if state in _FAILURES:
-                self._note_failure(index, None)
             counts = None if state is _SUCCEEDED else self._not_run if state is _SKIPPED else self._failed
             for dependent in self._graph.dependents[index]:
                 self._waiting[dependent] -= 1

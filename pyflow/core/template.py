@@ -1,7 +1,7 @@
 """Templates in node configs: sandboxed Jinja2 over plain data, compiled once, with bounded input and output.
 
-v1: a string that is only ``{{ name }}`` gives the object itself, anything else text. Version 2: a string that is exactly
-one expression keeps its value's type.
+v1: a string that is only ``{{ name }}`` gives the object itself, anything else text. Version 2: a string that is
+exactly one expression keeps its value's type.
 """
 
 from __future__ import annotations
@@ -9,116 +9,64 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, ClassVar
+from itertools import islice
+from typing import Any
 
 import jinja2
 from jinja2 import meta, nodes
 from jinja2.exceptions import SecurityError
-from jinja2.runtime import StrictUndefined, Undefined
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.runtime import Undefined
 
 from pyflow.core.context import ExecutionContext
 from pyflow.core.errors import PyFlowError
 from pyflow.core.ports import SystemClock
-from pyflow.core.safe_eval import MAX_INT_BITS, MAX_ITEMS, EvaluationError, read_field
+from pyflow.core.safe_eval import MAX_ITEMS, EvaluationError, read_field
+from pyflow.core.sandbox import Sandbox, budgeted
 from pyflow.core.scope import V1Scope
+from pyflow.core.template_errors import (
+    TemplateError,
+    TemplateLimitError,
+    TemplateSecurityError,
+    TemplateSyntaxError,
+    TemplateUndefinedError,
+)
+
+__all__ = [
+    "MAX_OUTPUT",
+    "MAX_SOURCE",
+    "Template",
+    "TemplateError",
+    "TemplateLimitError",
+    "TemplateSecurityError",
+    "TemplateSyntaxError",
+    "TemplateUndefinedError",
+    "Value",
+    "compile_template",
+    "compile_value",
+    "is_template",
+    "resolve_templates",
+]
 
 MAX_SOURCE = 64 * 1024
 MAX_OUTPUT = 1024 * 1024
+#: Statements, and outputs, of one template: what compiling it costs.
 MAX_BLOCKS = 500
+MAX_OUTPUTS = 1000
+MAX_WORDS = 12_000
+MAX_NODES = 4000
+MAX_DEPTH = 60
 
 Scope = Mapping[str, Any]
 
 
-class TemplateError(PyFlowError, ValueError, jinja2.TemplateError):
-    """A template that cannot be compiled or rendered. Also is Jinja2's error of the kind, as v1 raised it."""
-
-    code: ClassVar[str] = "template_error"
-
-
-class TemplateUndefinedError(TemplateError, jinja2.UndefinedError):
-    """The template uses a name or a field that has no value."""
-
-    code: ClassVar[str] = "template_undefined"
-
-
-class TemplateSecurityError(TemplateError, SecurityError):
-    """The template reaches for something that is not data."""
-
-    code: ClassVar[str] = "template_unsafe"
-
-
-class TemplateLimitError(TemplateSecurityError):
-    """The template, or a value it makes, is larger than allowed."""
-
-    code: ClassVar[str] = "template_limit"
-
-
-class TemplateSyntaxError(TemplateError, jinja2.TemplateSyntaxError):
-    """The text is not a template."""
-
-    code: ClassVar[str] = "template_syntax"
-
-    def __init__(self, message: str, lineno: int = 1) -> None:
-        jinja2.TemplateSyntaxError.__init__(self, message, lineno)
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """Plain data only, and no operator that multiplies a value without bound."""
-
-    intercepted_binops = frozenset({"*", "**", "%", "+"})
-
-    def __init__(self) -> None:
-        super().__init__(undefined=StrictUndefined, autoescape=False)
-        for name in ("lipsum", "cycler", "joiner", "namespace"):
-            self.globals.pop(name, None)
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        # Data before methods: a key named `items` is data.
-        if isinstance(obj, Mapping):
-            try:
-                return obj[attribute]
-            except KeyError as error:
-                if isinstance(error, PyFlowError):  # a secret that does not exist says so itself
-                    raise
-        return super().getattr(obj, attribute)
-
-    def call_binop(self, context: Any, operator_name: str, left: Any, right: Any) -> Any:
-        if operator_name == "*":
-            for sequence, count in ((left, right), (right, left)):
-                if isinstance(sequence, str | list | tuple) and isinstance(count, int):
-                    _limit(len(sequence) * max(count, 0), MAX_OUTPUT if isinstance(sequence, str) else MAX_ITEMS)
-            _limit_bits(_bits(left) + _bits(right))
-        elif operator_name == "**":
-            _limit_bits(_bits(left) * right if isinstance(right, int) and right > 1 else 0)
-        elif operator_name == "%" and isinstance(left, str):
-            raise TemplateSecurityError("text formatting by % is not allowed; use the `format` filter")
-        elif operator_name == "+" and isinstance(left, str | list | tuple) and isinstance(right, str | list | tuple):
-            _limit(len(left) + len(right), MAX_OUTPUT if isinstance(left, str) else MAX_ITEMS)
-        return super().call_binop(context, operator_name, left, right)
-
-
-def _bits(value: Any) -> int:
-    return value.bit_length() if isinstance(value, int) else 0
-
-
-def _limit_bits(bits: int) -> None:
-    if bits > 2 * MAX_INT_BITS:
-        raise TemplateLimitError(f"an integer of more than {MAX_INT_BITS} bits")
-
-
-def _limit(size: int, limit: int) -> None:
-    if size > limit:
-        raise TemplateLimitError(f"a value of {size:,} items or characters; at most {limit:,} are allowed")
-
-
-_ENVIRONMENT = _Environment()
+_ENVIRONMENT = Sandbox()
 
 # `{{ a.b['c'][0] }}`: by far the most common template needs no template engine.
 _REFERENCE = re.compile(
     r"\{\{-?\s*([A-Za-z_]\w*)((?:\.[A-Za-z_]\w*|\[\d{1,6}\]|\[(?:'[^'\\]*'|\"[^\"\\]*\")\])*)\s*-?\}\}", re.ASCII
 )
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]|\['([^']*)'\]|\[\"([^\"]*)\"\]", re.ASCII)
+_WORD = re.compile(r"\w+|[^\w\s]")
 _MARKS = ("{{", "{%", "{#")
 _JINJA_CONSTANTS = frozenset({"true", "false", "none", "True", "False", "None"})
 
@@ -148,10 +96,14 @@ def compile_template(source: str, *, typed: bool) -> Template:
     reference = _REFERENCE.fullmatch(source)
     if reference and reference[1] not in _JINJA_CONSTANTS:
         return _compile_reference(source, reference[1], reference[2], as_text=not typed and bool(reference[2]))
-    if source.count("{%") > MAX_BLOCKS:
-        raise TemplateLimitError(f"a template has at most {MAX_BLOCKS} blocks")
+    for mark, most in (("{%", MAX_BLOCKS), ("{{", MAX_OUTPUTS), ("{#", MAX_OUTPUTS)):
+        if source.count(mark) > most:
+            raise TemplateLimitError(f"a template has at most {most:,} of {mark!r}")
+    if _count_words(source) > MAX_WORDS:
+        raise TemplateLimitError(f"a template has at most {MAX_WORDS:,} words and signs in its tags")
     try:
         tree = _ENVIRONMENT.parse(source)
+        _check_size(tree)
         names = frozenset(meta.find_undeclared_variables(tree))
         if typed and _is_one_expression(tree, source):
             expression = _ENVIRONMENT.compile_expression(source[2:-2].strip("-+ \t\r\n"), undefined_to_none=False)
@@ -159,13 +111,33 @@ def compile_template(source: str, *, typed: bool) -> Template:
         template = _ENVIRONMENT.from_string(source)
     except jinja2.TemplateSyntaxError as error:
         raise TemplateSyntaxError(f"not a template: {error.message}", error.lineno) from None
-    except (RecursionError, MemoryError):
+    except (RecursionError, MemoryError, SyntaxError):
+        # Python's own compiler has its limits, too, and says so by a syntax error.
         raise TemplateLimitError("the template is nested too deeply") from None
     except PyFlowError:
         raise
     except Exception as error:
         raise TemplateError(f"not a template: {error}") from error
     return Template(source, names, _guarded(lambda scope: _render(template, names, scope)))
+
+
+def _count_words(source: str) -> int:
+    """About how many tokens the tags hold: parsing 60,000 of them takes most of a second."""
+    tags = (part[: max(part.rfind("}}"), part.rfind("%}"), 0)] for part in re.split(r"\{[{%]", source)[1:])
+    return sum(len(_WORD.findall(tag)) for tag in tags)
+
+
+def _check_size(tree: nodes.Template) -> None:
+    """What a template holds and how deep, before Python's compiler has to do with it."""
+    level: list[nodes.Node] = [tree]
+    count = depth = 0
+    while level:
+        level = [child for node in level for child in node.iter_child_nodes()]
+        count, depth = count + len(level), depth + 1
+        if count > MAX_NODES:
+            raise TemplateLimitError(f"the template has more than {MAX_NODES:,} parts")
+        if depth > MAX_DEPTH:
+            raise TemplateLimitError(f"the template is nested deeper than {MAX_DEPTH} levels")
 
 
 def _is_one_expression(tree: nodes.Template, source: str) -> bool:
@@ -217,23 +189,30 @@ def _step(value: Any, step: str | int, source: str) -> Any:
 
 
 def _evaluate(expression: Any, names: frozenset[str], scope: Scope) -> Any:
-    value = expression(**{name: scope[name] for name in names if name in scope})
-    if isinstance(value, Undefined):
-        value._fail_with_undefined_error()
-    if isinstance(value, Iterator):
-        value = [item for item, _ in zip(value, range(MAX_ITEMS), strict=False)]
-    if callable(value):
+    with budgeted():
+        value = expression(**{name: scope[name] for name in names if name in scope})
+        if isinstance(value, Undefined):
+            value._fail_with_undefined_error()
+        if isinstance(value, Iterator | range):
+            # What `map` and its kind give is computed here, within the budget.
+            items = list(islice(value, MAX_ITEMS + 1))
+            if len(items) > MAX_ITEMS:
+                raise TemplateLimitError(f"a list of more than {MAX_ITEMS:,} items")
+            value = items
+    if callable(value) or type(value).__module__.startswith("jinja2."):
         raise TemplateSecurityError("the expression gives a function, not data; call it or name a field")
-    return value
+    return str(value) if isinstance(value, str) else value
 
 
 def _render(template: jinja2.Template, names: frozenset[str], scope: Scope) -> str:
     parts: list[str] = []
     size = 0
-    for part in template.generate({name: scope[name] for name in names if name in scope}):
-        size += len(part)
-        _limit(size, MAX_OUTPUT)
-        parts.append(part)
+    with budgeted():
+        for part in template.generate({name: scope[name] for name in names if name in scope}):
+            size += len(part)
+            if size > MAX_OUTPUT:
+                raise TemplateLimitError(f"a text of more than {MAX_OUTPUT:,} characters")
+            parts.append(part)
     return "".join(parts)
 
 
@@ -282,6 +261,8 @@ def _compile_nested(value: Any, typed: bool, names: set[str]) -> Callable[[Scope
     """A renderer of ``value``, or ``None`` if there is no template in it."""
     if isinstance(value, str):
         if not is_template(value):
+            if len(value) > MAX_OUTPUT:
+                raise TemplateLimitError(f"a text of more than {MAX_OUTPUT:,} characters")
             return None
         template = compile_template(value, typed=typed)
         names |= template.names

@@ -1,0 +1,334 @@
+"""Jinja2 with an end: every loop step, call, filter and operator is paid for, and no value grows beyond its bounds.
+
+Stock Jinja2's sandbox keeps templates away from Python's insides, not from a machine's memory and time. Here a
+rendering has a ``Budget``; what makes values asks it first where the size can be told beforehand, and afterwards
+otherwise.
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import wraps
+from string import Formatter
+from typing import Any, cast
+
+import jinja2
+from jinja2 import nodes
+from jinja2.filters import FILTERS
+from jinja2.runtime import LoopContext, Macro, Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
+from jinja2.utils import pass_context
+from jinja2.visitor import NodeTransformer
+
+from pyflow.core import template_limits as limits
+from pyflow.core.errors import PyFlowError
+from pyflow.core.expression_values import MAX_ITEMS, MAX_TEXT
+from pyflow.core.template_errors import TemplateLimitError, TemplateSecurityError
+from pyflow.core.weight import NestingError, Scale
+
+MAX_STEPS = 100_000
+#: CPU time of one rendering, seconds: for what steps do not see.
+MAX_SECONDS = 0.4
+#: Everything that one rendering makes, bytes.
+MAX_BYTES = 32 * 1024 * 1024
+#: A value written out in full: characters, and 16 for each value that is not text.
+MAX_WEIGHT = 32 * 1024 * 1024
+
+
+class Budget:
+    """What one rendering may still spend."""
+
+    __slots__ = ("_bytes", "_deadline", "_ends", "_scale", "_steps")
+
+    def __init__(self) -> None:
+        self._steps = MAX_STEPS
+        self._bytes = MAX_BYTES
+        self._deadline = time.perf_counter() + MAX_SECONDS
+        self._ends = time.thread_time() + MAX_SECONDS
+        self._scale: Scale | None = None
+
+    def spend(self, steps: int = 1) -> None:
+        """Take ``steps``; raises ``TemplateLimitError`` when they, or the time, are used up."""
+        self._steps -= steps
+        if self._steps < 0:
+            raise TemplateLimitError(f"the template takes more than {MAX_STEPS:,} steps")
+        # The first clock is cheap and also runs while others have the processor; the second is the one that counts.
+        if time.perf_counter() > self._deadline and time.thread_time() > self._ends:
+            raise TemplateLimitError(f"the template takes longer than {MAX_SECONDS:g} s")
+
+    def made(self, value: Any) -> Any:
+        """``value`` if it is within bounds, once its size is paid for; an iterator as one that pays as it goes."""
+        kind = type(value)
+        if kind is int:
+            limits.bits(value.bit_length())
+        elif kind is float:
+            limits.finite(value)
+        elif isinstance(value, str | bytes):
+            limits.size(len(value), MAX_TEXT)
+            self._take(sys.getsizeof(value))
+        elif isinstance(value, list | tuple | set | frozenset | dict):
+            limits.size(len(value), MAX_ITEMS)
+            self._take(sys.getsizeof(value) + sum(map(_owned, value)))
+            if self.weigh(value) > MAX_WEIGHT:
+                raise TemplateLimitError("a collection that is too large when written out")
+        elif isinstance(value, Iterator):
+            return self.steps(value)
+        return value
+
+    def weigh(self, value: Any) -> int:
+        """The weight of a value (see ``Scale``)."""
+        if self._scale is None:
+            self._scale = Scale()
+        try:
+            return self._scale.weigh(value)
+        except NestingError as error:
+            raise TemplateLimitError(f"a value {error}") from None
+
+    def steps(self, items: Iterable[Any]) -> Iterator[Any]:
+        """The items, each paid for."""
+        for item in items:
+            self.spend()
+            # `map(attribute=…) | select("defined")` is meant.
+            self._take(8 if isinstance(item, Undefined) else 8 + _owned(item))
+            yield item
+
+    def shown(self, value: Any) -> Any:
+        """``value`` if it may be written as text."""
+        if isinstance(value, list | tuple | set | frozenset | dict):
+            limits.size(self.weigh(value) // 16, MAX_TEXT)
+            value = str(value)
+        elif not isinstance(value, str):
+            if isinstance(value, _CODE) or (type(value).__module__ == "jinja2.utils"):
+                raise TemplateSecurityError(f"a {type(value).__name__} is not data")
+            return value
+        limits.size(len(value), MAX_TEXT)
+        self._take(sys.getsizeof(value))
+        return value
+
+    def _take(self, size: int) -> None:
+        self._bytes -= size
+        if self._bytes < 0:
+            raise TemplateLimitError(f"the template makes more than {MAX_BYTES:,} bytes of values")
+
+
+def _owned(item: Any) -> int:
+    """What an item of a new collection may have cost: rows and groups are new, too. None may be undefined."""
+    if isinstance(item, Undefined):
+        item._fail_with_undefined_error()
+    return sys.getsizeof(item) if isinstance(item, list | tuple) else 0
+
+
+_CODE = (type, types.FunctionType, types.MethodType, types.BuiltinMethodType, Macro)
+
+
+class _Rendering(threading.local):
+    # Not a context variable: rendering never awaits, and nodes' contexts stay as they are.
+    budget: Budget | None = None
+
+
+_rendering = _Rendering()
+
+
+class budgeted:  # noqa: N801 - reads as the statement it is
+    """``with budgeted():`` gives what is rendered inside a budget of its own."""
+
+    __slots__ = ("_outer",)
+
+    def __enter__(self) -> None:
+        self._outer = _rendering.budget
+        _rendering.budget = Budget()
+
+    def __exit__(self, *_: object) -> None:
+        _rendering.budget = self._outer
+
+
+def _budget() -> Budget:
+    budget = _rendering.budget
+    return Budget() if budget is None else budget
+
+
+# --- filters -----------------------------------------------------------------------------------------------------
+
+
+def _metered(name: str, apply: Callable[..., Any]) -> Callable[..., Any]:
+    check = limits.FILTERS.get(name)
+    skip = 1 if hasattr(apply, "jinja_pass_arg") else 0
+
+    @wraps(apply)
+    def metered(*args: Any, **kwargs: Any) -> Any:
+        budget = _budget()
+        budget.spend(1 + sum(map(_cost, args[skip:])))
+        if skip < len(args) and isinstance(args[skip], Iterator):
+            args = (*args[:skip], budget.steps(args[skip]), *args[skip + 1 :])
+        if check is not None:
+            check(budget.weigh, *args[skip:], **kwargs)
+        result = apply(*args, **kwargs)
+        return budget.made(str(result) if name == "tojson" else result)
+
+    return metered
+
+
+def _cost(value: Any) -> int:
+    """How many steps it takes to look at a value."""
+    if isinstance(value, str):
+        return len(value) // 4096
+    return len(value) // 16 if isinstance(value, list | tuple | dict) else 0
+
+
+@jinja2.pass_environment
+def _join(environment: jinja2.Environment, value: Any, d: Any = "", attribute: Any = None) -> str:
+    items = value if attribute is None else map(jinja2.filters.make_attrgetter(environment, attribute), value)
+    return _concat(items, str(d))
+
+
+def _concat(items: Iterable[Any], separator: str = "") -> str:
+    budget, parts, size = _budget(), [], 0
+    for item in items:
+        budget.spend()
+        if isinstance(item, Undefined):
+            str(item)  # raises
+        part = str(budget.shown(item))
+        size += len(part) + len(separator)
+        limits.size(size, MAX_TEXT + len(separator))
+        parts.append(part)
+    return separator.join(parts)
+
+
+@jinja2.pass_environment
+def _sum(environment: jinja2.Environment, value: Any, attribute: Any = None, start: Any = 0) -> Any:
+    items = value if attribute is None else map(jinja2.filters.make_attrgetter(environment, attribute), value)
+    if not isinstance(start, list | tuple):
+        return sum(items, start)
+    budget, total = _budget(), list(start)
+    for item in items:
+        total.extend(budget.steps(item))
+    return type(start)(total)
+
+
+# --- the environment ---------------------------------------------------------------------------------------------
+
+
+class _Metering(NodeTransformer):
+    """Has loops, literals, concatenations and plain text paid for, and refuses what configs do not need."""
+
+    def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
+        if isinstance(node, _REFUSED):
+            raise TemplateSecurityError(f"{type(node).__name__.lower()} is not allowed in a template")
+        if isinstance(node, nodes.Name) and node.name == "self":
+            raise TemplateSecurityError("'self' is not allowed in a template")
+        super().generic_visit(node, *args, **kwargs)
+        if isinstance(node, nodes.For):
+            node.iter = _filtered(cast(nodes.Expr, node.iter), "pyflow_steps")
+        elif isinstance(node, nodes.Concat):
+            return _filtered(nodes.Tuple(node.nodes, "load", lineno=node.lineno), "pyflow_concat")
+        elif isinstance(node, nodes.List | nodes.Dict) or (isinstance(node, nodes.Tuple) and node.ctx == "load"):
+            return _filtered(cast(nodes.Expr, node), "pyflow_made")
+        elif isinstance(node, nodes.TemplateData):
+            return nodes.Const(node.data, lineno=node.lineno)
+        return node
+
+
+_REFUSED = (
+    nodes.Extends,
+    nodes.Include,
+    nodes.Import,
+    nodes.FromImport,
+    nodes.Block,
+    nodes.EvalContextModifier,
+    nodes.ScopedEvalContextModifier,
+)
+
+
+def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja2 over plain data, with a budget."""
+
+    intercepted_binops = frozenset({"*", "**", "%", "+", "-", "/"})
+
+    def __init__(self) -> None:
+        super().__init__(undefined=jinja2.StrictUndefined, autoescape=False, optimized=False, finalize=_shown)
+        del self.globals["lipsum"]
+        filters = FILTERS | {"join": _join, "sum": _sum}
+        self.filters = {name: _metered(name, apply) for name, apply in filters.items()}
+        # The three that `_Metering` inserts.
+        self.filters |= {
+            "pyflow_steps": lambda items: _budget().steps(items),
+            "pyflow_made": lambda value: _budget().made(value),
+            "pyflow_concat": _concat,
+        }
+
+    def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
+        metered = cast(nodes.Template, _Metering().visit(source))
+        metered.set_environment(self)
+        return super()._generate(metered, *args, **kwargs)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """The field of ``obj``; data before methods: a key named ``items`` is data."""
+        if isinstance(obj, Mapping):
+            try:
+                return obj[attribute]
+            except KeyError as error:
+                if isinstance(error, PyFlowError):  # a secret that does not exist says so itself
+                    raise
+        return super().getattr(obj, attribute)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """``str.format`` with fields of bounded width."""
+        if super().wrap_str_format(value) is None:
+            return None
+        text = value.__self__
+
+        def format_text(*args: Any, **kwargs: Any) -> str:
+            return _Format(self).vformat(str(text), args, kwargs)
+
+        def format_map(mapping: Mapping[str, Any]) -> str:
+            return _Format(self).vformat(str(text), (), mapping)
+
+        return format_map if value.__name__ == "format_map" else format_text
+
+    def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a macro, a method of data or a function of a node's result, and pay for it."""
+        budget = _budget()
+        budget.spend(1 + sum(map(_cost, args)))
+        if isinstance(obj, LoopContext) and args:
+            args = (budget.steps(args[0]), *args[1:])
+        elif isinstance(obj, types.BuiltinMethodType):
+            limits.method(obj.__self__, obj.__name__, args, kwargs)
+        return budget.made(super().call(context, obj, *args, **kwargs))
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Compute an operator that can make large or endless values, if the result is within bounds."""
+        budget = _budget()
+        budget.spend()
+        limits.operation(operator, left, right, budget.weigh)
+        return budget.made(super().call_binop(context, operator, left, right))
+
+
+@pass_context
+def _shown(_: Any, value: Any) -> Any:
+    return _budget().shown(value)
+
+
+class _Format(SandboxedFormatter, Formatter):
+    def vformat(self, format_string: str, args: Any, kwargs: Any) -> str:
+        limits.size(len(format_string), limits.MAX_FORMAT)
+        return str(super().vformat(format_string, args, kwargs))
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if isinstance(value, datetime.date | datetime.time):
+            limits.time_format(format_spec)
+        else:
+            limits.widths(format_spec)
+        budget = _budget()
+        return str(budget.shown(super().format_field(budget.shown(value), format_spec)))
+
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        return super().convert_field(_budget().shown(value) if conversion else value, conversion)

@@ -1,0 +1,43 @@
+"""What can be wrong with a template. Each error also is Jinja2's of the kind, as v1 raised it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import jinja2
+from jinja2.exceptions import SecurityError
+
+from pyflow.core.errors import PyFlowError
+
+
+class TemplateError(PyFlowError, ValueError, jinja2.TemplateError):
+    """A template that cannot be compiled or rendered."""
+
+    code: ClassVar[str] = "template_error"
+
+
+class TemplateUndefinedError(TemplateError, jinja2.UndefinedError):
+    """The template uses a name or a field that has no value."""
+
+    code: ClassVar[str] = "template_undefined"
+
+
+class TemplateSecurityError(TemplateError, SecurityError):
+    """The template reaches for something that is not data."""
+
+    code: ClassVar[str] = "template_unsafe"
+
+
+class TemplateLimitError(TemplateSecurityError):
+    """The template, or a value it makes, is larger than allowed, or rendering it takes too long."""
+
+    code: ClassVar[str] = "template_limit"
+
+
+class TemplateSyntaxError(TemplateError, jinja2.TemplateSyntaxError):
+    """The text is not a template."""
+
+    code: ClassVar[str] = "template_syntax"
+
+    def __init__(self, message: str, lineno: int = 1) -> None:
+        jinja2.TemplateSyntaxError.__init__(self, message, lineno)

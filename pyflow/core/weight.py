@@ -1,0 +1,51 @@
+"""How much a value would take if every reference in it were a copy: what printing, comparing or storing it costs.
+
+``[[0] * 1000] * 1000`` holds two small lists and a million numbers. A memory limit sees the first, this the second.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: About what a value of one word costs; a character costs 1.
+UNIT = 16
+MAX_NESTING = 100
+_FLAT = frozenset({int, float, bool, type(None)})
+
+
+class NestingError(ValueError):
+    """A value is nested deeper than ``MAX_NESTING``, perhaps without end."""
+
+
+class Scale:
+    """Weighs values; each list or mapping is looked at once, however often it is referred to."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        # The value is kept with its weight: its id must not be given to another one meanwhile.
+        self._known: dict[int, tuple[Any, int]] = {}
+
+    def weigh(self, value: Any, depth: int = 0) -> int:
+        """The weight of plain data, any other object counting as one word. Raises ``NestingError``."""
+        kind = type(value)
+        if kind in _FLAT:
+            return UNIT
+        if isinstance(value, str | bytes):
+            return UNIT + len(value)
+        if isinstance(value, dict):
+            items: Any = (part for pair in value.items() for part in pair)
+        elif isinstance(value, list | tuple | set | frozenset):
+            items = value
+        else:
+            return UNIT
+        known = self._known.get(id(value))
+        if known is not None:
+            return known[1]
+        if depth >= MAX_NESTING:
+            raise NestingError(f"nested deeper than {MAX_NESTING} levels")
+        total = UNIT
+        for item in items:
+            total += UNIT if type(item) in _FLAT else self.weigh(item, depth + 1)
+        self._known[id(value)] = (value, total)
+        return total
