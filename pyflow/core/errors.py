@@ -1,4 +1,4 @@
-"""Errors of the engine. Each has a stable ``code``; those that v1 users catch are ``ValueError`` or ``KeyError``, too."""
+"""Errors of the engine. Each has a stable ``code``; those v1 users catch are ``ValueError`` or ``KeyError``, too."""
 
 from __future__ import annotations
 

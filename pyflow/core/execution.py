@@ -68,6 +68,9 @@ class Execution:
         self._timers: set[asyncio.Task[None]] = set()
         self._executing: dict[int, asyncio.Task[Any]] = {}
         self._stopping = False
+        #: The section that was cut short; those that finish the run are executed as ever.
+        self._stopped_in = MAIN
+        self._outcome: RunState | None = None
         self._abandoned = False
         self._started_at = 0.0
 
@@ -105,6 +108,10 @@ class Execution:
         if self._stopping or self._scheduler.done:
             return
         self._stopping = True
+        self._stopped_in = self._scheduler.phase
+        if not self._started_at:
+            self._outcome = outcome  # before it began: `_begin` starts with the end
+            return
         self._ready.clear()
         ready = self._scheduler.stop(outcome)
         for task in (*self._executing.values(), *self._timers):
@@ -112,6 +119,9 @@ class Execution:
                 task.cancel()
         self._busy += 1
         self._spawn(self._after_stop(ready), self._tasks)
+
+    def _is_stopping(self) -> bool:
+        return self._stopping and self._scheduler.phase == self._stopped_in
 
     async def _after_stop(self, ready: list[int]) -> None:
         try:
@@ -162,7 +172,7 @@ class Execution:
                     self._runs[node.index] = NodeRun(node.id, NodeState.SKIPPED, reason="not selected")
         now = self._time()
         tolerated = {index for index, run in enumerate(self._runs) if run is not None and run.tolerated}
-        for index in self._scheduler.start(restored, tolerated=tolerated):
+        for index in self._scheduler.start(restored, tolerated=tolerated, outcome=self._outcome):
             earlier = self._runs[index]
             due = None if earlier is None else earlier.wake_at
             if due is not None and due > now:
@@ -180,7 +190,7 @@ class Execution:
             try:
                 outputs = self.context.redactor.redact(self.plan.outputs.render(self._scope.names_at_end(state, dict)))
             except PyFlowError as failure:
-                state, error = RunState.FAILED, ErrorInfo.of(failure, node_id=None)
+                state, error = RunState.FAILED, ErrorInfo.of(failure, None, self.context.redactor)
         data: dict[str, Any] = {"state": state}
         if outputs is not None:
             data["outputs"] = outputs
@@ -282,10 +292,11 @@ class Execution:
             return
         try:
             output = await self._attempt(node, config, run, task)
+            await self._forget_cancellation(task)
         except asyncio.CancelledError:
             if self._abandoned:
                 raise
-            if self._stopping:
+            if self._is_stopping():
                 await self._end_cancelled(node, run)
             else:
                 await self._fail(node, run, NodeError("the node's work was cancelled from within"))
@@ -293,6 +304,15 @@ class Execution:
             await self._retry_or_fail(node, run, error)
         else:
             await self._succeed(node, run, output)
+
+    async def _forget_cancellation(self, task: asyncio.Task[Any]) -> None:
+        """A cancellation that came too late, or that the node left behind, must not hit the recording of its result."""
+        if task.cancelling() and not self._abandoned:
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                if self._abandoned:
+                    raise
 
     def _render(self, node: PlannedNode) -> Any:
         if node.broken is not None:
@@ -371,7 +391,7 @@ class Execution:
             attempt=run.attempts,
             secrets=self._scope.secrets if self._scope is not None else None,
             progress=progress,
-            cancelled=lambda: self._stopping,
+            cancelled=self._is_stopping,
             logger=RedactingLogger(logging.getLogger(f"pyflow.node.{node_id}"), self.context.redactor),
         )
 
@@ -385,7 +405,7 @@ class Execution:
         await self._finish(node, NodeState.SUCCEEDED, {"attempt": run.attempts, "output": shown}, run)
 
     async def _retry_or_fail(self, node: PlannedNode, run: NodeRun, error: Exception) -> None:
-        wait = node.retry.delay(run.attempts, error) if node.retry is not None and not self._stopping else None
+        wait = node.retry.delay(run.attempts, error) if node.retry is not None and not self._is_stopping() else None
         if wait is not None and node.total_timeout is not None:
             left = (run.started_at or 0.0) + node.total_timeout - self._time()
             if wait >= left:
@@ -394,12 +414,12 @@ class Execution:
             await self._fail(node, run, error)
             return
         run.state = NodeState.RETRYING
-        run.error = ErrorInfo.of(error, node.id)
+        run.error = ErrorInfo.of(error, node.id, self.context.redactor)
         self._scheduler.states[node.index] = NodeState.RETRYING
         data: dict[str, Any] = {"attempt": run.attempts, "wake_at": self._time() + wait, "error": run.error.as_dict()}
         run.wake_at = data["wake_at"]
         await self._sink.commit(self._event(EventType.NODE_RETRYING, node.id, self.context.redactor.redact(data)))
-        if not self._stopping:
+        if not self._is_stopping():
             self._wake_later(node.index, wait)
 
     def _wake_later(self, index: int, seconds: float) -> None:
@@ -419,7 +439,7 @@ class Execution:
         state = NodeState.TIMED_OUT if isinstance(error, NodeTimeoutError) else NodeState.FAILED
         run.state = state
         run.tolerated = node.tolerated if tolerated is None else tolerated
-        run.error = ErrorInfo.of(error, node.id)
+        run.error = ErrorInfo.of(error, node.id, self.context.redactor)
         self.context.set_error(node.id, error)
         data = {"attempt": run.attempts, "state": state, "error": run.error.as_dict(), "tolerated": run.tolerated}
         await self._finish(node, state, self.context.redactor.redact(data), run, tolerated=tolerated)

@@ -66,6 +66,8 @@ class NodeRegistry:
             raise ValueError(f"{cls.__name__} needs a class attribute node_type: str")
         if issubclass(cls, BaseNodeV2) and not (hasattr(cls, "run") and hasattr(cls, "Config")):
             raise ValueError(f"{cls.__name__} needs a Config model and a run method")
+        if getattr(cls, "Config", None) is BaseModel:
+            raise ValueError(f"{cls.__name__}.Config is pydantic's BaseModel itself; it must be a model of its own")
         if node_type in self._classes:
             raise ValueError(f"Node type {node_type!r} is already registered")
         self._classes[node_type] = cls

@@ -6,6 +6,7 @@ from typing import Any
 
 from pyflow.core.context import ExecutionContext
 from pyflow.core.events import rfc3339
+from pyflow.core.redaction import Redactor
 from pyflow.core.states import NodeState, RunState
 from pyflow_sdk.errors import NodeError, PyFlowError
 
@@ -33,12 +34,12 @@ class ErrorInfo:
         self.node_id = node_id
 
     @classmethod
-    def of(cls, error: BaseException, node_id: str | None) -> ErrorInfo:
-        """The data of an exception."""
+    def of(cls, error: BaseException, node_id: str | None, redactor: Redactor | None = None) -> ErrorInfo:
+        """The data of an exception, with what ``redactor`` knows masked before the message is cut to its length."""
         code = error.code if isinstance(error, PyFlowError) else "node_error"
-        # str(KeyError("x")) is "'x'": its argument reads better.
-        plain_key = type(error) is KeyError and len(error.args) == 1 and isinstance(error.args[0], str)
-        text = error.args[0] if plain_key else str(error)
+        text = _text_of(error)
+        if redactor:
+            text = redactor.redact(text)
         return cls(code, text or type(error).__name__, type(error).__name__, node_id)
 
     def as_dict(self) -> dict[str, Any]:
@@ -48,6 +49,16 @@ class ErrorInfo:
     def as_exception(self) -> RecordedError:
         """The error as something that can be raised or stored in a context."""
         return RecordedError(self.message, self.code, self.type)
+
+
+def _text_of(error: BaseException) -> str:
+    # str(KeyError("x")) is "'x'": its argument reads better.
+    if type(error) is KeyError and len(error.args) == 1 and isinstance(error.args[0], str):
+        return error.args[0]
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an error of a node may be broken itself
+        return ""
 
 
 class NodeRun:
@@ -94,6 +105,8 @@ class NodeRun:
             shape["output"] = self.output
         if self.error is not None:
             shape["error"] = self.error.as_dict()
+        if self.tolerated:
+            shape["tolerated"] = True
         if self.reason is not None:
             shape["reason"] = self.reason
         return shape

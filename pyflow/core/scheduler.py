@@ -27,8 +27,21 @@ class Scheduler:
     nodes that will not run because of it are put into ``skips`` as ``(index, state, reason)`` for the caller to record.
     """
 
-    __slots__ = ("_begun", "_failed", "_graph", "_left", "_not_run", "_tolerated", "_waiting", "ended_as", "phase", "plan", "skips",
-                 "states", "stopped")  # fmt: skip
+    __slots__ = (
+        "_begun",
+        "_failed",
+        "_graph",
+        "_left",
+        "_not_run",
+        "_tolerated",
+        "_waiting",
+        "ended_as",
+        "phase",
+        "plan",
+        "skips",
+        "states",
+        "stopped",
+    )
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
