@@ -12,14 +12,14 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Coroutine, Mapping
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any
 
 from pyflow.core.context import ExecutionContext
 from pyflow.core.errors import NodeError, NodeTimeoutError, PyFlowError
 from pyflow.core.events import Event, EventType, rfc3339
 from pyflow.core.middleware import Handler, NodeCall
-from pyflow.core.plan import MAIN, Plan, PlannedNode
+from pyflow.core.plan import FINALLY, MAIN, Plan, PlannedNode
 from pyflow.core.ports import Clock, EventSink, SecretSource, SystemClock
 from pyflow.core.redaction import RedactingLogger
 from pyflow.core.result import ErrorInfo, NodeRun, RunResult
@@ -106,6 +106,9 @@ class Execution:
 
     def _stop(self, outcome: RunState) -> None:
         if self._stopping or self._scheduler.done:
+            return
+        if self._scheduler.phase == FINALLY:
+            self._scheduler.stop(outcome)  # what finishes the run is not cut short
             return
         self._stopping = True
         self._stopped_in = self._scheduler.phase
@@ -258,7 +261,7 @@ class Execution:
                 if ready and not self._spare:
                     self._pump()
                 await self._run_node(index, task)
-                if copy_context() != pristine or task.cancelling():
+                if task.cancelling() or _differs(copy_context(), pristine):
                     break  # the node left context variables or a cancellation behind: the next one gets a new runner
                 turn -= 1
                 if not turn:
@@ -480,6 +483,13 @@ class Execution:
 
     def _emit(self, type: EventType, node_id: str | None, data: dict[str, Any]) -> None:
         self._sink.emit(self._event(type, node_id, data))
+
+
+def _differs(one: Context, other: Context) -> bool:
+    try:
+        return one != other
+    except Exception:  # noqa: BLE001 - a value that a node left behind cannot even be compared
+        return True
 
 
 _NOTHING: Mapping[str, Any] = {}

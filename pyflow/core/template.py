@@ -30,6 +30,7 @@ from pyflow.core.template_errors import (
     TemplateSyntaxError,
     TemplateUndefinedError,
 )
+from pyflow_sdk.node import SecretNotFoundError
 
 __all__ = [
     "MAX_OUTPUT",
@@ -176,6 +177,8 @@ def _step(value: Any, step: str | int, source: str) -> Any:
         if isinstance(step, int):
             return value[step]
         return value[step] if isinstance(value, dict) else read_field(value, step)
+    except SecretNotFoundError as error:  # a KeyError that says more than that
+        raise TemplateError(str(error)) from error
     except (LookupError, TypeError, EvaluationError):
         if not isinstance(step, int) and not isinstance(value, Mapping):
             # Methods that the sandbox allows, as in `{{ text.upper }}`, are Jinja2's business.
@@ -184,7 +187,7 @@ def _step(value: Any, step: str | int, source: str) -> Any:
                 return found
         kind = "mapping" if isinstance(value, Mapping) else type(value).__name__
         raise TemplateUndefinedError(f"{source}: the {kind} has no {step!r}") from None
-    except PyFlowError as error:  # a secret that does not exist
+    except PyFlowError as error:
         raise TemplateError(str(error)) from error
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a version 2 definition is found before anything runs: all of it, with its place and a suggestion."""
+"""What is wrong with a definition is found before anything runs: all of it, with its place and a suggestion."""
 
 import pytest
 
@@ -28,8 +28,14 @@ HEAD = "version: 2\nname: t\nnodes:\n"
 CASES = {
     "unknown key of the workflow": ("version: 2\nname: t\nnode: []\nnodes: []\n", ("unknown_key", 3, 1, "nodes")),
     "unknown key of a node": (HEAD + "- {id: a, type: echo, dependson: []}\n", ("unknown_key", 4, 23, "depends_on")),
-    "unknown key of retry": (HEAD + "- {id: a, type: echo, retry: {max_attempt: 2}}\n", ("unknown_key", 4, 31, "max_attempts")),
-    "unknown key of settings": ("version: 2\nname: t\nsettings: {timeot: 1s}\nnodes: []\n", ("unknown_key", 3, 12, "timeout")),
+    "unknown key of retry": (
+        HEAD + "- {id: a, type: echo, retry: {max_attempt: 2}}\n",
+        ("unknown_key", 4, 31, "max_attempts"),
+    ),
+    "unknown key of settings": (
+        "version: 2\nname: t\nsettings: {timeot: 1s}\nnodes: []\n",
+        ("unknown_key", 3, 12, "timeout"),
+    ),
     "unknown key of a trigger": (
         "version: 2\nname: t\ntriggers: [{type: manual, confg: {}}]\nnodes: []\n",
         ("unknown_key", 3, 27, "config"),
@@ -46,7 +52,10 @@ CASES = {
     "a node that depends on itself": (HEAD + "- {id: a, type: echo, depends_on: [a]}\n", ("cycle", 4, 3, None)),
     "missing config": (HEAD + "- {id: a, type: told, config: {}}\n", ("bad_config", 4, 23, None)),
     "bad config": (HEAD + "- {id: a, type: told, config: {count: many}}\n", ("bad_config", 4, 32, None)),
-    "unknown key of config": (HEAD + "- {id: a, type: told, config: {count: 1, txt: x}}\n", ("unknown_key", 4, 42, "text")),
+    "unknown key of config": (
+        HEAD + "- {id: a, type: told, config: {count: 1, txt: x}}\n",
+        ("unknown_key", 4, 42, "text"),
+    ),
     "reference to what is not upstream": (
         HEAD + "- {id: a, type: echo}\n- id: b\n  type: echo\n  config: {value: '{{ a }}'}\n",
         ("not_upstream", 7, 12, None),
@@ -56,7 +65,10 @@ CASES = {
         ("unknown_name", 5, 53, "alpha"),
     ),
     "reference in a when": (HEAD + "- {id: a, type: echo, when: 'inputs.x'}\n", ("unknown_name", 4, 23, "input")),
-    "reference in an output": (HEAD + "- {id: a, type: echo}\noutputs: {x: '{{ b }}'}\n", ("unknown_name", 5, 11, None)),
+    "reference in an output": (
+        HEAD + "- {id: a, type: echo}\noutputs: {x: '{{ b }}'}\n",
+        ("unknown_name", 5, 11, None),
+    ),
     "bad template": (HEAD + "- {id: a, type: echo, config: {value: '{{ 1 + }}'}}\n", ("template_syntax", 4, 32, None)),
     "bad expression": (HEAD + "- {id: a, type: echo, when: '1 +'}\n", ("expression_syntax", 4, 23, None)),
     "unsafe expression": (HEAD + "- {id: a, type: echo, when: 'a.__class__'}\n", ("expression_unsafe", 4, 23, None)),
@@ -175,5 +187,7 @@ def test_a_v1_class_may_have_a_config_that_is_no_model():
 
 
 def test_v1_files_are_only_checked_for_their_graph():
-    text = "name: t\ntrigger: {type: manual}\nnodes:\n- {id: a b, type: nope, whatever: 1, when: '1 +', depends_on: [x]}\n"
+    text = (
+        "name: t\ntrigger: {type: manual}\nnodes:\n- {id: a b, type: nope, whatever: 1, when: '1 +', depends_on: [x]}\n"
+    )
     assert [p.code for p in problems(text)] == ["unknown_dependency"]

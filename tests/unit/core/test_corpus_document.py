@@ -129,7 +129,11 @@ def test_a_size_is_in_bytes_not_in_characters():
 
 
 def test_a_few_aliases_are_expanded():
-    assert read_yaml("a: &a {x: 1}\nb: *a\nc: {<<: *a, y: 2}\n").data == {"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 1, "y": 2}}
+    assert read_yaml("a: &a {x: 1}\nb: *a\nc: {<<: *a, y: 2}\n").data == {
+        "a": {"x": 1},
+        "b": {"x": 1},
+        "c": {"x": 1, "y": 2},
+    }
 
 
 def test_an_open_string_with_many_quotes_does_not_take_quadratic_time():

@@ -31,8 +31,10 @@ MORE_LIMITS = {
     "a text kept by a filter block": "{% filter upper %}{% for i in range(9999) %}"
     + "y" * 9_000
     + "{% endfor %}{% endfilter %}",
-    "a namespace that grows": "{% set ns=namespace(x='a') %}{% for i in range(99999) %}{% set ns.x=ns.x~ns.x %}{% endfor %}",
-    "a namespace that nests": "{% set ns=namespace(x=[]) %}{% for i in range(99999) %}{% set ns.x=ns.x+[ns.x] %}{% endfor %}",
+    "a namespace that grows": "{% set ns=namespace(x='a') %}{% for i in range(99999) %}"
+    "{% set ns.x=ns.x~ns.x %}{% endfor %}",
+    "a namespace that nests": "{% set ns=namespace(x=[]) %}{% for i in range(99999) %}"
+    "{% set ns.x=ns.x+[ns.x] %}{% endfor %}",
     "many long texts": "".join(f"{{% set a{i} = '\U0001f600'*1000000 %}}" for i in range(400)),
     "many long lists": "".join(f"{{% set a{i} = [0]*100000 %}}" for i in range(400)),
     "printf with a computed width": "{{ '%*d'|format(1000000000, 1) }}",

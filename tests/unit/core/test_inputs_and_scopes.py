@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from pyflow.core.errors import DefinitionError, InputError
-from pyflow.core.ports import MappingSecrets
 from pyflow.core.models import WorkflowDef
+from pyflow.core.ports import MappingSecrets
 from tests.unit.core import stage
 from tests.unit.core.stage import node, workflow
 
@@ -68,7 +68,9 @@ def test_a_shorthand_with_an_unknown_type_is_refused():
         workflow(node("a"), inputs={"id": "text"})
 
 
-@pytest.mark.parametrize("schema", [{"type": "object", "properties": {"a": {"type": "nope"}}}, {"$ref": "http://x.example/"}])
+@pytest.mark.parametrize(
+    "schema", [{"type": "object", "properties": {"a": {"type": "nope"}}}, {"$ref": "http://x.example/"}]
+)
 async def test_a_schema_that_cannot_be_used_is_refused_before_anything_runs(schema: dict[str, Any]):
     with pytest.raises(DefinitionError, match="inputs"):
         await stage.run(workflow(node("a"), inputs=schema))
@@ -104,7 +106,9 @@ async def test_every_name_of_the_scope():
         "{{ input.i }} {{ trigger.t }} {{ run.id }} {{ run.workflow }} {{ run.state }} {{ secrets.S }} {{ vars.v }} "
         "{{ nodes.a }} {{ a }}"
     )
-    definition = workflow(node("a", config={"value": "A"}), node("b", "echo", "a", config={"value": template}), vars={"v": "V"})
+    definition = workflow(
+        node("a", config={"value": "A"}), node("b", "echo", "a", config={"value": template}), vars={"v": "V"}
+    )
     result = await stage.run(
         definition,
         run_id="r1",
@@ -116,7 +120,9 @@ async def test_every_name_of_the_scope():
 
 
 async def test_the_same_names_are_there_in_expressions():
-    when = "input.i == 1 and trigger.t == 2 and run.id == 'r1' and vars.v == 3 and a == 4 and nodes.a == 4 and secrets.S"
+    when = (
+        "input.i == 1 and trigger.t == 2 and run.id == 'r1' and vars.v == 3 and a == 4 and nodes.a == 4 and secrets.S"
+    )
     definition = workflow(node("a", config={"value": 4}), node("b", "echo", "a", when=when), vars={"v": 3})
     result = await stage.run(
         definition,
@@ -144,7 +150,9 @@ async def test_the_same_names_are_there_in_expressions():
     ],
 )
 async def test_a_string_that_is_exactly_one_expression_keeps_its_type(template: str, value: Any):
-    definition = workflow(node("a", config={"value": {"n": [1, 2]}}), node("b", "echo", "a", config={"value": template}))
+    definition = workflow(
+        node("a", config={"value": {"n": [1, 2]}}), node("b", "echo", "a", config={"value": template})
+    )
     output = (await stage.run(definition)).nodes["b"].output
     assert output == value
     assert type(output) is type(value)

@@ -56,7 +56,9 @@ async def test_resuming_tells_no_event_a_second_time():
 
 
 async def test_a_run_whose_nodes_are_all_recorded_only_ends():
-    result, ran = await resume(workflow(noted("a"), noted("b", "a")), recorded("a", "succeeded"), recorded("b", "succeeded"))
+    result, ran = await resume(
+        workflow(noted("a"), noted("b", "a")), recorded("a", "succeeded"), recorded("b", "succeeded")
+    )
     assert ran == []
     assert result.succeeded
 
@@ -106,7 +108,9 @@ async def test_the_attempts_before_the_crash_count():
 
 
 async def test_a_recorded_failure_stops_what_follows_and_fails_the_run():
-    definition = workflow(noted("bad"), noted("a"), noted("after", "bad", run_if="any_failed"), on_failure=[noted("page")])
+    definition = workflow(
+        noted("bad"), noted("a"), noted("after", "bad", run_if="any_failed"), on_failure=[noted("page")]
+    )
     result, ran = await resume(definition, recorded("bad", "failed"))
     assert result.state == "failed"
     assert ran == ["after", "page"]
@@ -131,7 +135,9 @@ async def test_a_skip_that_was_not_recorded_any_more_is_made_up_for():
 @pytest.mark.parametrize("state", ["failed", "timed_out"])
 async def test_resuming_in_on_failure(state: str):
     definition = workflow(
-        noted("a"), on_failure=[noted("p1"), noted("p2", "p1")], **{"finally": [noted("z", value="{{ run.error.message }}")]}
+        noted("a"),
+        on_failure=[noted("p1"), noted("p2", "p1")],
+        **{"finally": [noted("z", value="{{ run.error.message }}")]},
     )
     result, ran = await resume(definition, recorded("a", state), recorded("p1", "succeeded"))
     assert ran == ["p2", "z"]

@@ -105,7 +105,9 @@ async def test_the_attempt_is_told_to_the_node():
         return await proceed(call)
 
     definition = workflow(node("a", "flaky", retry={"max_attempts": 3}))
-    await stage.run(definition, {"flaky": Flaky(ValueError(), ValueError())}, clock=stage.Clock(), middleware=[middleware])
+    await stage.run(
+        definition, {"flaky": Flaky(ValueError(), ValueError())}, clock=stage.Clock(), middleware=[middleware]
+    )
     assert seen == [1, 2, 3]
 
 

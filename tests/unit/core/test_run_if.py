@@ -36,7 +36,13 @@ async def test_without_run_if_every_dependency_must_have_succeeded(end: str):
 
 @pytest.mark.parametrize(
     ("run_if", "runs"),
-    [("all_succeeded", False), ("none_failed", False), ("all_done", True), ("any_failed", True), ("any_succeeded", True)],
+    [
+        ("all_succeeded", False),
+        ("none_failed", False),
+        ("all_done", True),
+        ("any_failed", True),
+        ("any_succeeded", True),
+    ],
 )
 async def test_one_of_two_dependencies_failing(run_if: str, runs: bool):
     definition = workflow(
@@ -133,7 +139,9 @@ class TestFinishingSections:
         sink = stage.Sink()
         definition = workflow(
             node("bad", "fail", config={"message": "the cause"}),
-            on_failure=[node("page", config={"value": "{{ run.state }}: {{ run.error.message }} ({{ run.error.node_id }})"})],
+            on_failure=[
+                node("page", config={"value": "{{ run.state }}: {{ run.error.message }} ({{ run.error.node_id }})"})
+            ],
             **{"finally": [node("log", config={"value": "{{ run.state }} {{ page }}"})]},
         )
         result = await stage.run(definition, sink=sink)
@@ -179,6 +187,11 @@ class TestFinishingSections:
     async def test_they_are_graphs_of_their_own(self):
         definition = workflow(
             node("a"),
-            **{"finally": [node("last", "echo", "first", config={"value": "{{ first }}!"}), node("first", config={"value": "x"})]},
+            **{
+                "finally": [
+                    node("last", "echo", "first", config={"value": "{{ first }}!"}),
+                    node("first", config={"value": "x"}),
+                ]
+            },
         )
         assert (await stage.run(definition)).nodes["last"].output == "x!"

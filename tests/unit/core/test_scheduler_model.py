@@ -41,7 +41,11 @@ def cases(draw: Any, on_errors: tuple[str, ...] = ("stop", "skip", "continue"), 
         sections[name] = []
         for i in range(count):
             depends_on = draw(st.lists(st.integers(0, i - 1), unique=True, max_size=3)) if i else []
-            node: dict[str, Any] = {"id": f"{name}{i}", "type": "echo", "depends_on": [f"{name}{d}" for d in depends_on]}
+            node: dict[str, Any] = {
+                "id": f"{name}{i}",
+                "type": "echo",
+                "depends_on": [f"{name}{d}" for d in depends_on],
+            }
             node["on_error"] = draw(st.sampled_from(on_errors))
             if version == 2:
                 usable = RUN_IFS if depends_on else RUN_IFS[:3]
