@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from pyflow.core.states import NodeState, RunState
+
 
 class EventType(StrEnum):
     """The event types; ``node.progress`` is delivered to watchers and not stored for ever."""
@@ -79,3 +81,19 @@ class Event:
 def rfc3339(at: float) -> str:
     """A POSIX time as RFC 3339 in UTC with microseconds."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+#: The event that tells of the end of a run or a node.
+RUN_ENDS = {
+    RunState.SUCCEEDED: EventType.RUN_SUCCEEDED,
+    RunState.FAILED: EventType.RUN_FAILED,
+    RunState.TIMED_OUT: EventType.RUN_FAILED,
+    RunState.CANCELLED: EventType.RUN_CANCELLED,
+}
+NODE_ENDS = {
+    NodeState.SUCCEEDED: EventType.NODE_SUCCEEDED,
+    NodeState.FAILED: EventType.NODE_FAILED,
+    NodeState.TIMED_OUT: EventType.NODE_FAILED,
+    NodeState.CANCELLED: EventType.NODE_FAILED,
+    NodeState.SKIPPED: EventType.NODE_SKIPPED,
+}

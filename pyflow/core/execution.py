@@ -17,7 +17,7 @@ from typing import Any
 
 from pyflow.core.context import ExecutionContext
 from pyflow.core.errors import NodeError, NodeTimeoutError, PyFlowError
-from pyflow.core.events import Event, EventType, rfc3339
+from pyflow.core.events import NODE_ENDS, RUN_ENDS, Event, EventType, rfc3339
 from pyflow.core.middleware import Handler, NodeCall
 from pyflow.core.plan import FINALLY, MAIN, Plan, PlannedNode
 from pyflow.core.ports import Clock, EventSink, SecretSource, SystemClock
@@ -199,7 +199,7 @@ class Execution:
             data["outputs"] = outputs
         if error is not None:
             data["error"] = error.as_dict()
-        await self._sink.commit(self._event(_RUN_ENDS[state], None, self.context.redactor.redact(data)))
+        await self._sink.commit(self._event(RUN_ENDS[state], None, self.context.redactor.redact(data)))
         return RunResult(
             run_id=self.context.run_id,
             workflow=self.plan.workflow.name,
@@ -459,7 +459,7 @@ class Execution:
         """Record how a node ended, and only then let what follows start."""
         run.finished_at = self._time()
         self._runs[node.index] = run
-        await self._sink.commit(self._event(_NODE_ENDS[state], node.id, data))
+        await self._sink.commit(self._event(NODE_ENDS[state], node.id, data))
         ready = self._scheduler.finish(node.index, state, tolerated=tolerated)
         if self._scheduler.skips:
             await self._record_skips()
@@ -493,16 +493,3 @@ def _differs(one: Context, other: Context) -> bool:
 
 
 _NOTHING: Mapping[str, Any] = {}
-_RUN_ENDS = {
-    RunState.SUCCEEDED: EventType.RUN_SUCCEEDED,
-    RunState.FAILED: EventType.RUN_FAILED,
-    RunState.TIMED_OUT: EventType.RUN_FAILED,
-    RunState.CANCELLED: EventType.RUN_CANCELLED,
-}
-_NODE_ENDS = {
-    NodeState.SUCCEEDED: EventType.NODE_SUCCEEDED,
-    NodeState.FAILED: EventType.NODE_FAILED,
-    NodeState.TIMED_OUT: EventType.NODE_FAILED,
-    NodeState.CANCELLED: EventType.NODE_FAILED,
-    NodeState.SKIPPED: EventType.NODE_SKIPPED,
-}
