@@ -32,7 +32,7 @@ $(READY): requirements/dev.txt pyproject.toml packages/pyflow-sdk/pyproject.toml
 	@test -x $(BIN)/pip || { rm -rf .venv; $(PYTHON) -m venv .venv; } || { rm -rf .venv; \
 		echo "No environment: install Python 3.11 or newer with its venv module (Debian: python3-venv)" >&2; exit 1; }
 	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation \
 		-e packages/pyflow-sdk -e packages/pyflow-client -e .
 	@touch $@

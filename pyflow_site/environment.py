@@ -25,7 +25,7 @@ class Environment(BaseSettings):
     secret_key: str = ""
     """Signs sessions and cursors; at least 50 characters in production."""
     key_pepper: str = ""
-    """Keys the in-memory cache of checked API keys. Default: derived anew for each process."""
+    """Keys the in-memory cache of checked API keys. Default: the secret key."""
     allowed_hosts: str = "localhost,127.0.0.1,[::1]"
     """Host names that are served, separated by commas."""
     trusted_origins: str = ""
@@ -33,7 +33,7 @@ class Environment(BaseSettings):
     home: Path = BASE_DIR / "var"
     """Where the single-node shape keeps its database, keys and files."""
     allowed_networks: str = ""
-    """Private hosts (``intranet.example``, ``*.corp.example``) and networks (``10.2.0.0/16``) that workflows may reach."""
+    """Private hosts (``*.corp.example``) and networks (``10.2.0.0/16``) that workflows may reach, by commas."""
     executor: Literal["inprocess", "celery"] | None = None
     """Who executes runs. Default: ``celery`` if ``REDIS_URL`` is set, else a thread of the server process."""
     lease_seconds: float = Field(default=15.0, ge=1.0)

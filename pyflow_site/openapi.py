@@ -9,6 +9,8 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiResponse
 from rest_framework import serializers
 
+PROBLEM_TYPES = ["application/problem+json", "application/problem+yaml"]
+
 
 class ProblemItem(serializers.Serializer[Any]):
     """One of the things that are wrong with a request."""
@@ -37,25 +39,27 @@ class Problem(serializers.Serializer[Any]):
 class Schema(AutoSchema):
     """Adds the problems that every operation may answer with."""
 
-    def get_response_serializers(self) -> Any:
+    # Not `get_response_serializers`: `@extend_schema(responses=…)` replaces that one.
+    def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
         """The view's own responses, and the common problems that it does not name itself."""
-        declared: Any = super().get_response_serializers()
-        success = "201" if self.method == "POST" else "200"
-        responses: dict[Any, Any] = declared if isinstance(declared, dict) else {success: declared}
-        statuses = {str(key[0] if isinstance(key, tuple) else key) for key in responses}
+        bodies: dict[str, Any] = super()._get_response_bodies(direction)
         common = {"406": "Not acceptable"}
         if self.get_auth():
             common["401"] = "Not authenticated"
         if self.method in {"POST", "PUT", "PATCH"}:
-            common |= {"400": "Not readable", "415": "Unsupported media type", "422": "Not valid"}
+            common |= {"400": "Not readable", "413": "Too large", "415": "Unsupported media type", "422": "Not valid"}
+        elif self._get_parameters_in_query():
+            common["422"] = "Not valid"
         if "{" in self.path:
             common["404"] = "Not found"
-        problems = {
-            (code, "application/problem+json"): OpenApiResponse(Problem, description=text)
-            for code, text in sorted(common.items())
-            if code not in statuses
-        }
-        return {**responses, **problems}
+        for code, text in common.items():
+            if code not in bodies:
+                response = OpenApiResponse(Problem, description=text)
+                bodies[code] = self._get_response_for_code(response, code, PROBLEM_TYPES, direction)  # type: ignore[no-untyped-call]
+        return dict(sorted(bodies.items()))
+
+    def _get_parameters_in_query(self) -> bool:
+        return any(parameter["in"] == "query" for parameter in self._get_parameters())
 
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

@@ -20,7 +20,9 @@ class ProblemsPage(TemplateView):
             {"code": cls.code, "status": status, "title": TITLES[status], "text": (cls.__doc__ or "").strip()}
             for cls, status in STATUS_OF.items()
         ]
-        return super().get_context_data(problems=sorted(own + GENERAL, key=lambda item: str(item["code"])), **kwargs)
+        codes = {item["code"] for item in own}
+        problems = [*own, *(item for item in GENERAL if item["code"] not in codes)]
+        return super().get_context_data(problems=sorted(problems, key=lambda item: str(item["code"])), **kwargs)
 
 
 GENERAL: list[dict[str, Any]] = [

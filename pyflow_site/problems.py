@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from pyflow.core.document import make_pointer
-from pyflow.core.errors import DefinitionError, DocumentError, InputError, PyFlowError
+from pyflow.core.errors import DefinitionError, DocumentError, DocumentTooLargeError, InputError, PyFlowError
 from pyflow_site.formats import YAML_TYPE, to_json, to_yaml
 from runs.errors import RunNotFoundError
 from tenants.errors import InvalidKeyError
@@ -26,6 +26,7 @@ PROBLEM_YAML = "application/problem+yaml"
 #: The most specific class decides; what is not listed is a mistake of ours: 500.
 STATUS_OF: Mapping[type[PyFlowError], int] = {
     DocumentError: status.HTTP_400_BAD_REQUEST,
+    DocumentTooLargeError: status.HTTP_413_REQUEST_ENTITY_TOO_LARGE,
     DefinitionError: status.HTTP_422_UNPROCESSABLE_ENTITY,
     InputError: status.HTTP_422_UNPROCESSABLE_ENTITY,
     InvalidKeyError: status.HTTP_401_UNAUTHORIZED,
@@ -95,9 +96,12 @@ def _describe_own(error: PyFlowError) -> dict[str, Any]:
         what = "workflow" if isinstance(error, DefinitionError) else "input"
         count = len(error.problems)
         detail = f"The {what} has {count} problem{'s' if count != 1 else ''}: {error.problems[0]}"
-        return problem(known, error.code, detail, [item.as_dict() for item in error.problems])
-    errors = [error.problem.as_dict()] if isinstance(error, DocumentError) else None
-    return problem(known, error.code, str(error), errors)
+        errors = [item.as_dict() for item in error.problems]
+        if isinstance(error, InputError):  # pointers go into the request, where the input is one of the fields
+            errors = [item | {"pointer": f"/input{item['pointer']}"} for item in errors]
+        return problem(known, error.code, detail, errors)
+    located = [error.problem.as_dict()] if isinstance(error, DocumentError) else None
+    return problem(known, error.code, str(error), located)
 
 
 def problem(status_code: int, code: str, detail: str, errors: list[dict[str, Any]] | None = None) -> dict[str, Any]:

@@ -155,8 +155,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": 300,
     "socket_keepalive": True,
     "health_check_interval": 10,
-    "socket_connect_timeout": 5,
-    "socket_timeout": 5,
+    # A broker that says nothing holds a request up for as long; beyond the second that a worker's poll takes.
+    "socket_connect_timeout": 2,
+    "socket_timeout": 2,
 }
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0.2, "interval_max": 0.5}
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 10.0

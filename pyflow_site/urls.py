@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
@@ -10,8 +11,12 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, Spec
 from pyflow_site.health import LiveView, ReadyView
 from pyflow_site.pages import ProblemsPage
 
+#: The package's own loads fonts from the network.
+REDOC = "pyflow_site/redoc.html"
+
 urlpatterns = [
     path("", RedirectView.as_view(url="/api/docs/"), name="home"),
+    path("favicon.ico", RedirectView.as_view(url=static("drf_spectacular_sidecar/swagger-ui-dist/favicon-32x32.png"))),
     path("admin/", admin.site.urls),
     path("api/v1/", include("workflows.api.urls")),
     path("api/v1/", include("runs.api.urls")),
@@ -19,7 +24,7 @@ urlpatterns = [
     path("api/v1/health/ready", ReadyView.as_view(), name="health-ready"),
     path("api/v1/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
-    path("api/docs/redoc", SpectacularRedocView.as_view(url_name="schema"), name="redoc"),
+    path("api/docs/redoc", SpectacularRedocView.as_view(url_name="schema", template_name=REDOC), name="redoc"),
     path("api/docs/problems", ProblemsPage.as_view(), name="problems"),
 ]
 handler400 = "pyflow_site.problems.bad_request"

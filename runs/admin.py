@@ -25,7 +25,10 @@ class _ReadOnly:
 
 def pretty(value: object) -> SafeString:
     """JSON for reading, escaped."""
-    return format_html("<pre>{}</pre>", json.dumps(value, indent=2, ensure_ascii=False))
+    return format_html(
+        '<pre style="white-space: pre-wrap; max-width: 60ch; margin: 0">{}</pre>',
+        json.dumps(value, indent=2, ensure_ascii=False),
+    )
 
 
 class NodeRunInline(_ReadOnly, admin.TabularInline[NodeRun, Run]):
@@ -52,10 +55,20 @@ class RunEventInline(_ReadOnly, admin.TabularInline[RunEvent, Run]):
     """The events of a run."""
 
     model = RunEvent
-    fields = ("seq", "at", "type", "node_id", "data")
+    fields = ("seq", "time", "type", "node_id", "shown_data")
     readonly_fields = fields
     can_delete = False
     extra = 0
+
+    @admin.display(description="At")
+    def time(self, event: RunEvent) -> str:
+        """The time with its milliseconds: what happens in a run happens quickly."""
+        return event.at.isoformat(sep=" ", timespec="milliseconds")
+
+    @admin.display(description="Data")
+    def shown_data(self, event: RunEvent) -> SafeString:
+        """The data as JSON."""
+        return pretty(event.data)
 
 
 @admin.register(Run)

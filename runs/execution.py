@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connections
+from django.db import Error as DatabaseFailure  # InterfaceError is one, yet no DatabaseError
+from django.db import connections
 
 from plugins.discovery import discover
 from pyflow.core.addresses import NetworkPolicy, current_policy
@@ -56,9 +57,9 @@ class _Reader:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                close_old_connections()
                 future.set_result(function(*args))
             except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits
+                connections.close_all()  # it may be the connection that is broken; the next call makes a new one
                 future.set_exception(error)
 
         self._queue.put(work)
@@ -131,8 +132,8 @@ class RunExecutor:
     async def _claim(self, only: UUID | None) -> int:
         free = settings.PYFLOW_CONCURRENT_RUNS - len(self._active)
         try:
-            claims = await self._call(claim, self.owner, free, only)
-        except DatabaseError as error:
+            claims = await self._call(claim, self.owner, free, only, list(self._active))
+        except DatabaseFailure as error:
             logger.warning("cannot claim runs, trying again: %s", error)
             return 0
         for taken in claims:
@@ -157,14 +158,17 @@ class RunExecutor:
             await asyncio.sleep(settings.PYFLOW_LEASE_SECONDS / 3)
             if not self._active:
                 continue
+            asked = dict(self._active)
             try:
-                kept = await self._call(renew, self.owner, list(self._active))
-            except DatabaseError as error:
+                kept = await self._call(renew, self.owner, list(asked))
+            except DatabaseFailure as error:
                 logger.warning("cannot renew leases: %s", error)
                 continue
-            for run_id in self._active.keys() - kept:
-                logger.warning("fenced: run %s belongs to another process now", run_id)
-                self._active[run_id].cancel()
+            # Of those that were asked for: what was claimed meanwhile is not among the kept ones, yet ours.
+            for run_id in asked.keys() - kept:
+                if not asked[run_id].done():
+                    logger.warning("fenced: run %s belongs to another process now", run_id)
+                    asked[run_id].cancel()
 
     async def _hand_back(self) -> None:
         left = dict(self._active)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -37,8 +37,11 @@ def claimable() -> Q:
     return Q(state=RunState.QUEUED.value) | Q(state=RunState.RUNNING.value, lease_until__lt=Now())
 
 
-def claim(owner: str, limit: int, run_id: UUID | None = None) -> list[Claim]:
-    """Take up to ``limit`` runs, oldest first (or only ``run_id``). Two executors never get the same one."""
+def claim(owner: str, limit: int, run_id: UUID | None = None, active: Collection[UUID] = ()) -> list[Claim]:
+    """Take up to ``limit`` runs, oldest first (or only ``run_id``). Two executors never get the same one.
+
+    ``active``: what ``owner`` executes already. Late with a renewal, it must not take its own runs over.
+    """
     with transaction.atomic():
         # Rows that others are claiming right now are passed over (SQLite: claims queue for its one lock instead).
         rows = Run.objects.across_tenants().select_for_update(
@@ -47,6 +50,8 @@ def claim(owner: str, limit: int, run_id: UUID | None = None) -> list[Claim]:
         wanted = rows.filter(claimable()).order_by("created_at")
         if run_id is not None:
             wanted = wanted.filter(pk=run_id)
+        if active:
+            wanted = wanted.exclude(pk__in=active)
         ids = list(wanted.values_list("pk", flat=True)[:limit])
         if not ids:
             return []
@@ -58,7 +63,7 @@ def claim(owner: str, limit: int, run_id: UUID | None = None) -> list[Claim]:
             claims=F("claims") + 1,
         )
         runs = Run.objects.across_tenants().filter(pk__in=ids).select_related("version", "workflow", "tenant")
-        return [_as_claim(run) for run in runs]
+        return [_as_claim(run) for run in runs.order_by("created_at")]
 
 
 def renew(owner: str, run_ids: Iterable[UUID]) -> set[UUID]:

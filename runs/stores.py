@@ -8,7 +8,8 @@ from uuid import UUID
 
 from pyflow.core import result
 from pyflow.core.events import Event, EventType
-from pyflow.core.states import NodeState
+from pyflow.core.plain import NotPlainError, to_plain
+from pyflow.core.states import NodeState, RunState
 from runs.leases import Claim
 from runs.models import NodeRun
 from runs.writer import EPHEMERAL, GroupWriter, Write, moment
@@ -38,7 +39,7 @@ class DatabaseSink:
 
     async def commit(self, event: Event) -> None:
         """Return once the event, and everything noted before it, is committed."""
-        self._note(event)
+        self._note(_storable(event))
         await self._writer.commit(self._take())
 
     def _flush_now(self) -> None:
@@ -90,6 +91,23 @@ class DatabaseSink:
             case EventType.NODE_SKIPPED:
                 row |= {"state": str(data.get("state", NodeState.SKIPPED)), "reason": data["reason"], "finished_at": at}
         return row
+
+
+def _storable(event: Event) -> Event:
+    """The event as the database can hold it: a write that is refused every time would keep its run from ever ending."""
+    if (error := event.data.get("error")) is not None:
+        event.data["error"] = error | {"message": _clean(error["message"])}
+    if event.type is EventType.RUN_SUCCEEDED and "outputs" in event.data:
+        try:
+            event.data["outputs"] = to_plain(event.data["outputs"])
+        except NotPlainError as failure:
+            data = {"state": RunState.FAILED, "error": result.ErrorInfo.of(failure, None).as_dict()}
+            return Event(EventType.RUN_FAILED, event.run_id, event.workflow, event.seq, event.at, None, data)
+    return event
+
+
+def _clean(text: str) -> str:
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 _EMPTY_ROW: dict[str, Any] = {

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import close_old_connections, connections, transaction
+from django.db import connections, transaction
 from django.db.models import F
 
 from pyflow.core.events import Event, EventType
@@ -50,6 +50,7 @@ class GroupWriter:
         self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="pyflow-writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended: asyncio.Future[None] | None = None
 
     def start(self) -> None:
         """Begin; call on the event loop."""
@@ -58,8 +59,11 @@ class GroupWriter:
 
     async def stop(self) -> None:
         """Write what is waiting, then end the thread."""
+        assert self._loop is not None  # noqa: S101 - started before it is stopped
+        self._ended = self._loop.create_future()
         self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
+        # Not joined in a thread of asyncio's: it gives none while the interpreter shuts down.
+        await self._ended
 
     def submit(self, write: Write) -> None:
         """Write soon; nobody waits."""
@@ -83,16 +87,17 @@ class GroupWriter:
             if writes:
                 self._settle(self._store(writes))
         connections.close_all()
+        if self._loop is not None and self._ended is not None:
+            self._loop.call_soon_threadsafe(self._ended.set_result, None)
 
     def _store(self, writes: Sequence[Write]) -> list[tuple[Write, Exception | None]]:
         """Store all in one transaction; if that fails, each alone, so that one bad write harms no other."""
-        close_old_connections()
         try:
             fenced = store(writes)
         except Exception as error:  # noqa: BLE001 - the database raises what it likes; each waiter is told
+            connections.close_all()  # it may be the connection that is broken; the next write makes a new one
             if len(writes) == 1:
                 logger.warning("a write failed: %s", error)
-                connections.close_all()
                 return [(writes[0], error)]
             return [outcome for write in writes for outcome in self._store([write])]
         return [(write, FencedError(str(write.run_id)) if write.run_id in fenced else None) for write in writes]

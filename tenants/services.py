@@ -7,6 +7,8 @@ import hmac
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -15,7 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from tenants.errors import InvalidKeyError
-from tenants.keys import check_secret, hash_secret, make_key, parse_key
+from tenants.keys import ParsedKey, check_secret, hash_secret, make_key, parse_key
 from tenants.models import ApiKey, Tenant
 
 #: How long a checked key is believed without looking again; a revocation takes effect within it. Seconds.
@@ -44,6 +46,7 @@ class _Cache:
     def __init__(self) -> None:
         self._entries: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
         self._lock = threading.Lock()
+        self._checking: dict[bytes, threading.Lock] = {}
 
     def digest(self, text: str) -> bytes:
         return hmac.digest(settings.PYFLOW_KEY_PEPPER.encode(), text.encode(), hashlib.sha256)
@@ -59,6 +62,18 @@ class _Cache:
             self._entries.move_to_end(digest)
             while len(self._entries) > CACHE_SIZE:
                 self._entries.popitem(last=False)
+
+    @contextmanager
+    def one_at_a_time(self, digest: bytes) -> Iterator[None]:
+        """Many requests that come with a key at once wait for one check of it, instead of each making its own."""
+        with self._lock:
+            lock = self._checking.setdefault(digest, threading.Lock())
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                self._checking.pop(digest, None)
 
     def clear(self) -> None:
         with self._lock:
@@ -92,6 +107,11 @@ def authenticate_key(*, text: str) -> Principal:
     principal = key_cache.get(digest)
     if principal is not None:
         return principal
+    with key_cache.one_at_a_time(digest):
+        return key_cache.get(digest) or _check(parsed, digest)
+
+
+def _check(parsed: ParsedKey, digest: bytes) -> Principal:
     key = ApiKey.objects.across_tenants().filter(key_id=parsed.key_id).first()
     # An unknown id costs as much as a wrong secret: which ids exist must not be told by the clock.
     if not check_secret(parsed.secret, key.secret_hash if key is not None else _unknown_hash()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -10,12 +11,16 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from plugins.discovery import discover
+from pyflow.core.checker import locate
 from pyflow.core.errors import DefinitionError, Problem
 from pyflow.core.loader import Format, parse_workflow
 from pyflow.core.models import WorkflowDef
 from pyflow.core.plan import Plan, compile_plan, compile_stored
 from workflows.errors import WorkflowExistsError, WorkflowMissingError
 from workflows.models import Version, Workflow
+
+MAX_NAME = 128
+MAX_NODE_ID = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,8 @@ def find_workflow(*, tenant_id: UUID, name: str) -> Workflow:
 def latest_version(*, tenant_id: UUID, name: str) -> Version:
     """The newest version of a workflow, with its workflow loaded: one query. Raises ``WorkflowMissingError``."""
     versions = Version.objects.for_tenant(tenant_id).filter(workflow__name=name)
-    version = versions.select_related("workflow").order_by("-number").first()
+    # An address may hold a NUL character; PostgreSQL refuses to be asked for one.
+    version = versions.select_related("workflow").order_by("-number").first() if "\0" not in name else None
     if version is None:
         raise WorkflowMissingError(f"There is no workflow named {name!r}.")
     return version
@@ -95,8 +101,22 @@ def plan_of(version: Version) -> Plan:
 
 def _checked(source: str, source_format: Format) -> WorkflowDef:
     definition = parse_workflow(source, source_format)
+    if definition.version == 1 and (problems := list(_not_storable(definition))):
+        raise DefinitionError(locate(problems, definition._document))
     compile_plan(definition, discover().registry)
     return definition
+
+
+def _not_storable(definition: WorkflowDef) -> Iterator[Problem]:
+    """What version 1 lets a file say and a stored workflow, which has an address and rows, cannot."""
+    name = definition.name
+    if not name.strip() or len(name) > MAX_NAME or "/" in name or name in {".", ".."} or not name.isprintable():
+        yield Problem(
+            "bad_name", f"{name!r:.200} cannot be part of an address: 1 to {MAX_NAME} characters, no '/'", "/name"
+        )
+    for i, node in enumerate(definition.nodes):
+        if len(node.id) > MAX_NODE_ID:
+            yield Problem("bad_node_id", f"a node id has at most {MAX_NODE_ID} characters", f"/nodes/{i}/id")
 
 
 def _add_version(

@@ -82,7 +82,7 @@ def _running(command: Command, is_ready: Callable[[], bool], folder: Path, **opt
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=_end_with_parent(),  # noqa: PLW1509 - two system calls, made before any thread starts
+            preexec_fn=end_with_parent(),  # noqa: PLW1509 - two system calls, made before any thread starts
             **options,
         )
         try:
@@ -101,7 +101,7 @@ def _running(command: Command, is_ready: Callable[[], bool], folder: Path, **opt
                 process.wait()
 
 
-def _end_with_parent() -> Callable[[], None] | None:
+def end_with_parent() -> Callable[[], None] | None:
     """Return what asks Linux to stop a child when this process dies, however it dies."""
     if sys.platform != "linux":
         return None

@@ -10,6 +10,7 @@ are read before any conftest is: the servers must be up and named in the environ
 """
 
 import os
+import tempfile
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +22,16 @@ from tests.support import corpora as corpora_files
 from tests.support import launcher, network
 
 SHAPES = ("single", "fleet")
+OURS = [
+    "DATABASE_URL",
+    "REDIS_URL",
+    *(
+        name
+        for name in os.environ
+        if name.startswith("PYFLOW_") and not name.startswith(("PYFLOW_TEST_", "PYFLOW_CORPORA"))
+    ),
+]
+"""Variables that configure the product."""
 
 
 @pytest.hookimpl(wrapper=True)  # a wrapper: before pytest-django, which reads the settings in this very hook
@@ -81,9 +92,11 @@ def _belongs(item: pytest.Item) -> bool:
 
 
 def _start_servers() -> Callable[[], None]:
-    for name in ("DATABASE_URL", "REDIS_URL"):  # a developer's own shell must not choose what is tested
+    for name in OURS:  # a developer's own shell must not choose what is tested
         os.environ.pop(name, None)
     stack = ExitStack()
+    # Not the checkout's `var`: its database and keys belong to whoever runs PyFlow from there.
+    os.environ["PYFLOW_HOME"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="pyflow-home-"))
     if shape() == "fleet":
         os.environ["DATABASE_URL"] = stack.enter_context(launcher.postgres())
         os.environ["REDIS_URL"] = stack.enter_context(launcher.redis())

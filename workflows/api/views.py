@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 from rest_framework.views import APIView
 
+from pyflow.core.errors import DocumentError
 from tenants.api.authentication import tenant_of
 from workflows.api.parsers import JSONSourceParser, Source, YAMLSourceParser
 from workflows.api.serializers import WorkflowDetailShape, WorkflowListShape, WorkflowShape, show, show_saved
@@ -62,7 +63,7 @@ class WorkflowsView(APIView):
     )
     def post(self, request: Request) -> Response:
         """The body is the workflow document, YAML or JSON. Everything that is wrong with it is told at once."""
-        source: Source = request.data  # type: ignore[assignment]
+        source = _source(request)
         saved = create_workflow(tenant_id=tenant_of(request).tenant_id, source=source.text, source_format=source.format)
         return Response(show_saved(saved), status=201, headers=_location(request, saved.workflow))
 
@@ -91,12 +92,19 @@ class WorkflowView(APIView):
     )
     def put(self, request: Request, name: str) -> Response:
         """201 for a new workflow, else 200; a document that changes nothing makes no version."""
-        source: Source = request.data  # type: ignore[assignment]
+        source = _source(request)
         saved = put_workflow(
             tenant_id=tenant_of(request).tenant_id, name=name, source=source.text, source_format=source.format
         )
         status = 201 if saved.created else 200
         return Response(show_saved(saved), status=status, headers=_location(request, saved.workflow))
+
+
+def _source(request: Request) -> Source:
+    data: object = request.data
+    if not isinstance(data, Source):  # DRF parses no body at all
+        raise DocumentError("the request has no body; it is the workflow document, YAML or JSON")
+    return data
 
 
 def _location(request: Request, workflow: Workflow) -> dict[str, Any]:

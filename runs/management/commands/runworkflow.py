@@ -43,8 +43,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
         if options["format"] == "text":
             self.stdout.write(f"Running workflow: {run.workflow.name}")
-        asyncio.run(RunExecutor().drain(only=run.pk))
-        run = self._finished(run.pk)
+        run = self._execute(run.pk)
         nodes = list(NodeRun.objects.for_tenant(run.tenant_id).filter(run=run))
         if options["format"] == "json":
             self.stdout.write(json.dumps(_as_json(run, nodes), indent=2, ensure_ascii=False))
@@ -62,9 +61,10 @@ class Command(BaseCommand):
         return start_version(version=saved.version, input=data)
 
     @staticmethod
-    def _finished(run_id: UUID) -> Run:
-        """The run once it is finished: another executor may have been quicker to claim it."""
+    def _execute(run_id: UUID) -> Run:
+        """The run once it is finished, here or by another executor that was quicker to claim it."""
         while True:
+            asyncio.run(RunExecutor().drain(only=run_id))
             run = Run.objects.across_tenants().select_related("workflow", "version").get(pk=run_id)
             if run.state in TERMINAL_RUN_STATES:
                 return run

@@ -1,0 +1,119 @@
+"""The client for code on an event loop. It only sends: what is sent and what it means is shared with ``Client``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+import httpx2
+import stamina
+
+from pyflow_client import calls
+from pyflow_client.answers import understand
+from pyflow_client.calls import AnswerT, Call, Document
+from pyflow_client.connection import arguments, no_answer, options
+from pyflow_client.errors import ConnectionFailed
+from pyflow_client.following import Follower, Waiter
+from pyflow_client.models import Event, EventPage, Health, Run, Workflow
+from pyflow_client.retries import Retries
+
+
+class AsyncClient:
+    """``Client`` for code on an event loop: the same methods, to be awaited; ``follow`` is for ``async for``.
+
+    ``async with AsyncClient(…) as pyflow:`` closes its connections. Belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        *,
+        timeout: float = 30.0,
+        retries: Retries | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._http = httpx2.AsyncClient(**options(base_url, api_key, timeout), transport=transport)
+        self._retries = retries or Retries()
+
+    def __repr__(self) -> str:
+        return f"<AsyncClient {self._http.base_url}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def workflows(self) -> list[Workflow]:
+        """All workflows, by name, without their definitions."""
+        return (await self._send(calls.list_workflows())).results
+
+    async def workflow(self, name: str) -> Workflow:
+        """One workflow with its definition."""
+        return await self._send(calls.get_workflow(name))
+
+    async def create_workflow(self, document: Document) -> Workflow:
+        """Store a new workflow: YAML or JSON text, or a mapping. ``Conflict`` if the name is taken."""
+        return await self._send(calls.create_workflow(document))
+
+    async def put_workflow(self, name: str, document: Document) -> Workflow:
+        """Store a workflow, new or as a new version; the document must have that name."""
+        return await self._send(calls.put_workflow(name, document))
+
+    async def start_run(self, workflow: str, input: Mapping[str, Any] | None = None) -> Run:
+        """Start a run of the newest version. It is not retried: only the server knows whether it has begun."""
+        return await self._send(calls.start_run(workflow, input))
+
+    async def run(self, run_id: str | UUID) -> Run:
+        """One run with its nodes and its first 1,000 events."""
+        return await self._send(calls.get_run(run_id))
+
+    async def events(self, run_id: str | UUID, *, after: int = 0, limit: int = 200) -> EventPage:
+        """Up to ``limit`` (1,000 at most) events after the one numbered ``after``, and the run's state."""
+        return await self._send(calls.events(run_id, after, limit))
+
+    async def follow(self, run_id: str | UUID, *, after: int = 0) -> AsyncIterator[Event]:
+        """The events of a run as they happen, until it ended."""
+        follower = Follower(run_id, after)
+        while not follower.done:
+            for event in follower.take(await self._send(follower.call())):
+                yield event
+            if follower.pause:
+                await asyncio.sleep(follower.pause)
+
+    async def wait(self, run_id: str | UUID, timeout: float | None = None) -> Run:  # noqa: ASYNC109 - as Client has it
+        """The run once it ended; ``RunNotFinished`` after ``timeout`` seconds."""
+        waiter = Waiter(run_id, timeout, time.monotonic)
+        while not waiter.done:
+            waiter.take(await self._send(waiter.call()))
+            if waiter.pause:
+                await asyncio.sleep(waiter.pause)
+        return await self.run(run_id)
+
+    async def health(self) -> Health:
+        """How the server is now, asked once; a server that is not ready is an answer, not an error."""
+        return await self._send(calls.health())
+
+    async def _send(self, call: Call[AnswerT]) -> AnswerT:
+        if not call.repeatable:
+            return await self._once(call)
+        caller = stamina.AsyncRetryingCaller(**self._retries.bounds())
+        return await caller(self._retries.wait_after, self._once, call)
+
+    async def _once(self, call: Call[AnswerT]) -> AnswerT:
+        try:
+            response = await self._http.send(self._http.build_request(**arguments(call)))
+        except httpx2.RequestError as error:
+            raise ConnectionFailed(no_answer(error)) from error
+        return understand(call, response)

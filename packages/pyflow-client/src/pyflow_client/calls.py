@@ -1,0 +1,104 @@
+"""Every request that the client can make, described once and without I/O: what is sent, and what the answer means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+from urllib.parse import quote
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from pyflow_client.models import EventPage, Health, Run, Workflow, WorkflowList
+
+AnswerT = TypeVar("AnswerT", bound=BaseModel)
+#: A workflow: the text of a YAML or JSON document, or the document as a mapping.
+Document = str | Mapping[str, Any]
+Method = Literal["GET", "POST", "PUT"]
+
+MOST_EVENTS = 1000
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Call(Generic[AnswerT]):
+    """One request. ``answer`` is the model of a successful answer, ``accepts`` further statuses that are one.
+
+    ``repeatable``: sending it again does no harm, so it is retried.
+    """
+
+    method: Method
+    path: str
+    answer: type[AnswerT]
+    params: Mapping[str, int] = field(default_factory=dict)
+    content: bytes | None = None
+    content_type: str = "application/json"
+    repeatable: bool = True
+    accepts: frozenset[int] = frozenset()
+
+    def __repr__(self) -> str:
+        # Retries are logged with their arguments: no document belongs into a log.
+        return f"{self.method} {self.path}"
+
+
+def list_workflows() -> Call[WorkflowList]:
+    """All workflows of the tenant."""
+    return Call("GET", "api/v1/workflows", WorkflowList)
+
+
+def get_workflow(name: str) -> Call[Workflow]:
+    """One workflow with its definition."""
+    return Call("GET", f"api/v1/workflows/{_segment(name)}", Workflow)
+
+
+def create_workflow(document: Document) -> Call[Workflow]:
+    """A new workflow."""
+    content, content_type = encode(document)
+    return Call("POST", "api/v1/workflows", Workflow, content=content, content_type=content_type, repeatable=False)
+
+
+def put_workflow(name: str, document: Document) -> Call[Workflow]:
+    """A workflow, new or as a new version. Repeatable: a document that changes nothing makes no version."""
+    content, content_type = encode(document)
+    return Call("PUT", f"api/v1/workflows/{_segment(name)}", Workflow, content=content, content_type=content_type)
+
+
+def start_run(workflow: str, input: Mapping[str, Any] | None) -> Call[Run]:
+    """A run of the newest version. Not repeatable: a second request starts a second run."""
+    content = json.dumps({"input": dict(input or {})}).encode()
+    return Call("POST", f"api/v1/workflows/{_segment(workflow)}/runs", Run, content=content, repeatable=False)
+
+
+def get_run(run_id: str | UUID) -> Call[Run]:
+    """One run with its nodes and events."""
+    return Call("GET", f"api/v1/runs/{_segment(str(run_id))}", Run)
+
+
+def events(run_id: str | UUID, after: int, limit: int) -> Call[EventPage]:
+    """The events of a run after the one numbered ``after``."""
+    params = {"after": after, "limit": limit}
+    return Call("GET", f"api/v1/runs/{_segment(str(run_id))}/events", EventPage, params=params)
+
+
+def health() -> Call[Health]:
+    """Whether the server is ready. Asked once: whoever asks wants to know how it is now."""
+    return Call("GET", "api/v1/health/ready", Health, repeatable=False, accepts=frozenset({503}))
+
+
+def encode(document: Document) -> tuple[bytes, str]:
+    """The body and media type of a document. Text that is JSON is sent as JSON, any other as YAML."""
+    if not isinstance(document, str):
+        return json.dumps(dict(document)).encode(), "application/json"
+    try:
+        json.loads(document)
+    except ValueError:
+        return document.encode(), "application/yaml"
+    return document.encode(), "application/json"
+
+
+def _segment(text: str) -> str:
+    """``text`` as one segment of a path. ``ValueError`` for what no path can hold as a segment."""
+    if text in {"", ".", ".."}:
+        raise ValueError(f"{text!r} names nothing")
+    return quote(text, safe="")

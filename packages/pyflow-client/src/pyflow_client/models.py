@@ -1,0 +1,138 @@
+"""What the API answers with, as frozen pydantic models. Fields that a newer server adds are ignored."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+#: The states in which a run stays.
+FINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Workflow(_Model):
+    """A workflow and the number and checksum of its newest version.
+
+    ``definition`` is the canonical definition of that version; only reading a single workflow gives it.
+    """
+
+    id: str
+    name: str
+    description: str
+    labels: dict[str, str]
+    version: int
+    checksum: str
+    created_at: datetime
+    updated_at: datetime
+    definition: dict[str, Any] | None = None
+
+
+class ErrorInfo(_Model):
+    """Why a run or a node failed: ``code`` for programs, ``message`` for people, ``type`` the class of the error."""
+
+    code: str
+    message: str
+    type: str
+    node_id: str | None = None
+
+
+class NodeRun(_Model):
+    """One node of a run. ``reason`` says why it was skipped; ``attempts`` counts those begun."""
+
+    id: str
+    state: str
+    attempts: int
+    output: Any = None
+    error: ErrorInfo | None = None
+    reason: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class Event(_Model):
+    """A fact about a run. ``seq`` is 1, 2, 3… without holes; ``data`` depends on the ``type``."""
+
+    seq: int
+    type: str
+    at: datetime
+    node_id: str | None = None
+    data: dict[str, Any]
+
+
+class Run(_Model):
+    """One execution of a workflow.
+
+    ``nodes`` and ``events`` (the first 1,000) are there when the run was read, and empty in the answer to its start.
+    """
+
+    id: str
+    workflow: str
+    version: int
+    state: str
+    input: dict[str, Any]
+    outputs: Any = None
+    error: ErrorInfo | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    nodes: tuple[NodeRun, ...] = ()
+    events: tuple[Event, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run ended, well or not."""
+        return self.state in FINAL_STATES
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the run ended as it should."""
+        return self.state == "succeeded"
+
+
+class Health(_Model):
+    """Whether the server can do its work. ``checks`` has ``ok``, or what is wrong, for each part."""
+
+    status: str
+    checks: dict[str, str] = {}
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check passed."""
+        return self.status == "ok"
+
+
+class ProblemItem(_Model):
+    """One of the things that are wrong with a request.
+
+    ``pointer`` is a JSON Pointer (RFC 6901) into it; ``line`` and ``column`` count from 1 in a workflow document.
+    """
+
+    code: str
+    detail: str
+    pointer: str = ""
+    line: int | None = None
+    column: int | None = None
+    suggestion: str | None = None
+
+
+class WorkflowList(_Model):
+    """The answer that lists workflows."""
+
+    results: list[Workflow]
+
+
+class EventPage(_Model):
+    """Events, in order, and the state that the run had just before they were read."""
+
+    results: list[Event]
+    state: str
+
+    @property
+    def final(self) -> bool:
+        """Whether the run had ended."""
+        return self.state in FINAL_STATES

@@ -1,0 +1,53 @@
+"""When a request is sent again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+from pyflow_client.errors import ConnectionFailed, ProblemError
+
+#: Too many requests, and what proxies say while a server is being replaced.
+RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+
+
+class _Bounds(TypedDict):
+    attempts: int
+    timeout: float
+    wait_initial: float
+    wait_max: float
+    wait_jitter: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often and how long a repeatable request (GET, PUT) is tried; all times in seconds.
+
+    Waits double from ``first_wait`` to ``longest_wait``, with up to 0.1 s of jitter. A ``Retry-After`` of the server is
+    honoured if it is no longer than ``seconds``. ``Retries(attempts=1)`` retries nothing.
+    """
+
+    attempts: int = 5
+    seconds: float = 30.0
+    first_wait: float = 0.1
+    longest_wait: float = 5.0
+
+    def bounds(self) -> _Bounds:
+        """The same in stamina's words."""
+        return {
+            "attempts": self.attempts,
+            "timeout": self.seconds,
+            "wait_initial": self.first_wait,
+            "wait_max": self.longest_wait,
+            "wait_jitter": 0.1,
+        }
+
+    def wait_after(self, error: Exception) -> bool | float:
+        """Whether the request is worth another attempt; a number: only after as many seconds."""
+        if isinstance(error, ConnectionFailed):
+            return True
+        if not isinstance(error, ProblemError) or error.status not in RETRIED_STATUSES:
+            return False
+        if error.retry_after is None:
+            return True
+        return error.retry_after if error.retry_after <= self.seconds else False

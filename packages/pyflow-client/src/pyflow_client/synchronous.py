@@ -1,0 +1,119 @@
+"""The client for ordinary code."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+import httpx2
+import stamina
+
+from pyflow_client import calls
+from pyflow_client.answers import understand
+from pyflow_client.calls import AnswerT, Call, Document
+from pyflow_client.connection import arguments, no_answer, options
+from pyflow_client.errors import ConnectionFailed
+from pyflow_client.following import Follower, Waiter
+from pyflow_client.models import Event, EventPage, Health, Run, Workflow
+from pyflow_client.retries import Retries
+
+
+class Client:
+    """The API of one PyFlow server, for one key. Thread-safe; ``with Client(…) as pyflow:`` closes its connections.
+
+    ``timeout``: seconds that one request may take. ``transport`` replaces the way to the network (and, with it, proxies
+    named by the environment). Every method raises ``ProblemError`` (or a subclass) for what the server refuses,
+    ``ConnectionFailed`` without an answer, and ``UnexpectedAnswer`` if the server is not PyFlow.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        *,
+        timeout: float = 30.0,
+        retries: Retries | None = None,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        self._http = httpx2.Client(**options(base_url, api_key, timeout), transport=transport)
+        self._retries = retries or Retries()
+
+    def __repr__(self) -> str:
+        return f"<Client {self._http.base_url}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def workflows(self) -> list[Workflow]:
+        """All workflows, by name, without their definitions."""
+        return self._send(calls.list_workflows()).results
+
+    def workflow(self, name: str) -> Workflow:
+        """One workflow with its definition."""
+        return self._send(calls.get_workflow(name))
+
+    def create_workflow(self, document: Document) -> Workflow:
+        """Store a new workflow: YAML or JSON text, or a mapping. ``Conflict`` if the name is taken."""
+        return self._send(calls.create_workflow(document))
+
+    def put_workflow(self, name: str, document: Document) -> Workflow:
+        """Store a workflow, new or as a new version; the document must have that name."""
+        return self._send(calls.put_workflow(name, document))
+
+    def start_run(self, workflow: str, input: Mapping[str, Any] | None = None) -> Run:
+        """Start a run of the newest version. It is not retried: only the server knows whether it has begun."""
+        return self._send(calls.start_run(workflow, input))
+
+    def run(self, run_id: str | UUID) -> Run:
+        """One run with its nodes and its first 1,000 events."""
+        return self._send(calls.get_run(run_id))
+
+    def events(self, run_id: str | UUID, *, after: int = 0, limit: int = 200) -> EventPage:
+        """Up to ``limit`` (1,000 at most) events after the one numbered ``after``, and the run's state."""
+        return self._send(calls.events(run_id, after, limit))
+
+    def follow(self, run_id: str | UUID, *, after: int = 0) -> Iterator[Event]:
+        """The events of a run as they happen, until it ended."""
+        follower = Follower(run_id, after)
+        while not follower.done:
+            yield from follower.take(self._send(follower.call()))
+            if follower.pause:
+                time.sleep(follower.pause)
+
+    def wait(self, run_id: str | UUID, timeout: float | None = None) -> Run:
+        """The run once it ended; ``RunNotFinished`` after ``timeout`` seconds."""
+        waiter = Waiter(run_id, timeout, time.monotonic)
+        while not waiter.done:
+            waiter.take(self._send(waiter.call()))
+            if waiter.pause:
+                time.sleep(waiter.pause)
+        return self.run(run_id)
+
+    def health(self) -> Health:
+        """How the server is now, asked once; a server that is not ready is an answer, not an error."""
+        return self._send(calls.health())
+
+    def _send(self, call: Call[AnswerT]) -> AnswerT:
+        if not call.repeatable:
+            return self._once(call)
+        caller = stamina.RetryingCaller(**self._retries.bounds())
+        return caller(self._retries.wait_after, self._once, call)
+
+    def _once(self, call: Call[AnswerT]) -> AnswerT:
+        try:
+            response = self._http.send(self._http.build_request(**arguments(call)))
+        except httpx2.RequestError as error:
+            raise ConnectionFailed(no_answer(error)) from error
+        return understand(call, response)

@@ -1,0 +1,110 @@
+"""`GET /api/v1/runs/{id}`."""
+
+from uuid import UUID
+
+import pytest
+
+from pyflow.core.ids import new_id
+from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
+from tests.support.factories import make_run
+from tests.support.records import record
+
+OPERATION = "runs_read"
+pytestmark = pytest.mark.database
+
+
+@pytest.fixture
+def run(tenant):
+    return make_run(tenant)
+
+
+@pytest.fixture
+def path(run) -> str:
+    return f"/api/v1/runs/{run.pk}"
+
+
+def test_a_queued_run(api: Api, run, path: str):
+    response = api.get(path)
+    assert response.status_code == 200
+    body = read(response)
+    assert (body["id"], body["state"], body["nodes"]) == (str(run.pk), "queued", [])
+    assert [(event["seq"], event["type"], event["node_id"]) for event in body["events"]] == [(1, "run.queued", None)]
+    assert (body["started_at"], body["finished_at"]) == (None, None)
+
+
+def test_a_finished_run_has_its_nodes_outputs_and_events(api: Api, run, path: str):
+    record(run, output="Hello Ada", outputs={"greeting": "Hello Ada"})
+
+    body = read(api.get(path))
+
+    assert (body["state"], body["outputs"], body["error"]) == ("succeeded", {"greeting": "Hello Ada"}, None)
+    [node] = body["nodes"]
+    assert (node["id"], node["state"], node["attempts"], node["output"]) == ("greet", "succeeded", 1, "Hello Ada")
+    assert [event["seq"] for event in body["events"]] == [1, 2, 3, 4, 5]
+    assert body["events"][3] | {"at": ""} == {
+        "seq": 4,
+        "type": "node.succeeded",
+        "at": "",
+        "node_id": "greet",
+        "data": {"attempt": 1, "output": "Hello Ada"},
+    }
+    assert body["started_at"] <= body["finished_at"]
+
+
+def test_it_shows_only_what_is_part_of_the_contract(api: Api, run, path: str):
+    record(run)
+    body = read(api.get(path))
+    assert body.keys() == {
+        "id", "workflow", "version", "state", "input", "outputs", "error", "created_at", "started_at", "finished_at",
+        "nodes", "events",
+    }  # fmt: skip
+    assert body["nodes"][0].keys() == {
+        "id", "state", "attempts", "output", "error", "reason", "started_at", "finished_at",
+    }  # fmt: skip
+
+
+def test_it_answers_in_yaml(api: Api, run, path: str):
+    record(run)
+    response = api.get(path, accept=YAML)
+    assert response.headers["Content-Type"] == YAML
+    assert read(response)["nodes"][0]["output"] == "Hello Ada"
+
+
+def test_a_trailing_slash_is_accepted(api: Api, path: str):
+    assert api.get(path + "/").content == api.get(path).content
+
+
+def test_an_unknown_run_is_not_found(api: Api):
+    assert_problem(api.get(f"/api/v1/runs/{new_id()}"), 404, "run_not_found")
+
+
+@pytest.mark.parametrize("run_id", ["1", "hello", "%00", "00000000-0000-7000-8000-00000000000G"])
+def test_what_is_no_id_is_not_found(api: Api, run_id: str):
+    assert_problem(api.get(f"/api/v1/runs/{run_id}"), 404, "not_found")
+
+
+def test_it_answers_in_no_other_format(api: Api, path: str):
+    assert_problem(api.get(path, accept="image/png"), 406, "not_acceptable")
+
+
+def test_it_needs_a_key(nobody: Api, path: str):
+    assert_problem(nobody.get(path), 401, "not_authenticated")
+
+
+def test_a_problem_is_told_in_yaml_to_who_reads_yaml(api: Api):
+    response = api.get(f"/api/v1/runs/{new_id()}", accept=YAML)
+    assert response.headers["Content-Type"] == "application/problem+yaml"
+    assert_problem(response, 404, "run_not_found")
+
+
+def test_it_hides_other_tenants(other_api: Api, path: str):
+    hidden, unknown = other_api.get(path), other_api.get(f"/api/v1/runs/{UUID(int=7 << 76 | 2 << 62)}")
+    assert_problem(hidden, 404, "run_not_found")
+    assert_same_answer(hidden, unknown)
+
+
+def test_its_queries_are_counted(api: Api, run, path: str, django_assert_num_queries):
+    record(run)
+    api.get(path)
+    with django_assert_num_queries(3):  # the run with its version, its nodes, its events
+        assert api.get(path).status_code == 200

@@ -1,0 +1,170 @@
+"""`POST /api/v1/workflows/{name}/runs`."""
+
+import json
+
+import pytest
+
+from runs import dispatch
+from runs.models import Run, RunEvent
+from tests.support.api import JSON, YAML, Api, assert_problem, assert_same_answer, is_uuid7, read
+from tests.support.factories import HELLO, make_workflow
+
+OPERATION = "runs_start"
+PATH = "/api/v1/workflows/hello/runs"
+pytestmark = pytest.mark.database
+
+
+@pytest.fixture(autouse=True)
+def hello(tenant):
+    return make_workflow(tenant)
+
+
+def test_a_run_is_accepted(api: Api, tenant, hello):
+    response = api.post(PATH, {"input": {"who": "Ada"}})
+
+    assert response.status_code == 202
+    body = read(response)
+    assert response.headers["Location"] == f"http://testserver/api/v1/runs/{body['id']}"
+    assert is_uuid7(body["id"])
+    assert (body["workflow"], body["version"], body["state"]) == ("hello", 1, "queued")
+    assert (body["input"], body["outputs"], body["error"]) == ({"who": "Ada"}, None, None)
+    run = Run.objects.for_tenant(tenant).get()
+    assert (str(run.pk), run.version_id, run.input) == (body["id"], hello.pk, {"who": "Ada"})
+    assert [(event.seq, event.type) for event in RunEvent.objects.for_tenant(tenant)] == [(1, "run.queued")]
+
+
+def test_executors_are_told_once_it_is_committed(api: Api, django_capture_on_commit_callbacks):
+    rings = []
+    dispatch.attach(lambda: rings.append(1))
+    try:
+        with django_capture_on_commit_callbacks(execute=True):
+            api.post(PATH, {"input": {"who": "Ada"}})
+            assert rings == []
+    finally:
+        dispatch.detach(dispatch._doorbells[-1])
+    assert rings == [1]
+
+
+def test_it_runs_the_newest_version(api: Api, tenant):
+    make_workflow(tenant, HELLO.replace("Greets", "Greets again"))
+    assert read(api.post(PATH, {"input": {"who": "Ada"}}))["version"] == 2
+
+
+def test_yaml_both_ways(api: Api):
+    response = api.post(PATH, "input: {who: Ada}", YAML, accept=YAML)
+    assert response.status_code == 202
+    assert response.headers["Content-Type"] == YAML
+    assert read(response)["input"] == {"who": "Ada"}
+
+
+def test_a_trailing_slash_is_accepted(api: Api):
+    assert api.post(PATH + "/", {"input": {"who": "Ada"}}).status_code == 202
+
+
+def test_defaults_of_the_inputs_are_filled_in(api: Api, tenant):
+    make_workflow(tenant, HELLO.replace("{who: string}", "{who: {type: string, default: world}}"))
+    response = api.post(PATH)
+    assert response.status_code == 202
+    assert read(response)["input"] == {"who": "world"}
+
+
+def test_large_numbers_and_other_scripts_survive(api: Api, tenant):
+    make_workflow(tenant, HELLO.replace("inputs: {who: string}\n", ""))
+    given = {"who": "Ада 🎉", "n": 2**70, "f": 0.1, "deep": [[None, True]], "": "empty key"}
+    response = api.post(PATH, json.dumps({"input": given}))
+    assert response.status_code == 202
+    assert read(response)["input"] == given
+    assert read(api.get(response.headers["Location"].removeprefix("http://testserver")))["input"] == given
+
+
+def test_every_wrong_value_of_the_input_is_named(api: Api, tenant):
+    make_workflow(tenant, HELLO.replace("{who: string}", "{who: string, count: integer}"))
+    body = assert_problem(api.post(PATH, {"input": {"who": 1, "count": "2"}}), 422, "input_invalid")
+    assert {error["pointer"] for error in body["errors"]} == {"/input/who", "/input/count"}
+    assert not Run.objects.for_tenant(tenant).exists()
+
+
+def test_a_missing_input_is_named(api: Api):
+    body = assert_problem(api.post(PATH, {}), 422, "input_invalid")
+    assert "who" in body["errors"][0]["detail"]
+
+
+@pytest.mark.parametrize("value", [[], "text", 1, None, True], ids=repr)
+def test_an_input_that_is_no_mapping_is_refused(api: Api, value):
+    body = assert_problem(api.post(PATH, {"input": value}), 422, "input_invalid")
+    assert body["errors"][0]["pointer"] == "/input"
+
+
+@pytest.mark.parametrize("value", [[], "text", 1, None, True], ids=repr)
+def test_a_body_that_is_no_mapping_is_refused(api: Api, value):
+    assert_problem(api.post(PATH, json.dumps(value)), 422, "input_invalid")
+
+
+def test_an_unknown_field_starts_nothing(api: Api, tenant):
+    body = assert_problem(api.post(PATH, {"inptu": {"who": "Ada"}, "input": {"who": "Ada"}}), 422, "input_invalid")
+    assert [error["pointer"] for error in body["errors"]] == ["/inptu"]
+    assert not Run.objects.for_tenant(tenant).exists()
+
+
+MALFORMED = {
+    "broken JSON": ('{"input": {"who": "Ada"}', JSON),
+    "a duplicate key": ('{"input": {"who": "a", "who": "b"}}', JSON),
+    "NaN": ('{"input": {"who": NaN}}', JSON),
+    "a number beyond all floats": ('{"input": {"who": 1e999}}', JSON),
+    "an escaped NUL character": ('{"input": {"who": "\\u0000"}}', JSON),
+    "a lone surrogate": ('{"input": {"who": "\\ud800"}}', JSON),
+    "a raw NUL character": (b'{"input": {"who": "\0"}}', JSON),
+    "not UTF-8": (b'{"input": {"who": "\xff"}}', JSON),
+    "deep nesting": ('{"input": ' + "[" * 40 + "]" * 40 + "}", JSON),
+    "broken YAML": ("input: [", YAML),
+    "a tag": ("input: !!python/name:os.system {}", YAML),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_what_is_no_document_is_refused(api: Api, tenant, case: str):
+    text, content_type = MALFORMED[case]
+    assert_problem(api.post(PATH, text, content_type), 400, "document_invalid")
+    assert not Run.objects.for_tenant(tenant).exists()
+
+
+def test_malformed_json_is_located(api: Api):
+    body = assert_problem(api.post(PATH, '{"input":\n  {"who": Ada}}'), 400, "document_invalid")
+    assert (body["errors"][0]["line"], body["errors"][0]["column"]) == (2, 11)
+
+
+def test_a_body_above_1_mib_is_refused(api: Api):
+    assert_problem(api.post(PATH, b" " * (1024 * 1024 + 1)), 413, "document_too_large")
+
+
+def test_other_media_types_are_refused(api: Api):
+    assert_problem(api.post(PATH, "who=Ada", "application/x-www-form-urlencoded"), 415, "unsupported_media_type")
+
+
+def test_it_answers_in_no_other_format_and_starts_nothing(api: Api, tenant):
+    assert_problem(api.post(PATH, {"input": {"who": "Ada"}}, accept="text/html"), 406, "not_acceptable")
+    assert not Run.objects.for_tenant(tenant).exists()
+
+
+def test_it_needs_a_key(nobody: Api):
+    assert_problem(nobody.post(PATH, {"input": {"who": "Ada"}}), 401, "not_authenticated")
+
+
+def test_it_is_not_read_by_get(api: Api):
+    response = api.get(PATH)
+    assert_problem(response, 405, "method_not_allowed")
+    assert "POST" in response.headers["Allow"]
+
+
+def test_it_hides_other_tenants(other_api: Api):
+    body = {"input": {"who": "Ada"}}
+    hidden, unknown = other_api.post(PATH, body), other_api.post("/api/v1/workflows/unknown/runs", body)
+    assert_problem(hidden, 404, "workflow_not_found")
+    assert_same_answer(hidden, unknown)
+    assert not Run.objects.across_tenants().exists()
+
+
+def test_its_queries_are_counted(api: Api, django_assert_num_queries):
+    api.get("/api/v1/workflows")
+    with django_assert_num_queries(5):  # the version; a savepoint around the run and its event
+        assert api.post(PATH, {"input": {"who": "Ada"}}).status_code == 202

@@ -1,0 +1,67 @@
+"""`GET /api/v1/schema`: the OpenAPI document, and what it promises about every operation."""
+
+import pytest
+
+from tests.support.api import Api, read
+
+pytestmark = pytest.mark.database
+
+
+@pytest.fixture
+def document(nobody: Api):
+    response = nobody.get("/api/v1/schema", accept="application/vnd.oai.openapi+json")
+    assert response.status_code == 200
+    return read(response)
+
+
+@pytest.fixture
+def operations(document):
+    return {
+        operation["operationId"]: operation
+        for item in document["paths"].values()
+        for method, operation in item.items()
+        if method != "parameters"
+    }
+
+
+def test_it_is_openapi_3_1(document):
+    assert document["openapi"].startswith("3.1")
+    assert document["info"]["title"] == "PyFlow"
+    assert "/api/v1/workflows/{name}/runs" in document["paths"]
+
+
+def test_it_is_yaml_unless_asked_otherwise(nobody: Api):
+    response = nobody.get("/api/v1/schema")
+    assert response.status_code == 200
+    assert response.content.startswith(b"openapi: 3.1")
+
+
+def test_every_operation_says_what_it_does_and_which_problems_it_answers(operations):
+    assert len(operations) >= 9
+    for name, operation in operations.items():
+        assert operation["summary"], name
+        assert operation["description"], name
+        problems = [
+            status
+            for status, response in operation["responses"].items()
+            if status >= "4" and any("problem" in media for media in response.get("content", {}))
+        ]
+        assert "406" in problems, name
+        if operation.get("security"):
+            assert "401" in problems, name
+        if "requestBody" in operation:
+            assert {"400", "413", "415", "422"} <= set(problems), name
+            assert "application/yaml" in operation["requestBody"]["content"], name
+
+
+def test_every_operation_answers_json_and_yaml(operations):
+    for name, operation in operations.items():
+        success = next(response for status, response in operation["responses"].items() if status < "3")
+        assert set(success["content"]) == {"application/json", "application/yaml"}, name
+
+
+def test_only_health_is_open_to_anybody(operations):
+    assert {name for name, operation in operations.items() if not operation.get("security")} == {
+        "health_live",
+        "health_ready",
+    }

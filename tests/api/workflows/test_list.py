@@ -1,0 +1,76 @@
+"""`GET /api/v1/workflows`."""
+
+import pytest
+
+from tests.support.api import Api, assert_problem, is_uuid7, read
+from tests.support.factories import HELLO, make_workflow
+
+OPERATION = "workflows_list"
+PATH = "/api/v1/workflows"
+pytestmark = pytest.mark.database
+
+
+def test_it_lists_workflows_by_name_with_their_newest_version(api: Api, tenant):
+    make_workflow(tenant, HELLO.replace("name: hello", "name: zebra"))
+    make_workflow(tenant)
+    newest = make_workflow(tenant, HELLO.replace("Greets", "Greets again"))
+
+    response = api.get(PATH)
+
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "application/json"
+    first, second = read(response)["results"]
+    assert (first["name"], first["version"], first["checksum"]) == ("hello", 2, newest.checksum)
+    assert (second["name"], second["version"]) == ("zebra", 1)
+    assert first["description"] == "Greets again"
+    assert first["labels"] == {"team": "tests"}
+    assert is_uuid7(first["id"])
+    assert first.keys() == {
+        "id", "name", "description", "labels", "version", "checksum", "created_at", "updated_at",
+    }  # fmt: skip
+    assert first["created_at"].endswith(("Z", "+00:00"))
+
+
+def test_it_is_empty_for_a_new_tenant(api: Api):
+    assert read(api.get(PATH)) == {"results": []}
+
+
+def test_it_answers_in_yaml(api: Api, tenant):
+    make_workflow(tenant)
+    response = api.get(PATH, accept="application/yaml")
+    assert response.headers["Content-Type"] == "application/yaml"
+    assert [item["name"] for item in read(response)["results"]] == ["hello"]
+
+
+def test_a_trailing_slash_is_accepted(api: Api, tenant):
+    make_workflow(tenant)
+    assert api.get(PATH + "/").content == api.get(PATH).content
+
+
+def test_it_answers_in_no_other_format(api: Api):
+    assert_problem(api.get(PATH, accept="text/html"), 406, "not_acceptable")
+
+
+def test_it_needs_a_key(nobody: Api):
+    response = nobody.get(PATH)
+    assert_problem(response, 401, "not_authenticated")
+    assert response.headers["WWW-Authenticate"] == 'Bearer realm="pyflow"'
+
+
+def test_it_names_the_methods_that_there_are(api: Api):
+    response = api.send("DELETE", PATH)
+    assert_problem(response, 405, "method_not_allowed")
+    assert {"GET", "POST"} <= {method.strip() for method in response.headers["Allow"].split(",")}
+
+
+def test_it_hides_other_tenants(api: Api, other_api: Api, tenant):
+    make_workflow(tenant)
+    assert read(other_api.get(PATH)) == {"results": []}
+
+
+def test_its_queries_do_not_grow_with_what_there_is(api: Api, tenant, django_assert_num_queries):
+    for name in "abcde":
+        make_workflow(tenant, HELLO.replace("name: hello", f"name: {name}"))
+    api.get("/api/v1/runs/00000000-0000-7000-8000-000000000000")  # the key is checked
+    with django_assert_num_queries(1):
+        assert len(read(api.get(PATH))["results"]) == 5

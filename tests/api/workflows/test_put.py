@@ -1,0 +1,105 @@
+"""`PUT /api/v1/workflows/{name}`."""
+
+import pytest
+
+from tests.support.api import YAML, Api, assert_problem, read
+from tests.support.factories import HELLO, make_workflow
+from workflows.models import Version
+
+OPERATION = "workflows_put"
+PATH = "/api/v1/workflows/hello"
+pytestmark = pytest.mark.database
+
+
+def test_it_stores_a_new_workflow(api: Api):
+    response = api.put(PATH, HELLO, YAML)
+    assert response.status_code == 201
+    assert response.headers["Location"] == "http://testserver" + PATH
+    assert read(response)["version"] == 1
+
+
+def test_it_stores_a_new_version(api: Api, tenant):
+    first = make_workflow(tenant)
+    response = api.put(PATH, HELLO.replace("Greets", "Greets again"), YAML)
+    assert response.status_code == 200
+    body = read(response)
+    assert (body["version"], body["description"]) == (2, "Greets again")
+    assert body["checksum"] != first.checksum
+    assert [version.number for version in Version.objects.for_tenant(tenant)] == [2, 1]
+
+
+def test_a_document_that_changes_nothing_makes_no_version(api: Api, tenant):
+    make_workflow(tenant)
+    response = api.put(PATH, HELLO, YAML)
+    assert response.status_code == 200
+    assert read(response)["version"] == 1
+
+
+def test_an_earlier_version_stays_as_it_was(api: Api, tenant):
+    first = make_workflow(tenant)
+    api.put(PATH, HELLO.replace("Greets", "Greets again"), YAML)
+    kept = Version.objects.for_tenant(tenant).get(number=1)
+    assert (kept.source, kept.checksum, kept.definition) == (HELLO, first.checksum, first.definition)
+
+
+def test_it_answers_in_yaml(api: Api):
+    response = api.put(PATH, HELLO, YAML, accept=YAML)
+    assert response.headers["Content-Type"] == YAML
+    assert read(response)["name"] == "hello"
+
+
+def test_a_trailing_slash_is_accepted(api: Api):
+    assert api.put(PATH + "/", HELLO, YAML).status_code == 201
+
+
+def test_the_name_of_the_document_is_the_one_of_the_address(api: Api):
+    body = assert_problem(api.put("/api/v1/workflows/other", HELLO, YAML), 422, "definition_invalid")
+    assert body["errors"][0]["code"] == "name_mismatch"
+    assert body["errors"][0]["pointer"] == "/name"
+
+
+def test_a_wrong_document_leaves_the_workflow_as_it_was(api: Api, tenant):
+    make_workflow(tenant)
+    assert_problem(api.put(PATH, HELLO.replace("transform", "nonsense"), YAML), 422, "definition_invalid")
+    assert read(api.get(PATH))["version"] == 1
+
+
+def test_what_is_no_document_is_refused(api: Api):
+    assert_problem(api.put(PATH, "name: [", YAML), 400, "document_invalid")
+
+
+def test_a_body_above_1_mib_is_refused(api: Api):
+    assert_problem(api.put(PATH, b"#" * (1024 * 1024 + 1), YAML), 413, "document_too_large")
+
+
+def test_other_media_types_are_refused(api: Api):
+    assert_problem(api.put(PATH, "name: a", "text/plain"), 415, "unsupported_media_type")
+
+
+def test_it_answers_in_no_other_format(api: Api, tenant):
+    assert_problem(api.put(PATH, HELLO, YAML, accept="text/html"), 406, "not_acceptable")
+    assert not Version.objects.for_tenant(tenant).exists()
+
+
+def test_it_needs_a_key(nobody: Api):
+    assert_problem(nobody.put(PATH, HELLO, YAML), 401, "not_authenticated")
+
+
+def test_it_hides_other_tenants(other_api: Api, tenant):
+    """A workflow of that name in another tenant is neither seen nor changed."""
+    make_workflow(tenant)
+    response = other_api.put(PATH, HELLO.replace("Greets", "Mine"), YAML)
+    assert response.status_code == 201
+    assert read(response)["version"] == 1
+    assert [version.source for version in Version.objects.for_tenant(tenant)] == [HELLO]
+
+
+def test_its_queries_are_counted(api: Api, tenant, django_assert_num_queries):
+    make_workflow(tenant)
+    api.get(PATH)
+    with django_assert_num_queries(
+        6
+    ):  # a savepoint around: the workflow, its newest version, what is shown, the new one
+        assert api.put(PATH, HELLO.replace("Greets", "Greets again"), YAML).status_code == 200
+    with django_assert_num_queries(4):
+        assert api.put(PATH, HELLO.replace("Greets", "Greets again"), YAML).status_code == 200

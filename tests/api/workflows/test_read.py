@@ -1,0 +1,76 @@
+"""`GET /api/v1/workflows/{name}`."""
+
+import pytest
+
+from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
+from tests.support.factories import HELLO, make_workflow
+
+OPERATION = "workflows_read"
+PATH = "/api/v1/workflows/hello"
+pytestmark = pytest.mark.database
+
+
+def test_it_shows_the_newest_definition(api: Api, tenant):
+    make_workflow(tenant)
+    version = make_workflow(tenant, HELLO.replace("Greets", "Greets again"))
+
+    response = api.get(PATH)
+
+    assert response.status_code == 200
+    body = read(response)
+    assert (body["name"], body["version"], body["checksum"]) == ("hello", 2, version.checksum)
+    assert body["definition"]["description"] == "Greets again"
+    assert body["definition"]["nodes"][0]["config"] == {"input": "Hello {{ input.who }}", "expression": "$"}
+    assert body["definition"]["inputs"]["required"] == ["who"]
+
+
+def test_its_definition_can_be_stored_again(api: Api, tenant):
+    make_workflow(tenant)
+    definition = read(api.get(PATH))["definition"]
+    response = api.put(PATH, definition)
+    assert response.status_code == 200
+    assert read(api.get(PATH))["definition"] == definition
+
+
+def test_it_answers_in_yaml(api: Api, tenant):
+    make_workflow(tenant)
+    response = api.get(PATH, accept=YAML)
+    assert response.headers["Content-Type"] == YAML
+    assert read(response)["definition"]["name"] == "hello"
+
+
+def test_a_trailing_slash_is_accepted(api: Api, tenant):
+    make_workflow(tenant)
+    assert api.get(PATH + "/").content == api.get(PATH).content
+
+
+@pytest.mark.parametrize("name", ["nothing", "HELLO", "hell%C3%B6", "%00", "a" * 500, "..%2F..", "%F0%9F%98%80"])
+def test_an_unknown_name_is_not_found(api: Api, tenant, name: str):
+    make_workflow(tenant)
+    response = api.get(f"/api/v1/workflows/{name}")
+    # What decodes to more than one step of a path is not even the address of a workflow.
+    assert_problem(response, 404, "not_found" if "%2F" in name else "workflow_not_found")
+
+
+def test_it_answers_in_no_other_format(api: Api, tenant):
+    make_workflow(tenant)
+    assert_problem(api.get(PATH, accept="text/html"), 406, "not_acceptable")
+
+
+def test_it_needs_a_key(nobody: Api, tenant):
+    make_workflow(tenant)
+    assert_problem(nobody.get(PATH), 401, "not_authenticated")
+
+
+def test_it_hides_other_tenants(api: Api, other_api: Api, tenant):
+    make_workflow(tenant)
+    hidden, unknown = other_api.get(PATH), other_api.get("/api/v1/workflows/unknown")
+    assert_problem(hidden, 404, "workflow_not_found")
+    assert_same_answer(hidden, unknown)
+
+
+def test_its_queries_are_counted(api: Api, tenant, django_assert_num_queries):
+    make_workflow(tenant)
+    api.get(PATH)
+    with django_assert_num_queries(1):
+        assert api.get(PATH).status_code == 200

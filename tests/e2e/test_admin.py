@@ -1,0 +1,182 @@
+"""The admin: every page of every model, for somebody who may do everything."""
+
+import pytest
+from django.contrib import admin
+from django.db.models import Model
+from django.test import Client
+from django.urls import reverse
+
+from runs.models import NodeRun, Run, RunEvent
+from tenants.models import ApiKey, Tenant
+from tests.support.api import Api
+from tests.support.factories import HELLO, make_api_key, make_run, make_superuser, make_tenant
+from tests.support.records import record
+from workflows.models import Version, Workflow
+
+pytestmark = [pytest.mark.database, pytest.mark.e2e]
+OURS = (Tenant, ApiKey, Workflow, Version, Run)
+READ_ONLY = (Workflow, Version, Run)
+SEARCHES = {Tenant: "acme", ApiKey: "laptop", Workflow: "hello", Version: "hello", Run: "hello"}
+
+
+def address(model: type[Model], page: str, *args: object) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args)
+
+
+@pytest.fixture
+def root(db) -> Client:
+    client = Client()
+    client.force_login(make_superuser())
+    return client
+
+
+@pytest.fixture
+def key(db) -> tuple[ApiKey, str]:
+    """A key of a tenant that has one finished run, too."""
+    tenant = make_tenant("acme")
+    record(make_run(tenant, HELLO.replace("Greets", "<script>alert(1)</script>")), output="<script>alert(2)</script>")
+    return make_api_key(tenant, "laptop")
+
+
+def one(model: type[Model]) -> Model:
+    return model._default_manager.get()
+
+
+def test_every_model_of_ours_has_a_page():
+    assert {
+        model for model in admin.site._registry if model.__module__.split(".")[0] in {"tenants", "workflows", "runs"}
+    } == {*OURS}
+
+
+def test_the_start_page_renders(root: Client):
+    assert root.get(reverse("admin:index")).status_code == 200
+
+
+def test_nobody_gets_in_without_logging_in(db):
+    response = Client().get(reverse("admin:index"))
+    assert (response.status_code, response.headers["Location"].split("?")[0]) == (302, reverse("admin:login"))
+
+
+@pytest.mark.parametrize("model", OURS, ids=lambda model: model.__name__)
+def test_its_list_renders(root: Client, key, model: type[Model]):
+    html = root.get(address(model, "changelist")).content.decode()
+    assert str(one(model).pk) in html
+    assert "1 " in html
+
+
+@pytest.mark.parametrize("model", OURS, ids=lambda model: model.__name__)
+def test_it_is_found_by_searching(root: Client, key, model: type[Model]):
+    found = root.get(address(model, "changelist"), {"q": SEARCHES[model]})
+    missed = root.get(address(model, "changelist"), {"q": "nothing-like-it"})
+    assert (found.context["cl"].result_count, missed.context["cl"].result_count) == (1, 0)
+
+
+def test_a_search_that_is_no_id_is_no_error(root: Client, key):
+    for text in ("0", "%", "'", "\0", "zzzz-"):
+        assert root.get(address(Run, "changelist"), {"q": text}).status_code == 200
+
+
+@pytest.mark.parametrize("model", [ApiKey, Workflow, Version, Run], ids=lambda model: model.__name__)
+def test_it_is_filtered_by_tenant(root: Client, key, model: type[Model]):
+    other = make_tenant()
+    for tenant, count in ((key[0].tenant, 1), (other, 0)):
+        response = root.get(address(model, "changelist"), {"tenant__id__exact": str(tenant.pk)})
+        assert response.context["cl"].result_count == count
+
+
+def test_runs_are_filtered_by_state(root: Client, key):
+    for state, count in (("succeeded", 1), ("failed", 0)):
+        assert root.get(address(Run, "changelist"), {"state__exact": state}).context["cl"].result_count == count
+
+
+@pytest.mark.parametrize("model", OURS, ids=lambda model: model.__name__)
+def test_its_detail_renders(root: Client, key, model: type[Model]):
+    response = root.get(address(model, "change", one(model).pk))
+    assert response.status_code == 200
+    assert "<script>alert(" not in response.content.decode()
+
+
+def test_a_run_shows_its_nodes_and_events(root: Client, key):
+    html = root.get(address(Run, "change", one(Run).pk)).content.decode()
+    assert "&lt;script&gt;alert(2)" in html
+    for event in RunEvent.objects.across_tenants():
+        assert event.type in html
+
+
+def test_a_failed_run_shows_its_errors(root: Client, key):
+    error = {"code": "node_error", "message": "no <b>price</b>", "type": "ValueError", "node_id": "greet"}
+    Run.objects.across_tenants().update(state="failed", error=error)
+    NodeRun.objects.across_tenants().update(state="failed", error=error)
+    html = root.get(address(Run, "change", one(Run).pk)).content.decode()
+    assert html.count("no &lt;b&gt;price&lt;/b&gt;") == 2
+
+
+@pytest.mark.parametrize("page", ["changelist", "change"])
+def test_no_hash_and_no_key_is_shown(root: Client, key, page: str):
+    row, text = key
+    html = root.get(address(ApiKey, page, *([row.pk] if page == "change" else []))).content.decode()
+    assert row.key_id in html
+    assert row.secret_hash not in html
+    assert text not in html
+    assert "$2b$" not in html
+
+
+@pytest.mark.parametrize("model", [ApiKey, *READ_ONLY], ids=lambda model: model.__name__)
+def test_it_cannot_be_added(root: Client, key, model: type[Model]):
+    assert root.get(address(model, "add")).status_code == 403
+    assert root.post(address(model, "add"), {"name": "x"}).status_code == 403
+    assert model._default_manager.count() == 1
+
+
+@pytest.mark.parametrize("model", READ_ONLY, ids=lambda model: model.__name__)
+def test_it_cannot_be_changed(root: Client, key, model: type[Model]):
+    before = model._default_manager.values().get()
+    assert root.post(address(model, "change", one(model).pk), {"name": "x", "state": "failed"}).status_code == 403
+    assert model._default_manager.values().get() == before
+
+
+def test_a_run_cannot_be_deleted(root: Client, key):
+    assert root.post(address(Run, "delete", one(Run).pk), {"post": "yes"}).status_code == 403
+    assert Run.objects.across_tenants().count() == 1
+
+
+def test_a_key_keeps_its_tenant_and_hash_when_it_is_renamed(root: Client, key):
+    row, text = key
+    posted = {
+        "name": "desktop",
+        "tenant": str(make_tenant().pk),
+        "secret_hash": "x",
+        "key_id": "x",
+        "expires_at_0": "",
+        "expires_at_1": "",
+    }
+    assert root.post(address(ApiKey, "change", row.pk), posted).status_code == 302
+    changed = ApiKey.objects.across_tenants().get()
+    assert changed.name == "desktop"
+    assert (changed.tenant_id, changed.secret_hash, changed.key_id) == (row.tenant_id, row.secret_hash, row.key_id)
+    assert Api(text).get("/api/v1/workflows").status_code == 200
+
+
+def test_keys_are_revoked_by_an_action(root: Client, key):
+    row, text = key
+    other, _ = make_api_key(row.tenant, "kept")
+    response = root.post(
+        address(ApiKey, "changelist"), {"action": "revoke", "_selected_action": [str(row.pk)]}, follow=True
+    )
+    assert "1 revoked" in response.content.decode()
+    row.refresh_from_db()
+    other.refresh_from_db()
+    assert (row.usable, other.usable) == (False, True)
+    assert Api(text).get("/api/v1/workflows").status_code == 401
+
+
+@pytest.mark.parametrize("model", OURS, ids=lambda model: model.__name__)
+def test_a_list_costs_no_query_per_row(root: Client, key, model: type[Model], django_assert_max_num_queries):
+    tenant = key[0].tenant
+    for number in range(5):
+        other = make_tenant()
+        make_api_key(other)
+        make_run(tenant, HELLO.replace("name: hello", f"name: w{number}"))
+        make_run(other)
+    with django_assert_max_num_queries(10):
+        assert root.get(address(model, "changelist")).status_code == 200

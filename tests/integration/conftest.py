@@ -1,0 +1,75 @@
+"""Executors of runs in the test's own process, and node types made for the test."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.db import connection
+
+from plugins import discovery
+from pyflow.core.node import NodeRegistry
+from pyflow.nodes import default_registry
+from runs.execution import InProcessExecutor, RunExecutor
+from runs.models import Run
+from tenants.models import Tenant
+from tests.support import waiting
+from tests.support.factories import make_tenant
+
+
+@pytest.fixture
+def tenant(transactional_db) -> Tenant:
+    return make_tenant()
+
+
+@pytest.fixture
+def registry(monkeypatch) -> NodeRegistry:
+    """Node types of this test, as if they had been installed: register them before anything is stored."""
+    registry = default_registry.copy()
+    found = discovery.Discovered(registry, ())
+    for module in ("runs.execution", "workflows.services"):
+        monkeypatch.setattr(f"{module}.discover", lambda: found)
+    return registry
+
+
+@pytest.fixture(autouse=True)
+def quick(settings, tmp_path) -> None:
+    """Leases of a second, looks for lost runs every tenth of one, files of this test only."""
+    settings.PYFLOW_LEASE_SECONDS = 1.0
+    settings.PYFLOW_SWEEP_SECONDS = 0.1
+    settings.PYFLOW_STORAGE_ROOT = tmp_path / "storage"
+    settings.PYFLOW_EXECUTOR = "inprocess"
+
+
+@pytest.fixture
+def drain(transactional_db) -> Callable[[], None]:
+    """Executes runs in this thread until nothing is left to claim."""
+
+    def execute() -> None:
+        connection.close()  # or SQLite's writer would be this one, idle
+        asyncio.run(RunExecutor().drain())
+
+    return execute
+
+
+@pytest.fixture
+def executor(transactional_db) -> Iterator[InProcessExecutor]:
+    """An executor on a thread of its own, as the single-node server has it."""
+    executor = InProcessExecutor()
+    executor.start()
+    yield executor
+    executor.stop()
+
+
+@pytest.fixture
+def finished(transactional_db) -> Callable[[Run], Run]:
+    """Waits for the end of a run and returns it as it is by then."""
+
+    def wait(run: Run) -> Run:
+        def ended() -> bool:
+            run.refresh_from_db()
+            return run.finished_at is not None
+
+        waiting.until(ended, what=f"end of run {run.pk}")
+        return run
+
+    return wait

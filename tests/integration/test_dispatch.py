@@ -1,0 +1,107 @@
+"""The doorbell: rung after commits only, and never in anybody's way."""
+
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+from django.db import transaction
+
+from runs import dispatch
+from runs.models import Run
+from runs.tasks import sweep
+from tests.support import launcher
+from tests.support.api import Api
+from tests.support.broker import publishing_to
+from tests.support.factories import make_api_key, make_run, make_workflow
+from tests.support.histories import assert_is_whole
+from tests.support.records import record
+
+pytestmark = pytest.mark.database
+
+
+@pytest.fixture
+def rings() -> Iterator[list[int]]:
+    heard: list[int] = []
+
+    def doorbell() -> None:
+        heard.append(Run.objects.across_tenants().count())
+
+    dispatch.attach(doorbell)
+    yield heard
+    dispatch.detach(doorbell)
+
+
+def test_it_rings_after_the_commit(tenant, rings):
+    with transaction.atomic():
+        make_run(tenant)
+        assert rings == []
+    assert rings == [1]
+
+
+def test_it_does_not_ring_for_what_was_rolled_back(tenant, rings):
+    with transaction.atomic():
+        make_run(tenant)
+        transaction.set_rollback(True)
+    assert rings == []
+    assert not Run.objects.for_tenant(tenant).exists()
+
+
+def test_the_sweeper_rings_for_a_run_whose_ring_was_lost(tenant, rings):
+    make_run(tenant)
+    rings.clear()
+    sweep()
+    assert rings == [1]
+
+
+def test_the_sweeper_rings_for_a_run_whose_lease_has_ended(tenant, rings):
+    from runs.leases import claim
+    from tests.integration.test_leases import expire
+
+    run = make_run(tenant)
+    claim("dead", 1)
+    rings.clear()
+    sweep()
+    assert rings == []
+    expire(run)
+    sweep()
+    assert rings == [1]
+
+
+def test_the_sweeper_is_quiet_when_there_is_nothing_to_do(tenant, rings):
+    record(make_run(tenant))
+    rings.clear()
+    sweep()
+    assert rings == []
+
+
+def test_an_executor_looks_for_itself_when_no_ring_came(tenant, executor, finished, monkeypatch):
+    monkeypatch.setattr(dispatch, "ring", lambda: None)
+    assert_is_whole(finished(make_run(tenant)), ["greet"])
+
+
+def accept_seconds(tenant) -> float:
+    make_workflow(tenant)
+    api = Api(make_api_key(tenant)[1])
+    api.get("/api/v1/workflows")
+    began = time.monotonic()
+    response = api.post("/api/v1/workflows/hello/runs", {"input": {"who": "Ada"}})
+    assert response.status_code == 202
+    return time.monotonic() - began
+
+
+def test_a_broker_that_is_away_neither_fails_nor_delays_a_request(tenant, settings):
+    settings.PYFLOW_EXECUTOR = "celery"
+    with publishing_to(f"redis://127.0.0.1:{launcher.free_port()}/0"):
+        assert accept_seconds(tenant) < 2
+    assert Run.objects.for_tenant(tenant).get().state == "queued"
+
+
+def test_a_broker_that_accepts_and_says_nothing_neither_fails_nor_delays_a_request(tenant, settings):
+    settings.PYFLOW_EXECUTOR = "celery"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        publishing_to(f"redis://127.0.0.1:{silent.getsockname()[1]}/0"),
+    ):
+        assert accept_seconds(tenant) < 5  # two attempts of two seconds
+    assert Run.objects.for_tenant(tenant).get().state == "queued"

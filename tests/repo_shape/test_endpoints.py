@@ -1,0 +1,51 @@
+"""Every operation of the API has a test file that names it, hides other tenants' objects and counts its queries."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+from drf_spectacular.generators import SchemaGenerator
+
+from tests.repo_shape import tree
+
+
+def _operations() -> dict[str, dict[str, Any]]:
+    document = SchemaGenerator().get_schema(request=None, public=True)
+    operations = [operation for item in document["paths"].values() for operation in item.values()]
+    return {operation["operationId"]: operation for operation in operations}
+
+
+def _operation_of(path: Path) -> str | None:
+    for node in tree.tree(path).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "OPERATION":
+            return str(ast.literal_eval(node.value))
+    return None
+
+
+def _tests_of(path: Path) -> dict[str, ast.FunctionDef]:
+    return {node.name: node for node in tree.tree(path).body if isinstance(node, ast.FunctionDef)}
+
+
+FILES = {
+    operation: path
+    for path in tree.modules("tests")
+    if path.is_relative_to("tests/api") and (operation := _operation_of(path)) is not None
+}
+
+
+def test_every_operation_has_a_test_file_and_every_file_an_operation():
+    assert FILES.keys() == _operations().keys()
+
+
+@pytest.mark.parametrize("operation", FILES)
+def test_an_operation_that_needs_a_key_is_tested_with_another_tenants_object(operation: str):
+    tests = _tests_of(FILES[operation])
+    if _operations()[operation].get("security"):
+        assert {"test_it_hides_other_tenants", "test_it_needs_a_key"} <= tests.keys()
+
+
+@pytest.mark.parametrize("operation", FILES)
+def test_the_queries_of_an_operation_are_pinned(operation: str):
+    arguments = {argument.arg for test in _tests_of(FILES[operation]).values() for argument in test.args.args}
+    assert "django_assert_num_queries" in arguments

@@ -1,0 +1,91 @@
+"""Following a run, and waiting for it."""
+
+import pytest
+
+from pyflow_client import RunNotFinished
+from pyflow_client.calls import MOST_EVENTS
+from pyflow_client.following import FIRST_PAUSE, LONGEST_PAUSE, Follower, Waiter
+from pyflow_client.models import Event, EventPage
+
+NOW = "2026-11-22T10:00:00Z"
+
+
+def page(*numbers: int, state: str = "running") -> dict:
+    events = [{"seq": n, "type": "node.started", "at": NOW, "node_id": "a", "data": {}} for n in numbers]
+    return {"results": events, "state": state}
+
+
+def model(*numbers: int, state: str = "running") -> EventPage:
+    return EventPage.model_validate(page(*numbers, state=state))
+
+
+def paths(server) -> list[str]:
+    return [asked.path.partition("?")[2] for asked in server.asked]
+
+
+def test_events_come_in_order_until_the_run_ended(server, ask):
+    server.answer(200, page(1, 2))
+    server.answer(200, page())
+    server.answer(200, page(3))
+    server.answer(200, page(4, 5, state="succeeded"))
+    events = ask("follow", "r1")
+    assert [event.seq for event in events] == [1, 2, 3, 4, 5]
+    assert all(isinstance(event, Event) for event in events)
+    assert paths(server) == [f"after={after}&limit=1000" for after in (0, 2, 2, 3)]
+
+
+def test_following_goes_on_where_one_was(server, ask):
+    server.answer(200, page(8, state="failed"))
+    assert [event.seq for event in ask("follow", "r1", after=7)] == [8]
+    assert paths(server) == ["after=7&limit=1000"]
+
+
+def test_a_full_page_of_an_ended_run_is_not_the_last():
+    follower = Follower("r1", 0)
+    follower.take(model(*range(1, MOST_EVENTS + 1), state="succeeded"))
+    assert not follower.done
+    assert follower.pause == 0
+    follower.take(model(MOST_EVENTS + 1, state="succeeded"))
+    assert follower.done
+
+
+def test_pauses_grow_while_nothing_happens_and_shrink_when_something_does():
+    follower = Follower("r1", 0)
+    pauses = []
+    for _ in range(12):
+        follower.take(model())
+        pauses.append(follower.pause)
+    assert pauses[0] == FIRST_PAUSE
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == LONGEST_PAUSE
+    follower.take(model(1))
+    assert follower.pause == FIRST_PAUSE
+
+
+def test_waiting_gives_the_finished_run(server, ask):
+    run = {"id": "r1", "workflow": "w", "version": 1, "state": "succeeded", "input": {}, "created_at": NOW}
+    server.answer(200, page())
+    server.answer(200, page(state="succeeded"))
+    server.answer(200, run)
+    assert ask("wait", "r1", 5).succeeded
+    assert paths(server)[:2] == ["after=2147483647&limit=1"] * 2
+
+
+def test_waiting_ends(server, ask):
+    server.answer(200, page())
+    with pytest.raises(RunNotFinished, match=r"run r1 is running after 0\.2 s") as caught:
+        ask("wait", "r1", 0.2)
+    assert isinstance(caught.value, TimeoutError)
+
+
+def test_the_last_pause_ends_with_the_time():
+    now = 0.0
+    waiter = Waiter("r1", 0.06, lambda: now)
+    waiter.take(model())
+    assert waiter.pause == FIRST_PAUSE
+    now = 0.05
+    waiter.take(model())
+    assert waiter.pause == pytest.approx(0.01)
+    now = 0.06
+    with pytest.raises(RunNotFinished):
+        waiter.take(model())

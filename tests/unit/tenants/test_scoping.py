@@ -1,0 +1,71 @@
+"""A query that does not say whose rows it wants is refused."""
+
+import pytest
+from django.apps import apps
+
+from tenants.errors import UnscopedQueryError
+from tenants.models import ApiKey
+from tenants.scoping import TenantOwned
+from tests.support.factories import make_api_key, make_run, make_tenant, make_workflow
+from workflows.models import Workflow
+
+OWNED = [model for model in apps.get_models() if issubclass(model, TenantOwned)]
+UNSCOPED = {
+    "all": lambda objects: objects.all(),
+    "get": lambda objects: objects.get(pk=1),
+    "filter": lambda objects: objects.filter(pk=1),
+    "exclude": lambda objects: objects.exclude(pk=1),
+    "first": lambda objects: objects.first(),
+    "count": lambda objects: objects.count(),
+    "exists": lambda objects: objects.exists(),
+    "values": lambda objects: objects.values(),
+    "update": lambda objects: objects.update(),
+    "none": lambda objects: objects.none(),
+    "in_bulk": lambda objects: objects.in_bulk(),
+    "aggregate": lambda objects: objects.aggregate(),
+    "get_or_create": lambda objects: objects.get_or_create(pk=1),
+    "update_or_create": lambda objects: objects.update_or_create(pk=1),
+    "bulk_update": lambda objects: objects.bulk_update([], ["name"]),
+    "iterator": lambda objects: objects.iterator(),
+    "raw": lambda objects: list(objects.raw("SELECT 1")),
+    "create": lambda objects: objects.create(name="x"),
+}
+pytestmark = pytest.mark.database
+
+
+def test_every_model_of_ours_but_the_tenant_belongs_to_one():
+    ours = {model.__name__ for model in apps.get_models() if model.__module__.split(".")[0] in _APPS}
+    assert ours - {"Tenant"} == {model.__name__ for model in OWNED}
+
+
+_APPS = {"tenants", "secrets_vault", "plugins", "workflows", "runs"}
+
+
+@pytest.mark.parametrize("query", [name for name in UNSCOPED if name != "raw"])
+@pytest.mark.parametrize("model", OWNED, ids=lambda model: model.__name__)
+def test_an_unscoped_query_is_refused(model, query: str):
+    with pytest.raises(UnscopedQueryError):
+        UNSCOPED[query](model.objects)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("model", OWNED, ids=lambda model: model.__name__)
+def test_a_scoped_query_has_the_rows_of_its_tenant(model):
+    mine, other = make_tenant(), make_tenant()
+    for tenant in (mine, other):
+        make_api_key(tenant)
+        make_run(tenant)
+    assert model.objects.across_tenants().count() >= (0 if model.__name__ == "NodeRun" else 2)
+    assert {row.tenant_id for row in model.objects.for_tenant(mine)} <= {mine.pk}
+    assert model.objects.for_tenant(mine).count() == model.objects.for_tenant(mine.pk).count()
+
+
+@pytest.mark.django_db
+def test_deleting_a_tenant_takes_only_its_own_rows():
+    mine, other = make_tenant(), make_tenant()
+    for tenant in (mine, other):
+        make_api_key(tenant)
+        make_workflow(tenant)
+    mine.delete()
+    assert {row.tenant_id for row in Workflow.objects.across_tenants()} == {other.pk}
+    assert {row.tenant_id for row in ApiKey.objects.across_tenants()} == {other.pk}

@@ -1,0 +1,188 @@
+"""Whom a key acts for, and for how long that is believed."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from tenants import services
+from tenants.errors import InvalidKeyError
+from tenants.keys import check_secret, make_key
+from tenants.models import ApiKey
+from tenants.services import CACHE_SECONDS, authenticate_key, create_api_key, key_cache
+from tests.support.factories import make_api_key, make_tenant
+
+pytestmark = [pytest.mark.database, pytest.mark.django_db]
+
+
+@pytest.fixture(autouse=True)
+def empty_cache():
+    key_cache.clear()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The monotonic clock, moved by hand."""
+
+    class Clock:
+        now = 1000.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(services, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def checks(monkeypatch) -> list[str]:
+    """The secrets that bcrypt was asked about."""
+    asked: list[str] = []
+
+    def check(secret: str, hashed: str) -> bool:
+        asked.append(secret)
+        return check_secret(secret, hashed)
+
+    monkeypatch.setattr(services, "check_secret", check)
+    return asked
+
+
+def test_a_new_key_acts_for_its_tenant():
+    tenant = make_tenant()
+    key, text = create_api_key(tenant=tenant, name="laptop")
+    principal = authenticate_key(text=text)
+    assert (principal.tenant_id, principal.key_id, principal.name) == (tenant.pk, key.pk, "laptop")
+    assert principal.is_authenticated
+
+
+def test_nothing_that_is_kept_tells_the_key():
+    """auth-021: the last four characters are for recognising it."""
+    key, text = create_api_key(tenant=make_tenant(), name="laptop")
+    kept = [str(value) for value in ApiKey.objects.across_tenants().values_list().get(pk=key.pk)]
+    secret = text.split("_")[3][:32]
+    assert not any(secret in value for value in kept)
+    assert key.last4 == text[-4:]
+    assert key.secret_hash.startswith("$2b$12$")
+
+
+def test_bcrypt_is_asked_once_in_the_time_of_the_cache(clock, checks):
+    """auth-018."""
+    _, text = make_api_key(make_tenant())
+    for _ in range(1000):
+        authenticate_key(text=text)
+    assert len(checks) == 1
+    clock.now += CACHE_SECONDS
+    authenticate_key(text=text)
+    assert len(checks) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_requests_that_come_at_once_ask_bcrypt_once(checks):
+    """auth-018, with 16 at a time."""
+    tenant = make_tenant()
+    _, text = make_api_key(tenant)
+    together = threading.Barrier(16)
+
+    def ask(_: int) -> object:
+        together.wait(10)
+        try:
+            return authenticate_key(text=text).tenant_id
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(16) as threads:
+        assert set(threads.map(ask, range(16))) == {tenant.pk}
+    assert len(checks) == 1
+
+
+def test_a_revocation_takes_effect_within_five_seconds(clock):
+    key, text = make_api_key(make_tenant())
+    authenticate_key(text=text)
+    key.revoke()
+    clock.now += 5.0
+    with pytest.raises(InvalidKeyError):
+        authenticate_key(text=text)
+
+
+def test_a_key_ends_when_it_expires():
+    _, text = make_api_key(make_tenant(), expires_at=timezone.now() + timedelta(hours=1))
+    assert authenticate_key(text=text)
+    ApiKey.objects.across_tenants().update(expires_at=timezone.now())
+    key_cache.clear()
+    with pytest.raises(InvalidKeyError):
+        authenticate_key(text=text)
+
+
+def test_an_unknown_key_costs_as_much_as_a_wrong_one(checks):
+    """Which ids exist must not be told by the clock."""
+    with pytest.raises(InvalidKeyError):
+        authenticate_key(text=make_key().text)
+    assert len(checks) == 1
+
+
+def test_a_mistyped_key_costs_nothing(checks, django_assert_num_queries):
+    with django_assert_num_queries(0), pytest.raises(InvalidKeyError):
+        authenticate_key(text=make_key().text[:-1] + "!")
+    assert checks == []
+
+
+def test_a_refusal_is_not_remembered(checks):
+    """A cache of refusals would fill up with whatever an attacker sends."""
+    text = make_key().text
+    for _ in range(2):
+        with pytest.raises(InvalidKeyError):
+            authenticate_key(text=text)
+    assert len(checks) == 2
+
+
+def test_the_secret_of_one_key_does_not_open_another():
+    tenant = make_tenant()
+    mine, _ = make_api_key(tenant)
+    made = make_key()
+    ApiKey.objects.across_tenants().filter(pk=mine.pk).update(key_id=made.key_id)
+    with pytest.raises(InvalidKeyError):
+        authenticate_key(text=made.text)
+
+
+def test_the_cache_holds_no_key():
+    _, text = make_api_key(make_tenant())
+    authenticate_key(text=text)
+    assert key_cache._entries
+    assert text.split("_")[3] not in repr(key_cache._entries)
+
+
+def test_the_cache_is_bounded(monkeypatch):
+    monkeypatch.setattr(services, "CACHE_SIZE", 3)
+    tenant = make_tenant()
+    for _ in range(5):
+        authenticate_key(text=make_api_key(tenant)[1])
+    assert len(key_cache._entries) == 3
+
+
+def test_the_last_use_is_noted_once_a_minute(clock):
+    key, text = make_api_key(make_tenant(), last_used_at=None)
+    authenticate_key(text=text)
+    key.refresh_from_db()
+    first = key.last_used_at
+    assert first is not None
+    key_cache.clear()
+    authenticate_key(text=text)
+    key.refresh_from_db()
+    assert key.last_used_at == first
+    ApiKey.objects.across_tenants().update(last_used_at=first - timedelta(seconds=61))
+    key_cache.clear()
+    authenticate_key(text=text)
+    key.refresh_from_db()
+    assert key.last_used_at >= first
+
+
+def test_a_key_is_revoked_once():
+    key, _ = make_api_key(make_tenant())
+    key.revoke()
+    first = key.revoked_at
+    key.revoke()
+    assert key.revoked_at == first
