@@ -167,7 +167,7 @@ def _scalars_of(root: yaml.Node) -> Scalars:
     if isinstance(root, yaml.MappingNode):
         for key, value in root.value:
             if isinstance(key, yaml.ScalarNode) and key.value == "version" and isinstance(value, yaml.ScalarNode):
-                return "1.2" if value.value.strip() not in {"1", "1.0"} else "1.1"
+                return "1.2" if value.value.strip() in {"2", "2.0"} else "1.1"
     return "1.1"
 
 

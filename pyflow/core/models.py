@@ -154,6 +154,20 @@ def _expand_inputs(value: Any) -> Any:
 _JSON_TYPES = frozenset({"string", "number", "integer", "boolean", "array", "object", "null"})
 
 
+_V1_KEYS = frozenset({"name", "description", "trigger", "nodes"})
+_V1_NODE_KEYS = frozenset({"id", "type", "config", "depends_on", "when", "on_error", "retry"})
+
+
+def _is_v1(version: Any) -> bool:
+    # Other whole numbers are formats that do not exist (yet): those are refused, not taken for v1.
+    # So is a 2 in quotes, which was not meant as a remark.
+    return version == 1 or not (isinstance(version, int) or str(version).strip() in {"2", "2.0"})
+
+
+def _only(keys: frozenset[str], data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key in keys}
+
+
 class WorkflowDef(_Model):
     """A workflow. Without ``version: 2`` it keeps v1 semantics exactly."""
 
@@ -185,6 +199,17 @@ class WorkflowDef(_Model):
     """Nodes that run at the end, whatever happened (version 2)."""
 
     model_config = ConfigDict(populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ignore_what_v1_ignored(cls, data: Any) -> Any:
+        """v1 looked at its own keys only; what version 2 gave a meaning since may be anything in a v1 file."""
+        if not isinstance(data, Mapping) or not _is_v1(data.get("version", 1)):
+            return data
+        nodes = data.get("nodes")
+        if isinstance(nodes, list):
+            nodes = [_only(_V1_NODE_KEYS, node) if isinstance(node, Mapping) else node for node in nodes]
+        return _only(_V1_KEYS, data) | ({} if nodes is None else {"nodes": nodes})
 
     _plan: Any = PrivateAttr(default=None)
     _document: Document | None = PrivateAttr(default=None)

@@ -80,3 +80,23 @@ def test_all_files_of_a_directory_with_either_ending_sorted(tmp_path: Path):
 
 def test_an_empty_directory_has_none(tmp_path: Path):
     assert load_all_workflows(tmp_path) == []
+
+
+def test_keys_that_version_2_gave_a_meaning_are_ignored_in_a_v1_file(tmp_path):
+    path = tmp_path / "w.yaml"
+    path.write_text(
+        "name: w\nversion: '1.4.0'\nfinally: later\non_failure: [{id: x, type: nope}]\ninputs: 7\nsettings: none\n"
+        "trigger: {type: manual}\nnodes:\n"
+        "  - {id: a, type: condition, config: {if: '1 < 2'}, timeout: soon, run_if: 3}\n"
+    )
+    workflow = load_workflow(path)
+    assert workflow.version == 1
+    assert [node.id for node in workflow.all_nodes()] == ["a"]
+    assert (workflow.nodes[0].timeout, workflow.inputs) == (None, None)
+
+
+def test_a_version_that_does_not_exist_is_not_taken_for_v1(tmp_path):
+    path = tmp_path / "w.yaml"
+    path.write_text("name: w\nversion: 3\ntrigger: {type: manual}\nnodes: []\n")
+    with pytest.raises(ValueError, match="version"):
+        load_workflow(path)
