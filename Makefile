@@ -4,15 +4,15 @@ PYTHON ?= $(firstword $(shell for p in python3 python3.14 python3.13 python3.12 
 	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && echo "$$p"; done) \
 	no-python-between-3.11-and-3.14)
 UV_VERSION := 0.13.9
-# Parallel tests: WORKERS=2. For a small suite the start of the workers costs more than it saves.
-WORKERS ?= 0
+# Parallel tests, in process; the fleet's tests share one Redis and run one by one.
+WORKERS ?= 2
 # Anything for pytest: make test ARGS="-k retry -x"
 ARGS ?=
 
 BIN := .venv/bin
 UV := $(BIN)/uv
 READY := .venv/.ready
-PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS)
+PYTEST := $(BIN)/python -m pytest -q
 SOURCES := .
 # Only a check of the settings: nothing is served or decrypted with these.
 PRODUCTION := PYFLOW_ENV=production DJANGO_SETTINGS_MODULE=pyflow_site.settings \
@@ -61,7 +61,7 @@ django: $(READY) ## Migrations up to date, production settings safe, OpenAPI com
 
 test: $(READY) ## All tests, on SQLite in process and then on PostgreSQL, Redis and Celery
 	@failed=0; \
-	$(PYTEST) $(ARGS) || failed=1; \
+	$(PYTEST) -n $(WORKERS) $(ARGS) || failed=1; \
 	PYFLOW_TEST_SHAPE=fleet $(PYTEST) $(ARGS) || failed=1; \
 	exit $$failed
 

@@ -14,8 +14,9 @@ from rest_framework.views import set_rollback
 
 from pyflow.core.document import make_pointer
 from pyflow.core.errors import DefinitionError, DocumentError, DocumentTooLargeError, InputError, PyFlowError
+from pyflow.nodes.approval import DecisionError
 from pyflow_site.formats import YAML_TYPE, to_json, to_yaml
-from runs.errors import RunNotFoundError
+from runs.errors import RunFinishedError, RunNotFoundError
 from tenants.errors import InvalidKeyError
 from workflows.errors import WorkflowExistsError, WorkflowMissingError
 
@@ -33,6 +34,8 @@ STATUS_OF: Mapping[type[PyFlowError], int] = {
     WorkflowMissingError: status.HTTP_404_NOT_FOUND,
     WorkflowExistsError: status.HTTP_409_CONFLICT,
     RunNotFoundError: status.HTTP_404_NOT_FOUND,
+    RunFinishedError: status.HTTP_409_CONFLICT,
+    DecisionError: status.HTTP_422_UNPROCESSABLE_ENTITY,
 }
 TITLES = {
     400: "Bad request",
@@ -100,6 +103,9 @@ def _describe_own(error: PyFlowError) -> dict[str, Any]:
         if isinstance(error, InputError):  # pointers go into the request, where the input is one of the fields
             errors = [item | {"pointer": f"/input{item['pointer']}"} for item in errors]
         return problem(known, error.code, detail, errors)
+    if isinstance(error, DecisionError):  # as above; a decision is the payload of a signal
+        errors = [item.as_dict() for item in error.problems]
+        return problem(known, error.code, str(error), [e | {"pointer": f"/payload{e['pointer']}"} for e in errors])
     located = [error.problem.as_dict()] if isinstance(error, DocumentError) else None
     return problem(known, error.code, str(error), located)
 

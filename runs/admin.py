@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from runs.models import NodeRun, Run, RunEvent
+from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal
 
 
 class _ReadOnly:
@@ -93,6 +93,10 @@ class RunAdmin(_ReadOnly, admin.ModelAdmin[Run]):
         "shown_input",
         "shown_outputs",
         "shown_error",
+        "compensation",
+        "wake_at",
+        "parent",
+        "cancel_requested_at",
         "owner",
         "lease_until",
         "claims",
@@ -114,3 +118,25 @@ class RunAdmin(_ReadOnly, admin.ModelAdmin[Run]):
     def shown_error(self, run: Run) -> SafeString:
         """The error as JSON."""
         return pretty(run.error)
+
+
+@admin.register(NodeItem)
+class NodeItemAdmin(_ReadOnly, admin.ModelAdmin[NodeItem]):
+    """The items of fan-outs."""
+
+    list_display = ("run", "node_id", "index", "key", "state", "attempts", "at")
+    list_filter = ("state", "tenant")
+    list_select_related = ("run",)
+    search_fields = ("run__id", "node_id", "key")
+    show_full_result_count = False
+
+
+@admin.register(RunSignal)
+class RunSignalAdmin(_ReadOnly, admin.ModelAdmin[RunSignal]):
+    """Signals, delivered and waiting."""
+
+    list_display = ("run", "name", "consumed", "created_at")
+    list_filter = ("consumed", "tenant")
+    list_select_related = ("run",)
+    search_fields = ("run__id", "name")
+    show_full_result_count = False

@@ -13,6 +13,12 @@ class RunNotFoundError(PyFlowError):
     code: ClassVar[str] = "run_not_found"
 
 
+class RunFinishedError(PyFlowError):
+    """The run has ended: nothing can be asked of it or told to it any more."""
+
+    code: ClassVar[str] = "run_finished"
+
+
 class FencedError(PyFlowError):
     """Another process has taken the run over: nothing that this one still does for it counts."""
 

@@ -9,6 +9,7 @@ import os
 import queue
 import socket
 import threading
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import cache
@@ -21,7 +22,7 @@ from django.db import connections
 
 from plugins.discovery import discover
 from pyflow.core.addresses import NetworkPolicy, current_policy
-from pyflow.core.engine import WorkflowEngine
+from pyflow.core.engine import Execution, WorkflowEngine
 from pyflow.core.errors import PyFlowError
 from pyflow.core.events import Event, EventType
 from pyflow.core.files import current_root
@@ -30,11 +31,14 @@ from pyflow.core.plain import plain_output
 from pyflow.core.plan import compile_stored
 from pyflow.core.ports import SystemClock
 from pyflow.core.result import ErrorInfo
+from pyflow.core.shared import Shared
 from pyflow.core.states import RunState
 from runs import dispatch
+from runs.children import DatabaseChildRuns
 from runs.errors import FencedError
 from runs.leases import Claim, claim, release, renew
-from runs.stores import DatabaseSink, recorded_nodes
+from runs.services import messages
+from runs.stores import DatabaseSink, recorded_nodes, waiting_signals
 from runs.writer import GroupWriter
 from secrets_vault.providers import EnvironmentProvider
 
@@ -84,6 +88,11 @@ class RunExecutor:
     def __init__(self) -> None:
         self.owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{new_id()}"
         self._active: dict[UUID, asyncio.Task[None]] = {}
+        self._executions: dict[UUID, Execution] = {}
+        #: Runs that await child runs, and how many. They take no place, or parents could keep all children out.
+        self._parents: Counter[UUID] = Counter()
+        #: Concurrency slots and cached results, of each tenant its own.
+        self._shared: dict[UUID, Shared] = defaultdict(Shared)
         self._writer = GroupWriter()
         # One thread, so one connection, for claims and reads.
         self._reader = _Reader()
@@ -117,12 +126,13 @@ class RunExecutor:
             while not self._stopping:
                 self._wake.clear()
                 claimed = await self._claim(only)
+                await self._deliver()
                 if not claimed:
                     if not forever and not self._active:
                         break
                     await self._rest()
-                elif len(self._active) >= settings.PYFLOW_CONCURRENT_RUNS:
-                    await self._wake.wait()
+                elif self._load() >= settings.PYFLOW_CONCURRENT_RUNS:
+                    await self._rest()
         finally:
             renewer.cancel()
             await self._hand_back()
@@ -130,7 +140,7 @@ class RunExecutor:
             self._reader.stop()
 
     async def _claim(self, only: UUID | None) -> int:
-        free = settings.PYFLOW_CONCURRENT_RUNS - len(self._active)
+        free = max(0, settings.PYFLOW_CONCURRENT_RUNS - self._load())
         try:
             claims = await self._call(claim, self.owner, free, only, list(self._active))
         except DatabaseFailure as error:
@@ -142,9 +152,29 @@ class RunExecutor:
             task.add_done_callback(lambda _, run_id=taken.run_id: self._done(run_id))  # type: ignore[misc]
         return len(claims)
 
+    def _load(self) -> int:
+        return len(self._active) - len(self._parents)
+
     def _done(self, run_id: UUID) -> None:
         self._active.pop(run_id, None)
+        self._executions.pop(run_id, None)
         self._wake.set()
+
+    async def _deliver(self) -> None:
+        """Hand on what was said to the runs that are being executed here: signals, and requests to stop."""
+        if not self._executions:
+            return
+        try:
+            signals, cancelled = await self._call(messages, list(self._executions))
+        except DatabaseFailure as error:
+            logger.warning("cannot look for signals, trying again: %s", error)
+            return
+        for run_id, signal in signals:
+            if run_id in self._executions:
+                self._executions[run_id].signal(signal.name, signal.payload, signal.id)
+        for run_id in cancelled:
+            if run_id in self._executions:
+                self._executions[run_id].cancel()
 
     async def _rest(self) -> None:
         """Until somebody rings, a run ends, or it is time to look for what others left behind."""
@@ -193,10 +223,18 @@ class RunExecutor:
             logger.exception("run %s stopped here; it is taken up again when its lease ends", claimed.run_id)
 
     async def _run(self, claimed: Claim, sink: DatabaseSink) -> None:
+        execution: Execution | None = None
+        if claimed.too_late:
+            await sink.commit(_too_late(claimed))
+            return
         engine = WorkflowEngine(
             discover().registry,
             middleware=(plain_output,),
             secrets=EnvironmentProvider(claimed.tenant_slug),
+            children=DatabaseChildRuns(
+                claimed, self._call, lambda: execution is None or execution.abandoned, self._parents
+            ),
+            shared=self._shared[claimed.tenant_id],
         )
         recorded = await self._call(recorded_nodes, claimed.run_id)
         current_root.set(settings.PYFLOW_STORAGE_ROOT / str(claimed.tenant_id))
@@ -209,19 +247,36 @@ class RunExecutor:
                 input=claimed.input if plan.version != 1 else None,
                 initial_context={"trigger": claimed.input},
                 recorded=recorded,
+                signals=[signal for _, signal in await self._call(waiting_signals, [claimed.run_id])],
+                lineage=claimed.lineage,
                 sink=sink,
+                park=True,
+                begun_at=claimed.begun_at,
             )
         except PyFlowError as error:
             # Accepted once, but not runnable here and now: a plugin that was removed, say.
             await sink.commit(_failure(claimed, error))
             return
-        await execution.wait()
+        if claimed.cancel_requested:
+            execution.cancel()
+        self._executions[claimed.run_id] = execution
+        result = await execution.wait()
+        if result.state is RunState.WAITING:
+            self._executions.pop(claimed.run_id, None)
+            await sink.park(result.wake_at)
 
 
 @cache
 def network_policy() -> NetworkPolicy:
     """What workflows of this installation may reach: the public internet and what the operator lists."""
     return NetworkPolicy.of(settings.PYFLOW_ALLOWED_NETWORKS, permit_private_networks=False)
+
+
+def _too_late(claimed: Claim) -> Event:
+    error = ErrorInfo("queue_timeout", "the run was not started within its `queue_timeout`", "TimeoutError", None)
+    data = {"state": RunState.TIMED_OUT, "error": error.as_dict()}
+    run_id, now = str(claimed.run_id), SystemClock().time()
+    return Event(EventType.RUN_FAILED, run_id, claimed.workflow_name, 0, now, None, data)
 
 
 def _failure(claimed: Claim, error: PyFlowError) -> Event:

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from pyflow.core.states import RunState
 from runs.models import Run
@@ -30,15 +31,23 @@ class Claim:
     definition: str
     input: dict[str, Any]
     epoch: int
+    parent_id: UUID | None
+    lineage: tuple[str, ...]
+    cancel_requested: bool
+    too_late: bool
+    begun_at: float | None
 
 
 def claimable() -> Q:
-    """Runs that wait for an executor, and those whose executor stopped renewing its lease."""
-    return Q(state=RunState.QUEUED.value) | Q(state=RunState.RUNNING.value, lease_until__lt=Now())
+    """Runs that wait for an executor, whose time has come, or whose executor stopped renewing its lease."""
+    due = Q(state=RunState.WAITING.value, wake_at__lte=Now())
+    return Q(state=RunState.QUEUED.value) | due | Q(state=RunState.RUNNING.value, lease_until__lt=Now())
 
 
 def claim(owner: str, limit: int, run_id: UUID | None = None, active: Collection[UUID] = ()) -> list[Claim]:
-    """Take up to ``limit`` runs, oldest first (or only ``run_id``). Two executors never get the same one.
+    """Take up to ``limit`` runs, the most urgent and of those the oldest first (or only ``run_id``).
+
+    Two executors never get the same one.
 
     ``active``: what ``owner`` executes already. Late with a renewal, it must not take its own runs over.
     """
@@ -47,7 +56,7 @@ def claim(owner: str, limit: int, run_id: UUID | None = None, active: Collection
         rows = Run.objects.across_tenants().select_for_update(
             skip_locked=connection.features.has_select_for_update_skip_locked
         )
-        wanted = rows.filter(claimable()).order_by("created_at")
+        wanted = rows.filter(claimable()).order_by("-priority", "created_at")
         if run_id is not None:
             wanted = wanted.filter(pk=run_id)
         if active:
@@ -59,11 +68,12 @@ def claim(owner: str, limit: int, run_id: UUID | None = None, active: Collection
             state=RunState.RUNNING.value,
             owner=owner,
             lease_until=_lease_end(),
+            wake_at=None,
             epoch=F("epoch") + 1,
             claims=F("claims") + 1,
         )
         runs = Run.objects.across_tenants().filter(pk__in=ids).select_related("version", "workflow", "tenant")
-        return [_as_claim(run) for run in runs.order_by("created_at")]
+        return [_as_claim(run) for run in runs.order_by("-priority", "created_at")]
 
 
 def renew(owner: str, run_ids: Iterable[UUID]) -> set[UUID]:
@@ -97,4 +107,9 @@ def _as_claim(run: Run) -> Claim:
         definition=run.version.definition,
         input=run.input,
         epoch=run.epoch,
+        parent_id=run.parent_id,
+        lineage=tuple(run.lineage),
+        cancel_requested=run.cancel_requested_at is not None,
+        begun_at=None if run.started_at is None else run.started_at.timestamp(),
+        too_late=run.started_at is None and run.queue_deadline is not None and run.queue_deadline < timezone.now(),
     )

@@ -36,6 +36,13 @@ class Run(TenantOwned):
     epoch = models.PositiveIntegerField(default=0, editable=False)
     claims = models.PositiveIntegerField(default=0, editable=False)
     event_seq = models.PositiveIntegerField(default=0, editable=False)
+    compensation = models.CharField(max_length=16, blank=True, default="", help_text="How undoing went, if it did.")
+    wake_at = models.DateTimeField(null=True, blank=True, help_text="When a waiting run is looked at again.")
+    cancel_requested_at = models.DateTimeField(null=True, blank=True, editable=False)
+    parent = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="children")
+    priority = models.PositiveSmallIntegerField(default=5, editable=False, help_text="From 1 (last) to 9 (first).")
+    queue_deadline = models.DateTimeField(null=True, blank=True, help_text="Not started by then, it times out.")
+    lineage = models.JSONField(default=list, editable=False, help_text="Names of the workflows above.")
 
     class Meta(TenantOwned.Meta):
         """Newest first; the queue is an index over what is not finished."""
@@ -43,8 +50,11 @@ class Run(TenantOwned):
         abstract = False
         ordering = ("-id",)
         indexes = (
-            models.Index(fields=("created_at",), name="run_queue", condition=models.Q(state=RunState.QUEUED.value)),
+            models.Index(
+                fields=("-priority", "created_at"), name="run_queue", condition=models.Q(state=RunState.QUEUED.value)
+            ),
             models.Index(fields=("lease_until",), name="run_leases", condition=models.Q(state=RunState.RUNNING.value)),
+            models.Index(fields=("wake_at",), name="run_timers", condition=models.Q(state=RunState.WAITING.value)),
             models.Index(fields=("tenant", "-id"), name="run_of_tenant"),
         )
 
@@ -67,6 +77,7 @@ class NodeRun(TenantOwned):
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     wake_at = models.DateTimeField(null=True, blank=True)
+    wait = models.JSONField(null=True, blank=True, help_text="What a waiting node waits for.")
 
     class Meta(TenantOwned.Meta):
         """One row per node of a run."""
@@ -77,6 +88,54 @@ class NodeRun(TenantOwned):
 
     def __str__(self) -> str:
         return self.node_id
+
+
+class NodeItem(TenantOwned):
+    """One item of a fan-out. The items that are recorded as succeeded are not executed again."""
+
+    id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="items")
+    node_id = models.CharField(max_length=255)
+    index = models.PositiveIntegerField()
+    key = models.TextField()
+    state = models.CharField(max_length=16, choices=NODE_STATES)
+    attempts = models.PositiveIntegerField(default=0)
+    output = models.JSONField(null=True, blank=True)
+    error = models.JSONField(null=True, blank=True)
+    at = models.DateTimeField()
+
+    class Meta(TenantOwned.Meta):
+        """One row per item, in the order of the items."""
+
+        abstract = False
+        ordering = ("run", "node_id", "index")
+        constraints = (models.UniqueConstraint(fields=("run", "node_id", "index"), name="item_per_node"),)
+
+    def __str__(self) -> str:
+        return f"{self.node_id}[{self.key}]"
+
+
+class RunSignal(TenantOwned):
+    """A named message to a run. One that is early waits here; one with a known ``dedupe_id`` is the same signal."""
+
+    id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="signals")
+    name = models.CharField(max_length=255)
+    payload = models.JSONField(null=True, blank=True)
+    dedupe_id = models.CharField(max_length=255)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    consumed = models.BooleanField(default=False, editable=False)
+
+    class Meta(TenantOwned.Meta):
+        """Oldest first."""
+
+        abstract = False
+        ordering = ("id",)
+        constraints = (models.UniqueConstraint(fields=("run", "dedupe_id"), name="signal_once"),)
+        indexes = (models.Index(fields=("run",), name="signals_waiting", condition=models.Q(consumed=False)),)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class RunEvent(TenantOwned):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -10,8 +11,9 @@ from pyflow.core import result
 from pyflow.core.events import Event, EventType
 from pyflow.core.plain import NotPlainError, to_plain
 from pyflow.core.states import NodeState, RunState
+from pyflow.core.suspension import Signal, Suspension
 from runs.leases import Claim
-from runs.models import NodeRun
+from runs.models import NodeItem, NodeRun, RunSignal
 from runs.writer import EPHEMERAL, GroupWriter, Write, moment
 
 #: Starts are not waited for, yet whoever follows a run sees them within this time. Seconds.
@@ -42,6 +44,16 @@ class DatabaseSink:
         self._note(_storable(event))
         await self._writer.commit(self._take())
 
+    async def park(self, wake_at: float | None) -> None:
+        """Put the run down until ``wake_at`` (POSIX seconds), a signal or a request: nobody executes it meanwhile."""
+        self._pending.changes |= {
+            "state": RunState.WAITING.value,
+            "wake_at": None if wake_at is None else moment(wake_at),
+            "owner": "",
+            "lease_until": None,
+        }
+        await self._writer.commit(self._take())
+
     def _flush_now(self) -> None:
         self._flush = None
         if self._pending.events:
@@ -59,7 +71,12 @@ class DatabaseSink:
 
     def _note(self, event: Event) -> None:
         self._pending.events.append(event)
-        if event.node_id is not None:
+        item = event.data.get("item")
+        if event.node_id is not None and item is not None:
+            self._pending.items[event.node_id, item["index"]] = _item_row(event, item)
+        elif event.node_id is not None:
+            if "signal" in event.data:
+                self._pending.signals.append(event.data["signal"])
             self._pending.nodes[event.node_id] = self._row(event.node_id, event).copy()
         elif event.type is EventType.RUN_STARTED:
             if not event.data["resumed"]:
@@ -69,7 +86,9 @@ class DatabaseSink:
                 "state": str(event.data["state"]),
                 "outputs": event.data.get("outputs"),
                 "error": event.data.get("error"),
+                "compensation": event.data.get("compensation") or "",
                 "finished_at": moment(event.at),
+                "wake_at": None,
                 "owner": "",
                 "lease_until": None,
             }
@@ -83,11 +102,16 @@ class DatabaseSink:
                 row["started_at"] = row["started_at"] or at
             case EventType.NODE_SUCCEEDED:
                 row |= {"state": NodeState.SUCCEEDED.value, "output": data["output"], "error": None, "finished_at": at}
+                row |= {"wait": None, "wake_at": None}
             case EventType.NODE_FAILED:
                 row |= {"state": str(data["state"]), "error": data["error"], "finished_at": at}
                 row["tolerated"] = data.get("tolerated", False)
             case EventType.NODE_RETRYING:
                 row |= {"state": NodeState.RETRYING.value, "error": data["error"], "wake_at": moment(data["wake_at"])}
+            case EventType.NODE_WAITING:
+                row["state"] = NodeState.WAITING.value
+                row["wait"] = {key: data[key] for key in ("until", "signal", "details")}
+                row["wake_at"] = None if data["until"] is None else moment(data["until"])
             case EventType.NODE_SKIPPED:
                 row |= {"state": str(data.get("state", NodeState.SKIPPED)), "reason": data["reason"], "finished_at": at}
         return row
@@ -120,12 +144,48 @@ _EMPTY_ROW: dict[str, Any] = {
     "started_at": None,
     "finished_at": None,
     "wake_at": None,
+    "wait": None,
 }
+
+
+def _item_row(event: Event, item: dict[str, Any]) -> dict[str, Any]:
+    data = event.data
+    state = {EventType.NODE_SUCCEEDED: NodeState.SUCCEEDED, EventType.NODE_RETRYING: NodeState.RETRYING}.get(event.type)
+    return {
+        "key": item["key"],
+        "state": str(state or data["state"]),
+        "attempts": data["attempt"],
+        "output": data.get("output"),
+        "error": data.get("error"),
+        "at": moment(event.at),
+    }
 
 
 def recorded_nodes(run_id: UUID) -> dict[str, result.NodeRun]:
     """The node runs that a run has on record, for the engine to go on from."""
-    return {row.node_id: _restore(row) for row in NodeRun.objects.across_tenants().filter(run=run_id)}
+    runs = {row.node_id: _restore(row) for row in NodeRun.objects.across_tenants().filter(run=run_id)}
+    for row in NodeItem.objects.across_tenants().filter(run=run_id).order_by("node_id", "at"):
+        run = runs.setdefault(row.node_id, result.NodeRun(row.node_id, NodeState.RUNNING, attempts=1))
+        if run.items is None:
+            run.items = {}
+        run.items[row.index] = _restore_item(row)
+    return runs
+
+
+def waiting_signals(run_ids: Iterable[UUID]) -> list[tuple[UUID, Signal]]:
+    """The signals that were delivered to runs and not taken by a node yet, oldest first."""
+    rows = RunSignal.objects.across_tenants().filter(run__in=list(run_ids), consumed=False).order_by("id")
+    return [(row.run_id, Signal(row.name, row.payload, row.dedupe_id)) for row in rows]
+
+
+def _restore_item(row: NodeItem) -> result.ItemRun:
+    item = result.ItemRun(row.index, row.key)
+    item.state = NodeState(row.state)
+    item.attempts = row.attempts
+    item.output = row.output
+    if row.error is not None:
+        item.error = result.ErrorInfo(row.error["code"], row.error["message"], row.error["type"], row.node_id)
+    return item
 
 
 def _restore(row: NodeRun) -> result.NodeRun:
@@ -140,6 +200,7 @@ def _restore(row: NodeRun) -> result.NodeRun:
         tolerated=row.tolerated,
         wake_at=None if row.wake_at is None else row.wake_at.timestamp(),
     )
+    run.wait = None if row.wait is None else Suspension.from_dict(row.wait)
     run.started_at = None if row.started_at is None else row.started_at.timestamp()
     run.finished_at = None if row.finished_at is None else row.finished_at.timestamp()
     return run

@@ -21,13 +21,25 @@ from django.db import connections, transaction
 from django.db.models import F
 
 from pyflow.core.events import Event, EventType
-from pyflow.core.states import RunState
+from pyflow.core.states import NodeState, RunState
 from runs.errors import FencedError
-from runs.models import NodeRun, Run, RunEvent
+from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal
 
 logger = logging.getLogger(__name__)
 MAX_BATCH = 500
-NODE_FIELDS = ("state", "attempts", "output", "error", "reason", "tolerated", "started_at", "finished_at", "wake_at")
+NODE_FIELDS = (
+    "state",
+    "attempts",
+    "output",
+    "error",
+    "reason",
+    "tolerated",
+    "started_at",
+    "finished_at",
+    "wake_at",
+    "wait",
+)
+ITEM_FIELDS = ("key", "state", "attempts", "output", "error", "at")
 
 
 @dataclass(slots=True)
@@ -39,6 +51,8 @@ class Write:
     epoch: int
     events: list[Event] = field(default_factory=list)
     nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    items: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
+    signals: list[str] = field(default_factory=list)
     changes: dict[str, Any] = field(default_factory=dict)
     waiter: asyncio.Future[None] | None = None
 
@@ -127,6 +141,7 @@ def store(writes: Sequence[Write]) -> set[UUID]:
     fenced: set[UUID] = set()
     events: list[RunEvent] = []
     nodes: list[NodeRun] = []
+    items: list[NodeItem] = []
     # In one order everywhere, so that two transactions never wait for each other's rows.
     for run_id in sorted(by_run):
         group = by_run[run_id]
@@ -135,20 +150,48 @@ def store(writes: Sequence[Write]) -> set[UUID]:
             fenced.add(run_id)
             continue
         rows: dict[str, NodeRun] = {}
+        item_rows: dict[tuple[str, int], NodeItem] = {}
         for write in group:
             for event in write.events:
                 events.append(_event_row(write, event, seq))
                 seq += 1
             for node_id, values in write.nodes.items():
                 rows[node_id] = NodeRun(tenant_id=write.tenant_id, run_id=run_id, node_id=node_id, **values)
+            for (node_id, index), values in write.items.items():
+                item_rows[node_id, index] = NodeItem(
+                    tenant_id=write.tenant_id, run_id=run_id, node_id=node_id, index=index, **values
+                )
+            if write.signals:
+                taken = RunSignal.objects.across_tenants().filter(run=run_id, dedupe_id__in=write.signals)
+                taken.update(consumed=True)
         nodes.extend(rows.values())
+        items.extend(item_rows.values())
     if events:
         RunEvent.objects.bulk_create(events)
     if nodes:
         NodeRun.objects.bulk_create(
             nodes, update_conflicts=True, unique_fields=("run", "node_id"), update_fields=NODE_FIELDS
         )
+    if items:
+        NodeItem.objects.bulk_create(
+            items, update_conflicts=True, unique_fields=("run", "node_id", "index"), update_fields=ITEM_FIELDS
+        )
+    for run_id in by_run.keys() - fenced:
+        if any(write.changes.get("state") == RunState.WAITING for write in by_run[run_id]):
+            _wake_if_told(run_id)
     return fenced
+
+
+def _wake_if_told(run_id: UUID) -> None:
+    """Queue a run that is being put down again if something was said to it before that."""
+    run = Run.objects.across_tenants().filter(pk=run_id)
+    told = RunSignal.objects.across_tenants().filter(run=run_id, consumed=False).values_list("name", flat=True)
+    names = set(told)
+    waiting = NodeRun.objects.across_tenants().filter(run=run_id, state=NodeState.WAITING.value)
+    waits = waiting.values_list("wait", flat=True)
+    wanted = any(wait is not None and wait["signal"] in names for wait in waits) if names else False
+    if wanted or run.filter(cancel_requested_at__isnull=False).exists():
+        run.update(state=RunState.QUEUED.value)
 
 
 def _take_numbers(run_id: UUID, group: list[Write]) -> int | None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from pyflow import __version__
-from pyflow.cli import catalogue, definitions, diagnosis, run, service
+from pyflow.cli import catalogue, convert, definitions, diagnosis, run, service
 from pyflow.cli.console import out
 
 __all__ = ["app", "main"]
@@ -48,6 +48,7 @@ app.command("list")(definitions.list_workflows)
 app.command("serve")(service.serve)
 app.command("inspect")(definitions.inspect)
 app.command("nodes")(catalogue.nodes)
+app.command("convert")(convert.convert)
 app.command("schema")(definitions.schema)
 app.command("doctor")(diagnosis.doctor)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from pyflow.cli import drawing
 from pyflow.cli.console import ExitCode, fail, out, out_json
 from pyflow.cli.loading import RefusedError, check, read_workflow
+from pyflow.core.errors import Problem
+from pyflow.core.lint import lint_workflow, secrets_used
 from pyflow.core.models import WorkflowDef, json_schema
 from pyflow.core.plan import compile_plan
 from pyflow.nodes import default_registry
@@ -20,10 +23,14 @@ _File = Annotated[Path, typer.Argument(metavar="FILE", help="The workflow: YAML,
 def validate(
     file: _File,
     format: Annotated[Literal["text", "json"], typer.Option("--format", help="How to print the verdict.")] = "text",
+    lint: Annotated[
+        bool, typer.Option("--lint", help="Also warn of what is valid and probably a mistake, and list the secrets.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="--lint, and exit with 1 if there are warnings.")] = False,
 ) -> None:
     """Check a workflow file: everything that is wrong, with line and column.
 
-    Exit codes: 0 valid; 3 an invalid version 2 document; 1 any other file.
+    Exit codes: 0 valid; 3 an invalid version 2 document; 1 any other file, or with --strict one with warnings.
     """
     try:
         workflow = read_workflow(file)
@@ -33,12 +40,25 @@ def validate(
             refused.report("Invalid")
         out_json({"valid": False, "file": str(file), "problems": [problem.as_dict() for problem in refused.problems]})
         raise typer.Exit(refused.code) from None
-    count = _count(workflow)
+    warnings = lint_workflow(workflow, default_registry) if lint or strict else []
+    verdict: dict[str, Any] = {"name": workflow.name, "version": workflow.version, "nodes": _count(workflow)}
+    if lint or strict:
+        verdict |= {"warnings": [warning.as_dict() for warning in warnings], "secrets": secrets_used(workflow)}
     if format == "text":
-        out(f"Valid: {workflow.name} ({count} nodes)")
+        out("\n".join(_verdict_lines(file, verdict, warnings)))
     else:
-        verdict = {"name": workflow.name, "version": workflow.version, "nodes": count}
         out_json({"valid": True, "file": str(file), **verdict, "problems": []})
+    if strict and warnings:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _verdict_lines(file: Path, verdict: Mapping[str, Any], warnings: Sequence[Problem]) -> Iterator[str]:
+    yield f"Valid: {verdict['name']} ({verdict['nodes']} nodes)"
+    for warning in warnings:
+        place = f"{file}:{warning.line}:{warning.column}" if warning.line is not None else f"{file}: {warning.pointer}"
+        yield f"  {place}: {warning.message} [{warning.code}]"
+    if verdict.get("secrets"):
+        yield f"Secrets: {', '.join(verdict['secrets'])}"
 
 
 def list_workflows(

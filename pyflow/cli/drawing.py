@@ -6,9 +6,8 @@ import html
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pyflow.core.checker import SECTIONS
 from pyflow.core.graph import Graph
-from pyflow.core.plan import Plan, PlannedNode
+from pyflow.core.plan import PLAN_SECTIONS, Plan, PlannedNode
 
 #: Deeper nodes are indented no further; their level is printed instead.
 MAX_INDENT = 24
@@ -19,7 +18,7 @@ def tree(plan: Plan) -> Iterator[str]:
     workflow = plan.workflow
     triggers = ", ".join(trigger.type for trigger in workflow.all_triggers())
     yield f"{workflow.name} [{triggers}] ({len(plan.nodes)} nodes)"
-    for name, section in zip(SECTIONS, plan.sections, strict=True):
+    for name, section in zip(PLAN_SECTIONS, plan.sections, strict=True):
         if not section:
             continue
         if name != "nodes":
@@ -92,7 +91,7 @@ def _dot_text(text: str) -> str:
 
 
 def _grouped(plan: Plan, opening: str, closing: str, draw: Callable[[PlannedNode], str]) -> Iterator[str]:
-    for name, section in zip(SECTIONS, plan.sections, strict=True):
+    for name, section in zip(PLAN_SECTIONS, plan.sections, strict=True):
         lines = [draw(plan.nodes[index]) for index in section]
         if name == "nodes" or not lines:
             yield from lines
@@ -126,7 +125,7 @@ def _node(node: PlannedNode) -> dict[str, Any]:
     return {
         "id": node.id,
         "type": node.type,
-        "section": SECTIONS[node.section],
+        "section": PLAN_SECTIONS[node.section],
         "depends_on": list(node.definition.depends_on),
         "when": node.definition.when,
         "run_if": str(node.run_if),

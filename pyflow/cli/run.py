@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
+import signal as system_signals
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ from pyflow.cli.loading import RefusedError, check, read_workflow
 from pyflow.cli.progress import LineWatcher, NdjsonWatcher, Watcher
 from pyflow.cli.report import dry_run_lines, run_lines
 from pyflow.cli.selection import Selection, select
-from pyflow.cli.values import read_input, read_mocks
+from pyflow.cli.values import read_input, read_mocks, read_signals
+from pyflow.cli.workflows import DirectoryWorkflows
 from pyflow.core.dry_run import dry_run
 from pyflow.core.engine import Execution, WorkflowEngine
 from pyflow.core.errors import InputError
@@ -29,6 +30,7 @@ from pyflow.core.plan import compile_plan
 from pyflow.core.ports import EnvironmentSecrets
 from pyflow.core.result import RunResult
 from pyflow.core.states import RunState
+from pyflow.core.suspension import Signal
 from pyflow.nodes import default_registry
 from pyflow.testing.mocks import check_mocks, mocked, registry_for
 
@@ -52,6 +54,15 @@ def run(
         list[str] | None,
         typer.Option(
             "--mock", metavar="NODE=FILE", help="Do not run NODE: its output is what FILE holds. May be repeated."
+        ),
+    ] = None,
+    signal: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--signal",
+            metavar="NAME=JSON|@FILE",
+            help="A signal that the run has from its start. The decision of an approval node is approval:NODE. "
+            "May be repeated.",
         ),
     ] = None,
     stop_at: Annotated[
@@ -90,13 +101,14 @@ def run(
     except RefusedError as refused:
         refused.report()
     given = read_input(input or (), workflow)
+    signals = read_signals(signal or ())
     selection = select(compile_plan(workflow, registry), stop_at, start, results)
     if dry:
         _dry_run(_Job(workflow, registry, mocks, given, selection), format, strict=strict)
     if stop_at is not None:
         # The outputs may need nodes that this run leaves out.
         workflow = workflow.model_copy(update={"outputs": {}})
-    job = _Job(workflow, registry, mocks, given, selection)
+    job = _Job(workflow, registry, mocks, given, selection, file.parent, tuple(signals))
     result, interrupted_by = _perform(job, format, verbose=verbose)
     raise typer.Exit(_exit_code(result, workflow.version, interrupted_by, strict=strict))
 
@@ -108,6 +120,8 @@ class _Job:
     mocks: Mapping[str, Any]
     input: dict[str, Any] | None
     selection: Selection
+    directory: Path = Path()
+    signals: tuple[Signal, ...] = ()
 
 
 def _registry(workflow: WorkflowDef, mocks: Mapping[str, Any]) -> NodeRegistry:
@@ -118,8 +132,8 @@ def _registry(workflow: WorkflowDef, mocks: Mapping[str, Any]) -> NodeRegistry:
     return registry_for(workflow, default_registry, mocks)
 
 
-def _initial_context(version: int, given: dict[str, Any] | None) -> dict[str, Any] | None:
-    return {"trigger": given} if version == 1 and given is not None else None
+def _initial_context(given: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if given is None else {"trigger": given}
 
 
 def _dry_run(job: _Job, format: Format, *, strict: bool) -> NoReturn:
@@ -128,7 +142,7 @@ def _dry_run(job: _Job, format: Format, *, strict: bool) -> NoReturn:
         job.workflow,
         job.registry,
         input=None if version == 1 else job.input or {},
-        initial_context=_initial_context(version, job.input),
+        initial_context=_initial_context(job.input),
         secrets=EnvironmentSecrets(),
     )
     for node in report.nodes:
@@ -152,15 +166,17 @@ def _perform(job: _Job, format: Format, *, verbose: bool) -> tuple[RunResult, in
         sink=watcher,
         middleware=[mocked(job.mocks)] if job.mocks else [],
         secrets=EnvironmentSecrets(),
+        workflows=DirectoryWorkflows(job.directory),
     )
     workflow = job.workflow
     try:
         execution = engine.start(
             workflow,
             input=None if workflow.version == 1 else job.input or {},
-            initial_context=_initial_context(workflow.version, job.input),
+            initial_context=_initial_context(job.input),
             recorded=job.selection.recorded,
             only=job.selection.only,
+            signals=job.signals,
         )
     except InputError as error:
         fail("\n  ".join(("the input does not fit the workflow:", *_input_lines(error))))
@@ -170,6 +186,7 @@ def _perform(job: _Job, format: Format, *, verbose: bool) -> tuple[RunResult, in
     async def body() -> tuple[RunResult, int | None]:
         with watcher, _cancelled_by_signals(execution) as signals:
             result = await execution.wait()
+            await engine.join()
         _print_result(result, workflow.version, format, verbose=verbose, live=live)
         return result, signals[0] if signals else None
 
@@ -211,7 +228,7 @@ def _cancelled_by_signals(execution: Execution) -> Iterator[Sequence[int]]:
 
     # Not in a thread and not on Windows, where the signal ends the process.
     with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (system_signals.SIGINT, system_signals.SIGTERM):
             loop.add_signal_handler(number, on_signal, number)
     # The handlers stay until the loop is closed, which waits for blocked threads.
     yield received

@@ -12,6 +12,7 @@ from pyflow.cli.console import fail
 from pyflow.core.document import MAX_BYTES, decode, read_json, read_yaml
 from pyflow.core.errors import DocumentError
 from pyflow.core.models import WorkflowDef
+from pyflow.core.suspension import Signal
 
 
 def read_input(given: Sequence[str], workflow: WorkflowDef) -> dict[str, Any] | None:
@@ -45,6 +46,17 @@ def read_mocks(given: Sequence[str]) -> dict[str, Any]:
     return mocks
 
 
+def read_signals(given: Sequence[str]) -> list[Signal]:
+    """The signals from `--signal NAME=JSON` and `--signal NAME=@FILE` options; what is not JSON is text."""
+    signals = []
+    for item in given:
+        name, equals, text = item.partition("=")
+        if not equals or not name:
+            fail(f"--signal {item}: give NAME=JSON or NAME=@FILE")
+        signals.append(Signal(name, _any_value(text, f"--signal {name}")))
+    return signals
+
+
 def _mapping(source: str) -> dict[str, Any]:
     if source == "-":
         data = _parse(sys.stdin.read(MAX_BYTES + 1), "--input -", as_json=False)
@@ -56,20 +68,24 @@ def _mapping(source: str) -> dict[str, Any]:
 
 
 def _value(key: str, text: str, workflow: WorkflowDef) -> Any:
+    if not text.startswith("@") and _declared_type(workflow, key) == "string":
+        return text
+    return _any_value(text, f"--input {key}")
+
+
+def _any_value(text: str, option: str) -> Any:
     if text.startswith("@@"):
         return text[1:]
     if text.startswith("@"):
-        return _read_any(Path(text[1:]), f"--input {key}={text}")
-    if _declared_type(workflow, key) == "string":
-        return text
+        return _read_any(Path(text[1:]), f"{option}={text}")
     try:
         return json.loads(text)
     except RecursionError:
-        fail(f"--input {key}: nested too deeply")
+        fail(f"{option}: nested too deeply")
     except ValueError as error:
         # What starts like a list or an object was meant as one.
         if text.startswith(("{", "[")):
-            fail(f"--input {key}: not valid JSON: {error}")
+            fail(f"{option}: not valid JSON: {error}")
         return text
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,12 +21,27 @@ from pyflow.core.inputs import check_schema
 from pyflow.core.models import NodeDef, OnError, RunIf, WorkflowDef
 from pyflow.core.node import AnyNodeClass, NodeRegistry
 from pyflow.core.safe_eval import UnsafeExpressionError, compile_expression
+from pyflow.core.suspension import SuspendingNode
 from pyflow.core.template import TemplateError, compile_template, is_template
 
 MAX_NODES = 10_000
 #: Names of version 2's scope that a node id may not take.
 RESERVED_NAMES = frozenset(
-    {"input", "trigger", "run", "secrets", "vars", "nodes", "item", "item_index", "item_key", "true", "false", "null"}
+    {
+        "input",
+        "trigger",
+        "run",
+        "secrets",
+        "vars",
+        "nodes",
+        "item",
+        "item_index",
+        "item_key",
+        "output",
+        "true",
+        "false",
+        "null",
+    }
 )
 _CONSTANTS = frozenset({"true", "false", "null", "none", "True", "False", "None"})
 _TEMPLATE_GLOBALS = frozenset({"range", "dict"})
@@ -134,8 +149,12 @@ def _check_keys(workflow: WorkflowDef) -> Iterator[Problem]:
         yield from of(workflow.trigger, ("trigger",))
     for path, node in _located_nodes(workflow):
         yield from of(node, path)
-        if node.retry is not None:
-            yield from of(node.retry, (*path, "retry"))
+        for key in ("retry", "cache", "concurrency", "compensate"):
+            part = getattr(node, key)
+            if part is not None:
+                yield from of(part, (*path, key))
+        if node.compensate is not None and node.compensate.retry is not None:
+            yield from of(node.compensate.retry, (*path, "compensate", "retry"))
 
 
 def _located_nodes(workflow: WorkflowDef) -> Iterator[tuple[Path, NodeDef]]:
@@ -160,22 +179,72 @@ def _check_names(workflow: WorkflowDef) -> Iterator[Problem]:
             )
 
 
+class _Names(Protocol):
+    """A set of names that may be computed."""
+
+    def __contains__(self, name: object, /) -> bool: ...
+
+    def __iter__(self) -> Iterator[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """What the templates of one place may use: ``visible`` ids, and ``extra`` names such as ``item``."""
+
+    who: str
+    visible: _Names
+    everything: _Names
+    extra: frozenset[str] = frozenset()
+
+
+_ITEM_NAMES = frozenset({"item", "item_index", "item_key"})
+
+
 def _check_nodes(workflow: WorkflowDef, registry: NodeRegistry) -> Iterator[Problem]:
     upstream = _upstream_ids(workflow)
     everything = {node.id for node in workflow.all_nodes()}
     for path, node in _located_nodes(workflow):
+        scope = _Scope(f"node {node.id!r}", upstream[node.id], everything)
+        inner = replace(scope, extra=_ITEM_NAMES) if node.for_each is not None else scope
         yield from _check_policy(node, path)
-        if node.type in registry:
-            yield from _check_config(registry.get(node.type), node.config, (*path, "config"))
-        else:
-            message = f"Unknown node type: {node.type}"
-            near = suggest(node.type, registry.list_types())
-            yield Problem("unknown_node_type", message, make_pointer((*path, "type")), suggestion=near)
-        visible = upstream[node.id]
+        yield from _check_type(node.type, node.config, path, registry)
         if node.when is not None:
-            yield from _check_expression(node.when, (*path, "when"), visible, everything, node.id)
-        for at, text in _template_strings(node.config, (*path, "config")):
-            yield from _check_template(text, at, visible, everything, f"node {node.id!r}")
+            yield from _check_expression(node.when, (*path, "when"), scope)
+        for key in getattr(registry.get(node.type), "expressions", ()) if node.type in registry else ():
+            source = node.config.get(key)
+            if isinstance(source, str) and not is_template(source):
+                yield from _check_expression(source, (*path, "config", key), inner)
+        yield from _check_templates(node.for_each, (*path, "for_each"), scope)
+        yield from _check_templates(node.config, (*path, "config"), inner)
+        yield from _check_templates(node.item_key, (*path, "item_key"), inner)
+        for key in ("cache", "concurrency"):
+            part = getattr(node, key)
+            yield from _check_templates(None if part is None else part.key, (*path, key, "key"), inner)
+        if node.for_each is not None:
+            yield from _check_fan_out(node, path, registry)
+        if node.compensate is not None:
+            undo, at = node.compensate, (*path, "compensate")
+            yield from _check_type(undo.type, undo.config, at, registry)
+            seen = _Scope(f"the compensation of {node.id!r}", everything, everything, inner.extra | {"output"})
+            yield from _check_templates(undo.config, (*at, "config"), seen)
+
+
+def _check_type(node_type: str, config: dict[str, Any], path: Path, registry: NodeRegistry) -> Iterator[Problem]:
+    if node_type in registry:
+        yield from _check_config(registry.get(node_type), config, (*path, "config"))
+        return
+    near = suggest(node_type, registry.list_types())
+    message = f"Unknown node type: {node_type}"
+    yield Problem("unknown_node_type", message, make_pointer((*path, "type")), suggestion=near)
+
+
+def _check_fan_out(node: NodeDef, path: Path, registry: NodeRegistry) -> Iterator[Problem]:
+    if isinstance(node.for_each, str) and not is_template(node.for_each):
+        message = "`for_each` is a list, a mapping, or a template that gives one"
+        yield Problem("bad_items", message, make_pointer((*path, "for_each")))
+    if node.type in registry and issubclass(registry.get(node.type), SuspendingNode):
+        message = f"a `{node.type}` node cannot be fanned out; put it into a workflow and fan out `workflow` nodes"
+        yield Problem("bad_fan_out", message, make_pointer((*path, "for_each")))
 
 
 class _Upstream:
@@ -188,8 +257,8 @@ class _Upstream:
         self._index = index
         self._earlier = earlier
 
-    def __contains__(self, name: str) -> bool:
-        at = self._index.get(name)
+    def __contains__(self, name: object) -> bool:
+        at = self._index.get(str(name))
         return name in self._earlier or (at is not None and bool(self._bits >> at & 1))
 
     def __iter__(self) -> Iterator[str]:
@@ -279,43 +348,36 @@ def _template_strings(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
             yield from _template_strings(item, (*path, i))
 
 
-def _check_expression(
-    source: str, path: Path, visible: Container, everything: set[str], node_id: str
-) -> Iterator[Problem]:
+def _check_expression(source: str, path: Path, scope: _Scope) -> Iterator[Problem]:
     try:
         names = compile_expression(source).names
     except UnsafeExpressionError as error:
         yield Problem(error.code, str(error), make_pointer(path))
         return
-    yield from _check_references(names, path, visible, everything, f"node {node_id!r}")
+    yield from _check_references(names, path, scope)
 
 
-def _check_template(source: str, path: Path, visible: Container, everything: set[str], who: str) -> Iterator[Problem]:
-    try:
-        names = compile_template(source, typed=True).names
-    except TemplateError as error:
-        yield Problem(error.code, str(error), make_pointer(path))
-        return
-    yield from _check_references(names - _TEMPLATE_GLOBALS, path, visible, everything, who)
-
-
-Container = _Upstream | set[str]
-
-
-def _check_references(
-    names: Iterable[str], path: Path, visible: Container, everything: set[str], who: str
-) -> Iterator[Problem]:
-    for name in sorted(names):
-        if name in visible or name in _SCOPE:
+def _check_templates(value: Any, path: Path, scope: _Scope) -> Iterator[Problem]:
+    for at, text in _template_strings(value, path):
+        try:
+            names = compile_template(text, typed=True).names
+        except TemplateError as error:
+            yield Problem(error.code, str(error), make_pointer(at))
             continue
-        if name in everything:
-            message = f"{who} uses {name!r}, which is not upstream of it; add it to `depends_on`"
+        yield from _check_references(names - _TEMPLATE_GLOBALS, at, scope)
+
+
+def _check_references(names: Iterable[str], path: Path, scope: _Scope) -> Iterator[Problem]:
+    for name in sorted(names):
+        if name in scope.visible or name in _SCOPE or name in scope.extra:
+            continue
+        if name in scope.everything:
+            message = f"{scope.who} uses {name!r}, which is not upstream of it; add it to `depends_on`"
             yield Problem("not_upstream", message, make_pointer(path))
-        else:
-            near = suggest(name, {*visible, *(_SCOPE - _CONSTANTS)})
-            yield Problem(
-                "unknown_name", f"{who} uses {name!r}, which does not exist", make_pointer(path), suggestion=near
-            )
+            continue
+        known = {*scope.visible, *scope.extra, *(_SCOPE - _CONSTANTS)}
+        message = f"{scope.who} uses {name!r}, which does not exist"
+        yield Problem("unknown_name", message, make_pointer(path), suggestion=suggest(name, known))
 
 
 def _check_inputs(workflow: WorkflowDef) -> Iterator[Problem]:
@@ -327,6 +389,10 @@ def _check_inputs(workflow: WorkflowDef) -> Iterator[Problem]:
 
 
 def _check_outputs(workflow: WorkflowDef) -> Iterator[Problem]:
-    ids = {node.id for node in workflow.nodes}
-    for path, text in _template_strings(workflow.outputs, ("outputs",)):
-        yield from _check_template(text, path, ids, ids, "`outputs`")
+    ids = frozenset(node.id for node in workflow.nodes)
+    yield from _check_templates(workflow.outputs, ("outputs",), _Scope("`outputs`", ids, ids))
+    slots = workflow.settings.concurrency
+    if slots is not None:
+        nothing: frozenset[str] = frozenset()
+        scope = _Scope("`settings.concurrency`", nothing, ids)
+        yield from _check_templates(slots.key, ("settings", "concurrency", "key"), scope)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,12 @@ class ExecutionContext:
         self.scope: Mapping[str, Any] | None = None
         #: Replaces the values of the secrets this run used by ``***`` wherever text leaves it.
         self.redactor = Redactor()
+
+    def scoped(self, names: Mapping[str, Any]) -> ExecutionContext:
+        """This context with other names: those of an item, or of the end of the run."""
+        twin = copy.copy(self)
+        twin.scope = names
+        return twin
 
     def set_result(self, node_id: str, value: Any) -> None:
         """Store the result of a node."""

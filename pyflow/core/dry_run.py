@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyflow.core.checker import SECTIONS
 from pyflow.core.context import BUILT_IN_NAMES
 from pyflow.core.document import Path, make_pointer
 from pyflow.core.errors import InputError, Problem, PyFlowError
@@ -16,7 +15,7 @@ from pyflow.core.graph import Graph
 from pyflow.core.inputs import accept_input
 from pyflow.core.models import WorkflowDef
 from pyflow.core.node import NodeRegistry
-from pyflow.core.plan import MAIN, ON_FAILURE, Plan, PlannedNode, compile_plan
+from pyflow.core.plan import MAIN, ON_FAILURE, PLAN_SECTIONS, Plan, PlannedNode, compile_plan
 from pyflow.core.ports import SecretSource
 from pyflow.core.scheduler import Scheduler
 from pyflow.core.states import NodeState
@@ -199,7 +198,7 @@ class _Preview:
             NodePreview(
                 id=node.id,
                 type=node.type,
-                section=SECTIONS[node.section],
+                section=PLAN_SECTIONS[node.section],
                 depends_on=tuple(node.definition.depends_on),
                 config=config,
                 pending=tuple(self._pending),

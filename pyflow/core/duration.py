@@ -44,6 +44,30 @@ def _parse_text(text: str) -> float:
     raise ValueError(f"{text[:40]!r} is not a duration; write '500ms', '30s', '5m', '2h', '1d' or 'PT1H'")
 
 
+_SIZES = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
+_SIZE = re.compile(r"(\d+)\s*([a-z]*)", re.ASCII)
+
+
+def parse_size(value: object) -> int:
+    """Return bytes of ``10MiB``, ``64kB`` or a number; ``ValueError`` for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    match = _SIZE.fullmatch(value.strip().lower()) if isinstance(value, str) and len(value) <= 40 else None
+    if match is None or match[2] not in _SIZES:
+        raise ValueError("a size is a number of bytes or text such as '64kB', '10MiB' or '1GiB'")
+    return int(match[1]) * _SIZES[match[2]]
+
+
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "examples": ["64kB", "10MiB"]}],
+            "description": "A size: '64kB', '10MiB', or a number of bytes.",
+        }
+    ),
+]
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration),

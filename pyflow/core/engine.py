@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pyflow.core.children import ChildRuns, LocalChildRuns, WorkflowSource
 from pyflow.core.context import ExecutionContext
 from pyflow.core.execution import Execution
 from pyflow.core.ids import new_id
@@ -15,6 +17,8 @@ from pyflow.core.node import NodeRegistry
 from pyflow.core.plan import Plan, compile_plan
 from pyflow.core.ports import Clock, EventSink, NullSink, SecretSource, SystemClock
 from pyflow.core.result import NodeRun, RunResult
+from pyflow.core.shared import Shared
+from pyflow.core.suspension import Signal
 
 __all__ = ["Engine", "Execution", "Handler", "Middleware", "NodeCall", "WorkflowEngine"]
 
@@ -24,6 +28,8 @@ class WorkflowEngine:
 
     ``registry``: the node types (default: the built-in ones). ``middleware``: wraps every attempt of every node, first
     outermost. ``sink``: is told what happens. ``clock`` and ``secrets``: where time and ``{{ secrets.X }}`` come from.
+    ``workflows``: where `workflow` nodes find theirs; ``children``: how they run them (default: in this process).
+    ``shared``: concurrency slots and cached results, when several engines have them in common.
     """
 
     def __init__(
@@ -34,6 +40,9 @@ class WorkflowEngine:
         middleware: Sequence[Middleware] = (),
         clock: Clock | None = None,
         secrets: SecretSource | None = None,
+        workflows: WorkflowSource | None = None,
+        children: ChildRuns | None = None,
+        shared: Shared | None = None,
     ) -> None:
         if registry is None:
             from pyflow.nodes import default_registry  # noqa: PLC0415 - nodes build on the core
@@ -44,6 +53,9 @@ class WorkflowEngine:
         self.clock: Clock = clock if clock is not None else SystemClock()
         self.secrets = secrets
         self.handler = compose(middleware)
+        self.shared = shared if shared is not None else Shared()
+        self._local = LocalChildRuns(self, workflows)
+        self.children: ChildRuns = children if children is not None else self._local
 
     async def run(
         self,
@@ -68,6 +80,7 @@ class WorkflowEngine:
         recorded: Mapping[str, NodeRun] | None = None,
         only: frozenset[str] | None = None,
         sink: EventSink | None = None,
+        signals: Iterable[Signal] = (),
     ) -> RunResult:
         """Run to the end and return everything about it. See ``start`` for the arguments."""
         return await self.start(
@@ -78,6 +91,7 @@ class WorkflowEngine:
             recorded=recorded,
             only=only,
             sink=sink,
+            signals=signals,
         ).wait()
 
     def start(
@@ -90,11 +104,18 @@ class WorkflowEngine:
         recorded: Mapping[str, NodeRun] | None = None,
         only: frozenset[str] | None = None,
         sink: EventSink | None = None,
+        signals: Iterable[Signal] = (),
+        lineage: tuple[str, ...] = (),
+        park: bool = False,
+        begun_at: float | None = None,
     ) -> Execution:
         """Prepare a run; it begins when ``wait`` is awaited, and can be cancelled meanwhile.
 
         ``input`` is checked against the workflow's ``inputs`` (``InputError``). ``initial_context`` is stored like
         results. ``recorded``: finished node runs to go on from, by node id. ``only``: the other nodes are skipped.
+        ``signals``: those that arrived already. ``lineage``: names of the workflows above, of a child run.
+        ``begun_at``: when the run first began (POSIX seconds), for its timeout. ``park``: end in state ``waiting``
+        instead of waiting when nothing else is left to do.
         """
         plan = workflow if isinstance(workflow, Plan) else compile_plan(workflow, self.registry)
         context = ExecutionContext(workflow_name=plan.workflow.name, run_id=run_id or new_id())
@@ -111,9 +132,20 @@ class WorkflowEngine:
             sink=sink or self.sink,
             clock=self.clock,
             secrets=self.secrets,
-            recorded=recorded or {},
+            shared=self.shared,
+            children=self.children,
+            lineage=lineage,
+            recorded=recorded,
             only=only,
+            signals=signals,
+            park=park,
+            begun_at=begun_at,
         )
+
+    async def join(self) -> None:
+        """Wait for the child runs that were started without being waited for."""
+        while self._local.detached:
+            await asyncio.wait(set(self._local.detached))
 
 
 #: The name that v2 code uses.

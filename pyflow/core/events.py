@@ -26,6 +26,7 @@ class EventType(StrEnum):
     NODE_FAILED = "node.failed"
     NODE_RETRYING = "node.retrying"
     NODE_SKIPPED = "node.skipped"
+    NODE_WAITING = "node.waiting"
     NODE_PROGRESS = "node.progress"
     TRIGGER_FIRED = "trigger.fired"
 

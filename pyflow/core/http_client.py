@@ -11,35 +11,27 @@ function that sends a request.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import email.utils
 import json
 import re
-import socket
 import sys
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, ClassVar, cast
+from typing import IO, Any, ClassVar, cast
 from urllib.parse import urljoin
 
-import httpcore2
 import httpx2
 
-from pyflow.core.addresses import (
-    Address,
-    NetworkPolicy,
-    SSRFError,
-    Target,
-    check_address,
-    check_url,
-    current_policy,
-    parse_address,
-)
+from pyflow.core.addresses import NetworkPolicy, SSRFError, Target, check_url, current_policy
 from pyflow.core.errors import NodeError, NonRetryableError, RetryableError
+from pyflow.core.http_body import Body, json_bytes
+from pyflow.core.http_pool import MAX_POLICIES
+from pyflow.core.http_pool import pools as _pools
 
 __all__ = [
+    "MAX_POLICIES",
     "HttpResponse",
     "HttpStatusError",
     "HttpTimeoutError",
@@ -54,10 +46,7 @@ __all__ = [
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_MAX_BYTES = 10 * 1024 * 1024
 MAX_REDIRECTS = 5
-#: One address that does not answer must not use up the time of the others.
-CONNECT_TIMEOUT = 10.0
 MAX_RETRY_AFTER = 24 * 3600.0
-MAX_POLICIES = 32
 
 _METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}", re.ASCII)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
@@ -137,6 +126,11 @@ class HttpResponse:
         return 200 <= self.status < 300
 
     @property
+    def retry_after(self) -> float | None:
+        """The seconds that a 429 or 503 asks to wait (RFC 9110 10.2.3)."""
+        return _retry_after(self.headers.get("retry-after")) if self.status in (429, 503) else None
+
+    @property
     def text(self) -> str:
         """The body as text, in the encoding that the server named or UTF-8; what does not decode is replaced."""
         return self.content.decode(self._encoding, "replace")
@@ -161,8 +155,7 @@ class HttpResponse:
             return
         kind = {1: "Informational response", 3: "Redirect response", 4: "Client error"}.get(self.status // 100)
         message = f"{kind or 'Server error'} '{f'{self.status} {self.reason}'.strip()}' for url '{self.url}'"
-        after = _retry_after(self.headers.get("retry-after")) if self.status in (429, 503) else None
-        raise _status_error_class()(message, self, after)
+        raise _status_error_class()(message, self, self.retry_after)
 
 
 async def request(
@@ -171,7 +164,8 @@ async def request(
     *,
     headers: Mapping[Any, Any] | None = None,
     json_body: Any = None,
-    content: bytes | None = None,
+    content: bytes | Body | None = None,
+    save_to: IO[bytes] | None = None,
     timeout: float = DEFAULT_TIMEOUT,  # noqa: ASYNC109 - the bound is on the whole exchange, redirects and all
     max_bytes: int = DEFAULT_MAX_BYTES,
     allow_private_networks: bool = False,
@@ -180,8 +174,10 @@ async def request(
 ) -> HttpResponse:
     """Send a request and read the answer to its end.
 
-    ``json_body`` (unless ``None``) is sent as JSON, ``content`` as it is. ``timeout``: seconds for everything together.
-    ``max_bytes``: of the decompressed body. ``policy``: default is that of the run.
+    ``json_body`` (unless ``None``) is sent as JSON, ``content`` as it is, a ``Body`` in pieces. ``save_to``: the body
+    of an answer with a status of 2xx is written there while it arrives, and ``content`` of the answer is empty.
+    ``timeout``: seconds for everything together. ``max_bytes``: of the decompressed body. ``policy``: default is that
+    of the run.
 
     Raises ``SSRFError`` (refused), ``InvalidRequestError``, ``HttpTimeoutError``, ``ResponseTooLargeError`` or
     ``httpx2.TransportError`` (no connection, a broken answer). An error status does not raise by itself.
@@ -190,9 +186,10 @@ async def request(
     method, sent_headers = _checked_method(method), _checked_headers(headers or {})
     target = check_url(url, allowed)
     body = _body(json_body, content, sent_headers)
+    reader = _Reader(max_bytes, save_to)
     try:
         async with asyncio.timeout(timeout):
-            return await _exchange(method, target, sent_headers, body, max_bytes, allowed, follow_redirects)
+            return await _exchange(method, target, sent_headers, body, reader, allowed, follow_redirects)
     except TimeoutError as error:
         if isinstance(error, HttpTimeoutError):
             raise
@@ -210,14 +207,14 @@ async def _exchange(
     method: str,
     target: Target,
     headers: dict[str, str],
-    body: bytes | None,
-    max_bytes: int,
+    body: bytes | Body | None,
+    reader: _Reader,
     policy: NetworkPolicy,
     follow_redirects: bool,
 ) -> HttpResponse:
     with _pools.borrow(policy) as transport:
         for _ in range(MAX_REDIRECTS + 1):
-            wire = httpx2.Request(method, target.url, headers=headers, content=body)
+            wire = _wire(method, target.url, headers, body)
             if (wire.url.scheme, wire.url.host) != (target.scheme, httpx2.URL(target.url).host):
                 raise SSRFError(f"Blocked: the URL can be read in two ways: {target.url[:200]!r}")
             response = await transport.handle_async_request(wire)
@@ -225,7 +222,7 @@ async def _exchange(
             try:
                 location = response.headers.get("location")
                 if not (follow_redirects and location and response.status_code in _REDIRECTS):
-                    return await _read(response, target, max_bytes)
+                    return await reader.read(response, target)
             finally:
                 await response.aclose()
             method, target, headers, body = _redirected(
@@ -240,9 +237,9 @@ def _redirected(
     method: str,
     target: Target,
     headers: dict[str, str],
-    body: bytes | None,
+    body: bytes | Body | None,
     policy: NetworkPolicy,
-) -> tuple[str, Target, dict[str, str], bytes | None]:
+) -> tuple[str, Target, dict[str, str], bytes | Body | None]:
     """What to send after a redirect (RFC 9110 15.4): the hop is checked like a first request."""
     try:
         joined = urljoin(target.url, location)
@@ -257,25 +254,48 @@ def _redirected(
     return method, following, headers, body
 
 
-async def _read(response: httpx2.Response, target: Target, max_bytes: int) -> HttpResponse:
-    declared = response.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
-        raise ResponseTooLargeError(f"the response has {declared[:20]} bytes, more than the {max_bytes:,} allowed")
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in response.aiter_bytes():
-        size += len(chunk)
-        if size > max_bytes:
-            raise ResponseTooLargeError(f"the response is larger than the {max_bytes:,} bytes allowed")
-        chunks.append(chunk)
-    return HttpResponse(
-        status=response.status_code,
-        reason=response.reason_phrase,
-        headers=dict(response.headers),
-        content=b"".join(chunks),
-        url=target.url,
-        _encoding=response.encoding or "utf-8",
-    )
+def _wire(method: str, url: str, headers: dict[str, str], body: bytes | Body | None) -> httpx2.Request:
+    if not isinstance(body, Body):
+        return httpx2.Request(method, url, headers=headers, content=body)
+    # With a length, or it would be sent in chunks, which many servers refuse in requests.
+    return httpx2.Request(method, url, headers={**headers, "Content-Length": str(body.size)}, content=body.chunks())
+
+
+class _Reader:
+    """Reads an answer up to a number of bytes, into memory or a file."""
+
+    def __init__(self, max_bytes: int, save_to: IO[bytes] | None) -> None:
+        self._max_bytes = max_bytes
+        self._save_to = save_to
+
+    async def read(self, response: httpx2.Response, target: Target) -> HttpResponse:
+        declared = response.headers.get("content-length", "")
+        if declared.isascii() and declared.isdigit() and int(declared[:20]) > self._max_bytes:
+            message = f"the response has {declared[:20]} bytes, more than the {self._max_bytes:,} allowed"
+            raise ResponseTooLargeError(message)
+        # An error is told by its body: only what was asked for goes into the file.
+        file = self._save_to if response.is_success else None
+        return HttpResponse(
+            status=response.status_code,
+            reason=response.reason_phrase,
+            headers=dict(response.headers),
+            content=await self._collect(response, file),
+            url=target.url,
+            _encoding=response.encoding or "utf-8",
+        )
+
+    async def _collect(self, response: httpx2.Response, file: IO[bytes] | None) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in response.aiter_bytes():
+            size += len(chunk)
+            if size > self._max_bytes:
+                raise ResponseTooLargeError(f"the response is larger than the {self._max_bytes:,} bytes allowed")
+            if file is None:
+                chunks.append(chunk)
+            else:
+                file.write(chunk)
+        return b"".join(chunks)
 
 
 def _checked_method(method: object) -> str:
@@ -308,18 +328,21 @@ def _checked_headers(headers: Mapping[Any, Any]) -> dict[str, str]:
         raise InvalidRequestError("the value of a header cannot be encoded in UTF-8") from None
 
 
-def _body(json_body: Any, content: bytes | None, headers: dict[str, str]) -> bytes | None:
-    if json_body is None:
-        return content
-    if content is not None:
-        raise InvalidRequestError("give json_body or content, not both")
-    try:
-        encoded = json.dumps(json_body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"the body cannot be sent as JSON: {error}") from None
-    if not any(name.lower() == "content-type" for name in headers):
-        headers["Content-Type"] = "application/json"
-    return encoded
+def _body(json_body: Any, content: bytes | Body | None, headers: dict[str, str]) -> bytes | Body | None:
+    kind = None
+    if json_body is not None:
+        if content is not None:
+            raise InvalidRequestError("give json_body or content, not both")
+        try:
+            content = json_bytes(json_body)
+        except ValueError as error:
+            raise InvalidRequestError(f"the body cannot be sent as JSON: {error}") from None
+        kind = "application/json"
+    elif isinstance(content, Body):
+        kind = content.content_type
+    if kind is not None and not any(name.lower() == "content-type" for name in headers):
+        headers["Content-Type"] = kind
+    return content
 
 
 def _retry_after(value: str | None) -> float | None:
@@ -345,134 +368,3 @@ def _status_error_class() -> type[HttpStatusError]:
 @lru_cache(maxsize=1)
 def _combined(legacy: type[Exception]) -> type[HttpStatusError]:
     return cast(type[HttpStatusError], type("HttpStatusError", (HttpStatusError, legacy), {"__module__": __name__}))
-
-
-class CheckedBackend(httpcore2.AsyncNetworkBackend):
-    """Resolves a name once, refuses it if any of its addresses is refused, and connects to what it has checked."""
-
-    def __init__(self, policy: NetworkPolicy) -> None:
-        self._policy = policy
-        self._network = httpcore2.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore2's signature
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        """Connect to the first checked address that answers."""
-        addresses = await self._resolve(host, port)
-        for address in addresses:
-            check_address(address, host, self._policy)
-        limit = CONNECT_TIMEOUT if timeout is None else min(timeout, CONNECT_TIMEOUT)
-        for position, address in enumerate(addresses, start=1):
-            try:
-                return await self._network.connect_tcp(str(address), port, limit, local_address, socket_options)
-            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
-                if position == len(addresses):
-                    raise type(error)(f"cannot connect to {host}:{port}: {str(error) or 'no answer'}") from error
-        raise httpcore2.ConnectError(f"{host} has no address")
-
-    async def sleep(self, seconds: float) -> None:
-        """``asyncio.sleep``."""
-        await asyncio.sleep(seconds)
-
-    async def _resolve(self, host: str, port: int) -> list[Address]:
-        try:
-            return [parse_address(host)]
-        except ValueError:
-            pass  # a name
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise httpcore2.ConnectError(f"{host} cannot be resolved: {error}") from error
-        return list(dict.fromkeys(parse_address(str(entry[4][0])) for entry in found))
-
-
-class _Transport(httpx2.AsyncHTTPTransport):
-    """httpx2's transport over a pool that connects through ``CheckedBackend``.
-
-    The methods are httpx2's and the pool is httpcore2's, so that instrumentation and mocks which patch either see
-    every request.
-    """
-
-    def __init__(self, policy: NetworkPolicy) -> None:
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=_tls(),
-            max_connections=200,
-            max_keepalive_connections=50,
-            keepalive_expiry=15.0,
-            network_backend=CheckedBackend(policy),
-        )
-        self.in_use = 0
-
-
-@lru_cache(maxsize=1)
-def _tls() -> Any:
-    # SSL_CERT_FILE is honoured: a private authority is the operator's choice, unlike a proxy no way around a check.
-    return httpx2.create_ssl_context()
-
-
-class _Pools:
-    """Transports by event loop and policy.
-
-    A connection belongs to a loop, and one that a generous policy opened must not serve a strict one.
-    """
-
-    def __init__(self) -> None:
-        self._loops: dict[asyncio.AbstractEventLoop, dict[NetworkPolicy, _Transport]] = {}
-        self._closers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
-        self._closing: set[asyncio.Task[None]] = set()
-
-    @contextlib.contextmanager
-    def borrow(self, policy: NetworkPolicy) -> Iterator[_Transport]:
-        """The transport of the running loop for a policy, kept open while it is in use."""
-        loop = asyncio.get_running_loop()
-        transports = self._loops.get(loop)
-        if transports is None:
-            transports = self._enter(loop)
-        transport = transports.pop(policy, None) or _Transport(policy)
-        transports[policy] = transport  # the last one used is the last in order
-        if len(transports) > MAX_POLICIES:
-            self._drop_one(transports)
-        transport.in_use += 1
-        try:
-            yield transport
-        finally:
-            transport.in_use -= 1
-
-    def _enter(self, loop: asyncio.AbstractEventLoop) -> dict[NetworkPolicy, _Transport]:
-        for closed in [known for known in self._loops if known.is_closed()]:
-            del self._loops[closed], self._closers[closed]
-        transports: dict[NetworkPolicy, _Transport] = {}
-        self._loops[loop] = transports
-        # A loop that ends closes its asynchronous generators while it still runs, which is the moment to close idle
-        # connections; nobody else is told. One that is suspended at its first `yield` is among them.
-        closer = self._closers[loop] = self._close_at_end(transports)
-        step = closer.__anext__()
-        with contextlib.suppress(StopIteration):  # it reaches its `yield` without having to wait
-            step.send(None)
-        return transports
-
-    @staticmethod
-    async def _close_at_end(transports: dict[NetworkPolicy, _Transport]) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            for transport in list(transports.values()):
-                await transport.aclose()
-            transports.clear()
-
-    def _drop_one(self, transports: dict[NetworkPolicy, _Transport]) -> None:
-        for policy, transport in transports.items():
-            if not transport.in_use:
-                del transports[policy]
-                task = asyncio.ensure_future(transport.aclose())
-                self._closing.add(task)
-                task.add_done_callback(self._closing.discard)
-                return
-
-
-_pools = _Pools()

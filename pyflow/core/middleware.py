@@ -13,16 +13,24 @@ from pyflow_sdk.node import NodeContext
 class NodeCall:
     """One attempt of one node, as middleware sees it."""
 
-    __slots__ = ("attempt", "config", "context", "node", "node_context")
+    __slots__ = ("attempt", "config", "context", "node", "node_context", "work")
 
     def __init__(
-        self, node: PlannedNode, config: Any, context: ExecutionContext, node_context: NodeContext | None, attempt: int
+        self,
+        node: PlannedNode,
+        config: Any,
+        context: ExecutionContext,
+        node_context: NodeContext | None,
+        attempt: int,
+        work: Callable[[Any], Awaitable[object]],
     ) -> None:
         self.node = node
         self.config = config
         self.context = context
         self.node_context = node_context
         self.attempt = attempt
+        #: What the chain is around: executes the node with a config.
+        self.work = work
 
 
 #: Executes one attempt and returns its result.
@@ -37,9 +45,7 @@ def compose(middleware: Sequence[Middleware]) -> Handler | None:
         return None
 
     async def call_node(call: NodeCall) -> object:
-        invoke = call.node.invoke
-        assert invoke is not None  # noqa: S101 - a broken node never gets here
-        return await invoke(call.config, call.context, call.node_context)
+        return await call.work(call.config)
 
     handler: Handler = call_node
     for layer in reversed(middleware):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from pyflow.core.document import Document
-from pyflow.core.duration import Duration
+from pyflow.core.duration import Duration, Size
 
 
 class OnError(StrEnum):
@@ -91,6 +91,41 @@ class RetryDef(_Model):
         return getattr(self, key) if key in self.model_fields_set else default
 
 
+class CompensateDef(_Model):
+    """What undoes a node: a node of its own, run after the run failed. ``output`` is the output it undoes."""
+
+    type: str
+    """A registered node type."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Its config; templates see everything the node saw, its output by its id, and as ``output``."""
+    retry: RetryDef | None = None
+    """When a failed attempt is repeated."""
+    timeout: Duration | None = None
+    """How long one attempt may take."""
+    total_timeout: Duration | None = None
+    """How long it may take with all attempts."""
+
+
+class CacheDef(_Model):
+    """Reuse of results: a node whose rendered key was seen within ``ttl`` is not executed."""
+
+    key: str
+    """Template of the key."""
+    ttl: Duration
+    """How long a result is good for."""
+
+
+class ConcurrencyDef(_Model):
+    """A limit on how many things of one key run at a time."""
+
+    key: str
+    """Template of the key."""
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """How many at a time."""
+    on_limit: Literal["queue", "skip", "fail", "cancel_oldest", "cancel_newest"] = "queue"
+    """What becomes of one more."""
+
+
 class NodeDef(_Model):
     """One node of the graph."""
 
@@ -114,6 +149,30 @@ class NodeDef(_Model):
     """How long one attempt may take (version 2)."""
     total_timeout: Duration | None = None
     """How long the node may take with all its attempts and the waits between them (version 2)."""
+    heartbeat_timeout: Duration | None = None
+    """How long an attempt may go without reporting progress (version 2)."""
+    for_each: str | list[Any] | dict[str, Any] | None = None
+    """Run the node once per item of a list or mapping, usually a template; its output is the list of theirs."""
+    item_key: str | None = None
+    """Template of a stable, unique identity per item; default: the index, or the key of a mapping."""
+    max_parallel: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """How many items run at a time. Default 50."""
+    tolerate_failures: Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^\d{1,3}(\.\d+)?%$")] | None = None
+    """How many items may fail (a count, or a share such as ``5%``) before the node does. Default 0."""
+    compensate: CompensateDef | None = None
+    """Undoes the node's effect when the run fails after it succeeded."""
+    cache: CacheDef | None = None
+    """Reuse an earlier result."""
+    concurrency: ConcurrencyDef | None = None
+    """How many nodes of the same key run at a time."""
+    isolation: Literal["thread", "process"] | None = None
+    """Where a blocking node runs; ``process`` can be killed and limited. Default: a thread."""
+    memory_limit: Size | None = None
+    """With ``isolation: process``: how much memory the child may use."""
+    cpu_limit: Duration | None = None
+    """With ``isolation: process``: how much CPU time the child may use."""
+    max_output_size: Size | None = None
+    """A larger output (as JSON) fails the node. Default 16 MiB."""
     description: str | None = None
     """For people."""
 
@@ -123,6 +182,14 @@ class SettingsDef(_Model):
 
     timeout: Duration | None = None
     """How long a run may take in all; then it ends as ``timed_out``."""
+    queue_timeout: Duration | None = None
+    """How long a run may wait to be started, on the platform."""
+    priority: Annotated[int, Field(ge=1, le=9)] | None = None
+    """From 1 (last) to 9 (first), on the platform. Default 5."""
+    concurrency: ConcurrencyDef | None = None
+    """How many runs of the same key run at a time."""
+    durability: Literal["node", "run"] | None = None
+    """``node``: each result is durable before dependents start; ``run``: only the end is. Default ``node``."""
 
 
 def _expand_inputs(value: Any) -> Any:

@@ -111,6 +111,9 @@ def _invoke_v1(cls: type[BaseNode[Any, Any]]) -> Invoker:
     validates = cls.config_model is not None or cls.validate_config is not BaseNode.validate_config
     wants_dict = _takes_a_dict(cls)
 
+    if getattr(cls, "wants_node_context", False):
+        return _invoke_with_context(cls)
+
     async def plain(config: Any, context: ExecutionContext, _: NodeContext | None) -> object:
         return await cls().execute(config, context)
 
@@ -125,6 +128,14 @@ def _invoke_v1(cls: type[BaseNode[Any, Any]]) -> Invoker:
         return await result if inspect.isawaitable(result) else result
 
     return plain if is_async and not validates else any_shape
+
+
+def _invoke_with_context(cls: type[BaseNode[Any, Any]]) -> Invoker:
+    async def invoke(config: Any, context: ExecutionContext, node_context: NodeContext | None) -> object:
+        execute: Callable[..., Awaitable[object]] = cls().execute
+        return await execute(config, context, node_context)
+
+    return invoke
 
 
 def _takes_a_dict(cls: type[BaseNode[Any, Any]]) -> bool:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from pyflow.core.errors import NonRetryableError
 from pyflow.core.middleware import Handler, NodeCall
+from pyflow.core.suspension import Suspension
 
 MAX_DEPTH = 100
 #: Python itself refuses to write integers of more than 4,300 digits as text.
@@ -29,7 +30,8 @@ class NotPlainError(NonRetryableError):
 
 async def plain_output(call: NodeCall, next_handler: Handler) -> object:
     """Middleware: the node's result as plain data; ``NotPlainError`` if that cannot be."""
-    return to_plain(await next_handler(call))
+    output = await next_handler(call)
+    return output if isinstance(output, Suspension) else to_plain(output)
 
 
 def to_plain(value: Any, depth: int = 0) -> Any:

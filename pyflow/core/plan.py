@@ -14,17 +14,33 @@ from typing import Any, Final
 from pyflow.core.checker import RESERVED_NAMES, check_workflow
 from pyflow.core.errors import DefinitionError
 from pyflow.core.graph import Graph
+from pyflow.core.isolation import invoker_with
 from pyflow.core.models import NodeDef, OnError, RunIf, WorkflowDef
-from pyflow.core.node import BaseNodeV2, Invoker, NodeRegistry, invoker_for
+from pyflow.core.node import BaseNodeV2, Invoker, NodeRegistry
 from pyflow.core.retry import RetryPolicy
 from pyflow.core.safe_eval import Expression, UnsafeExpressionError, compile_expression
+from pyflow.core.suspension import SuspendingNode
 from pyflow.core.template import TemplateError, Value, compile_value
 
 __all__ = ["RESERVED_NAMES", "Plan", "PlannedNode", "compile_plan", "compile_stored"]
 
 MAIN: Final = 0
-ON_FAILURE: Final = 1
-FINALLY: Final = 2
+COMPENSATE: Final = 1
+ON_FAILURE: Final = 2
+FINALLY: Final = 3
+PLAN_SECTIONS: Final = ("nodes", "compensate", "on_failure", "finally")
+
+
+class KeyTemplate:
+    """A rendered key with what belongs to it: a cache's ``ttl``, a concurrency key's ``limit`` and ``on_limit``."""
+
+    __slots__ = ("key", "limit", "on_limit", "ttl")
+
+    def __init__(self, key: str, *, ttl: float = 0.0, limit: int = 1, on_limit: str = "queue") -> None:
+        self.key = compile_value(key, typed=True)
+        self.ttl = ttl
+        self.limit = limit
+        self.on_limit = on_limit
 
 
 class PlannedNode:
@@ -32,21 +48,33 @@ class PlannedNode:
 
     __slots__ = (
         "broken",
+        "cache",
+        "child",
+        "compensates",
+        "concurrency",
         "config",
         "definition",
+        "for_each",
+        "heartbeat_timeout",
         "id",
         "index",
         "invoke",
+        "item_key",
+        "max_output_size",
+        "max_parallel",
         "never",
         "on_error",
+        "plain",
         "retry",
         "run_if",
         "section",
+        "suspending",
         "timeout",
         "tolerated",
         "total_timeout",
         "type",
         "wants_node_context",
+        "wants_scope",
         "when",
     )
 
@@ -59,29 +87,69 @@ class PlannedNode:
         self.on_error = definition.on_error
         #: A failure is noted and does not fail the run.
         self.tolerated = definition.on_error in (OnError.SKIP, OnError.RETRY)
-        self.timeout = definition.timeout
-        self.total_timeout = definition.total_timeout
         self.run_if = RunIf.ALL_DONE if version == 1 else definition.run_if or RunIf.ALL_SUCCEEDED
         self.retry = self._retry(definition, version)
+        #: The node whose effect this one undoes.
+        self.compensates: int | None = None
         self.broken: Exception | None = None
         self.invoke: Invoker | None = None
         self.wants_node_context = False
+        #: The node evaluates expressions by itself: it is handed the names of its item, not just those of the run.
+        self.wants_scope = False
+        #: The class of a node that waits without executing anything.
+        self.suspending: type[SuspendingNode[Any]] | None = None
+        #: The node runs another workflow.
+        self.child = False
         self.config: Value | None = None
         self.when: Expression | None = None
         #: v1: a `when` that does not even compile never lets the node run.
         self.never = False
-        try:
-            cls = registry.get(definition.type)
-            self.invoke = invoker_for(cls)
-            self.wants_node_context = issubclass(cls, BaseNodeV2)
-            self.config = compile_value(definition.config, typed=version != 1)
-        except (KeyError, TemplateError) as error:
-            self.broken = error
+        self._limits(definition, version)
+        self._compile(definition, registry, version)
         if definition.when is not None:
             try:
                 self.when = compile_expression(definition.when)
             except UnsafeExpressionError:
                 self.never = True
+
+    def _limits(self, definition: NodeDef, version: int) -> None:
+        own = definition if version != 1 else NodeDef(id=definition.id, type=definition.type)
+        self.timeout = own.timeout
+        self.total_timeout = own.total_timeout
+        self.heartbeat_timeout = own.heartbeat_timeout
+        self.max_parallel = own.max_parallel
+        self.max_output_size = own.max_output_size
+        cache, slots = own.cache, own.concurrency
+        self.cache = None if cache is None else KeyTemplate(cache.key, ttl=cache.ttl)
+        self.concurrency = None if slots is None else KeyTemplate(slots.key, limit=slots.limit, on_limit=slots.on_limit)
+        self.for_each = None if own.for_each is None else compile_value(own.for_each, typed=True)
+        self.item_key = None if own.item_key is None else compile_value(own.item_key, typed=True)
+        limits = (self.timeout, self.total_timeout, self.heartbeat_timeout, self.max_output_size, cache, slots)
+        #: No limit of any kind: the short way.
+        self.plain = all(limit is None for limit in limits)
+
+    def _compile(self, definition: NodeDef, registry: NodeRegistry, version: int) -> None:
+        try:
+            cls = registry.get(definition.type)
+            if issubclass(cls, SuspendingNode):
+                self.suspending = cls
+            else:
+                own = definition if version != 1 else NodeDef(id=definition.id, type=definition.type)
+                self.invoke = invoker_with(
+                    cls,
+                    own.isolation,
+                    memory_limit=own.memory_limit,
+                    cpu_limit=own.cpu_limit,
+                    max_output=own.max_output_size,
+                )
+            self.child = bool(getattr(cls, "starts_run", False))
+            self.plain = self.plain and not self.child
+            own_context = version != 1 and getattr(cls, "wants_node_context", False)
+            self.wants_node_context = issubclass(cls, BaseNodeV2) or own_context
+            self.wants_scope = version != 1 and getattr(cls, "wants_scope", False)
+            self.config = compile_value(definition.config, typed=version != 1)
+        except (KeyError, TemplateError) as error:
+            self.broken = error
 
     @staticmethod
     def _retry(definition: NodeDef, version: int) -> RetryPolicy | None:
@@ -90,10 +158,29 @@ class PlannedNode:
         return RetryPolicy.v2(definition.retry) if definition.retry is not None else None
 
 
-class Plan:
-    """A compiled workflow: ``nodes`` by index, ``graph`` over them, ``sections`` (graph, on_failure, finally)."""
+def compensation_of(node: NodeDef) -> NodeDef:
+    """The node that undoes ``node``; its id is ``<id>:compensate``, which no written node can have."""
+    undo = node.compensate
+    assert undo is not None  # noqa: S101 - the caller looked
+    return NodeDef(
+        id=f"{node.id}:compensate",
+        type=undo.type,
+        config=undo.config,
+        retry=undo.retry,
+        timeout=undo.timeout,
+        total_timeout=undo.total_timeout,
+        on_error=OnError.CONTINUE,
+        run_if=RunIf.ALL_DONE,
+    )
 
-    __slots__ = ("by_id", "checksum", "graph", "nodes", "outputs", "sections", "version", "workflow")
+
+class Plan:
+    """A compiled workflow: ``nodes`` by index, ``graph`` over them, and ``sections`` of indices.
+
+    The sections are the graph, its compensations, ``on_failure`` and ``finally``.
+    """
+
+    __slots__ = ("by_id", "graph", "nodes", "outputs", "run_concurrency", "sections", "version", "workflow")
 
     def __init__(self, workflow: WorkflowDef, registry: NodeRegistry) -> None:
         problems = check_workflow(workflow, registry)
@@ -103,14 +190,22 @@ class Plan:
         self.version = workflow.version
         self.nodes: list[PlannedNode] = []
         self.sections: list[range] = []
-        for section, definitions in enumerate((workflow.nodes, workflow.on_failure, workflow.finally_)):
+        undone = [node for node in workflow.nodes if node.compensate is not None and workflow.version != 1]
+        compensations = [compensation_of(node) for node in undone]
+        for section, definitions in enumerate((workflow.nodes, compensations, workflow.on_failure, workflow.finally_)):
             first = len(self.nodes)
             for definition in definitions:
                 self.nodes.append(PlannedNode(len(self.nodes), section, definition, registry, workflow.version))
             self.sections.append(range(first, len(self.nodes)))
         self.by_id = {node.id: node.index for node in self.nodes}
+        for node, index in zip(undone, self.sections[COMPENSATE], strict=True):
+            self.nodes[index].compensates = self.by_id[node.id]
         self.graph = Graph([[self.by_id[d] for d in node.definition.depends_on] for node in self.nodes])
         self.outputs = compile_value(workflow.outputs, typed=True) if workflow.outputs else None
+        slots = workflow.settings.concurrency if workflow.version != 1 else None
+        self.run_concurrency = (
+            None if slots is None else KeyTemplate(slots.key, limit=slots.limit, on_limit=slots.on_limit)
+        )
 
     def ids(self, indices: Sequence[int]) -> list[str]:
         """Node ids of indices."""

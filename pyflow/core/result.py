@@ -8,6 +8,7 @@ from pyflow.core.context import ExecutionContext
 from pyflow.core.events import rfc3339
 from pyflow.core.redaction import Redactor
 from pyflow.core.states import NodeState, RunState
+from pyflow.core.suspension import Suspension
 from pyflow_sdk.errors import NodeError, PyFlowError
 
 MAX_MESSAGE = 4000
@@ -51,6 +52,35 @@ class ErrorInfo:
         return RecordedError(self.message, self.code, self.type)
 
 
+class ItemRun:
+    """One item of a fan-out: ``index`` from 0, ``key``, state, attempts, error, and its output once it succeeded."""
+
+    __slots__ = ("attempts", "error", "index", "key", "output", "started_at", "state", "value")
+
+    def __init__(self, index: int, key: str, value: object = None) -> None:
+        self.index = index
+        self.key = key
+        #: The item itself; not recorded, it is found again by evaluating ``for_each``.
+        self.value = value
+        self.state = NodeState.PENDING
+        self.attempts = 0
+        self.output: object = None
+        self.error: ErrorInfo | None = None
+        self.started_at: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """``{index, key, state, attempts, error?}``."""
+        shape: dict[str, Any] = {
+            "index": self.index,
+            "key": self.key,
+            "state": str(self.state),
+            "attempts": self.attempts,
+        }
+        if self.error is not None:
+            shape["error"] = self.error.as_dict()
+        return shape
+
+
 def _text_of(error: BaseException) -> str:
     # str(KeyError("x")) is "'x'": its argument reads better.
     if type(error) is KeyError and len(error.args) == 1 and isinstance(error.args[0], str):
@@ -64,8 +94,20 @@ def _text_of(error: BaseException) -> str:
 class NodeRun:
     """One node of a run. Times are POSIX seconds; ``attempts`` counts those begun; ``reason``: why it was skipped."""
 
-    __slots__ = ("attempts", "error", "finished_at", "id", "output", "reason", "started_at", "state", "tolerated",
-                 "wake_at")  # fmt: skip
+    __slots__ = (
+        "attempts",
+        "error",
+        "finished_at",
+        "id",
+        "items",
+        "output",
+        "reason",
+        "started_at",
+        "state",
+        "tolerated",
+        "wait",
+        "wake_at",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -89,8 +131,12 @@ class NodeRun:
         self.finished_at: float | None = None
         #: The failure did not fail the run.
         self.tolerated = tolerated
-        #: When a retry is due.
+        #: When a retry or a wait is due.
         self.wake_at = wake_at
+        #: The items of a fan-out, by index.
+        self.items: dict[int, ItemRun] | None = None
+        #: What a waiting node waits for.
+        self.wait: Suspension | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """``{id, state, attempts, started_at, finished_at, output?, error?, reason?}``, times as RFC 3339."""
@@ -109,6 +155,8 @@ class NodeRun:
             shape["tolerated"] = True
         if self.reason is not None:
             shape["reason"] = self.reason
+        if self.items is not None:
+            shape["items"] = [self.items[index].as_dict() for index in sorted(self.items)]
         return shape
 
 
@@ -127,6 +175,8 @@ class RunResult:
         context: ExecutionContext,
         started_at: float,
         finished_at: float,
+        compensation: str | None = None,
+        wake_at: float | None = None,
     ) -> None:
         self.run_id = run_id
         self.workflow = workflow
@@ -137,11 +187,21 @@ class RunResult:
         self.context = context
         self.started_at = started_at
         self.finished_at = finished_at
+        #: ``succeeded`` or ``failed`` if something was undone.
+        self.compensation = compensation
+        #: Of a run in state ``waiting``: when the next timer is due (POSIX seconds).
+        self.wake_at = wake_at
 
     @property
     def succeeded(self) -> bool:
         """Whether the run ended as it should."""
         return self.state is RunState.SUCCEEDED
+
+    def outputs_or_results(self) -> Any:
+        """The declared outputs; the results of all nodes by id where the workflow declares none."""
+        if self.outputs is not None:
+            return self.outputs
+        return {run.id: run.output for run in self.nodes.values() if run.state is NodeState.SUCCEEDED}
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain data with secrets masked; outputs of nodes as they are (JSON only if the nodes' are)."""
@@ -153,6 +213,7 @@ class RunResult:
             "finished_at": rfc3339(self.finished_at),
             "outputs": self.outputs,
             "error": None if self.error is None else self.error.as_dict(),
+            "compensation": self.compensation,
             "nodes": [run.as_dict() for run in self.nodes.values()],
         }
         redacted: dict[str, Any] = self.context.redactor.redact(shape)

@@ -7,16 +7,17 @@ database bring it to the same state. Every operation is linear in the edges it t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 
 from pyflow.core.models import OnError, RunIf
-from pyflow.core.plan import FINALLY, MAIN, ON_FAILURE, Plan
+from pyflow.core.plan import COMPENSATE, FINALLY, MAIN, ON_FAILURE, Plan
 from pyflow.core.states import TERMINAL_NODE_STATES, NodeState, RunState
 
 _PENDING = NodeState.PENDING
 _SUCCEEDED = NodeState.SUCCEEDED
 _SKIPPED = NodeState.SKIPPED
 _FAILURES = frozenset({NodeState.FAILED, NodeState.TIMED_OUT, NodeState.CANCELLED})
+_NOT_EXECUTING = frozenset({NodeState.PENDING, NodeState.RETRYING, NodeState.WAITING})
 _RUNS_AFTER_STOP = frozenset({RunIf.ALL_DONE, RunIf.ANY_FAILED})
 
 
@@ -29,12 +30,15 @@ class Scheduler:
 
     __slots__ = (
         "_begun",
+        "_completed",
         "_failed",
         "_graph",
         "_left",
         "_not_run",
         "_tolerated",
+        "_undo",
         "_waiting",
+        "compensation_failed",
         "ended_as",
         "phase",
         "plan",
@@ -57,6 +61,10 @@ class Scheduler:
         self._failed: dict[int, int] = {}
         self._not_run: dict[int, int] = {}
         self._left = len(plan.sections[MAIN])
+        #: Nodes that have an effect to undo, in the order in which they completed; the compensations still to run.
+        self._completed: list[int] = []
+        self._undo: list[int] = []
+        self.compensation_failed = False
         #: From a record: nodes that were under way, and failures that failed nothing.
         self._begun: set[int] = set()
         self._tolerated: Container[int] = ()
@@ -77,14 +85,17 @@ class Scheduler:
         *,
         tolerated: Container[int] = (),
         outcome: RunState | None = None,
+        effects: Sequence[int] = (),
     ) -> list[int]:
         """Begin, or go on from what is ``recorded``: states by index.
 
         Nodes that were under way are ready again, whatever happened since. ``tolerated``: those whose recorded failure
-        failed nothing, beyond what ``on_error`` says. ``outcome``: the run was being stopped with it.
+        failed nothing, beyond what ``on_error`` says. ``outcome``: the run was being stopped with it. ``effects``:
+        those with something to undo, in the order in which they completed.
         """
         if recorded:
             self._tolerated = tolerated
+            self._completed = list(effects)
             self._restore(recorded)
         if outcome is not None:
             self.ended_as = outcome
@@ -92,10 +103,20 @@ class Scheduler:
         ready = self._enter(MAIN)
         return self._advance(ready)
 
-    def finish(self, index: int, state: NodeState, *, tolerated: bool | None = None) -> list[int]:
-        """Note how a node ended. ``tolerated``: this failure fails nothing (default: as its ``on_error`` says)."""
+    def finish(
+        self, index: int, state: NodeState, *, tolerated: bool | None = None, has_effect: bool = False
+    ) -> list[int]:
+        """Note how a node ended.
+
+        ``tolerated``: this failure fails nothing (default: as its ``on_error`` says). ``has_effect``: although it
+        failed, there is something to undo (some items of a fan-out completed).
+        """
         self.states[index] = state
         self._left -= 1
+        if self.phase == COMPENSATE:
+            return self._next_compensation(state)
+        if self.phase == MAIN and (state is _SUCCEEDED or has_effect):
+            self._completed.append(index)
         if state is not _SUCCEEDED and state is not _SKIPPED:
             self._note_failure(index, tolerated)
         ready: list[int] = []
@@ -108,21 +129,40 @@ class Scheduler:
         What is running still has to be reported by ``finish``.
         """
         self.ended_as = outcome
-        if self.phase <= ON_FAILURE:
+        if self.phase in (MAIN, ON_FAILURE):
             self.stopped = True
             self._skip_section(self.phase, outcome)
         return [] if self._left else self._advance([])
 
     def _skip_section(self, phase: int, outcome: RunState) -> None:
         for index in self.plan.sections[phase]:
-            if self.states[index] is _PENDING or self.states[index] is NodeState.RETRYING:
+            if self.states[index] in _NOT_EXECUTING:
                 self._skip(index, NodeState.CANCELLED, str(outcome))
+
+    def _next_compensation(self, state: NodeState) -> list[int]:
+        """One at a time; one that fails does not keep the others from being tried."""
+        if state is not _SUCCEEDED and state is not _SKIPPED:
+            self.compensation_failed = True
+        return [self._undo.pop(0)] if self._undo else self._advance([])
+
+    def _start_compensation(self) -> list[int]:
+        """Undo in reverse order of completion, and only what completed."""
+        self.phase = COMPENSATE
+        by_node = {self.plan.nodes[index].compensates: index for index in self.plan.sections[COMPENSATE]}
+        wanted = [by_node.pop(index) for index in reversed(self._completed) if index in by_node]
+        for index in by_node.values():
+            self.states[index] = _SKIPPED
+        ended = [self.states[index] for index in wanted if self.states[index] is not _PENDING]
+        self.compensation_failed = any(state is not _SUCCEEDED for state in ended)
+        self._undo = [index for index in wanted if self.states[index] is _PENDING]
+        self._left = len(self._undo)
+        return [self._undo.pop(0)] if self._undo else []
 
     def _note_failure(self, index: int, tolerated: bool | None) -> None:
         node = self.plan.nodes[index]
         if node.tolerated if tolerated is None else tolerated:
             return
-        if self.ended_as is None and node.section != ON_FAILURE:
+        if self.ended_as is None and node.section not in (COMPENSATE, ON_FAILURE):
             self.ended_as = RunState.FAILED
         if node.on_error is not OnError.CONTINUE:
             self.stopped = True
@@ -197,13 +237,18 @@ class Scheduler:
     def _advance(self, ready: list[int]) -> list[int]:
         """Go to the next section while there is nothing left to wait for in this one."""
         while not ready and not self._left and self.phase <= FINALLY:
+            self.stopped = False
             following = self.phase + 1
+            if following == COMPENSATE:
+                if self.ended_as is not None:
+                    ready = self._start_compensation()
+                    continue
+                following = ON_FAILURE
             if following == ON_FAILURE and self.ended_as not in (RunState.FAILED, RunState.TIMED_OUT):
                 following = FINALLY
             if following > FINALLY:
                 self.phase = following
                 break
-            self.stopped = False
             ready = self._enter(following)
         return ready
 

@@ -93,12 +93,50 @@ class _View(Mapping[str, Any]):
         return len({**self._results, **self._base, "run": None})
 
 
+class ItemScope(Mapping[str, Any]):
+    """The names of a node, and ``item``, ``item_index``, ``item_key`` of one of its items."""
+
+    __slots__ = ("_item", "_outer")
+
+    def __init__(self, outer: Mapping[str, Any], item: Any, index: int, key: str) -> None:
+        self._outer = outer
+        self._item = {"item": item, "item_index": index, "item_key": key}
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self._item:
+            return self._item[name]
+        return self._outer[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._outer, **self._item})
+
+    def __len__(self) -> int:
+        return len({**self._outer, **self._item})
+
+
+class UndoScope(Mapping[str, Any]):
+    """The names of a compensation: those of the end of the run, and ``output``, the output that it undoes."""
+
+    __slots__ = ("_outer", "_output")
+
+    def __init__(self, outer: Mapping[str, Any], output: Any) -> None:
+        self._outer = outer
+        self._output = output
+
+    def __getitem__(self, name: str) -> Any:
+        return self._output if name == "output" else self._outer[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._outer, "output": None})
+
+    def __len__(self) -> int:
+        return len({**self._outer, "output": None})
+
+
 class RunScope:
     """Version 2's scope: ``input trigger run secrets vars nodes``, and every node's output by its id."""
 
-    def __init__(
-        self, context: ExecutionContext, constants: Mapping[str, Any], secrets: SecretSource | None, started_at: str
-    ) -> None:
+    def __init__(self, context: ExecutionContext, constants: Mapping[str, Any], secrets: SecretSource | None) -> None:
         self.secrets = SecretScope(secrets, context.redactor)
         self._results = context.results
         self._base: dict[str, Any] = {
@@ -113,9 +151,13 @@ class RunScope:
             "id": context.run_id,
             "workflow": context.workflow_name,
             "state": "running",
-            "started_at": started_at,
+            "started_at": None,
             "error": None,
         }
+
+    def started(self, at: str) -> None:
+        """The run has begun (RFC 3339)."""
+        self._run["started_at"] = at
 
     def names(self) -> Mapping[str, Any]:
         """What a node of the graph sees."""

@@ -37,7 +37,11 @@ class ConditionNode(BaseNode[dict[str, Any], bool]):
     category: ClassVar[str] = "flow"
     description: ClassVar[str] = "Evaluates an expression to true or false."
     version: ClassVar[str] = "2.0.0"
+    #: In version 2 the engine hands over the names that the node's own templates see: `item`, `run.state`, `output`.
+    wants_scope: ClassVar[bool] = True
     example: ClassVar[Mapping[str, Any]] = {"if": "fetch['body']['total'] > 100"}
+    #: Keys of the config that hold expressions, for the checker.
+    expressions: ClassVar[tuple[str, ...]] = ("if",)
     Config = ConditionConfig
     Output = ConditionOutput
 

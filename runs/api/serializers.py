@@ -10,20 +10,43 @@ from pyflow.core.states import NodeState, RunState
 from runs.models import NodeRun, Run, RunEvent
 
 
-class StartRun(serializers.Serializer[Any]):
+class _Strict(serializers.Serializer[Any]):
+    """Refuses unknown fields: a misspelt one must not be taken for one that was left out."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """The fields, if there are no others."""
+        if isinstance(data, dict):
+            unknown = data.keys() - self.fields.keys()
+            if unknown:
+                known = ", ".join(f"`{name}`" for name in self.fields)
+                raise serializers.ValidationError(dict.fromkeys(sorted(unknown), f"Unknown field; there is {known}."))
+        return super().to_internal_value(data)
+
+
+class StartRun(_Strict):
     """What a run is started with."""
 
     input = serializers.DictField(
         required=False, default=dict, help_text="Checked against the workflow's `inputs`; `trigger` of a v1 workflow."
     )
 
-    def to_internal_value(self, data: Any) -> Any:
-        """Refuse unknown fields: a misspelt `input` must not start a run without one."""
-        if isinstance(data, dict):
-            unknown = data.keys() - self.fields.keys()
-            if unknown:
-                raise serializers.ValidationError(dict.fromkeys(sorted(unknown), "Unknown field; there is `input`."))
-        return super().to_internal_value(data)
+
+class SendSignal(_Strict):
+    """A signal to a run. An approval waits for the signal `approval:<node id>`."""
+
+    name = serializers.CharField(max_length=255)
+    payload = serializers.JSONField(
+        required=False, allow_null=True, default=None, help_text="For an approval: {approved, by?, comment?, data?}."
+    )
+    id = serializers.CharField(
+        required=False, max_length=255, help_text="A second signal with the same id is not delivered again."
+    )
+
+
+class SignalShape(serializers.Serializer[Any]):
+    """What became of a signal."""
+
+    delivered = serializers.BooleanField(help_text="False: a signal with this id was delivered before.")
 
 
 class ErrorShape(serializers.Serializer[Any]):
@@ -45,6 +68,9 @@ class RunShape(serializers.Serializer[Any]):
     input = serializers.DictField()
     outputs = serializers.JSONField(allow_null=True)
     error = ErrorShape(allow_null=True)
+    compensation = serializers.CharField(allow_null=True, help_text="How undoing went: succeeded or failed.")
+    wake_at = serializers.DateTimeField(allow_null=True, help_text="When a waiting run goes on, signals apart.")
+    parent = serializers.UUIDField(allow_null=True)  # type: ignore[assignment]
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
@@ -59,6 +85,7 @@ class NodeRunShape(serializers.Serializer[Any]):
     output = serializers.JSONField(allow_null=True)
     error = ErrorShape(allow_null=True)
     reason = serializers.CharField(allow_null=True, help_text="Why it was skipped.")
+    wait = serializers.DictField(allow_null=True, help_text="What it waits for: {until, signal, details}.")
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
 
@@ -97,6 +124,9 @@ def show_run(run: Run) -> dict[str, Any]:
         "input": run.input,
         "outputs": run.outputs,
         "error": run.error,
+        "compensation": run.compensation or None,
+        "wake_at": run.wake_at,
+        "parent": None if run.parent_id is None else str(run.parent_id),
         "created_at": run.created_at,
         "started_at": run.started_at,
         "finished_at": run.finished_at,
@@ -112,6 +142,7 @@ def show_node(node: NodeRun) -> dict[str, Any]:
         "output": node.output,
         "error": node.error,
         "reason": node.reason or None,
+        "wait": node.wait,
         "started_at": node.started_at,
         "finished_at": node.finished_at,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -15,16 +16,19 @@ from runs.api.serializers import (
     EventsShape,
     RunDetailShape,
     RunShape,
+    SendSignal,
+    SignalShape,
     StartRun,
     show_event,
     show_node,
     show_run,
 )
 from runs.models import NodeRun, RunEvent
-from runs.services import find_run, start_run
+from runs.services import cancel_run, find_run, signal_run, start_run
 from tenants.api.authentication import tenant_of
 
 EVENTS_SHOWN = 1000
+FINISHED = {(409, "application/problem+json"): OpenApiResponse(OpenApiTypes.OBJECT, description="The run has ended")}
 NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, description="The workflow's name.")
 
 
@@ -65,6 +69,48 @@ class RunView(APIView):
         body["nodes"] = [show_node(node) for node in nodes]
         body["events"] = [show_event(event) for event in events]
         return Response(body)
+
+
+class SignalsView(APIView):
+    """Signals to one run."""
+
+    @extend_schema(
+        operation_id="runs_signal",
+        summary="Send a signal to a run",
+        request=SendSignal,
+        responses={
+            202: OpenApiResponse(SignalShape, description="Kept, whether or not a node waits for it already."),
+            **FINISHED,
+        },
+    )
+    def post(self, request: Request, run_id: UUID) -> Response:
+        """Deliver a named payload. A decision on an approval is checked before it is accepted."""
+        body = SendSignal(data=request.data)
+        body.is_valid(raise_exception=True)
+        signal = body.validated_data
+        delivered = signal_run(
+            tenant_id=tenant_of(request).tenant_id,
+            run_id=run_id,
+            name=signal["name"],
+            payload=signal["payload"],
+            signal_id=signal.get("id"),
+        )
+        return Response({"delivered": delivered}, status=202)
+
+
+class CancelView(APIView):
+    """The request to stop a run."""
+
+    @extend_schema(
+        operation_id="runs_cancel",
+        summary="Cancel a run",
+        request=None,
+        responses={202: OpenApiResponse(RunShape, description="The run stops as soon as it can."), **FINISHED},
+    )
+    def post(self, request: Request, run_id: UUID) -> Response:
+        """Cooperative: running nodes are cancelled, completed ones compensated, then `finally` runs."""
+        run = cancel_run(tenant_id=tenant_of(request).tenant_id, run_id=run_id)
+        return Response(show_run(run), status=202)
 
 
 class EventsQuery(serializers.Serializer[dict[str, int]]):

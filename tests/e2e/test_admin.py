@@ -6,7 +6,7 @@ from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
 
-from runs.models import NodeRun, Run, RunEvent
+from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal
 from tenants.models import ApiKey, Tenant
 from tests.support.api import Api
 from tests.support.factories import HELLO, make_api_key, make_run, make_superuser, make_tenant
@@ -14,9 +14,17 @@ from tests.support.records import record
 from workflows.models import Version, Workflow
 
 pytestmark = [pytest.mark.database, pytest.mark.e2e]
-OURS = (Tenant, ApiKey, Workflow, Version, Run)
-READ_ONLY = (Workflow, Version, Run)
-SEARCHES = {Tenant: "acme", ApiKey: "laptop", Workflow: "hello", Version: "hello", Run: "hello"}
+OURS = (Tenant, ApiKey, Workflow, Version, Run, NodeItem, RunSignal)
+READ_ONLY = (Workflow, Version, Run, NodeItem, RunSignal)
+SEARCHES = {
+    Tenant: "acme",
+    ApiKey: "laptop",
+    Workflow: "hello",
+    Version: "hello",
+    Run: "hello",
+    NodeItem: "sku-1",
+    RunSignal: "paid",
+}
 
 
 def address(model: type[Model], page: str, *args: object) -> str:
@@ -32,9 +40,22 @@ def root(db) -> Client:
 
 @pytest.fixture
 def key(db) -> tuple[ApiKey, str]:
-    """A key of a tenant that has one finished run, too."""
+    """A key of a tenant that has one finished run, too, with an item and a signal."""
     tenant = make_tenant("acme")
-    record(make_run(tenant, HELLO.replace("Greets", "<script>alert(1)</script>")), output="<script>alert(2)</script>")
+    run = make_run(tenant, HELLO.replace("Greets", "<script>alert(1)</script>"))
+    record(run, output="<script>alert(2)</script>")
+    output = {"html": "<script>alert(3)</script>"}
+    NodeItem.objects.create(
+        tenant=tenant,
+        run=run,
+        node_id="each",
+        index=0,
+        key="sku-1",
+        state="succeeded",
+        output=output,
+        at=run.created_at,
+    )
+    RunSignal.objects.create(tenant=tenant, run=run, name="paid", payload=output, dedupe_id="1")
     return make_api_key(tenant, "laptop")
 
 
@@ -76,7 +97,9 @@ def test_a_search_that_is_no_id_is_no_error(root: Client, key):
         assert root.get(address(Run, "changelist"), {"q": text}).status_code == 200
 
 
-@pytest.mark.parametrize("model", [ApiKey, Workflow, Version, Run], ids=lambda model: model.__name__)
+@pytest.mark.parametrize(
+    "model", [ApiKey, Workflow, Version, Run, NodeItem, RunSignal], ids=lambda model: model.__name__
+)
 def test_it_is_filtered_by_tenant(root: Client, key, model: type[Model]):
     other = make_tenant()
     for tenant, count in ((key[0].tenant, 1), (other, 0)):
@@ -176,7 +199,11 @@ def test_a_list_costs_no_query_per_row(root: Client, key, model: type[Model], dj
     for number in range(5):
         other = make_tenant()
         make_api_key(other)
-        make_run(tenant, HELLO.replace("name: hello", f"name: w{number}"))
+        run = make_run(tenant, HELLO.replace("name: hello", f"name: w{number}"))
         make_run(other)
+        NodeItem.objects.create(
+            tenant=tenant, run=run, node_id="each", index=0, key="k", state="failed", at=run.created_at
+        )
+        RunSignal.objects.create(tenant=tenant, run=run, name="paid", dedupe_id="1")
     with django_assert_max_num_queries(10):
         assert root.get(address(model, "changelist")).status_code == 200

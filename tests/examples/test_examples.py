@@ -1,7 +1,7 @@
 """Every example does what it says, run by the command line as its comment shows."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from pyflow.cli import app
+from pyflow.core.engine import WorkflowEngine
+from pyflow.core.loader import load_workflow
+from pyflow.core.suspension import Signal
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ORDERS = EXAMPLES / "data" / "orders.json"
@@ -17,14 +20,18 @@ ORDERS = EXAMPLES / "data" / "orders.json"
 class Runs:
     """Runs examples, storing in `folder`."""
 
-    def __init__(self, folder: Path, service: Any) -> None:
+    def __init__(self, folder: Path, service: Any, shop: dict[str, Any]) -> None:
         self.folder = folder
         self.service = service
+        self.shop = shop
 
-    def run(self, name: str, *args: str, code: int = 0, secrets: dict[str, str] | None = None) -> dict[str, Any]:
+    def run(
+        self, name: str, *args: str, code: int = 0, secrets: dict[str, str] | None = None, signals: Sequence[str] = ()
+    ) -> dict[str, Any]:
         env = {"PYFLOW_STORAGE_ROOT": str(self.folder)} | {f"PYFLOW_SECRET_{k}": v for k, v in (secrets or {}).items()}
         inputs = [part for arg in args for part in ("--input", arg)]
-        done = CliRunner(env=env).invoke(app, ["run", str(EXAMPLES / name), *inputs, "--format", "json"])
+        sent = [part for signal in signals for part in ("--signal", signal)]
+        done = CliRunner(env=env).invoke(app, ["run", str(EXAMPLES / name), *inputs, *sent, "--format", "json"])
         assert done.exit_code == code, done.output
         result: dict[str, Any] = json.loads(done.stdout)
         result["by_id"] = {node["id"]: node for node in result["nodes"]}
@@ -36,8 +43,8 @@ class Runs:
 
 
 @pytest.fixture
-def runs(tmp_path: Path, service: Any) -> Runs:
-    return Runs(tmp_path, service)
+def runs(tmp_path: Path, service: Any, shop: dict[str, Any]) -> Runs:
+    return Runs(tmp_path, service, shop)
 
 
 def order_report(runs: Runs) -> None:
@@ -119,9 +126,73 @@ def private_api(runs: Runs) -> None:
     assert "401" in refused["error"]["message"]
 
 
+def fan_out_import(runs: Runs) -> None:
+    csv = f"csv=@{EXAMPLES / 'data' / 'customers.csv'}"
+    result = runs.run("fan-out-import.yaml", csv, f"url={runs.service.url}")
+    assert result["outputs"] == {"imported": 4, "refused": 1}
+    items = {item["key"]: item["state"] for item in result["by_id"]["create"]["items"]}
+    assert items == {f"C-100{n}": "failed" if n == 3 else "succeeded" for n in range(1, 6)}
+    assert sorted(customer["id"] for customer in runs.service.customers) == ["C-1001", "C-1002", "C-1004", "C-1005"]
+    assert runs.stored("customers/import.json")["refused"].strip() == "C-1003,Mallory,not an address"
+
+
+def approval(runs: Runs) -> None:
+    yes = 'approval:agree={"approved": true, "by": "ada", "data": {"account": "travel"}}'
+    assert runs.run("approval.yaml", "amount=900", signals=[yes])["outputs"] == {"paid": 900, "account": "travel"}
+    no = 'approval:agree={"approved": false, "by": "ada", "comment": "too much"}'
+    refused = runs.run("approval.yaml", "amount=900", signals=[no], code=1)
+    assert refused["error"]["message"] == "rejected by ada: too much"
+    small = runs.run("approval.yaml", "amount=20")
+    assert (small["by_id"]["agree"]["state"], small["outputs"]["account"]) == ("skipped", "petty cash")
+    assert [paid["amount"] for paid in runs.stored("expenses/paid.json")] == [900, 20]
+
+
+def order_saga(runs: Runs) -> None:
+    where = [f"{name}={service.url}" for name, service in runs.shop.items()]
+    log = runs.shop["orders"].log
+    steps = [("orders", "/orders"), ("payments", "/charges"), ("stock", "/reservations"), ("orders", "/confirmations")]
+    done = runs.run("order-saga.yaml", "order=A-17", *where)
+    assert done["outputs"] == {"order": "order-1", "charge": "charge-1", "reservation": "reservation-1"}
+    assert (log, done["compensation"]) == ([f"POST {path}" for _, path in steps], None)
+    for failing, (name, path) in enumerate(steps):
+        log.clear()
+        runs.shop[name].broken = path
+        failed = runs.run("order-saga.yaml", "order=A-17", *where, code=1)
+        runs.shop[name].broken = None
+        before = [path for _, path in steps[:failing]]
+        undone = [f"DELETE {path}/{path[1:-1]}-1" for path in reversed(before)]
+        assert log == [f"POST {path}" for path in before] + undone
+        assert failed["compensation"] == ("succeeded" if before else None)
+    assert [entry["node"] for entry in runs.stored("orders/failed.json")] == ["place", "charge", "reserve", "confirm"]
+
+
+def llm_triage(runs: Runs) -> None:
+    given = [f"url={runs.service.url}/v1", "ticket=The shop is down!"]
+    runs.service.says = ["It is urgent.", '{"queue": "technical", "urgent": true}']
+    result = runs.run("llm-triage.yaml", *given, secrets={"LLM_KEY": "sesame-open"})
+    assert result["outputs"] == {"queue": "technical", "urgent": True, "tokens": 84}  # asked twice
+    assert result["by_id"]["page"]["state"] == "succeeded"
+    assert runs.stored("tickets/technical.json") == ["The shop is down!"]
+    assert "sesame-open" not in result["raw"]
+    refused = runs.run("llm-triage.yaml", *given, secrets={"LLM_KEY": "guessed-wrong"}, code=1)
+    assert refused["by_id"]["sort"]["attempts"] == 1
+
+
 CHECKS: dict[str, Callable[[Runs], None]] = {
     check.__name__.replace("_", "-") + ".yaml": check
-    for check in (order_report, rate_watch, visit_log, price_check, resilient_sync, quality_gate, private_api)
+    for check in (
+        order_report,
+        rate_watch,
+        visit_log,
+        price_check,
+        resilient_sync,
+        quality_gate,
+        private_api,
+        fan_out_import,
+        approval,
+        order_saga,
+        llm_triage,
+    )
 }
 FILES = sorted(path.name for path in EXAMPLES.glob("*.y*ml"))
 
@@ -138,6 +209,16 @@ def test_there_are_examples_of_both_versions_and_each_is_described():
     assert len(texts) >= 6
     assert {"version: 2" in text for text in texts.values()} == {True, False}
     assert [name for name in texts if f"pyflow run examples/{name}" not in readme] == []
+
+
+async def test_the_approval_can_be_answered_while_the_run_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYFLOW_STORAGE_ROOT", str(tmp_path))
+    example = load_workflow(EXAMPLES / "approval.yaml")
+    parked = await WorkflowEngine().start(example, input={"amount": 900}, park=True).wait()
+    assert (parked.state, parked.nodes["agree"].state) == ("waiting", "waiting")
+    decision = Signal("approval:agree", {"approved": True, "data": {"account": "material"}})
+    later = WorkflowEngine().start(example, input={"amount": 900}, recorded=parked.nodes, signals=[decision])
+    assert (await later.wait()).outputs == {"paid": 900, "account": "material"}
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -160,8 +160,8 @@ def test_a_fenced_executor_stops_and_leaves_the_run_to_its_heir(tenant, registry
         go.wait(10)
         return "late"
 
-    register(registry, "wait", wait)
-    run = make_run(tenant, workflow("{id: a, type: wait}", "{id: b, type: log, depends_on: [a], config: {message: x}}"))
+    register(registry, "hold", wait)
+    run = make_run(tenant, workflow("{id: a, type: hold}", "{id: b, type: log, depends_on: [a], config: {message: x}}"))
     assert began.wait(10)
     lease = timezone.now() + timedelta(hours=1)
     Run.objects.across_tenants().filter(pk=run.pk).update(owner="heir", epoch=99, lease_until=lease)
@@ -182,8 +182,8 @@ def test_a_lease_is_kept_while_a_node_takes_longer_than_it(tenant, registry, exe
         go.wait(20)
         return ctx.attempt
 
-    register(registry, "wait", wait)
-    run = make_run(tenant, workflow("{id: a, type: wait}"))
+    register(registry, "hold", wait)
+    run = make_run(tenant, workflow("{id: a, type: hold}"))
     assert began.wait(10)
     first = Run.objects.across_tenants().get(pk=run.pk).lease_until
     settings_length = timedelta(seconds=settings.PYFLOW_LEASE_SECONDS)
@@ -206,10 +206,10 @@ def test_stopping_hands_unfinished_runs_back(tenant, registry, finished):
             await asyncio.Event().wait()  # for ever
         return f"attempt {ctx.attempt}"
 
-    register(registry, "wait", wait)
+    register(registry, "hold", wait)
     first = InProcessExecutor()
     first.start()
-    run = make_run(tenant, workflow("{id: a, type: wait}"))
+    run = make_run(tenant, workflow("{id: a, type: hold}"))
     assert began.wait(10)
     waiting.until(lambda: NodeRun.objects.for_tenant(tenant).exists(), what="record of the start")
     first.stop()

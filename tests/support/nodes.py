@@ -15,21 +15,23 @@ class AnyConfig(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-def register(registry: NodeRegistry, type_name: str, function: Callable[[NodeContext], Any]) -> AnyNodeClass:
-    """Register a node type that gives what a function makes of its context.
+def register(registry: NodeRegistry, type_name: str, function: Callable[..., Any]) -> AnyNodeClass:
+    """Register a node type that gives what a function makes of its context (and, if it takes two, its config).
 
     A coroutine function runs on the event loop, any other in a thread, as with real node types.
     """
     import inspect
 
+    takes_config = len(inspect.signature(function).parameters) > 1
+
     if inspect.iscoroutinefunction(function):
 
         async def run(self: Any, config: AnyConfig, ctx: NodeContext) -> object:
-            return await function(ctx)
+            return await (function(ctx, config) if takes_config else function(ctx))
     else:
 
         def run(self: Any, config: AnyConfig, ctx: NodeContext) -> object:  # type: ignore[misc] # the other kind
-            return function(ctx)
+            return function(ctx, config) if takes_config else function(ctx)
 
     members = {"node_type": type_name, "Config": AnyConfig, "run": run, "__doc__": "Made for a test."}
     return registry.register(type(f"Node_{type_name}", (BaseNodeV2,), members))

@@ -55,11 +55,11 @@ def test_it_shows_only_what_is_part_of_the_contract(api: Api, run, path: str):
     record(run)
     body = read(api.get(path))
     assert body.keys() == {
-        "id", "workflow", "version", "state", "input", "outputs", "error", "created_at", "started_at", "finished_at",
-        "nodes", "events",
+        "id", "workflow", "version", "state", "input", "outputs", "error", "compensation", "wake_at", "parent",
+        "created_at", "started_at", "finished_at", "nodes", "events",
     }  # fmt: skip
     assert body["nodes"][0].keys() == {
-        "id", "state", "attempts", "output", "error", "reason", "started_at", "finished_at",
+        "id", "state", "attempts", "output", "error", "reason", "wait", "started_at", "finished_at",
     }  # fmt: skip
 
 

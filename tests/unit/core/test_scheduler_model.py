@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyflow.core.models import WorkflowDef
-from pyflow.core.plan import Plan
+from pyflow.core.plan import FINALLY, MAIN, ON_FAILURE, Plan
 from pyflow.core.scheduler import Scheduler
 from pyflow.core.states import NodeState, RunState
 from tests.unit.core import stage
@@ -82,7 +82,7 @@ def reference(case: Case) -> tuple[list[NodeState], RunState]:
     plan, states = case.plan, [NodeState.SKIPPED] * len(case.plan.nodes)
     outcome = RunState.SUCCEEDED
     for section, members in enumerate(plan.sections):
-        if section == 1 and outcome is not RunState.FAILED:
+        if section == ON_FAILURE and outcome is not RunState.FAILED:
             continue
         known: dict[int, NodeState] = {}
         while len(known) < len(members):
@@ -93,7 +93,7 @@ def reference(case: Case) -> tuple[list[NodeState], RunState]:
                     known[index] = case.ends[index] if runs else NodeState.SKIPPED
         for index, state in known.items():
             states[index] = state
-            if state in FAILED and plan.nodes[index].on_error != "skip" and section != 1:
+            if state in FAILED and plan.nodes[index].on_error != "skip" and section != ON_FAILURE:
                 outcome = RunState.FAILED
     return states, outcome
 
@@ -129,9 +129,9 @@ def test_every_run_ends_with_every_node_ended_or_never_reached(case: Case):
     scheduler = Scheduler(case.plan)
     assert play(case, scheduler, scheduler.start()) == set()
     assert scheduler.done
-    main = [scheduler.states[index] for index in case.plan.sections[0]]
+    main = [scheduler.states[index] for index in case.plan.sections[MAIN]]
     assert NodeState.PENDING not in main
-    assert NodeState.PENDING not in [scheduler.states[index] for index in case.plan.sections[2]]
+    assert NodeState.PENDING not in [scheduler.states[index] for index in case.plan.sections[FINALLY]]
 
 
 @given(cases())
@@ -216,7 +216,7 @@ def test_stopping_at_any_point_ends_the_run_that_way(case: Case, steps: int, out
     assert scheduler.done
     assert scheduler.run_state is outcome
     if in_graph and outcome is RunState.CANCELLED:
-        assert all(scheduler.states[index] is NodeState.PENDING for index in case.plan.sections[1])
+        assert all(scheduler.states[index] is NodeState.PENDING for index in case.plan.sections[ON_FAILURE])
 
 
 @given(cases(), st.integers(0, 14))
@@ -227,4 +227,4 @@ def test_a_run_that_was_being_cancelled_is_still_cancelled_after_a_crash(case: C
     play(case, second, second.start(recorded, outcome=RunState.CANCELLED))
     assert second.done
     assert second.run_state is RunState.CANCELLED
-    assert all(second.states[index] is not NodeState.PENDING for index in case.plan.sections[0])
+    assert all(second.states[index] is not NodeState.PENDING for index in case.plan.sections[MAIN])

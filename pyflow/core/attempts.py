@@ -1,0 +1,271 @@
+"""One attempt of one node: config rendered, limits applied, the node called."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from pyflow.core.children import ChildConfig, ChildRequest, ChildRuns, child_id
+from pyflow.core.context import ExecutionContext
+from pyflow.core.errors import NodeTimeoutError, NonRetryableError
+from pyflow.core.events import EventType
+from pyflow.core.journal import Journal
+from pyflow.core.middleware import Handler, NodeCall
+from pyflow.core.plan import PlannedNode
+from pyflow.core.redaction import RedactingLogger, Redactor
+from pyflow.core.result import ItemRun, NodeRun
+from pyflow.core.shared import Shared
+from pyflow.core.suspension import SuspendingNode, Suspension
+from pyflow_sdk.node import NodeContext
+
+Record = NodeRun | ItemRun
+Names = Callable[[], Mapping[str, Any]]
+
+
+class OutputTooLargeError(NonRetryableError):
+    """The output of a node is larger than its ``max_output_size`` (bytes of JSON)."""
+
+    code = "output_too_large"
+
+
+class HeartbeatTimeoutError(NodeTimeoutError):
+    """A node reported no progress for longer than its ``heartbeat_timeout``."""
+
+    code = "heartbeat_timeout"
+
+
+class Attempts:
+    """Executes attempts for one run. ``executing`` holds the tasks that are inside a node right now."""
+
+    def __init__(
+        self,
+        context: ExecutionContext,
+        journal: Journal,
+        *,
+        handler: Handler | None,
+        shared: Shared,
+        secrets: Mapping[str, str] | None,
+        time: Callable[[], float],
+        stopping: Callable[[], bool],
+        children: ChildRuns,
+        lineage: tuple[str, ...],
+    ) -> None:
+        self._children = children
+        self._lineage = lineage
+        self._context = context
+        self._journal = journal
+        self._handler = handler
+        self._shared = shared
+        self._secrets = secrets
+        self._time = time
+        self._stopping = stopping
+        self.executing: set[asyncio.Task[Any]] = set()
+
+    @property
+    def redactor(self) -> Redactor:
+        """What masks the secrets of the run."""
+        return self._context.redactor
+
+    def render(self, node: PlannedNode, names: Callable[[], Mapping[str, Any]]) -> Any:
+        """The node's config with its templates rendered. Raises why the node cannot run, or ``TemplateError``."""
+        if node.broken is not None:
+            raise node.broken
+        config = node.config
+        assert config is not None  # noqa: S101 - only a broken node has none
+        return config.render(_NOTHING if config.constant else names())
+
+    async def call(
+        self,
+        node: PlannedNode,
+        config: Any,
+        record: Record,
+        task: asyncio.Task[Any],
+        names: Names,
+    ) -> object:
+        """Execute the node once, in ``task``, and return its output."""
+        if node.plain:
+            self.executing.add(task)
+            try:
+                return await self._invoke(node, config, record, names)
+            finally:
+                self.executing.discard(task)
+        return await self._call_limited(node, config, record, task, names)
+
+    def _invoke(
+        self,
+        node: PlannedNode,
+        config: Any,
+        record: Record,
+        names: Callable[[], Mapping[str, Any]],
+        on_beat: Callable[[], None] | None = None,
+    ) -> Awaitable[object]:
+        context = self._context.scoped(names()) if node.wants_scope else self._context
+        node_context = self.node_context(node, record, on_beat) if node.wants_node_context else None
+        if self._handler is None and node.invoke is not None and not node.child:
+            return node.invoke(config, context, node_context)
+
+        def work(config: Any) -> Awaitable[object]:
+            if node.child:
+                return self._children.run(self._child(node, config, record))
+            if node.suspending is not None:
+                return self._suspend(node.suspending, config, node_context)
+            assert node.invoke is not None  # noqa: S101 - a broken node was refused when its config was rendered
+            return node.invoke(config, context, node_context)
+
+        if self._handler is None:
+            return work(config)
+        return self._handler(NodeCall(node, config, context, node_context, record.attempts, work))
+
+    async def _suspend(
+        self, suspending: type[SuspendingNode[Any]], config: Any, node_context: NodeContext | None
+    ) -> Suspension:
+        assert node_context is not None  # noqa: S101 - they are all BaseNodeV2
+        parsed = suspending.Config.model_validate(config)
+        return suspending().suspend(parsed, node_context, self._time())
+
+    def _child(self, node: PlannedNode, config: Any, record: Record) -> ChildRequest:
+        item = record.key if isinstance(record, ItemRun) else None
+        return ChildRequest(
+            run_id=child_id(self._context.run_id, node.id, item),
+            config=ChildConfig.model_validate(config),
+            parent_run_id=self._context.run_id,
+            node_id=node.id,
+            lineage=self._lineage,
+        )
+
+    async def _call_limited(
+        self,
+        node: PlannedNode,
+        config: Any,
+        record: Record,
+        task: asyncio.Task[Any],
+        names: Names,
+    ) -> object:
+        key = None
+        if node.cache is not None:
+            key = (node.type, str(node.cache.key.render(names())))
+            found, value = self._shared.cache.get(key, self._time())
+            if found:
+                return value
+        if node.concurrency is None:
+            output = await self._call_timed(node, config, record, task, names)
+        else:
+            slot = str(node.concurrency.key.render(names()))
+            # Waiting for a slot is part of being executed: a cancelled run does not wait any longer.
+            self.executing.add(task)
+            try:
+                async with self._shared.slots.hold(slot, node.concurrency.limit, node.concurrency.on_limit):
+                    output = await self._call_timed(node, config, record, task, names)
+            finally:
+                self.executing.discard(task)
+        if node.max_output_size is not None:
+            check_size(output, node.max_output_size)
+        if key is not None and node.cache is not None:
+            self._shared.cache.put(key, output, self._time() + node.cache.ttl)
+        return output
+
+    async def _call_timed(
+        self,
+        node: PlannedNode,
+        config: Any,
+        record: Record,
+        task: asyncio.Task[Any],
+        names: Callable[[], Mapping[str, Any]],
+    ) -> object:
+        seconds = self._seconds_left(node, record)
+        self.executing.add(task)
+        try:
+            work = (
+                self._invoke(node, config, record, names)
+                if node.heartbeat_timeout is None
+                else self._watched(node, config, record, names)
+            )
+            if seconds is None:
+                return await work
+            timer = asyncio.timeout(seconds)
+            try:
+                async with timer:
+                    return await work
+            except TimeoutError:
+                if timer.expired():
+                    raise NodeTimeoutError(f"no result within {seconds:g} s", kind="timeout") from None
+                raise
+        finally:
+            self.executing.discard(task)
+
+    def _seconds_left(self, node: PlannedNode, record: Record) -> float | None:
+        limits = [node.timeout] if node.timeout is not None else []
+        if node.total_timeout is not None:
+            limits.append(max(0.0, (record.started_at or 0.0) + node.total_timeout - self._time()))
+        return min(limits) if limits else None
+
+    async def _watched(
+        self, node: PlannedNode, config: Any, record: Record, names: Callable[[], Mapping[str, Any]]
+    ) -> object:
+        """Execute under ``heartbeat_timeout``: each report of progress winds the clock up again."""
+        limit = node.heartbeat_timeout
+        assert limit is not None  # noqa: S101 - the caller looked
+        loop = asyncio.get_running_loop()
+        beat = loop.time()
+
+        def on_beat() -> None:
+            nonlocal beat
+            beat = loop.time()
+
+        task = asyncio.ensure_future(self._invoke(node, config, record, names, on_beat))
+        try:
+            while not task.done():
+                left = beat + limit - loop.time()
+                if left <= 0:
+                    raise HeartbeatTimeoutError(f"no progress for {limit:g} s", kind="timeout")
+                await asyncio.wait({task}, timeout=left)
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    def node_context(self, node: PlannedNode, record: Record, on_beat: Callable[[], None] | None = None) -> NodeContext:
+        """What the node may know and do."""
+        loop = asyncio.get_running_loop()
+        item = record if isinstance(record, ItemRun) else None
+        suffix = "" if item is None else f":{item.key}"
+
+        def report(fraction: float, message: str) -> None:
+            data: dict[str, Any] = {"fraction": fraction, "message": message}
+            if item is not None:
+                data["item"] = {"index": item.index, "key": item.key}
+            self._journal.emit(EventType.NODE_PROGRESS, node.id, data)
+            if on_beat is not None:
+                on_beat()
+
+        def progress(fraction: float, message: str) -> None:
+            # From a thread, too: nodes with a plain `def run` report from there.
+            loop.call_soon_threadsafe(report, fraction, message)
+
+        return NodeContext(
+            run_id=self._context.run_id,
+            node_id=node.id,
+            workflow=self._context.workflow_name,
+            attempt=record.attempts,
+            secrets=self._secrets,
+            progress=progress,
+            cancelled=self._stopping,
+            idempotency_key=f"{self._context.run_id}:{node.id}{suffix}",
+            logger=RedactingLogger(logging.getLogger(f"pyflow.node.{node.id}"), self._context.redactor),
+        )
+
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def check_size(output: object, limit: int) -> None:
+    """Raise ``OutputTooLargeError`` if ``output`` as JSON has more than ``limit`` bytes; stops counting there."""
+    size = 0
+    for part in json.JSONEncoder(default=str, ensure_ascii=False).iterencode(output):
+        size += len(part.encode("utf-8", "surrogatepass"))
+        if size > limit:
+            raise OutputTooLargeError(f"the output is larger than {limit:,} bytes (`max_output_size`)")

@@ -1,0 +1,161 @@
+"""Runs started by runs."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pyflow.core.errors import DefinitionError, NodeError, NonRetryableError
+from pyflow.core.models import WorkflowDef
+from pyflow.core.plan import Plan
+
+if TYPE_CHECKING:
+    from pyflow.core.engine import WorkflowEngine
+    from pyflow.core.result import RunResult
+
+#: A run, its child, its child's child…
+MAX_DEPTH = 10
+#: How long a cancelled parent waits for its child to clean up. Seconds.
+CANCEL_GRACE = 30.0
+
+
+class ChildRunFailedError(NodeError):
+    """The child run did not succeed; the message says how it ended and why."""
+
+    code = "child_run_failed"
+
+
+class ChildRunRefusedError(NonRetryableError):
+    """The child run may not be started: unknown workflow, recursion, or nested too deeply."""
+
+    code = "child_run_refused"
+
+
+class ChildConfig(BaseModel):
+    """Config of a ``workflow`` node."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    workflow: str = Field(description="Name of the workflow to run.")
+    input: dict[str, Any] = Field(default_factory=dict, description="Its input.")
+    wait: bool = Field(default=True, description="Wait for its end; otherwise the output is just {run_id}.")
+    propagate: bool = Field(default=True, description="Its failure fails this node; otherwise it is in the output.")
+    on_cancel: Literal["terminate", "request_cancel", "abandon"] = Field(
+        default="request_cancel", description="What becomes of it when this run is cancelled."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRequest:
+    """A child run to be started. ``run_id`` is the same whenever the same node (or item) asks again."""
+
+    run_id: str
+    config: ChildConfig
+    parent_run_id: str
+    node_id: str
+    lineage: tuple[str, ...]
+
+
+class ChildRuns(Protocol):
+    """Starts child runs, and waits for them."""
+
+    async def run(self, request: ChildRequest) -> object:
+        """The node's output. Raises ``ChildRunRefusedError`` or ``ChildRunFailedError``."""
+
+
+class WorkflowSource(Protocol):
+    """Where the workflows that nodes name come from."""
+
+    def get(self, name: str) -> WorkflowDef | Plan:
+        """A workflow by name; ``KeyError`` if there is none."""
+
+
+def child_id(parent_run_id: str, node_id: str, item: str | None) -> str:
+    """The id of the child run of a node (or one of its items): always the same for the same place."""
+    try:
+        namespace = uuid.UUID(parent_run_id)
+    except ValueError:
+        namespace = uuid.uuid5(uuid.NAMESPACE_OID, parent_run_id)
+    return str(uuid.uuid5(namespace, node_id if item is None else f"{node_id}\0{item}"))
+
+
+def check_lineage(request: ChildRequest) -> None:
+    """Raise ``ChildRunRefusedError`` if the child is one of its own ancestors, or too deep."""
+    name = request.config.workflow
+    chain = " -> ".join((*request.lineage, name))
+    if name in request.lineage:
+        raise ChildRunRefusedError(f"a workflow may not run itself: {chain}")
+    if len(request.lineage) >= MAX_DEPTH:
+        raise ChildRunRefusedError(f"child runs are nested deeper than {MAX_DEPTH}: {chain}")
+
+
+class LocalChildRuns:
+    """Child runs in this process, each an execution of its own on the same event loop."""
+
+    def __init__(self, engine: WorkflowEngine, workflows: WorkflowSource | None) -> None:
+        self._engine = engine
+        self._workflows = workflows
+        #: Runs that nobody waits for; ``WorkflowEngine.join`` does at the end.
+        self.detached: set[asyncio.Task[RunResult]] = set()
+
+    async def run(self, request: ChildRequest) -> object:
+        """See ``ChildRuns``."""
+        check_lineage(request)
+        config = request.config
+        try:
+            execution = self._engine.start(
+                self._find(config.workflow),
+                run_id=request.run_id,
+                input=config.input,
+                initial_context={"trigger": config.input},
+                lineage=request.lineage,
+            )
+        except DefinitionError as error:
+            raise ChildRunRefusedError(f"the workflow {config.workflow!r} cannot run: {error}") from error
+        task = asyncio.create_task(execution.wait())
+        if not config.wait:
+            self._detach(task)
+            return {"run_id": request.run_id}
+        try:
+            result = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if config.on_cancel == "abandon":
+                self._detach(task)
+            elif config.on_cancel == "request_cancel":
+                execution.cancel()
+                await asyncio.wait({task}, timeout=CANCEL_GRACE)
+                task.cancel()
+            else:
+                task.cancel()
+                await asyncio.wait({task}, timeout=CANCEL_GRACE)
+            raise
+        return child_output(
+            request, str(result.state), result.outputs_or_results(), result.error.as_dict() if result.error else None
+        )
+
+    def _find(self, name: str) -> WorkflowDef | Plan:
+        try:
+            if self._workflows is None:
+                raise KeyError(name)
+            return self._workflows.get(name)
+        except KeyError:
+            raise ChildRunRefusedError(f"there is no workflow named {name!r}") from None
+
+    def _detach(self, task: asyncio.Task[RunResult]) -> None:
+        self.detached.add(task)
+        task.add_done_callback(self.detached.discard)
+
+
+def child_output(request: ChildRequest, state: str, outputs: Any, error: Mapping[str, Any] | None) -> object:
+    """The output of a node whose child run has ended; ``ChildRunFailedError`` if that is to propagate."""
+    if state == "succeeded":
+        return outputs
+    if request.config.propagate:
+        why = f": {error['message']}" if error else ""
+        raise ChildRunFailedError(f"the child run {request.run_id} of {request.config.workflow!r} {state}{why}")
+    return {"run_id": request.run_id, "state": state, "error": error}

@@ -1,0 +1,69 @@
+"""Undoing what a failed run has done: the saga pattern (Garcia-Molina and Salem 1987)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from pyflow.core.attempts import Attempts
+from pyflow.core.fanout import restore_values
+from pyflow.core.plan import PlannedNode
+from pyflow.core.ports import Clock
+from pyflow.core.result import ErrorInfo, ItemRun, NodeRun
+from pyflow.core.scope import ItemScope, UndoScope
+from pyflow.core.states import NodeState
+
+
+async def compensate(
+    node: PlannedNode,
+    run: NodeRun,
+    undone: NodeRun | None,
+    names: Mapping[str, Any],
+    *,
+    attempts: Attempts,
+    clock: Clock,
+    task: asyncio.Task[Any],
+    fan_out: PlannedNode | None = None,
+) -> object:
+    """Undo one node, or each completed item of a fan-out, the last completed first.
+
+    Returns the output of the undoing node, or the number of items that are undone. Items that an earlier attempt has
+    undone are not undone again; one that fails keeps no other from being undone.
+    """
+    if undone is None or undone.items is None:
+        scope = UndoScope(names, None if undone is None else undone.output)
+        config = attempts.render(node, lambda: scope)
+        return await attempts.call(node, config, run, task, lambda: scope)
+    if fan_out is not None:
+        restore_values(fan_out, undone, lambda: names)
+    run.items = run.items or {}
+    done = [item for item in undone.items.values() if item.state is NodeState.SUCCEEDED]
+    failure: Exception | None = None
+    for item in reversed(done):
+        own = run.items.setdefault(item.index, ItemRun(item.index, item.key))
+        if own.state is not NodeState.SUCCEEDED:
+            scope_of_item = ItemScope(UndoScope(names, item.output), item.value, item.index, item.key)
+            try:
+                await _undo_item(node, own, scope_of_item, attempts, clock, task)
+            except Exception as error:  # noqa: BLE001 - a node raises anything
+                own.state, own.error = NodeState.FAILED, ErrorInfo.of(error, node.id, attempts.redactor)
+                failure = failure or error
+    if failure is not None:
+        raise failure
+    return len(done)
+
+
+async def _undo_item(
+    node: PlannedNode,
+    item: ItemRun,
+    scope: Mapping[str, Any],
+    attempts: Attempts,
+    clock: Clock,
+    task: asyncio.Task[Any],
+) -> None:
+    item.attempts += 1
+    item.started_at = item.started_at or clock.time()
+    config = attempts.render(node, lambda: scope)
+    await attempts.call(node, config, item, task, lambda: scope)
+    item.state, item.error = NodeState.SUCCEEDED, None

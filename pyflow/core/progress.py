@@ -1,0 +1,168 @@
+"""How far a run has come: what became of its nodes, what they see, and what it all amounts to.
+
+Knows nothing of tasks and timers; ``Execution`` adds them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from pyflow.core.conclusion import (
+    compensation_outcome,
+    deciding_error,
+    has_completed_items,
+    next_wake,
+    shown_nodes,
+)
+from pyflow.core.context import ExecutionContext
+from pyflow.core.errors import NodeTimeoutError, PyFlowError
+from pyflow.core.events import NODE_ENDS, RUN_ENDS, EventType
+from pyflow.core.journal import Journal
+from pyflow.core.plan import MAIN, Plan, PlannedNode
+from pyflow.core.ports import Clock, EventSink, SecretSource, SystemClock
+from pyflow.core.result import ErrorInfo, NodeRun, RunResult
+from pyflow.core.scheduler import Scheduler
+from pyflow.core.scope import RunScope, V1Scope
+from pyflow.core.states import NodeState, RunState
+from pyflow.core.suspension import Signal
+
+
+class RunProgress:
+    """The state of one run in memory, and the recording of its changes."""
+
+    def __init__(
+        self, plan: Plan, context: ExecutionContext, *, sink: EventSink, clock: Clock, secrets: SecretSource | None
+    ) -> None:
+        self.plan = plan
+        self.context = context
+        self._clock = clock
+        self._time = time.time if type(clock) is SystemClock else clock.time
+        self._scheduler = Scheduler(plan)
+        durable = plan.version == 1 or plan.workflow.settings.durability != "run"
+        self._journal = Journal(sink, context, self._time, durable=durable)
+        self._scope: RunScope | None = None
+        if plan.version != 1:
+            self._scope = RunScope(context, plan.workflow.vars, secrets)
+            context.scope = self._scope.names()
+        self._runs: list[NodeRun | None] = [None] * len(plan.nodes)
+        self._ready: deque[int] = deque()
+        self._started_at = 0.0
+        #: When the run times out (POSIX seconds), if it does.
+        self._ends_at: float | None = None
+
+    # --- what nodes see
+
+    def _names(self, node: PlannedNode) -> Mapping[str, Any]:
+        if self._scope is None:
+            return V1Scope(self.context, self._time())
+        if node.section == MAIN:
+            return self._scope.names()
+        return self._scope.names_at_end(self._scheduler.run_state, self._error_data)
+
+    def _error_data(self) -> Mapping[str, Any] | None:
+        error = self._first_error()
+        return None if error is None else error.as_dict()
+
+    # --- what becomes of a node
+
+    async def _succeed(self, node: PlannedNode, run: NodeRun, output: object, signal: Signal | None = None) -> None:
+        run.state = NodeState.SUCCEEDED
+        run.error = None
+        run.output = output
+        self.context.set_result(node.id, output)
+        data: dict[str, Any] = {"attempt": run.attempts, "output": output}
+        if signal is not None and signal.id is not None:
+            data["signal"] = signal.id
+        await self._finish(node, NodeState.SUCCEEDED, data, run)
+
+    async def _fail(self, node: PlannedNode, run: NodeRun, error: Exception, *, tolerated: bool | None = None) -> None:
+        state = NodeState.TIMED_OUT if isinstance(error, NodeTimeoutError) else NodeState.FAILED
+        run.state = state
+        run.tolerated = node.tolerated if tolerated is None else tolerated
+        run.error = ErrorInfo.of(error, node.id, self.context.redactor)
+        self.context.set_error(node.id, error)
+        data = {"attempt": run.attempts, "state": state, "error": run.error.as_dict(), "tolerated": run.tolerated}
+        await self._finish(node, state, data, run, tolerated=tolerated)
+
+    async def _end_cancelled(self, node: PlannedNode, run: NodeRun) -> None:
+        run.state = NodeState.CANCELLED
+        run.error = ErrorInfo("node_cancelled", "cancelled while it was running", "CancelledError", node.id)
+        data = {"attempt": run.attempts, "state": NodeState.CANCELLED, "error": run.error.as_dict()}
+        await self._finish(node, NodeState.CANCELLED, data, run)
+
+    async def _skip(self, node: PlannedNode, run: NodeRun, reason: str) -> None:
+        run.state, run.reason = NodeState.SKIPPED, reason
+        await self._finish(node, NodeState.SKIPPED, {"reason": reason, "state": NodeState.SKIPPED}, run)
+
+    async def _finish(
+        self, node: PlannedNode, state: NodeState, data: dict[str, Any], run: NodeRun, *, tolerated: bool | None = None
+    ) -> None:
+        """Record how a node ended, and only then let what follows start."""
+        run.finished_at = self._time()
+        self._runs[node.index] = run
+        await self._journal.commit(NODE_ENDS[state], node.id, data)
+        ready = self._scheduler.finish(
+            node.index, state, tolerated=tolerated, has_effect=run.items is not None and has_completed_items(run)
+        )
+        if self._scheduler.skips:
+            await self._record_skips()
+        self._ready.extend(ready)
+
+    async def _record_skips(self) -> None:
+        skips, self._scheduler.skips = self._scheduler.skips, []
+        for index, state, reason in skips:
+            node = self.plan.nodes[index]
+            run = self._runs[index]
+            if run is None:
+                run = self._runs[index] = NodeRun(node.id, state, reason=reason)
+            run.state, run.reason, run.finished_at = state, reason, self._time()
+            run.wait, run.wake_at = None, None
+            await self._journal.commit(EventType.NODE_SKIPPED, node.id, {"reason": reason, "state": state})
+
+    # --- what it amounts to
+
+    async def _conclude(self) -> RunResult:
+        if not self._scheduler.done:
+            return self._result(RunState.WAITING, None, None)
+        state = self._scheduler.run_state
+        outputs: Any = None
+        error = self._first_error()
+        if state is RunState.SUCCEEDED and self.plan.outputs is not None and self._scope is not None:
+            try:
+                outputs = self.context.redactor.redact(self.plan.outputs.render(self._scope.names_at_end(state, dict)))
+            except PyFlowError as failure:
+                state, error = RunState.FAILED, ErrorInfo.of(failure, None, self.context.redactor)
+        data: dict[str, Any] = {"state": state}
+        if outputs is not None:
+            data["outputs"] = outputs
+        if error is not None:
+            data["error"] = error.as_dict()
+        undoing_failed = self._scheduler.compensation_failed
+        compensation = compensation_outcome(self.plan, self._runs, failed=undoing_failed)
+        if compensation is not None:
+            data["compensation"] = compensation
+        await self._journal.commit(RUN_ENDS[state], None, data)
+        return self._result(state, outputs, error, compensation)
+
+    def _result(
+        self, state: RunState, outputs: Any, error: ErrorInfo | None, compensation: str | None = None
+    ) -> RunResult:
+        return RunResult(
+            run_id=self.context.run_id,
+            workflow=self.plan.workflow.name,
+            state=state,
+            outputs=outputs,
+            error=error,
+            nodes=shown_nodes(self.plan, self._runs, ended=state is not RunState.WAITING),
+            context=self.context,
+            started_at=self._started_at,
+            finished_at=self._time(),
+            compensation=compensation,
+            wake_at=next_wake(self._runs, self._ends_at) if state is RunState.WAITING else None,
+        )
+
+    def _first_error(self) -> ErrorInfo | None:
+        return deciding_error(self.plan, self._runs, self._scheduler.run_state)

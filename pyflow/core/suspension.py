@@ -1,0 +1,51 @@
+"""Nodes that wait without executing anything: for a time, a signal, or a decision."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyflow_sdk.node import BaseNodeV2, ConfigT, NodeContext
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """What a node waits for: until ``until`` (POSIX seconds) or for the signal ``signal``, whichever comes first.
+
+    ``details`` is shown to whoever asks why the run waits (plain JSON data).
+    """
+
+    until: float | None = None
+    signal: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """``{until, signal, details}``."""
+        return {"until": self.until, "signal": self.signal, "details": self.details}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Suspension:
+        """The inverse of ``as_dict``."""
+        return cls(data.get("until"), data.get("signal"), data.get("details") or {})
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A named message to a run. A second one with the same ``id`` is the same signal; one that is early is kept."""
+
+    name: str
+    payload: Any = None
+    id: str | None = None
+
+
+class SuspendingNode(BaseNodeV2[ConfigT]):
+    """Base of ``wait``, ``signal`` and ``approval``: says what it waits for, and what came of it."""
+
+    @abstractmethod
+    def suspend(self, config: ConfigT, ctx: NodeContext, now: float) -> Suspension:
+        """What to wait for, seen at ``now`` (POSIX seconds)."""
+
+    @abstractmethod
+    def resume(self, config: ConfigT, suspension: Suspension, signal: Signal | None, now: float) -> object:
+        """The node's output. ``signal`` is the one that arrived, or ``None`` if the time has come first."""

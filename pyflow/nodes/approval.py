@@ -1,0 +1,152 @@
+"""The ``approval`` node: waits for somebody's decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+
+from pyflow.core.errors import NonRetryableError, Problem
+from pyflow.core.suspension import Signal, Suspension
+from pyflow.nodes.fields import AnyValue, NodeConfig, NodeOutput, Seconds, TemplateText
+from pyflow.nodes.schemas import as_text, checked_schema, mismatches
+from pyflow.nodes.waiting import WaitingNode, end_of, nothing_came
+from pyflow_sdk.node import NodeContext
+
+MAX_COMMENT = 10_000
+_KEYS = ("approved", "by", "comment", "data")
+
+
+class DecisionError(NonRetryableError, ValueError):
+    """A decision is not of the shape that the approval asks for. ``problems`` has everything that is wrong."""
+
+    code: ClassVar[str] = "decision_invalid"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(f"not a decision: {as_text(list(problems))}", kind=self.code)
+
+
+class ApprovalRejectedError(NonRetryableError):
+    """The decision was no; the message says whose and why."""
+
+    code: ClassVar[str] = "approval_rejected"
+
+
+class ApprovalConfig(NodeConfig):
+    """What the ``approval`` node needs."""
+
+    assignees: list[str] | TemplateText = Field(min_length=1)
+    """Who may decide: ``user:ada@example.com``, ``role:admin``. The platform enforces it, the library shows it."""
+    message: AnyValue = None
+    """What is to be decided, for the one who decides."""
+    form: Annotated[dict[str, Any] | None, AfterValidator(checked_schema)] = None
+    """JSON Schema of the ``data`` that a decision carries."""
+    timeout: Seconds | None = None
+    """How long at most; for ever without it."""
+    on_timeout: Literal["fail", "approve", "reject"] = "fail"
+    """What a timeout means."""
+    on_reject: Literal["fail", "continue"] = "fail"
+    """What a no means: the node fails, or succeeds with ``approved: false``."""
+
+
+class ApprovalOutput(NodeOutput):
+    """What the ``approval`` node gives."""
+
+    approved: bool
+    """The decision."""
+    by: str | None
+    """Who decided; ``null`` after a timeout."""
+    comment: str | None
+    """What they said about it."""
+    data: dict[str, Any] | None
+    """What they entered in the form."""
+    timed_out: bool
+    """Whether nobody decided, and ``on_timeout`` did."""
+
+
+class ApprovalNode(WaitingNode[ApprovalConfig]):
+    """Waits for a decision, the signal ``approval:<node id>``, and gives ``{approved, by, comment, data, timed_out}``.
+
+    The payload of the signal is ``{approved, by?, comment?, data?}``; see ``check_decision``. Raises ``DecisionError``
+    for another one, ``ApprovalRejectedError`` for a no, ``NodeTimeoutError`` if nobody decided in time.
+    """
+
+    node_type: ClassVar[str] = "approval"
+    display_name: ClassVar[str] = "Approval"
+    category: ClassVar[str] = "flow"
+    description: ClassVar[str] = "Waits until somebody approves or rejects."
+    version: ClassVar[str] = "1.0.0"
+    example: ClassVar[Mapping[str, Any]] = {
+        "assignees": ["role:admin"],
+        "message": "Ship order {{ input.order_id }}?",
+        "form": {"type": "object", "properties": {"carrier": {"enum": ["dhl", "ups"]}}},
+        "timeout": "2d",
+        "on_timeout": "reject",
+    }
+    Config = ApprovalConfig
+    Output = ApprovalOutput
+
+    def suspend(self, config: ApprovalConfig, ctx: NodeContext, now: float) -> Suspension:
+        """Until somebody decides or the time is over. The details are what a form on a screen needs."""
+        details = {"kind": "approval", **config.model_dump(include={"assignees", "message", "form", "on_timeout"})}
+        return Suspension(end_of(config.timeout, now), f"approval:{ctx.node_id}", details)
+
+    def resume(
+        self,
+        config: ApprovalConfig,
+        suspension: Suspension,
+        signal: Signal | None,
+        now: float,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """The decision; see the class."""
+        if signal is not None:
+            # Against the form that was shown, which a template may make differently by now.
+            decision = {**check_decision(suspension.details, signal.payload), "timed_out": False}
+        elif config.on_timeout == "fail":
+            raise nothing_came("decision", config.timeout)
+        else:
+            approved = config.on_timeout == "approve"
+            decision = {"approved": approved, "by": None, "comment": None, "data": None, "timed_out": True}
+        if not decision["approved"] and config.on_reject == "fail":
+            raise ApprovalRejectedError(_refusal(decision), kind=ApprovalRejectedError.code)
+        return decision
+
+
+def check_decision(details: Mapping[str, Any], payload: Any) -> dict[str, Any]:
+    """``payload`` as ``{approved, by, comment, data}``, to be called before it is delivered as a signal.
+
+    ``details`` are those of the wait (``Suspension.details``). A form is checked when the decision is yes, or when
+    there is ``data``. Raises ``DecisionError`` naming everything that is wrong.
+    """
+    if not isinstance(payload, Mapping):
+        raise DecisionError([_wrong(f"a mapping is needed, not {type(payload).__name__}")])
+    problems = [_wrong("unknown key", f"/{key}") for key in payload if key not in _KEYS]
+    approved, data = payload.get("approved"), payload.get("data")
+    if not isinstance(approved, bool):
+        problems.append(_wrong("true or false is needed", "/approved"))
+    for key, most in (("by", 200), ("comment", MAX_COMMENT)):
+        value = payload.get(key)
+        if value is not None and not (isinstance(value, str) and len(value) <= most):
+            problems.append(_wrong(f"text of at most {most:,} characters is needed", f"/{key}"))
+    if data is not None and not isinstance(data, Mapping):
+        problems.append(_wrong("a mapping is needed", "/data"))
+    elif (form := details.get("form")) is not None and (approved is True or data is not None):
+        problems += mismatches(form, dict(data or {}), "/data")
+    if problems:
+        raise DecisionError(problems)
+    given = None if data is None else dict(data)
+    return {"approved": approved, "by": payload.get("by"), "comment": payload.get("comment"), "data": given}
+
+
+def _wrong(message: str, pointer: str = "") -> Problem:
+    return Problem("bad_decision", message, pointer)
+
+
+def _refusal(decision: Mapping[str, Any]) -> str:
+    if decision["timed_out"]:
+        return "nobody decided in time, which counts as a no"
+    who = f" by {decision['by']}" if decision["by"] else ""
+    why = f": {decision['comment']}" if decision["comment"] else ""
+    return f"rejected{who}{why}"

@@ -1,0 +1,272 @@
+"""How the ``sql`` node connects to each kind of database: to checked addresses, read-only, with an end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import ssl
+import stat
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+from urllib.parse import quote
+
+from sqlalchemy import text
+from sqlalchemy.engine import URL, Connection
+
+from pyflow.core import files
+from pyflow.core.files import PathRefusedError
+from pyflow.nodes import hosts
+from pyflow.nodes.sql import SqlRefusedError
+
+_NAMES = {
+    "postgresql": "postgresql", "postgres": "postgresql", "postgresql+psycopg": "postgresql",
+    "mysql": "mysql", "mysql+pymysql": "mysql", "mariadb": "mysql", "mariadb+pymysql": "mysql",
+    "sqlite": "sqlite", "sqlite+pysqlite": "sqlite",
+}  # fmt: skip
+
+#: What a statement in SQLite may not do: open other files.
+_SQLITE_REFUSED = frozenset((sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH))
+#: Pragmas that only tell about tables.
+_SQLITE_PRAGMAS = frozenset(
+    ("table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list")
+)
+#: Functions that load code, and SQLAlchemy's `regexp`: Python's, which backtracks without an end and cannot be stopped.
+_SQLITE_FUNCTIONS = frozenset(("load_extension", "fts3_tokenizer", "regexp"))
+#: Bytes of one value, and of a statement.
+_SQLITE_MAX_VALUE = 64 * 1024 * 1024
+
+
+class Driver(Protocol):
+    """One connection to one database."""
+
+    dialect: ClassVar[str]
+    """SQLAlchemy's name for it."""
+    streams: ClassVar[bool]
+    """Whether rows have to be asked for one portion at a time, or all come at once."""
+
+    def connect(self) -> Any:
+        """A connection of the driver, to an address that was checked. Called once, by SQLAlchemy."""
+
+    def begin(self, connection: Connection) -> None:
+        """Make the transaction what it has to be."""
+
+    def stop(self) -> None:
+        """Make whatever goes on end, from another thread."""
+
+
+def driver_for(url: URL, *, read_only: bool, seconds: float, allow_private_networks: bool) -> Driver:
+    """The driver for a URL. Raises ``SqlRefusedError`` for other databases and for options that are not allowed."""
+    kind = _NAMES.get(url.drivername)
+    if kind == "sqlite":
+        return SqliteDriver(url, read_only=read_only, seconds=seconds)
+    if kind is None:
+        raise SqlRefusedError(
+            f"no such kind of database here: {url.drivername[:40]!r}; use postgresql, mysql or sqlite"
+        )
+    driver = PostgresDriver if kind == "postgresql" else MySqlDriver
+    return driver(url, read_only=read_only, seconds=seconds, allow_private_networks=allow_private_networks)
+
+
+def _options(url: URL, allowed: frozenset[str]) -> dict[str, Any]:
+    """The options of a URL. Most that drivers know name files of this machine or another host to connect to."""
+    refused = sorted(set(url.query) - allowed)
+    if refused:
+        raise SqlRefusedError(f"the URL has options that are not allowed: {', '.join(refused)[:200]}")
+    options: dict[str, Any] = {}
+    for name, value in url.query.items():
+        if not isinstance(value, str):
+            raise SqlRefusedError(f"the URL has the option {name} twice")
+        options[name] = value
+    return options
+
+
+class PostgresDriver:
+    """psycopg. libpq is told the addresses, and neither the operator's password file nor a service of theirs."""
+
+    dialect: ClassVar[str] = "postgresql+psycopg"
+    streams: ClassVar[bool] = True
+    _ALLOWED: ClassVar[frozenset[str]] = frozenset(("sslmode", "application_name", "channel_binding"))
+
+    def __init__(self, url: URL, *, read_only: bool, seconds: float, allow_private_networks: bool) -> None:
+        self._url = url
+        self._read_only = read_only
+        self._seconds = seconds
+        self._allow_private_networks = allow_private_networks
+        self._options = _options(url, self._ALLOWED)
+        self._connection: Any = None
+
+    def connect(self) -> Any:
+        """See ``Driver``."""
+        import psycopg  # noqa: PLC0415 - a platform may be without it
+
+        host, port = self._url.host or "", self._url.port or 5432
+        addresses = hosts.checked_addresses(host, port, allow_private_networks=self._allow_private_networks)
+        self._connection = psycopg.connect(
+            host=",".join([host] * len(addresses)),
+            hostaddr=",".join(addresses),
+            port=port,
+            user=self._url.username,
+            # Empty instead of absent, or libpq would take PGPASSWORD.
+            password=self._url.password or "",
+            dbname=self._url.database or self._url.username,
+            passfile=f"{os.devnull}/none",
+            gssencmode="disable",
+            connect_timeout=max(2, round(min(self._seconds, hosts.CONNECT_TIMEOUT))),
+            # Statements without parameters would otherwise go by a protocol that takes several at once, and the
+            # second could end the read-only transaction.
+            prepare_threshold=0,
+            **self._options,
+        )
+        return self._connection
+
+    def begin(self, connection: Connection) -> None:
+        """See ``Driver``."""
+        if self._read_only:
+            connection.execute(text("SET TRANSACTION READ ONLY"))
+        # `stop` cancels in time; this is for a server that it does not get through to.
+        connection.execute(text(f"SET LOCAL statement_timeout = {int(self._seconds * 1000) + 1000}"))
+        # The first query fixes the mode of the transaction: from here on it cannot be made writable again.
+        connection.execute(text("SELECT 1"))
+
+    def stop(self) -> None:
+        """See ``Driver``."""
+        if self._connection is not None:
+            with contextlib.suppress(Exception):
+                self._connection.cancel_safe(timeout=1.0)
+
+
+class MySqlDriver:
+    """PyMySQL, on a socket that we connect."""
+
+    dialect: ClassVar[str] = "mysql+pymysql"
+    streams: ClassVar[bool] = True
+    _ALLOWED: ClassVar[frozenset[str]] = frozenset(("charset", "ssl"))
+
+    def __init__(self, url: URL, *, read_only: bool, seconds: float, allow_private_networks: bool) -> None:
+        self._url = url
+        self._read_only = read_only
+        self._seconds = seconds
+        self._allow_private_networks = allow_private_networks
+        self._options = _options(url, self._ALLOWED)
+        self._socket: Any = None
+
+    def connect(self) -> Any:
+        """See ``Driver``."""
+        import pymysql  # type: ignore[import-untyped] # noqa: PLC0415 - a platform may be without it
+
+        host, port = self._url.host or "", self._url.port or 3306
+        addresses = hosts.checked_addresses(host, port, allow_private_networks=self._allow_private_networks)
+        wants_tls = self._options.get("ssl", "false").lower() in ("true", "1", "yes")
+        connection: Any = pymysql.connect(
+            host=host,
+            port=port,
+            user=self._url.username or "",
+            password=self._url.password or "",
+            database=self._url.database,
+            charset=self._options.get("charset", "utf8mb4"),
+            ssl=ssl.create_default_context() if wants_tls else None,
+            read_timeout=max(1, round(self._seconds)),
+            write_timeout=max(1, round(self._seconds)),
+            local_infile=False,  # a server could ask for any file of this machine
+            defer_connect=True,
+        )
+        self._socket = hosts.connect(addresses, port, self._seconds)
+        connection.connect(self._socket)
+        return connection
+
+    def begin(self, connection: Connection) -> None:
+        """See ``Driver``."""
+        if self._read_only:
+            connection.execute(text("START TRANSACTION READ ONLY"))
+
+    def stop(self) -> None:
+        """See ``Driver``."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(2)
+
+
+class SqliteDriver:
+    """The sqlite3 module: a file of the storage, or memory. Other files cannot be attached."""
+
+    dialect: ClassVar[str] = "sqlite"
+    streams: ClassVar[bool] = False
+
+    def __init__(self, url: URL, *, read_only: bool, seconds: float) -> None:
+        if url.host or url.username or url.password:
+            raise SqlRefusedError("an SQLite URL has no host: sqlite:///path/in/the/storage.db")
+        _options(url, frozenset())
+        self._path = None if url.database in (None, "", ":memory:") else url.database
+        self._read_only = read_only
+        self._seconds = seconds
+        self._connection: sqlite3.Connection | None = None
+
+    def connect(self) -> sqlite3.Connection:
+        """See ``Driver``. Raises ``PathRefusedError``."""
+        if self._path is None:
+            uri = "file::memory:"
+        else:
+            path = _sqlite_file(self._path, create=not self._read_only)
+            uri = f"file:{quote(str(path))}?mode={'ro' if self._read_only else 'rwc'}"
+        # check_same_thread: `stop` interrupts from another one.
+        connection = sqlite3.connect(uri, uri=True, timeout=self._seconds, check_same_thread=False)
+        self._connection = connection
+        if self._read_only:
+            connection.execute("PRAGMA query_only = ON")
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _SQLITE_MAX_VALUE)
+        return connection
+
+    def begin(self, connection: Connection) -> None:  # noqa: ARG002 - SQLAlchemy has made its own preparations by now
+        """See ``Driver``."""
+        assert self._connection is not None  # noqa: S101 - it is connected by now
+        self._connection.set_authorizer(_authorize)
+
+    def stop(self) -> None:
+        """See ``Driver``."""
+        if self._connection is not None:
+            self._connection.interrupt()
+
+
+def _authorize(action: int, first: str | None, second: str | None, *_: Any) -> int:
+    """SQLite asks this about everything that a statement would do (https://www.sqlite.org/c3ref/set_authorizer.html)."""
+    if action in _SQLITE_REFUSED:  # ATTACH, and VACUUM INTO, which attaches
+        return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_PRAGMA and (first or "").lower() not in _SQLITE_PRAGMAS:
+        return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in _SQLITE_FUNCTIONS:
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK
+
+
+def _sqlite_file(name: str, *, create: bool) -> Path:
+    """The path of a database in the storage. SQLite opens by path, so this looks at each part of it beforehand.
+
+    Without a storage root the workflow is its author's own, and any file will do.
+    """
+    root = _root()
+    if root is None:
+        path = Path(name)
+    else:
+        path = root.resolve()
+        for component in files.components(name):
+            path /= component
+            if path.is_symlink():
+                raise PathRefusedError(f"{component!r} is a link")
+    with contextlib.suppress(FileNotFoundError):
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) or (root is not None and found.st_nlink > 1):
+            raise PathRefusedError(f"{path.name!r} is not a plain file of this storage")
+        return path
+    if not create:
+        raise SqlRefusedError(f"no such database in the storage: {name[:200]!r}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _root() -> Path | None:
+    storage = files.storage()
+    return storage.root if isinstance(storage, files.ConfinedFiles) else None
+
+
+__all__: list[str] = ["Driver", "MySqlDriver", "PostgresDriver", "SqliteDriver", "driver_for"]

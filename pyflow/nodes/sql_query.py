@@ -1,0 +1,166 @@
+"""What the ``sql`` node does. Importing this module imports SQLAlchemy."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL, Connection, CursorResult, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidRequestError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from pyflow.core.duration import parse_duration
+from pyflow.core.errors import PyFlowError
+from pyflow.core.plain import to_plain
+from pyflow.nodes import hosts, sql_drivers
+from pyflow.nodes.sql import TIMEOUT, SqlConfig, SqlError, SqlOutput, SqlRefusedError
+
+#: What a PostgreSQL cursor can be declared for, so that rows are fetched as they are needed and not all at once.
+_STREAMED = re.compile(r"\s*(select|with|values|table)\b", re.IGNORECASE)
+#: Reasons that may pass: no connection, a deadlock, a serialisation failure, a database that restarts or is locked.
+_PASSING = ("OperationalError", "InterfaceError", "InternalError")
+
+
+async def execute(config: SqlConfig) -> SqlOutput:
+    """The node's output. Raises what ``SqlNode`` says."""
+    seconds = TIMEOUT if config.timeout is None else parse_duration(config.timeout)
+    url = _parsed(config.url)
+    query = _Query(config, url, seconds)
+    return await hosts.in_thread(query.run, query.stop, seconds=seconds, what="the statement")
+
+
+def _parsed(text: str) -> URL:
+    try:
+        return make_url(text)
+    except (ArgumentError, ValueError):
+        raise SqlRefusedError("not a database URL: postgresql://…, mysql://… or sqlite:///…") from None
+
+
+class _Query:
+    """One statement, executed in a thread and stopped from another."""
+
+    def __init__(self, config: SqlConfig, url: URL, seconds: float) -> None:
+        self._config = config
+        self._url = url
+        self._driver = sql_drivers.driver_for(
+            url,
+            read_only=bool(config.read_only),
+            seconds=seconds,
+            allow_private_networks=bool(config.allow_private_networks),
+        )
+
+    def run(self) -> SqlOutput:
+        """Connect, execute, disconnect."""
+        try:
+            with _engine(self._url, self._driver) as engine, engine.connect() as connection:
+                return self._execute(connection)
+        except PyFlowError:
+            raise
+        except DBAPIError as error:
+            passing = type(error.orig).__name__ in _PASSING or error.connection_invalidated
+            kind = SqlError if passing and not _says_read_only(error) else SqlRefusedError
+            raise kind(self._told(error.orig)) from None
+        except (SQLAlchemyError, InvalidRequestError) as error:
+            raise SqlRefusedError(self._told(error)) from None
+        except Exception as error:  # noqa: BLE001 - drivers raise errors of their own while they connect
+            raise SqlError(self._told(error)) from None
+
+    def stop(self) -> None:
+        """Make ``run`` end, from another thread."""
+        self._driver.stop()
+
+    def _execute(self, connection: Connection) -> SqlOutput:
+        config = self._config
+        statement = text(config.query)
+        if not isinstance(config.params, Mapping):
+            raise SqlRefusedError("`params` is a mapping of names to values")
+        missing = set(statement._bindparams) - set(config.params)
+        unused = set(config.params) - set(statement._bindparams)
+        if missing or unused:
+            wrong = [f":{name} has no value" for name in sorted(missing)]
+            wrong += [f"{name!r} is not in the query" for name in sorted(unused)]
+            raise SqlRefusedError(f"`params` does not fit the query: {', '.join(wrong)}")
+        self._driver.begin(connection)
+        streamed = self._driver.streams and bool(_STREAMED.match(config.query))
+        result = connection.execute(
+            statement, dict(config.params), execution_options={"stream_results": True} if streamed else {}
+        )
+        output = _output(result, int(config.max_rows))
+        result.close()
+        if config.read_only:
+            connection.rollback()
+        else:
+            connection.commit()
+        return output
+
+    def _told(self, error: BaseException | None) -> str:
+        """What the database says, without the password in any of its forms."""
+        message = " ".join(str(error).split())[:1000] or type(error).__name__
+        password = self._url.password
+        for form in (password, quote(password, safe=""), quote_plus(password)) if password else ():
+            message = message.replace(form, "***")
+        return message
+
+
+def _says_read_only(error: DBAPIError) -> bool:
+    """SQLite and MySQL report a refused change as an operational error, which it is not."""
+    said = str(error.orig).lower()
+    return any(words in said for words in ("readonly", "read only", "not authorized", "syntax error", "no such"))
+
+
+@contextlib.contextmanager
+def _engine(url: URL, driver: sql_drivers.Driver) -> Iterator[Engine]:
+    try:
+        engine = create_engine(
+            URL.create(driver.dialect), creator=driver.connect, poolclass=NullPool, hide_parameters=True
+        )
+    except (ImportError, NoSuchModuleError):
+        raise SqlRefusedError(f"the driver for {url.get_backend_name()} is not installed here") from None
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _output(result: CursorResult[Any], max_rows: int) -> SqlOutput:
+    if not result.returns_rows:
+        return SqlOutput(rows=[], columns=[], row_count=max(result.rowcount, 0), truncated=False)
+    columns = _unique(list(result.keys()))
+    fetched = result.fetchmany(max_rows + 1)
+    rows = [dict(zip(columns, map(_plain, row), strict=True)) for row in fetched[:max_rows]]
+    return SqlOutput(rows=rows, columns=columns, row_count=len(rows), truncated=len(fetched) > max_rows)
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    unique: list[str] = []
+    for name in names:
+        candidate, count = name, 1
+        while candidate in unique:
+            count += 1
+            candidate = f"{name}_{count}"
+        unique.append(candidate)
+    return unique
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: bytes as base64, what JSON lacks as text."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    try:
+        return to_plain(value)
+    except PyFlowError:
+        return str(value)  # addresses, ranges and whatever else a database has

@@ -1,0 +1,49 @@
+"""Files of the run's storage as nodes send and receive them. Blocking: call from a thread."""
+
+from __future__ import annotations
+
+import io
+import mmap
+from typing import IO, BinaryIO, cast
+
+from pyflow.core import files
+from pyflow.core.errors import NonRetryableError
+from pyflow.core.http_body import FilePart
+
+
+class StoredFileMissingError(NonRetryableError, FileNotFoundError):
+    """There is no file at that path of the storage."""
+
+    code = "file_not_found"
+
+
+def read(path: str) -> bytes:
+    """The content. Raises ``StoredFileMissingError``, and ``PathRefusedError`` for a path outside the storage."""
+    try:
+        return files.storage().read(path)
+    except FileNotFoundError:
+        raise StoredFileMissingError(f"no such file in the storage: {path[:200]!r}") from None
+
+
+def part(path: str) -> FilePart:
+    """A file as a part of a request. Raises what ``read`` raises."""
+    content = read(path)
+
+    def opened() -> BinaryIO:
+        return io.BytesIO(content)
+
+    return FilePart(opened, len(content))
+
+
+def save(path: str, spooled: IO[bytes]) -> int:
+    """Make a temporary file the content of a stored one; its bytes.
+
+    It is mapped and not read, so that a large file does not have to fit into memory.
+    """
+    size = spooled.seek(0, io.SEEK_END)
+    if not size:
+        files.storage().write(path, b"")
+        return 0
+    with mmap.mmap(spooled.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        files.storage().write(path, cast(bytes, content))
+    return size

@@ -1,0 +1,29 @@
+"""What ``wait``, ``signal`` and ``approval`` have in common: they end by themselves or by what arrives."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from pyflow.core.duration import parse_duration
+from pyflow.core.errors import NodeTimeoutError, NonRetryableError
+from pyflow.core.suspension import SuspendingNode
+from pyflow_sdk.node import ConfigT, NodeContext
+
+
+class WaitingNode(SuspendingNode[ConfigT]):
+    """Base of the nodes that wait: the engine does it for them, holding neither a thread nor a worker."""
+
+    async def run(self, config: ConfigT, ctx: NodeContext) -> NoReturn:  # noqa: ARG002
+        """Only an engine can wait."""
+        raise NonRetryableError(f"`{self.node_type}` runs in an engine only, not by itself ({ctx.node_id})")
+
+
+def end_of(timeout: float | str | None, now: float) -> float | None:
+    """The POSIX time at which a timeout ends that begins at ``now``; ``None`` without one."""
+    return None if timeout is None else now + parse_duration(timeout)
+
+
+def nothing_came(what: str, timeout: float | str | None) -> NodeTimeoutError:
+    """The error of a wait that took too long."""
+    limit = "its time" if timeout is None else f"{parse_duration(timeout):g} s"
+    return NodeTimeoutError(f"no {what} within {limit}", kind="timeout")

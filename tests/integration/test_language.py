@@ -1,0 +1,634 @@
+"""The language on the platform: fan-outs, waits, signals, approvals, sagas and child runs, across executors."""
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from pyflow.core.ids import new_uuid
+from pyflow.nodes.approval import DecisionError
+from runs.errors import RunFinishedError
+from runs.execution import InProcessExecutor, RunExecutor
+from runs.leases import claim
+from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal
+from runs.services import cancel_run, signal_run, start_child
+from runs.stores import DatabaseSink
+from tenants.models import Tenant
+from tests.support import waiting
+from tests.support.factories import make_run, make_tenant, make_workflow
+from tests.support.histories import assert_is_whole
+from tests.support.nodes import register, workflow
+
+pytestmark = pytest.mark.database
+
+PAID = workflow("{id: paid, type: signal, config: {name: paid}}", outputs="{got: '{{ paid }}'}")
+APPROVAL = workflow("{id: ship, type: approval, config: {assignees: ['role:admin']}}", outputs="{ok: '{{ ship }}'}")
+
+
+@contextmanager
+def executing() -> Iterator[InProcessExecutor]:
+    """An executor of its own for a while, as a server that is started and stopped."""
+    executor = InProcessExecutor()
+    executor.start()
+    try:
+        yield executor
+    finally:
+        executor.stop()
+
+
+def state_of(run: Run) -> str:
+    run.refresh_from_db()
+    return run.state
+
+
+def put_down(run: Run) -> Run:
+    """The run once nobody executes it because it waits."""
+    waiting.until(lambda: state_of(run) == "waiting", what="waiting run")
+    return run
+
+
+def ended(run: Run, state: str) -> Run:
+    def look() -> bool:
+        run.refresh_from_db()
+        return run.finished_at is not None
+
+    waiting.until(look, what=f"end of run {run.pk}")
+    assert run.state == state, run.error
+    return run
+
+
+def send(run: Run, name: str, payload: object = None, signal_id: str | None = None) -> bool:
+    return signal_run(tenant_id=run.tenant_id, run_id=run.pk, name=name, payload=payload, signal_id=signal_id)
+
+
+def cancel(run: Run) -> None:
+    cancel_run(tenant_id=run.tenant_id, run_id=run.pk)
+
+
+def nodes(run: Run) -> dict[str, str]:
+    return {row.node_id: row.state for row in NodeRun.objects.across_tenants().filter(run=run)}
+
+
+def types(run: Run) -> Counter[str]:
+    return Counter(event.type for event in RunEvent.objects.across_tenants().filter(run=run))
+
+
+def note(registry, type_name: str = "note") -> list[str]:
+    """A node type that notes which nodes were called, in their order."""
+    called: list[str] = []
+
+    def call(ctx) -> str:
+        called.append(ctx.node_id)
+        return ctx.node_id
+
+    register(registry, type_name, call)
+    return called
+
+
+# --- waits
+
+
+def test_a_run_that_waits_is_put_down_and_goes_on_when_its_time_has_come(tenant, executor):
+    source = workflow(
+        "{id: a, type: wait, config: {duration: 700ms}}", "{id: b, type: log, depends_on: [a], config: {message: x}}"
+    )
+    run = put_down(make_run(tenant, source))
+    assert (run.owner, run.lease_until) == ("", None)
+    assert timedelta(0) < run.wake_at - run.started_at < timedelta(seconds=5)
+    waiting.until(lambda: not executor._executor._active, what="idle executor")
+    node = NodeRun.objects.for_tenant(tenant).get()
+    assert (node.state, node.wait["details"], node.wake_at) == ("waiting", {"kind": "wait"}, run.wake_at)
+    due = run.wake_at
+    ended(run, "succeeded")
+    assert_is_whole(run, "ab")
+    assert due <= run.finished_at
+    assert run.wake_at is None
+    assert run.claims == 2
+
+
+def test_the_timeout_of_a_run_goes_on_while_it_waits(tenant, executor):
+    source = workflow("{id: a, type: signal, config: {name: never}}", settings="{timeout: 700ms}")
+    run = put_down(make_run(tenant, source))
+    assert run.wake_at is not None
+    ended(run, "timed_out")
+    assert run.error["code"] == "run_timeout"
+
+
+def test_a_wait_goes_on_in_another_executor(tenant):
+    with executing():
+        run = put_down(make_run(tenant, workflow("{id: a, type: wait, config: {duration: 600ms}}")))
+    due = run.wake_at
+    with executing():
+        ended(run, "succeeded")
+    assert_is_whole(run, "a")
+    assert run.finished_at >= due
+    assert run.finished_at - due < timedelta(seconds=10)
+
+
+def test_nobody_claims_a_run_before_its_time(tenant, drain):
+    run = make_run(tenant, workflow("{id: a, type: wait, config: {duration: 1h}}"))
+    drain()
+    put_down(run)
+    assert claim("an eager one", 10) == []
+    Run.objects.across_tenants().update(wake_at=timezone.now() - timedelta(seconds=1))
+    [claimed] = claim("a punctual one", 10)
+    assert claimed.run_id == run.pk
+
+
+def test_a_run_with_other_work_is_not_put_down(tenant, executor, registry):
+    go = threading.Event()
+    register(registry, "hold", lambda ctx: go.wait(10))
+    run = make_run(tenant, workflow("{id: a, type: wait, config: {duration: 1ms}}", "{id: b, type: hold}"))
+    waiting.until(lambda: nodes(run) == {"a": "succeeded", "b": "running"}, what="end of the wait")
+    assert state_of(run) == "running"
+    go.set()
+    ended(run, "succeeded")
+    assert run.claims == 1
+
+
+def test_a_backoff_is_a_wait_too(tenant, drain, registry):
+    def fail(ctx) -> None:
+        raise ValueError("not yet")
+
+    register(registry, "flaky", fail)
+    run = make_run(
+        tenant, workflow("{id: a, type: flaky, retry: {max_attempts: 3, initial_interval: 1m, jitter: none}}")
+    )
+    drain()
+    put_down(run)
+    assert nodes(run) == {"a": "retrying"}
+    assert run.wake_at > timezone.now() + timedelta(seconds=40)
+
+
+# --- signals
+
+
+def test_a_signal_that_is_early_is_kept(tenant, drain):
+    run = make_run(tenant, PAID)
+    send(run, "paid", {"amount": 3})
+    drain()
+    assert_is_whole(run, ["paid"])
+    assert run.outputs == {"got": {"amount": 3}}
+    assert RunSignal.objects.for_tenant(tenant).get().consumed
+
+
+def test_a_signal_wakes_the_run_that_waits_for_it_once(tenant, executor):
+    run = put_down(make_run(tenant, PAID))
+    assert (run.wake_at, run.owner) == (None, "")
+    assert send(run, "paid", 1, "x")
+    ended(run, "succeeded")
+    assert_is_whole(run, ["paid"])
+    assert run.outputs == {"got": 1}
+    assert RunSignal.objects.for_tenant(tenant).get().consumed
+    with pytest.raises(RunFinishedError):
+        send(run, "paid", 2, "x")
+
+
+def test_a_signal_that_nobody_waits_for_puts_the_run_down_again(tenant, executor):
+    run = put_down(make_run(tenant, PAID))
+    send(run, "something else")
+    waiting.until(lambda: state_of(run) == "waiting" and run.claims == 2, what="second look")
+    assert not RunSignal.objects.for_tenant(tenant).get().consumed
+    send(run, "paid", 1)
+    assert ended(run, "succeeded").outputs == {"got": 1}
+
+
+def test_each_signal_is_taken_by_one_node_the_oldest_first(tenant, drain):
+    source = workflow(
+        "{id: a, type: signal, config: {name: paid}}",
+        "{id: b, type: signal, depends_on: [a], config: {name: paid}}",
+        outputs="{a: '{{ a }}', b: '{{ b }}'}",
+    )
+    run = make_run(tenant, source)
+    assert [send(run, "paid", 1, "x"), send(run, "paid", 2, "x")] == [True, False]
+    drain()
+    put_down(run)
+    assert nodes(run) == {"a": "succeeded", "b": "waiting"}
+    send(run, "paid", 3, "y")
+    drain()
+    assert_is_whole(run, "ab")
+    assert run.outputs == {"a": 1, "b": 3}
+
+
+def test_a_signal_reaches_a_run_while_it_executes_other_nodes(tenant, executor, registry):
+    began, go = threading.Event(), threading.Event()
+
+    def hold(ctx) -> None:
+        began.set()
+        go.wait(10)
+
+    register(registry, "hold", hold)
+    run = make_run(tenant, workflow("{id: paid, type: signal, config: {name: paid}}", "{id: b, type: hold}"))
+    assert began.wait(10)
+    try:
+        waiting.until(lambda: nodes(run).get("paid") == "waiting", what="waiting node")
+        send(run, "paid", 1)
+        waiting.until(lambda: nodes(run)["paid"] == "succeeded", what="signal")
+        assert state_of(run) == "running"
+    finally:
+        go.set()
+    ended(run, "succeeded")
+    assert run.claims == 1
+
+
+def test_a_signal_that_does_not_come_in_time_fails_its_node(tenant, executor):
+    source = workflow("{id: paid, type: signal, config: {name: paid, timeout: 300ms}}")
+    run = ended(make_run(tenant, source), "failed")
+    assert nodes(run) == {"paid": "timed_out"}
+    assert run.error["node_id"] == "paid"
+
+
+def test_a_signal_that_came_while_the_run_was_put_down_is_not_missed(tenant, monkeypatch):
+    """It was stored after the executor's last look, before the run was recorded as waiting."""
+    run = make_run(tenant, PAID)
+    park = DatabaseSink.park
+
+    def tell() -> None:
+        send(run, "paid", 1)
+        connection.close()
+
+    told: list[bool] = []
+
+    async def once(self, wake_at) -> None:
+        if not told:
+            told.append(True)
+            await asyncio.to_thread(tell)
+        await park(self, wake_at)
+
+    monkeypatch.setattr(DatabaseSink, "park", once)
+    with executing():
+        ended(run, "succeeded")
+    assert run.outputs == {"got": 1}
+
+
+# --- approvals
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["same executor", "after a restart"])
+def test_an_approval_is_answered_later(tenant, later: bool):
+    decision = {"approved": True, "by": "ada", "comment": "go"}
+    with executing():
+        run = put_down(make_run(tenant, APPROVAL))
+        if not later:
+            send(run, "approval:ship", decision)
+            ended(run, "succeeded")
+    if later:
+        send(run, "approval:ship", decision)
+        with executing():
+            ended(run, "succeeded")
+    assert_is_whole(run, ["ship"])
+    assert run.outputs["ok"] == {**decision, "data": None, "timed_out": False}
+
+
+def test_a_decision_of_the_wrong_shape_changes_nothing(tenant, drain):
+    run = make_run(tenant, APPROVAL)
+    drain()
+    with pytest.raises(DecisionError):
+        send(run, "approval:ship", {"approved": "yes"})
+    put_down(run)
+    assert not RunSignal.objects.for_tenant(tenant).exists()
+
+
+def test_a_rejection_fails_the_run(tenant, drain):
+    run = make_run(tenant, APPROVAL)
+    drain()
+    send(run, "approval:ship", {"approved": False, "by": "ada", "comment": "too dear"})
+    drain()
+    assert "too dear" in ended(run, "failed").error["message"]
+
+
+# --- fan-out
+
+EACH = (
+    "{id: each, type: visit, config: {item: '{{ item }}'}, for_each: '{{ input.rows }}', item_key: '{{ item }}',"
+    " max_parallel: 1%s}"
+)
+
+
+def test_the_items_of_a_fan_out_are_rows(tenant, drain, registry):
+    def visit(ctx, config) -> str:
+        if config.item == "poison":
+            raise ValueError("it is poisoned")
+        return str(config.item).upper()
+
+    register(registry, "visit", visit)
+    source = workflow(EACH % ", tolerate_failures: 1", inputs="{rows: array}", outputs="{all: '{{ each }}'}")
+    run = make_run(tenant, source, {"rows": ["a", "poison", "c"]})
+    drain()
+    assert ended(run, "succeeded").outputs == {"all": ["A", None, "C"]}
+    items = list(NodeItem.objects.for_tenant(tenant).filter(run=run).order_by("index"))
+    assert [(item.index, item.key, item.state, item.attempts, item.output) for item in items] == [
+        (0, "a", "succeeded", 1, "A"),
+        (1, "poison", "failed", 1, None),
+        (2, "c", "succeeded", 1, "C"),
+    ]
+    assert [item.error and item.error["message"] for item in items] == [None, "it is poisoned", None]
+
+
+def test_a_run_that_is_taken_over_repeats_unfinished_items_only(tenant, registry):
+    called: list[str] = []
+    stuck, free = threading.Event(), []
+
+    async def visit(ctx, config) -> str:
+        called.append(config.item)
+        if config.item == "c" and not free:
+            stuck.set()
+            await asyncio.Event().wait()
+        return str(config.item).upper()
+
+    register(registry, "visit", visit)
+    source = workflow(EACH % "", inputs="{rows: array}", outputs="{all: '{{ each }}'}")
+    with executing():
+        run = make_run(tenant, source, {"rows": ["a", "b", "c", "d"]})
+        assert stuck.wait(10)
+    assert NodeItem.objects.for_tenant(tenant).filter(state="succeeded").count() == 2
+    free.append(True)
+    with executing():
+        ended(run, "succeeded")
+    assert_is_whole_of_items(run, 4)
+    assert called == ["a", "b", "c", "c", "d"]
+    assert run.outputs == {"all": ["A", "B", "C", "D"]}
+
+
+def assert_is_whole_of_items(run: Run, count: int) -> None:
+    items = NodeItem.objects.across_tenants().filter(run=run, state="succeeded")
+    assert sorted(items.values_list("index", flat=True)) == list(range(count))
+
+
+# --- cancel
+
+CLEANED = "[{id: clean, type: note}]"
+
+
+@pytest.mark.parametrize("when", ["queued", "waiting", "running"])
+def test_a_cancelled_run_is_undone_and_finished_wherever_it_was(tenant, registry, when: str):
+    called = note(registry)
+    began = threading.Event()
+
+    async def hold(ctx) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    register(registry, "hold", hold)
+    last = {"waiting": "{id: b, type: signal, depends_on: [a], config: {name: x}}"}.get(
+        when, "{id: b, type: hold, depends_on: [a]}"
+    )
+    first = "{id: a, type: note, compensate: {type: note}}"
+    if when == "queued":
+        run = make_run(tenant, workflow(first, last, **{"finally": CLEANED}))
+        cancel(run)
+    with executing():
+        if when == "waiting":
+            run = put_down(make_run(tenant, workflow(first, last, **{"finally": CLEANED})))
+            cancel(run)
+        elif when == "running":
+            run = make_run(tenant, workflow(first, last, **{"finally": CLEANED}))
+            assert began.wait(10)
+            cancel(run)
+        ended(run, "cancelled")
+    assert run.error["code"] == "run_cancelled"
+    assert called[-1] == "clean"
+    if when == "queued":
+        assert called == ["clean"]
+        assert run.compensation == ""
+    else:
+        assert (called[0], len(called)) == ("a", 3)
+        assert run.compensation == "succeeded"
+    assert (run.owner, run.lease_until, run.wake_at) == ("", None, None)
+    assert types(run)["run.cancelled"] == 1
+
+
+# --- saga
+
+
+def test_a_failure_undoes_what_completed_in_reverse_order(tenant, drain, registry):
+    undone: list[str] = []
+    note(registry, "do")
+    register(registry, "undo", lambda ctx: undone.append(ctx.node_id))
+    source = workflow(
+        "{id: a, type: do, compensate: {type: undo}}",
+        "{id: b, type: do, depends_on: [a], compensate: {type: undo}}",
+        "{id: c, type: fail, depends_on: [b], config: {message: no stock}, compensate: {type: undo}}",
+        "{id: d, type: do, depends_on: [c], compensate: {type: undo}}",
+    )
+    run = make_run(tenant, source)
+    drain()
+    ended(run, "failed")
+    assert (run.error["message"], run.compensation) == ("no stock", "succeeded")
+    assert ["a" in undone[1], "b" in undone[0], len(undone)] == [True, True, 2]
+
+
+def test_undoing_that_fails_is_seen_on_the_run(tenant, drain, registry):
+    note(registry, "do")
+    source = workflow(
+        "{id: a, type: do, compensate: {type: fail, config: {message: cannot}}}",
+        "{id: b, type: fail, depends_on: [a], config: {message: no stock}}",
+    )
+    run = make_run(tenant, source)
+    drain()
+    ended(run, "failed")
+    assert (run.error["message"], run.compensation) == ("no stock", "failed")
+
+
+def test_undoing_goes_on_in_another_executor_and_undoes_nothing_twice(tenant, registry):
+    undone: list[str] = []
+    stuck, free = threading.Event(), []
+
+    async def undo(ctx) -> None:
+        if undone and not free:
+            stuck.set()
+            await asyncio.Event().wait()
+        undone.append(ctx.node_id)
+
+    note(registry, "do")
+    register(registry, "undo", undo)
+    source = workflow(
+        "{id: a, type: do, compensate: {type: undo}}",
+        "{id: b, type: do, depends_on: [a], compensate: {type: undo}}",
+        "{id: x, type: fail, depends_on: [b], config: {message: no stock}}",
+    )
+    with executing():
+        run = make_run(tenant, source)
+        waiting.until(lambda: undone or stuck.is_set(), what="undoing")
+        waiting.until(lambda: len(undone) == 1 and stuck.is_set(), 5, "stuck undoing")
+    free.append(True)
+    with executing():
+        ended(run, "failed")
+    assert len(undone) == len(set(undone)) == 2
+    assert run.compensation == "succeeded"
+
+
+def test_the_items_of_a_fan_out_are_undone_after_a_wait(tenant, drain, registry):
+    """The run is put down in between: the items come from the record by then."""
+    undone: list[object] = []
+    register(registry, "visit", lambda ctx, config: str(config.item).upper())
+    register(registry, "undo", lambda ctx, config: undone.append(config.item))
+    source = workflow(
+        EACH % ", compensate: {type: undo, config: {item: '{{ item }}'}}",
+        "{id: go, type: signal, depends_on: [each], config: {name: go}}",
+        "{id: x, type: fail, depends_on: [go], config: {message: no stock}}",
+        inputs="{rows: array}",
+    )
+    run = make_run(tenant, source, {"rows": ["a", "b"]})
+    drain()
+    put_down(run)
+    send(run, "go")
+    drain()
+    ended(run, "failed")
+    assert (undone, run.compensation) == (["b", "a"], "succeeded")
+
+
+# --- child runs
+
+CHILD = workflow(
+    "{id: double, type: transform, config: {input: '{{ input.n * 2 }}', expression: $}}",
+    name="child",
+    inputs="{n: integer}",
+    outputs="{twice: '{{ double }}'}",
+)
+PARENT = "{id: call, type: workflow, config: {workflow: child, input: {n: 21}%s}}"
+
+
+def parent(tenant: Tenant, more: str = "", child: str = CHILD, **sections: str) -> Run:
+    make_workflow(tenant, child)
+    return make_run(tenant, workflow(PARENT % more, name="parent", **sections))
+
+
+def child_of(run: Run) -> Run:
+    [found] = waiting.until(lambda: list(Run.objects.across_tenants().filter(parent=run)), what="child run")
+    return found
+
+
+def test_a_child_run_is_a_run_of_its_own(tenant, drain):
+    run = parent(tenant, outputs="{got: '{{ call }}'}")
+    drain()
+    ended(run, "succeeded")
+    child = child_of(run)
+    assert run.outputs == {"got": {"twice": 42}}
+    assert (child.state, child.input, child.outputs) == ("succeeded", {"n": 21}, {"twice": 42})
+    assert (child.lineage, child.tenant_id, child.workflow.name) == (["parent"], tenant.pk, "child")
+    assert (run.parent_id, run.lineage) == (None, [])
+    assert_is_whole(child, ["double"])
+    assert_is_whole(run, ["call"])
+
+
+FAILING = workflow("{id: x, type: fail, config: {message: no stock}}", name="child")
+
+
+def test_the_failure_of_a_child_fails_its_parent(tenant, drain):
+    run = parent(tenant, child=FAILING)
+    drain()
+    ended(run, "failed")
+    assert (run.error["code"], run.error["node_id"]) == ("child_run_failed", "call")
+    assert "no stock" in run.error["message"]
+
+
+def test_the_failure_of_a_child_may_be_its_parents_data(tenant, drain):
+    run = parent(tenant, ", propagate: false", FAILING, outputs="{got: '{{ call }}'}")
+    drain()
+    got = ended(run, "succeeded").outputs["got"]
+    assert (got["run_id"], got["state"]) == (str(child_of(run).pk), "failed")
+    assert got["error"]["message"] == "no stock"
+
+
+def test_an_unknown_workflow_is_refused(tenant, drain):
+    run = make_run(tenant, workflow("{id: call, type: workflow, config: {workflow: nobody}}"))
+    drain()
+    assert ended(run, "failed").error["code"] == "child_run_refused"
+
+
+def test_an_input_that_the_child_does_not_take_is_refused(tenant, drain):
+    make_workflow(tenant, CHILD)
+    run = make_run(tenant, workflow("{id: call, type: workflow, config: {workflow: child, input: {n: x}}}"))
+    drain()
+    assert ended(run, "failed").error["code"] == "child_run_refused"
+    assert Run.objects.for_tenant(tenant).count() == 1
+
+
+def test_another_tenants_workflow_is_unknown(tenant, drain):
+    make_workflow(make_tenant(), CHILD)
+    run = make_run(tenant, workflow(PARENT % ""))
+    drain()
+    assert ended(run, "failed").error["code"] == "child_run_refused"
+
+
+def test_recursion_is_refused(tenant, drain):
+    make_workflow(tenant, workflow("{id: back, type: workflow, config: {workflow: parent}}", name="child"))
+    run = make_run(tenant, workflow("{id: call, type: workflow, config: {workflow: child}}", name="parent"))
+    drain()
+    assert "parent" in ended(run, "failed").error["message"]
+    assert child_of(run).error["code"] == "child_run_refused"
+    assert Run.objects.for_tenant(tenant).count() == 2
+
+
+def test_a_detached_child_outlives_its_parent(tenant, drain):
+    held = workflow("{id: paid, type: signal, config: {name: paid}}", name="child")
+    run = parent(tenant, ", wait: false", held, outputs="{got: '{{ call }}'}")
+    drain()
+    ended(run, "succeeded")
+    child = put_down(child_of(run))
+    assert run.outputs == {"got": {"run_id": str(child.pk)}}
+    send(child, "paid")
+    drain()
+    ended(child, "succeeded")
+
+
+HELD = workflow("{id: paid, type: signal, config: {name: paid}}", name="child", outputs="{got: '{{ paid }}'}")
+
+
+@pytest.mark.parametrize(
+    ("on_cancel", "state"), [("request_cancel", "cancelled"), ("terminate", "cancelled"), ("abandon", "waiting")]
+)
+def test_what_becomes_of_a_child_when_its_parent_is_cancelled(tenant, executor, on_cancel: str, state: str):
+    run = parent(tenant, f", on_cancel: {on_cancel}", HELD)
+    child = put_down(child_of(run))
+    cancel(run)
+    ended(run, "cancelled")
+    waiting.until(lambda: state_of(child) == state, what=f"{state} child")
+
+
+def test_a_parent_that_is_taken_over_finds_its_child_again(tenant):
+    with executing():
+        run = parent(tenant, child=HELD, outputs="{got: '{{ call }}'}")
+        child = put_down(child_of(run))
+    assert state_of(run) == "queued"
+    with executing():
+        waiting.until(lambda: state_of(run) == "running", what="second execution")
+        send(child, "paid", 7)
+        ended(run, "succeeded")
+    assert run.outputs == {"got": {"got": 7}}
+    assert child_of(run).pk == child.pk
+    assert state_of(child) == "succeeded"
+
+
+def test_parents_leave_room_for_their_children(tenant, settings, drain):
+    """More parents than an executor takes at once: waiting for a child must not keep it from being executed."""
+    settings.PYFLOW_CONCURRENT_RUNS = 2
+    make_workflow(tenant, CHILD)
+    runs = [make_run(tenant, workflow(PARENT % "", name="parent")) for _ in range(4)]
+    connection.close()
+    asyncio.run(asyncio.wait_for(RunExecutor().drain(), 20))
+    for run in runs:
+        ended(run, "succeeded")
+
+
+def test_two_executors_start_one_child(tenant, drain):
+    """A parent whose lease was lost is executed twice for a moment."""
+    run = parent(tenant)
+    same = new_uuid()
+    for _ in range(2):
+        start_child(
+            parent_id=run.pk,
+            tenant_id=tenant.pk,
+            run_id=same,
+            workflow_name="child",
+            input={"n": 1},
+            lineage=["parent"],
+        )
+    assert child_of(run).pk == same

@@ -1,0 +1,179 @@
+"""Warnings about valid workflows."""
+
+import textwrap
+
+import pytest
+
+from pyflow.core.checker import check_workflow
+from pyflow.core.errors import Problem
+from pyflow.core.lint import lint_workflow, secrets_used
+from pyflow.core.loader import parse_workflow
+from pyflow.nodes import default_registry
+
+
+def lint(nodes: str, head: str = "version: 2\nname: flow\n") -> list[Problem]:
+    workflow = parse_workflow(head + "nodes:\n" + textwrap.indent(textwrap.dedent(nodes).lstrip("\n"), "  "))
+    assert check_workflow(workflow, default_registry) == []
+    return lint_workflow(workflow, default_registry)
+
+
+def found(nodes: str, head: str = "version: 2\nname: flow\n") -> list[tuple[str, str]]:
+    return [(warning.code, warning.pointer) for warning in lint(nodes, head)]
+
+
+T = "type: template, config: {template: 1}"
+H = "type: http, config: {url: 'http://a.test'}"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "code", "pointer"),
+    [
+        (f"- {{id: a, {T}, when: 'False'}}", "constant_when", "/nodes/0/when"),
+        (f"- {{id: a, {T}, when: 1 < 2}}", "constant_when", "/nodes/0/when"),
+        (f"- {{id: a, {H}}}", "missing_timeout", "/nodes/0"),
+        (
+            f"- {{id: a, {H}, timeout: 5, for_each: [1], item_key: '{{{{ item }}}}'}}",
+            "unlimited_fan_out",
+            "/nodes/0/for_each",
+        ),
+        (f"- {{id: a, {T}, tolerate_failures: 5%}}", "no_fan_out", "/nodes/0/tolerate_failures"),
+        (f"- {{id: a, {T}, item_key: '{{{{ run.id }}}}'}}", "no_fan_out", "/nodes/0/item_key"),
+        (f"- {{id: a, {T}, max_parallel: 3}}", "no_fan_out", "/nodes/0/max_parallel"),
+        (f"- {{id: a, {T}, memory_limit: 1MiB}}", "no_isolation", "/nodes/0/memory_limit"),
+        (f"- {{id: a, {T}, isolation: thread, cpu_limit: 1s}}", "no_isolation", "/nodes/0/cpu_limit"),
+        ("- {id: a, type: approval, config: {assignees: [ada]}}", "endless_wait", "/nodes/0"),
+        ("- {id: a, type: signal, config: {name: x}}", "endless_wait", "/nodes/0"),
+        ("- {id: a, type: workflow, config: {workflow: flow}}", "recursive_workflow", "/nodes/0/config/workflow"),
+        (
+            "- {id: a, type: http, timeout: 5, retry: {}, config: {url: 'http://a.test', method: post}}",
+            "retry_not_idempotent",
+            "/nodes/0/retry",
+        ),
+    ],
+)
+def test_a_warning(nodes: str, code: str, pointer: str):
+    assert found(nodes) == [(code, pointer)]
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        f"- {{id: a, {T}, when: input}}",
+        f"- {{id: a, {T}, isolation: process, memory_limit: 64MiB}}",
+        f"- {{id: a, {T}, for_each: [1], item_key: '{{{{ item }}}}', tolerate_failures: 1}}",
+        f"- {{id: a, {H}, timeout: 5, for_each: [1], max_parallel: 5}}",
+        "- {id: a, type: http, config: {url: 'http://a.test', timeout: 5}}",
+        "- {id: a, type: http, timeout: 5, retry: {max_attempts: 1}, config: {url: 'http://a.test', method: POST}}",
+        "- {id: a, type: http, timeout: 5, retry: {}, config: {url: 'http://a.test', method: PUT}}",
+        """
+        - id: a
+          type: http
+          timeout: 5
+          retry: {}
+          config: {url: 'http://a.test', method: POST, headers: {idempotency-key: x}}
+        """,
+        "- {id: a, type: approval, config: {assignees: [ada], timeout: 2d}}",
+        "- {id: a, type: workflow, config: {workflow: other}}",
+    ],
+)
+def test_no_warning(nodes: str):
+    assert found(nodes) == []
+
+
+def test_an_output_that_nobody_uses():
+    nodes = """
+        - {id: used, type: template, config: {template: 1}}
+        - {id: unused, type: transform, depends_on: [used], config: {input: "{{ used }}", expression: $}}
+        - {id: result, type: template, depends_on: [unused], config: {template: 1}}
+        - {id: effect, type: log, config: {message: hello}}
+    """
+    assert found(nodes) == [("unused_output", "/nodes/1")]
+    assert found(nodes, "version: 2\nname: flow\noutputs: {x: 1}\n") == [
+        ("unused_output", "/nodes/1"),
+        ("unused_output", "/nodes/2"),
+    ]
+    everything = "version: 2\nname: flow\noutputs: {x: '{{ nodes }}'}\n"
+    assert found(nodes, everything) == []
+    assert found("- {id: a, type: condition, config: {if: '1 > 2'}}") == []
+
+
+def test_a_dependency_that_another_one_implies():
+    nodes = """
+        - {id: a, type: log, config: {message: 1}}
+        - {id: b, type: log, depends_on: [a], config: {message: 1}}
+        - {id: c, type: log, depends_on: [b], config: {message: 1}}
+        - {id: d, type: log, depends_on: [c, a], config: {message: 1}}
+    """
+    assert found(nodes) == [("redundant_dependency", "/nodes/3/depends_on/1")]
+    # It is what makes `d` wait for the success of `a`.
+    loose = nodes.replace("depends_on: [a], config", "depends_on: [a], run_if: none_failed, config")
+    assert found(loose) == []
+    v1 = "name: flow\ntrigger: {type: manual}\n"
+    assert found(nodes, v1) == [("redundant_dependency", "/nodes/3/depends_on/1")]
+
+
+@pytest.mark.parametrize(
+    ("dependency", "run_if", "reachable"),
+    [
+        ("type: log, config: {message: hello}", "any_failed", False),
+        ("type: log, config: {message: '{{ input.x }}'}", "any_failed", True),
+        ("type: log, config: {message: hello}, timeout: 1", "any_failed", True),
+        ("type: http, config: {url: 'http://a.test', timeout: 1}", "any_failed", True),
+        ("type: fail, config: {message: no}, on_error: continue", "any_failed", True),
+        ("type: fail, config: {message: no}, on_error: continue", "all_succeeded", False),
+        ("type: fail, config: {message: no}, on_error: continue", "any_succeeded", False),
+        ("type: fail, config: {message: no}, on_error: continue", "all_done", True),
+        ("type: fail, config: {message: no}, when: input, on_error: continue", "none_failed", True),
+        ("type: log, config: {message: hello}, when: 'False'", "all_succeeded", False),
+        ("type: log, config: {message: hello}, when: 'False'", "none_failed", True),
+    ],
+)
+def test_a_node_that_never_runs(dependency: str, run_if: str, reachable: bool):
+    warnings = found(
+        f"""
+        - {{id: a, {dependency}}}
+        - {{id: b, type: log, depends_on: [a], run_if: {run_if}, config: {{message: b}}}}
+        - {{id: c, type: log, depends_on: [b], config: {{message: c}}}}
+        """
+    )
+    # `c` follows from `b` and is not mentioned.
+    assert [each for each in warnings if each[0] == "unreachable"] == (
+        [] if reachable else [("unreachable", "/nodes/1/run_if")]
+    )
+
+
+def test_warnings_have_places_in_the_order_of_the_document():
+    warnings = lint(f"""
+        - {{id: a, {H}}}
+        - id: b
+          type: log
+          when: "True"
+          config: {{message: x}}
+    """)
+    assert [(warning.code, warning.line, warning.column) for warning in warnings] == [
+        ("missing_timeout", 4, 5),
+        ("constant_when", 7, 5),
+    ]
+
+
+def test_finishing_nodes_are_looked_at_too_and_v1_files_get_what_v1_knew():
+    head = "version: 2\nname: flow\nfinally: [{id: z, type: http, config: {url: 'http://a.test'}}]\n"
+    assert found(f"- {{id: a, {T}}}", head) == [("missing_timeout", "/finally/0")]
+    v1 = "name: flow\ntrigger: {type: manual}\n"
+    assert found(f"- {{id: a, {H}, max_parallel: 3, when: '1 > 2'}}", v1) == [("constant_when", "/nodes/0/when")]
+
+
+def test_the_secrets_that_a_workflow_uses():
+    text = """
+        version: 2
+        name: flow
+        triggers: [{type: webhook, config: {path: /x, verify: {secret: "{{ secrets.HOOK }}"}}}]
+        nodes:
+          - id: a
+            type: http
+            when: secrets['FLAG'] == 'x'
+            config: {url: "{{ secrets['URL'] }}/x", headers: {A: "B {{ secrets.KEY | upper }}"}}
+            compensate: {type: http, config: {url: "{{ secrets[input.which] }}"}}
+    """
+    assert secrets_used(parse_workflow(textwrap.dedent(text))) == ["*", "FLAG", "HOOK", "KEY", "URL"]
+    assert secrets_used(parse_workflow("version: 2\nname: x\nnodes: []")) == []
