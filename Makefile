@@ -4,7 +4,7 @@ PYTHON ?= $(firstword $(shell for p in python3 python3.14 python3.13 python3.12 
 	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && echo "$$p"; done) \
 	no-python-between-3.11-and-3.14)
 UV_VERSION := 0.13.9
-# Parallel tests, in process; the fleet's tests share one Redis and run one by one.
+# How many tests run at a time.
 WORKERS ?= 2
 # Anything for pytest: make test ARGS="-k retry -x"
 ARGS ?=
@@ -62,7 +62,7 @@ django: $(READY) ## Migrations up to date, production settings safe, OpenAPI com
 test: $(READY) ## All tests, on SQLite in process and then on PostgreSQL, Redis and Celery
 	@failed=0; \
 	$(PYTEST) -n $(WORKERS) $(ARGS) || failed=1; \
-	PYFLOW_TEST_SHAPE=fleet $(PYTEST) $(ARGS) || failed=1; \
+	PYFLOW_TEST_SHAPE=fleet $(PYTEST) -n $(WORKERS) $(ARGS) || failed=1; \
 	exit $$failed
 
 bench: $(READY) ## Measure the engine beside v1's algorithm

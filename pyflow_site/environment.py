@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from pydantic import Field, ValidationError, field_validator
@@ -47,7 +47,7 @@ class Environment(BaseSettings):
     database_url: str = Field(default="", validation_alias="DATABASE_URL")
     """``postgresql://user:password@host:port/name`` or ``sqlite:///path``. Default: SQLite in ``home``."""
     redis_url: str = Field(default="", validation_alias="REDIS_URL")
-    """``redis://host:port``, without a database number. Default: none; the single-node shape needs no Redis."""
+    """``redis://host:port``; a database number is where ours begin. Default: none; one node alone needs no Redis."""
 
     @field_validator("env", mode="before")
     @classmethod
@@ -63,6 +63,14 @@ class Environment(BaseSettings):
     def executor_kind(self) -> str:
         """``inprocess`` or ``celery``."""
         return self.executor or ("celery" if self.redis_url else "inprocess")
+
+    def redis_database(self, offset: int) -> str:
+        """The URL of one of our Redis databases, counted from the number that ``REDIS_URL`` names, or 0."""
+        url = urlsplit(self.redis_url)
+        first = url.path.strip("/") or "0"
+        if not first.isdecimal():
+            raise ImproperlyConfigured(f"REDIS_URL: {first!r} is not the number of a database")
+        return urlunsplit(url._replace(path=f"/{int(first) + offset}"))
 
     def signing_key(self) -> str:
         """The secret key; in development one is made once and kept in ``home``."""

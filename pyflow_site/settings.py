@@ -140,7 +140,7 @@ PYFLOW_STORAGE_ROOT = ENVIRONMENT.home / "storage"
 PYFLOW_ALLOWED_NETWORKS = [entry.strip() for entry in ENVIRONMENT.allowed_networks.split(",") if entry.strip()]
 PYFLOW_KEY_PEPPER = ENVIRONMENT.key_pepper or SECRET_KEY
 
-CELERY_BROKER_URL = f"{ENVIRONMENT.redis_url.rstrip('/')}/0" if ENVIRONMENT.redis_url else "memory://"
+CELERY_BROKER_URL = ENVIRONMENT.redis_database(0) if ENVIRONMENT.redis_url else "memory://"
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = False
 CELERY_TASK_REJECT_ON_WORKER_LOST = False
