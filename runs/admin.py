@@ -10,14 +10,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal
+from tenants.admin import ReadOnly
 
 
-class _ReadOnly:
-    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
+class _History(ReadOnly):
+    """What happened stays."""
 
     def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
         return False
@@ -31,7 +28,7 @@ def pretty(value: object) -> SafeString:
     )
 
 
-class NodeRunInline(_ReadOnly, admin.TabularInline[NodeRun, Run]):
+class NodeRunInline(_History, admin.TabularInline[NodeRun, Run]):
     """The nodes of a run."""
 
     model = NodeRun
@@ -51,7 +48,7 @@ class NodeRunInline(_ReadOnly, admin.TabularInline[NodeRun, Run]):
         return str(node.error["message"]) if node.error else ""
 
 
-class RunEventInline(_ReadOnly, admin.TabularInline[RunEvent, Run]):
+class RunEventInline(_History, admin.TabularInline[RunEvent, Run]):
     """The events of a run."""
 
     model = RunEvent
@@ -72,7 +69,7 @@ class RunEventInline(_ReadOnly, admin.TabularInline[RunEvent, Run]):
 
 
 @admin.register(Run)
-class RunAdmin(_ReadOnly, admin.ModelAdmin[Run]):
+class RunAdmin(_History, admin.ModelAdmin[Run]):
     """Runs, newest first."""
 
     list_display = ("id", "workflow", "state", "tenant", "created_at", "started_at", "finished_at")
@@ -121,7 +118,7 @@ class RunAdmin(_ReadOnly, admin.ModelAdmin[Run]):
 
 
 @admin.register(NodeItem)
-class NodeItemAdmin(_ReadOnly, admin.ModelAdmin[NodeItem]):
+class NodeItemAdmin(_History, admin.ModelAdmin[NodeItem]):
     """The items of fan-outs."""
 
     list_display = ("run", "node_id", "index", "key", "state", "attempts", "at")
@@ -132,7 +129,7 @@ class NodeItemAdmin(_ReadOnly, admin.ModelAdmin[NodeItem]):
 
 
 @admin.register(RunSignal)
-class RunSignalAdmin(_ReadOnly, admin.ModelAdmin[RunSignal]):
+class RunSignalAdmin(_History, admin.ModelAdmin[RunSignal]):
     """Signals, delivered and waiting."""
 
     list_display = ("run", "name", "consumed", "created_at")

@@ -9,6 +9,18 @@ from django.http import HttpRequest
 from tenants.models import ApiKey, Tenant
 
 
+class ReadOnly:
+    """For rows that are made and changed by services only: here they are looked at."""
+
+    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """Nobody adds one here."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """Nobody changes one here."""
+        return False
+
+
 @admin.register(Tenant)
 class TenantAdmin(admin.ModelAdmin[Tenant]):
     """Tenants."""

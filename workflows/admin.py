@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from tenants.admin import ReadOnly
 from workflows.models import Version, Workflow
 
 
-class _ReadOnly:
-    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
-
-
-class VersionInline(_ReadOnly, admin.TabularInline[Version, Workflow]):
+class VersionInline(ReadOnly, admin.TabularInline[Version, Workflow]):
     """The versions of a workflow."""
 
     model = Version
@@ -31,7 +23,7 @@ class VersionInline(_ReadOnly, admin.TabularInline[Version, Workflow]):
 
 
 @admin.register(Workflow)
-class WorkflowAdmin(_ReadOnly, admin.ModelAdmin[Workflow]):
+class WorkflowAdmin(ReadOnly, admin.ModelAdmin[Workflow]):
     """Workflows by tenant and name."""
 
     list_display = ("name", "tenant", "description", "updated_at")
@@ -42,7 +34,7 @@ class WorkflowAdmin(_ReadOnly, admin.ModelAdmin[Workflow]):
 
 
 @admin.register(Version)
-class VersionAdmin(_ReadOnly, admin.ModelAdmin[Version]):
+class VersionAdmin(ReadOnly, admin.ModelAdmin[Version]):
     """Versions, with the source as it was sent."""
 
     list_display = ("workflow", "number", "tenant", "checksum", "created_at")
