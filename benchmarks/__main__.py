@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import command_line, definitions, engine
+from benchmarks import command_line, definitions, engine, fan_out
 from benchmarks.measure import Row, as_json, as_text, environment
 
 #: Another benchmark is another module with ``measure(runs)``, named here.
 BENCHMARKS: dict[str, Callable[[int], Iterator[Row]]] = {
     "engine": engine.measure,
+    "fan_out": fan_out.measure,
     "definitions": definitions.measure,
     "command_line": command_line.measure,
 }

@@ -38,7 +38,7 @@ def measure(runs: int) -> Iterator[Row]:
         subjects = {
             PYTHON: _wall([sys.executable, "-c", "pass"]),
             "pyflow run of a small file": _wall(
-                [sys.executable, "-c", "from pyflow.cli import app; app()", "run", str(file)]
+                [sys.executable, "-c", "from pyflow.cli import main; main()", "run", str(file)]
             ),
         }
         yield from rows(interleaved(subjects, runs), "ms", to=PYTHON, scale=1e3)

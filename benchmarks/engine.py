@@ -48,12 +48,15 @@ async def _nothing() -> None:
     return None
 
 
-async def _tasks(size: int) -> None:
+async def tasks(size: int) -> None:
+    """What nodes are compared with: so many bare tasks, one after the other."""
     for _ in range(size):
         await asyncio.create_task(_nothing())
 
 
-def _timed(work: Callable[[], Awaitable[Any]]) -> Callable[[], float]:
+def timed(work: Callable[[], Awaitable[Any]]) -> Callable[[], float]:
+    """``work`` as a subject: its seconds, without those that an event loop takes to start."""
+
     async def measure() -> float:
         started = time.perf_counter()
         await work()
@@ -80,10 +83,10 @@ def measure(runs: int) -> Iterator[Row]:
                 await engine.execute(Plan(workflow, registry), sink=MemorySink())
 
             subjects = {
-                TASK: _timed(lambda size=size: _tasks(size)),  # type: ignore[misc]
-                "PyFlow, with states and events": _timed(compiled),
-                "PyFlow, and compiling the definition": _timed(with_compile),
-                "v1's waves": _timed(lambda workflow=workflow: v1_waves.run(workflow, registry)),  # type: ignore[misc]
+                TASK: timed(lambda size=size: tasks(size)),  # type: ignore[misc]
+                "PyFlow, with states and events": timed(compiled),
+                "PyFlow, and compiling the definition": timed(with_compile),
+                "v1's waves": timed(lambda workflow=workflow: v1_waves.run(workflow, registry)),  # type: ignore[misc]
             }
             if make is chain and size > LONGEST_CHAIN_OF_WAVES:
                 del subjects["v1's waves"]

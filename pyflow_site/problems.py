@@ -17,7 +17,16 @@ from pyflow.core.errors import DefinitionError, DocumentError, DocumentTooLargeE
 from pyflow.nodes.approval import DecisionError
 from pyflow_site.formats import YAML_TYPE, to_json, to_yaml
 from runs.errors import RunFinishedError, RunNotFoundError
-from tenants.errors import InvalidKeyError
+from tenants.errors import (
+    CursorError,
+    ForbiddenError,
+    IdempotencyConflictError,
+    IdempotencyKeyError,
+    IdempotencyMismatchError,
+    InvalidKeyError,
+    PreconditionFailedError,
+    PreconditionRequiredError,
+)
 from workflows.errors import WorkflowExistsError, WorkflowMissingError
 
 logger = logging.getLogger(__name__)
@@ -31,6 +40,13 @@ STATUS_OF: Mapping[type[PyFlowError], int] = {
     DefinitionError: status.HTTP_422_UNPROCESSABLE_ENTITY,
     InputError: status.HTTP_422_UNPROCESSABLE_ENTITY,
     InvalidKeyError: status.HTTP_401_UNAUTHORIZED,
+    ForbiddenError: status.HTTP_403_FORBIDDEN,
+    CursorError: status.HTTP_400_BAD_REQUEST,
+    IdempotencyKeyError: status.HTTP_400_BAD_REQUEST,
+    IdempotencyConflictError: status.HTTP_409_CONFLICT,
+    IdempotencyMismatchError: status.HTTP_422_UNPROCESSABLE_ENTITY,
+    PreconditionFailedError: status.HTTP_412_PRECONDITION_FAILED,
+    PreconditionRequiredError: status.HTTP_428_PRECONDITION_REQUIRED,
     WorkflowMissingError: status.HTTP_404_NOT_FOUND,
     WorkflowExistsError: status.HTTP_409_CONFLICT,
     RunNotFoundError: status.HTTP_404_NOT_FOUND,
@@ -45,9 +61,11 @@ TITLES = {
     405: "Method not allowed",
     406: "Not acceptable",
     409: "Conflict",
+    412: "Precondition failed",
     413: "Too large",
     415: "Unsupported media type",
     422: "Not valid",
+    428: "Precondition required",
     429: "Too many requests",
     500: "Internal error",
     503: "Not available",

@@ -1,25 +1,23 @@
-"""Child runs on the platform: rows like all others, started and awaited by their parent's node."""
+"""Child runs on the platform: rows like all others. The node that started one waits for it as for a signal."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-from pyflow.core.children import ChildRequest, ChildRunRefusedError, check_lineage, child_output
-from pyflow.core.errors import InputError
+from django.utils import timezone
+
+from pyflow.core.children import ChildRequest, ChildRunRefusedError, check_lineage, child_output, wait_for
+from pyflow.core.errors import InputError, NodeTimeoutError
 from pyflow.core.states import TERMINAL_RUN_STATES
-from runs.errors import RunFinishedError
+from pyflow.core.suspension import Suspension, awaited
 from runs.leases import Claim
 from runs.models import NodeRun, Run
-from runs.services import abandon_child, cancel_run, start_child
+from runs.services import start_child, stop_children
 from workflows.errors import WorkflowMissingError
-
-#: How often a parent looks whether its child has ended. Seconds.
-LOOK_SECONDS = 0.25
 
 Call = Callable[..., Awaitable[Any]]
 
@@ -28,59 +26,94 @@ class DatabaseChildRuns:
     """The ``ChildRuns`` of one claimed run. ``call`` runs a function on the executor's database thread.
 
     ``abandoned`` tells whether the parent's execution merely stops here: its children then go on, for its next
-    executor to find. ``parents`` counts, for the executor, what each of its runs awaits.
+    executor to find. ``parents`` counts, for the executor, what each of its runs awaits while it executes.
     """
+
+    keeps_time = True
 
     def __init__(self, parent: Claim, call: Call, abandoned: Callable[[], bool], parents: Counter[UUID]) -> None:
         self._parent = parent
         self._parents = parents
         self._call = call
         self._abandoned = abandoned
+        #: The children whose end this run wants to be told of, by ``ended``.
+        self.awaited: set[UUID] = set()
+        self._ends: dict[UUID, asyncio.Event] = {}
 
     async def run(self, request: ChildRequest) -> object:
         """See ``pyflow.core.children.ChildRuns``. Asking again for the same child finds the one that was started."""
         check_lineage(request)
+        child_id = UUID(request.run_id)
+        if request.config.wait:
+            self.awaited.add(child_id)  # before it is looked at, so that no end falls in between
         try:
-            await self._call(self._start, request)
+            child: Run = await self._call(self._start, request)
+            if not request.config.wait:
+                return {"run_id": request.run_id}
+            until = None if request.timeout is None else child.created_at.timestamp() + request.timeout
+            if child.state not in TERMINAL_RUN_STATES:
+                if request.may_suspend and (until is None or until > timezone.now().timestamp()):
+                    return wait_for([request.run_id], until)
+                child = await self._end_of(request, until)
         except (WorkflowMissingError, InputError) as error:
             raise ChildRunRefusedError(str(error)) from None
-        if not request.config.wait:
-            return {"run_id": request.run_id}
-        self._parents[self._parent.run_id] += 1
-        try:
-            while True:
-                run = await self._call(_read, UUID(request.run_id))
-                if run.state in TERMINAL_RUN_STATES:
-                    break
-                await asyncio.sleep(LOOK_SECONDS)
         except asyncio.CancelledError:
             if not self._abandoned():
-                await asyncio.shield(self._call(self._stop, request))
+                await asyncio.shield(self._call(self._stop, {child_id}))
             raise
+        self.awaited.discard(child_id)
+        outputs = child.outputs if child.outputs is not None else await self._call(_results, child_id)
+        return child_output(request, child.state, outputs, child.error)
+
+    async def stop(self, wait: Suspension) -> None:
+        """See ``pyflow.core.children.ChildRuns``."""
+        run_ids = {UUID(run_id) for run_id in awaited(wait)}
+        self.awaited -= run_ids
+        if run_ids:
+            await self._call(self._stop, run_ids)
+
+    def ended(self, run_id: UUID) -> bool:
+        """Wake what executes and waits for this child. ``False`` if nothing does: a suspended node then may."""
+        self.awaited.discard(run_id)
+        end = self._ends.get(run_id)
+        if end is not None:
+            end.set()
+        return end is not None
+
+    async def _end_of(self, request: ChildRequest, until: float | None) -> Run:
+        child_id = UUID(request.run_id)
+        self._parents[self._parent.run_id] += 1
+        end = self._ends[child_id] = asyncio.Event()
+        try:
+            if child_id not in self.awaited:
+                end.set()  # it was told while the child was being looked at
+            async with asyncio.timeout(None if until is None else max(0.0, until - timezone.now().timestamp())):
+                await end.wait()
+        except TimeoutError:
+            await self._call(self._stop, {child_id})
+            raise NodeTimeoutError(f"no result within {request.timeout:g} s", kind="timeout") from None
         finally:
+            del self._ends[child_id]
+            self.awaited.discard(child_id)
             self._parents[self._parent.run_id] -= 1
             if not self._parents[self._parent.run_id]:
                 del self._parents[self._parent.run_id]
-        outputs = run.outputs if run.outputs is not None else await self._call(_results, run.pk)
-        return child_output(request, run.state, outputs, run.error)
+        child: Run = await self._call(_read, child_id)
+        return child
 
-    def _start(self, request: ChildRequest) -> None:
-        start_child(
+    def _start(self, request: ChildRequest) -> Run:
+        return start_child(
             parent_id=self._parent.run_id,
             tenant_id=self._parent.tenant_id,
             run_id=UUID(request.run_id),
             workflow_name=request.config.workflow,
             input=request.config.input,
             lineage=list(request.lineage),
+            on_parent_cancel=request.config.on_cancel if request.config.wait else "",
         )
 
-    def _stop(self, request: ChildRequest) -> None:
-        run_id = UUID(request.run_id)
-        if request.config.on_cancel == "request_cancel":
-            with suppress(RunFinishedError):  # it was quicker
-                cancel_run(tenant_id=self._parent.tenant_id, run_id=run_id)
-        elif request.config.on_cancel == "terminate":
-            abandon_child(run_id=run_id)
+    def _stop(self, run_ids: set[UUID]) -> None:
+        stop_children(parent_id=self._parent.run_id, only=run_ids)
 
 
 def _read(run_id: UUID) -> Run:

@@ -12,7 +12,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -36,8 +36,9 @@ from pyflow.core.states import RunState
 from runs import dispatch
 from runs.children import DatabaseChildRuns
 from runs.errors import FencedError
+from runs.hints import listen
 from runs.leases import Claim, claim, release, renew
-from runs.services import messages
+from runs.services import news, stop_children
 from runs.stores import DatabaseSink, recorded_nodes, waiting_signals
 from runs.writer import GroupWriter
 from secrets_vault.providers import EnvironmentProvider
@@ -88,8 +89,9 @@ class RunExecutor:
     def __init__(self) -> None:
         self.owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{new_id()}"
         self._active: dict[UUID, asyncio.Task[None]] = {}
-        self._executions: dict[UUID, Execution] = {}
-        #: Runs that await child runs, and how many. They take no place, or parents could keep all children out.
+        self._executions: dict[UUID, tuple[Execution, DatabaseChildRuns]] = {}
+        #: Runs that execute while they await child runs, and how many. They take no place, or parents could keep all
+        #: children out.
         self._parents: Counter[UUID] = Counter()
         #: Concurrency slots and cached results, of each tenant its own.
         self._shared: dict[UUID, Shared] = defaultdict(Shared)
@@ -121,7 +123,7 @@ class RunExecutor:
     async def _work(self, *, forever: bool, only: UUID | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._writer.start()
-        renewer = self._loop.create_task(self._renew())
+        helpers = [self._loop.create_task(self._renew()), self._loop.create_task(listen(self._hear))]
         try:
             while not self._stopping:
                 self._wake.clear()
@@ -134,7 +136,9 @@ class RunExecutor:
                 elif self._load() >= settings.PYFLOW_CONCURRENT_RUNS:
                     await self._rest()
         finally:
-            renewer.cancel()
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
             await self._hand_back()
             await self._writer.stop()
             self._reader.stop()
@@ -160,21 +164,39 @@ class RunExecutor:
         self._executions.pop(run_id, None)
         self._wake.set()
 
+    def _hear(self, run_id: UUID | None) -> None:
+        """There may be news of a run, or (``None``) of any."""
+        if run_id is None or run_id in self._active:
+            self._wake.set()
+
     async def _deliver(self) -> None:
-        """Hand on what was said to the runs that are being executed here: signals, and requests to stop."""
+        """Hand on what was said to the runs that are being executed here, and what happened to their children."""
         if not self._executions:
             return
+        parents = {child: run_id for run_id, (_, children) in self._executions.items() for child in children.awaited}
         try:
-            signals, cancelled = await self._call(messages, list(self._executions))
+            found = await self._call(news, list(self._executions), list(parents))
         except DatabaseFailure as error:
             logger.warning("cannot look for signals, trying again: %s", error)
             return
-        for run_id, signal in signals:
+        for run_id, signal in found.signals:
             if run_id in self._executions:
-                self._executions[run_id].signal(signal.name, signal.payload, signal.id)
-        for run_id in cancelled:
+                self._executions[run_id][0].signal(signal.name, signal.payload, signal.id)
+        for run_id in found.cancelled:
             if run_id in self._executions:
-                self._executions[run_id].cancel()
+                self._executions[run_id][0].cancel()
+        for child_id in found.children:
+            self._child_ended(parents[child_id], child_id)
+        for run_id in found.ended:
+            # Its end is recorded: if it was not this execution that did it, nothing of it counts any more.
+            if run_id in self._active:
+                self._active[run_id].cancel()
+
+    def _child_ended(self, run_id: UUID, child_id: UUID) -> None:
+        if run_id in self._executions:
+            execution, children = self._executions[run_id]
+            if not children.ended(child_id):
+                execution.child_ended(str(child_id))
 
     async def _rest(self) -> None:
         """Until somebody rings, a run ends, or it is time to look for what others left behind."""
@@ -227,16 +249,18 @@ class RunExecutor:
         if claimed.too_late:
             await sink.commit(_too_late(claimed))
             return
+        children = DatabaseChildRuns(
+            claimed, self._call, lambda: execution is None or execution.abandoned, self._parents
+        )
         engine = WorkflowEngine(
             discover().registry,
             middleware=(plain_output,),
             secrets=EnvironmentProvider(claimed.tenant_slug),
-            children=DatabaseChildRuns(
-                claimed, self._call, lambda: execution is None or execution.abandoned, self._parents
-            ),
+            children=children,
             shared=self._shared[claimed.tenant_id],
         )
         recorded = await self._call(recorded_nodes, claimed.run_id)
+        sink.restore(recorded)
         current_root.set(settings.PYFLOW_STORAGE_ROOT / str(claimed.tenant_id))
         current_policy.set(network_policy())
         try:
@@ -259,11 +283,14 @@ class RunExecutor:
             return
         if claimed.cancel_requested:
             execution.cancel()
-        self._executions[claimed.run_id] = execution
+        self._executions[claimed.run_id] = execution, children
         result = await execution.wait()
+        self._executions.pop(claimed.run_id, None)
         if result.state is RunState.WAITING:
-            self._executions.pop(claimed.run_id, None)
             await sink.park(result.wake_at)
+        elif result.state in (RunState.CANCELLED, RunState.TIMED_OUT):
+            # Those of nodes that were under way in a process that died are waited for by nobody here.
+            await self._call(partial(stop_children, parent_id=claimed.run_id))
 
 
 @cache

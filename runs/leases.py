@@ -45,7 +45,7 @@ def claimable() -> Q:
 
 
 def claim(owner: str, limit: int, run_id: UUID | None = None, active: Collection[UUID] = ()) -> list[Claim]:
-    """Take up to ``limit`` runs, the most urgent and of those the oldest first (or only ``run_id``).
+    """Take up to ``limit`` runs, the most urgent and of those the oldest first (or only ``run_id`` and those below it).
 
     Two executors never get the same one.
 
@@ -58,7 +58,7 @@ def claim(owner: str, limit: int, run_id: UUID | None = None, active: Collection
         )
         wanted = rows.filter(claimable()).order_by("-priority", "created_at")
         if run_id is not None:
-            wanted = wanted.filter(pk=run_id)
+            wanted = wanted.filter(pk__in=_family(run_id))
         if active:
             wanted = wanted.exclude(pk__in=active)
         ids = list(wanted.values_list("pk", flat=True)[:limit])
@@ -78,18 +78,34 @@ def claim(owner: str, limit: int, run_id: UUID | None = None, active: Collection
 
 def renew(owner: str, run_ids: Iterable[UUID]) -> set[UUID]:
     """Extend the leases that ``owner`` still holds, in one statement, and return which those are."""
-    held = Run.objects.across_tenants().filter(pk__in=list(run_ids), owner=owner, state=RunState.RUNNING.value)
     with transaction.atomic():
-        kept = set(held.values_list("pk", flat=True))
-        held.update(lease_until=_lease_end())
+        kept = _lock_held(owner, run_ids)
+        Run.objects.across_tenants().filter(pk__in=kept).update(lease_until=_lease_end())
     return kept
 
 
 def release(owner: str, run_ids: Iterable[UUID]) -> int:
     """Hand runs back unfinished: they are queued again at once. Returns how many."""
+    with transaction.atomic():
+        held = Run.objects.across_tenants().filter(pk__in=_lock_held(owner, run_ids))
+        # A new epoch fences whatever the old owner still has on its way.
+        return held.update(state=RunState.QUEUED.value, owner="", lease_until=None, epoch=F("epoch") + 1)
+
+
+def _lock_held(owner: str, run_ids: Iterable[UUID]) -> set[UUID]:
+    """Which of the runs ``owner`` holds, locked in the order that writers keep, too: so no two wait for each other."""
     held = Run.objects.across_tenants().filter(pk__in=list(run_ids), owner=owner, state=RunState.RUNNING.value)
-    # A new epoch fences whatever the old owner still has on its way.
-    return held.update(state=RunState.QUEUED.value, owner="", lease_until=None, epoch=F("epoch") + 1)
+    return set(held.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+
+
+def _family(run_id: UUID) -> set[UUID]:
+    """A run and all below it."""
+    family, generation = {run_id}, {run_id}
+    while generation:
+        children = Run.objects.across_tenants().filter(parent__in=generation)
+        generation = set(children.values_list("pk", flat=True)) - family
+        family |= generation
+    return family
 
 
 def _lease_end() -> Any:

@@ -40,6 +40,13 @@ class Run(TenantOwned):
     wake_at = models.DateTimeField(null=True, blank=True, help_text="When a waiting run is looked at again.")
     cancel_requested_at = models.DateTimeField(null=True, blank=True, editable=False)
     parent = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="children")
+    on_parent_cancel = models.CharField(
+        max_length=16,
+        blank=True,
+        default="",
+        editable=False,
+        help_text="What becomes of it when its parent does not wait for it any more. Empty: the parent never did.",
+    )
     priority = models.PositiveSmallIntegerField(default=5, editable=False, help_text="From 1 (last) to 9 (first).")
     queue_deadline = models.DateTimeField(null=True, blank=True, help_text="Not started by then, it times out.")
     lineage = models.JSONField(default=list, editable=False, help_text="Names of the workflows above.")

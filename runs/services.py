@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
-from pyflow.core.events import EventType
+from pyflow.core.events import NODE_ENDS, RUN_ENDS, EventType
 from pyflow.core.ids import new_uuid
 from pyflow.core.inputs import accept_input
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
@@ -17,7 +21,7 @@ from pyflow.core.suspension import Signal
 from pyflow.nodes.approval import check_decision
 from runs import dispatch
 from runs.errors import RunFinishedError, RunNotFoundError
-from runs.models import NodeRun, Run, RunEvent, RunSignal
+from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal
 from runs.stores import waiting_signals
 from workflows.models import Version
 from workflows.services import latest_version, plan_of
@@ -41,6 +45,7 @@ def start_version(
     run_id: UUID | None = None,
     parent_id: UUID | None = None,
     lineage: list[str] | None = None,
+    on_parent_cancel: str = "",
 ) -> Run:
     """Accept a run of one version. Raises ``InputError``."""
     workflow = plan_of(version).workflow
@@ -51,6 +56,7 @@ def start_version(
             id=run_id or new_uuid(),
             parent_id=parent_id,
             lineage=lineage or [],
+            on_parent_cancel=on_parent_cancel,
             tenant_id=version.tenant_id,
             workflow=version.workflow,
             version=version,
@@ -84,16 +90,34 @@ def find_run(*, tenant_id: UUID, run_id: UUID) -> Run:
 
 
 def start_child(
-    *, parent_id: UUID, tenant_id: UUID, run_id: UUID, workflow_name: str, input: dict[str, Any], lineage: list[str]
-) -> None:
-    """Start the child run ``run_id``, unless it was started before. Raises as ``start_run`` does."""
-    if Run.objects.for_tenant(tenant_id).filter(pk=run_id).exists():
-        return
+    *,
+    parent_id: UUID,
+    tenant_id: UUID,
+    run_id: UUID,
+    workflow_name: str,
+    input: dict[str, Any],
+    lineage: list[str],
+    on_parent_cancel: str = "",
+) -> Run:
+    """The child run ``run_id``, started unless it was before. Raises as ``start_run`` does.
+
+    ``on_parent_cancel``: what becomes of it when its parent waits no more (as ``on_cancel`` of a `workflow` node).
+    """
+    started = Run.objects.for_tenant(tenant_id).filter(pk=run_id).first()
+    if started is not None:
+        return started
     version = latest_version(tenant_id=tenant_id, name=workflow_name)
     try:
-        start_version(version=version, input=input, run_id=run_id, parent_id=parent_id, lineage=lineage)
-    except IntegrityError:
-        return  # a zombie of the parent was quicker; there is one child all the same
+        return start_version(
+            version=version,
+            input=input,
+            run_id=run_id,
+            parent_id=parent_id,
+            lineage=lineage,
+            on_parent_cancel=on_parent_cancel,
+        )
+    except IntegrityError:  # a zombie of the parent was quicker; there is one child all the same
+        return Run.objects.for_tenant(tenant_id).get(pk=run_id)
 
 
 def cancel_run(*, tenant_id: UUID, run_id: UUID) -> Run:
@@ -108,7 +132,7 @@ def cancel_run(*, tenant_id: UUID, run_id: UUID) -> Run:
             if run.state != RunState.RUNNING:
                 run.state = RunState.QUEUED.value
             run.save(update_fields=["cancel_requested_at", "state"])
-        dispatch.nudge()
+        _ring_for(run)
     return run
 
 
@@ -129,8 +153,15 @@ def signal_run(*, tenant_id: UUID, run_id: UUID, name: str, payload: Any, signal
         if created and run.state == RunState.WAITING:
             run.state = RunState.QUEUED.value
             run.save(update_fields=["state"])
-        dispatch.nudge()
+        _ring_for(run)
     return created
+
+
+def _ring_for(run: Run) -> None:
+    if run.state == RunState.RUNNING:
+        dispatch.hint(run.pk)
+    else:
+        dispatch.nudge()
 
 
 def _locked(tenant_id: UUID, run_id: UUID) -> Run:
@@ -150,32 +181,84 @@ def _check_decision(run: Run, name: str, payload: Any) -> None:
             check_decision(node.wait["details"], payload)
 
 
-def messages(run_ids: list[UUID]) -> tuple[list[tuple[UUID, Signal]], list[UUID]]:
-    """What was said to runs that are being executed: signals nobody took yet, and which of them are to stop."""
-    cancelled = Run.objects.across_tenants().filter(pk__in=run_ids, cancel_requested_at__isnull=False)
-    return waiting_signals(run_ids), list(cancelled.values_list("pk", flat=True))
+@dataclass(frozen=True, slots=True)
+class News:
+    """What was said to runs that are being executed, and what happened to them elsewhere."""
+
+    signals: list[tuple[UUID, Signal]]
+    cancelled: list[UUID]
+    ended: list[UUID]
+    """Not by their executor: they were terminated."""
+    children: list[UUID]
+    """Of the child runs that they wait for: those that have ended."""
 
 
-def abandon_child(*, run_id: UUID) -> None:
-    """End a child run at once, without clean-up: its executor is fenced."""
+def news(run_ids: Collection[UUID], children: Collection[UUID]) -> News:
+    """What is new to the runs ``run_ids``, which are being executed and wait for ``children``."""
+    asked = Q(pk__in=run_ids, cancel_requested_at__isnull=False)
+    over = Q(pk__in=[*run_ids, *children], state__in=TERMINAL_RUN_STATES)
+    rows = Run.objects.across_tenants().filter(asked | over).values_list("pk", "state")
+    ended = {run_id for run_id, state in rows if state in TERMINAL_RUN_STATES}
+    return News(
+        signals=waiting_signals(run_ids),
+        cancelled=[run_id for run_id, _ in rows if run_id not in ended],
+        ended=[run_id for run_id in run_ids if run_id in ended],
+        children=[run_id for run_id in children if run_id in ended],
+    )
+
+
+def stop_children(*, parent_id: UUID, only: Collection[UUID] | None = None) -> None:
+    """A run does not wait for its children (or ``only`` those) any more.
+
+    Each is terminated, asked to stop, or left alone, as its `workflow` node said. One that was terminated before is
+    looked at again: whoever did it may have been killed before it came to those below.
+    """
+    children = Run.objects.across_tenants().filter(parent=parent_id)
+    left = children.exclude(state__in=TERMINAL_RUN_STATES - {RunState.CANCELLED})
+    if only is not None:
+        left = left.filter(pk__in=only)
+    for child in left.only("pk", "tenant_id", "state", "on_parent_cancel"):
+        if child.on_parent_cancel == "terminate":
+            terminate_run(run_id=child.pk)
+        elif child.on_parent_cancel == "request_cancel" and child.state not in TERMINAL_RUN_STATES:
+            with suppress(RunFinishedError):  # it was quicker
+                cancel_run(tenant_id=child.tenant_id, run_id=child.pk)
+
+
+def terminate_run(*, run_id: UUID) -> None:
+    """End a run at once, without clean-up, and then what it waits for; whoever executes it is fenced.
+
+    Runs are ended from the top down, each in a transaction: an ended run starts no more children.
+    """
     with transaction.atomic():
         run = Run.objects.across_tenants().select_for_update().get(pk=run_id)
-        if run.state in TERMINAL_RUN_STATES:
-            return
-        error = {
-            "code": "run_cancelled",
-            "message": "terminated with its parent",
-            "type": "CancelledError",
-            "node_id": None,
-        }
-        run.state, run.error, run.finished_at = RunState.CANCELLED.value, error, timezone.now()
-        run.epoch, run.owner, run.lease_until, run.event_seq = run.epoch + 1, "", None, run.event_seq + 1
-        run.save()
-        RunEvent(
-            tenant_id=run.tenant_id,
-            run=run,
-            seq=run.event_seq,
-            type=str(EventType.RUN_CANCELLED),
-            at=run.finished_at,
-            data={"state": run.state, "error": error},
-        ).save(force_insert=True)
+        if run.state not in TERMINAL_RUN_STATES:
+            if run.state == RunState.RUNNING:
+                dispatch.hint(run.pk)
+            _end_now(run, timezone.now())
+    stop_children(parent_id=run_id)
+
+
+def _end_now(run: Run, now: datetime) -> None:
+    rows = NodeRun.objects.for_tenant(run.tenant_id).filter(run=run)
+    open_nodes = list(rows.filter(state__in=[NodeState.RUNNING, NodeState.WAITING, NodeState.RETRYING]))
+    error = {"message": "terminated with its parent", "type": "CancelledError"}
+    happened: list[tuple[EventType, str, dict[str, Any]]] = []
+    for node in open_nodes:
+        node.state, node.finished_at, node.wake_at, node.wait = NodeState.CANCELLED.value, now, None, None
+        node.error = error | {"code": "node_cancelled", "node_id": node.node_id}
+        data = {"attempt": node.attempts, "state": node.state, "error": node.error}
+        happened.append((NODE_ENDS[NodeState.CANCELLED], node.node_id, data))
+    run.state, run.finished_at, run.wake_at = RunState.CANCELLED.value, now, None
+    run.error = error | {"code": "run_cancelled", "node_id": None}
+    happened.append((RUN_ENDS[RunState.CANCELLED], "", {"state": run.state, "error": run.error}))
+    events = [
+        RunEvent(tenant_id=run.tenant_id, run=run, seq=seq, type=str(type), node_id=node_id, at=now, data=data)
+        for seq, (type, node_id, data) in enumerate(happened, run.event_seq + 1)
+    ]
+    run.epoch, run.owner, run.lease_until, run.event_seq = run.epoch + 1, "", None, events[-1].seq
+    run.save()
+    rows.bulk_update(open_nodes, ["state", "finished_at", "wake_at", "wait", "error"])
+    items = NodeItem.objects.for_tenant(run.tenant_id).filter(run=run, state=NodeState.RETRYING.value)
+    items.update(state=NodeState.CANCELLED.value)
+    RunEvent.objects.bulk_create(events)

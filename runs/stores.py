@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -31,11 +31,17 @@ class DatabaseSink:
         self._pending = self._new_write()
         self._flush: asyncio.TimerHandle | None = None
 
+    def restore(self, recorded: Mapping[str, result.NodeRun]) -> None:
+        """Go on from what is on record: a node that waited keeps its beginning and its attempts."""
+        for node_id, run in recorded.items():
+            started = None if run.started_at is None else moment(run.started_at)
+            self._rows[node_id] = _EMPTY_ROW | {"attempts": run.attempts, "started_at": started}
+
     def emit(self, event: Event) -> None:
         """Note a start; it rides along with the next completion, or goes by itself a moment later."""
         if event.type in EPHEMERAL:
             return
-        self._note(event)
+        self._note(_storable(event))
         if self._flush is None:
             self._flush = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush_now)
 
@@ -45,7 +51,10 @@ class DatabaseSink:
         await self._writer.commit(self._take())
 
     async def park(self, wake_at: float | None) -> None:
-        """Put the run down until ``wake_at`` (POSIX seconds), a signal or a request: nobody executes it meanwhile."""
+        """Put the run down until ``wake_at`` (POSIX seconds), a signal, the end of a child or a request.
+
+        Nobody executes it meanwhile.
+        """
         self._pending.changes |= {
             "state": RunState.WAITING.value,
             "wake_at": None if wake_at is None else moment(wake_at),
@@ -67,7 +76,8 @@ class DatabaseSink:
         return write
 
     def _new_write(self) -> Write:
-        return Write(self._claim.run_id, self._claim.tenant_id, self._claim.epoch)
+        claim = self._claim
+        return Write(claim.run_id, claim.tenant_id, claim.epoch, claim.parent_id)
 
     def _note(self, event: Event) -> None:
         self._pending.events.append(event)
@@ -99,21 +109,23 @@ class DatabaseSink:
         match event.type:
             case EventType.NODE_STARTED:
                 row |= {"state": NodeState.RUNNING.value, "attempts": data["attempt"], "wake_at": None}
-                row["started_at"] = row["started_at"] or at
+                row |= {"started_at": row["started_at"] or at, "wait": None}
             case EventType.NODE_SUCCEEDED:
                 row |= {"state": NodeState.SUCCEEDED.value, "output": data["output"], "error": None, "finished_at": at}
                 row |= {"wait": None, "wake_at": None}
             case EventType.NODE_FAILED:
                 row |= {"state": str(data["state"]), "error": data["error"], "finished_at": at}
-                row["tolerated"] = data.get("tolerated", False)
+                row |= {"wait": None, "wake_at": None, "tolerated": data.get("tolerated", False)}
             case EventType.NODE_RETRYING:
                 row |= {"state": NodeState.RETRYING.value, "error": data["error"], "wake_at": moment(data["wake_at"])}
+                row["wait"] = None
             case EventType.NODE_WAITING:
                 row["state"] = NodeState.WAITING.value
                 row["wait"] = {key: data[key] for key in ("until", "signal", "details")}
                 row["wake_at"] = None if data["until"] is None else moment(data["until"])
             case EventType.NODE_SKIPPED:
                 row |= {"state": str(data.get("state", NodeState.SKIPPED)), "reason": data["reason"], "finished_at": at}
+                row |= {"wait": None, "wake_at": None}
         return row
 
 
@@ -164,7 +176,7 @@ def _item_row(event: Event, item: dict[str, Any]) -> dict[str, Any]:
 def recorded_nodes(run_id: UUID) -> dict[str, result.NodeRun]:
     """The node runs that a run has on record, for the engine to go on from."""
     runs = {row.node_id: _restore(row) for row in NodeRun.objects.across_tenants().filter(run=run_id)}
-    for row in NodeItem.objects.across_tenants().filter(run=run_id).order_by("node_id", "at"):
+    for row in NodeItem.objects.across_tenants().filter(run=run_id).order_by("node_id", "index"):
         run = runs.setdefault(row.node_id, result.NodeRun(row.node_id, NodeState.RUNNING, attempts=1))
         if run.items is None:
             run.items = {}
@@ -183,6 +195,7 @@ def _restore_item(row: NodeItem) -> result.ItemRun:
     item.state = NodeState(row.state)
     item.attempts = row.attempts
     item.output = row.output
+    item.finished_at = row.at.timestamp()
     if row.error is not None:
         item.error = result.ErrorInfo(row.error["code"], row.error["message"], row.error["type"], row.node_id)
     return item

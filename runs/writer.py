@@ -11,7 +11,7 @@ import logging
 import queue
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +21,9 @@ from django.db import connections, transaction
 from django.db.models import F
 
 from pyflow.core.events import Event, EventType
-from pyflow.core.states import NodeState, RunState
+from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
+from pyflow.core.suspension import Suspension, awaited
+from runs import dispatch
 from runs.errors import FencedError
 from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal
 
@@ -49,6 +51,7 @@ class Write:
     run_id: UUID
     tenant_id: UUID
     epoch: int
+    parent_id: UUID | None = None
     events: list[Event] = field(default_factory=list)
     nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     items: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
@@ -138,6 +141,9 @@ def store(writes: Sequence[Write]) -> set[UUID]:
     by_run: dict[UUID, list[Write]] = defaultdict(list)
     for write in writes:
         by_run[write.run_id].append(write)
+    ended = _ended_children(by_run)
+    if ended:
+        _lock(by_run.keys() | ended.keys())
     fenced: set[UUID] = set()
     events: list[RunEvent] = []
     nodes: list[NodeRun] = []
@@ -179,18 +185,69 @@ def store(writes: Sequence[Write]) -> set[UUID]:
     for run_id in by_run.keys() - fenced:
         if any(write.changes.get("state") == RunState.WAITING for write in by_run[run_id]):
             _wake_if_told(run_id)
+    if ended:
+        _tell_parents(ended, fenced)
     return fenced
 
 
+def _ended_children(by_run: Mapping[UUID, Sequence[Write]]) -> dict[UUID, set[UUID]]:
+    """The runs that end in a batch, by their parents."""
+    ended: dict[UUID, set[UUID]] = defaultdict(set)
+    for run_id, group in by_run.items():
+        parent_id = group[0].parent_id
+        if parent_id is not None and any(write.changes.get("state") in TERMINAL_RUN_STATES for write in group):
+            ended[parent_id].add(run_id)
+    return ended
+
+
+def _lock(run_ids: Iterable[UUID]) -> None:
+    """Lock rows in their order. A parent that is being put down elsewhere sees its child's end, or we see it waiting.
+
+    (Without the lock, each of the two transactions could miss what the other has not committed yet.)
+    """
+    rows = Run.objects.across_tenants().filter(pk__in=list(run_ids)).select_for_update(no_key=True)
+    list(rows.order_by("pk").values_list("pk"))
+
+
+def _tell_parents(ended: Mapping[UUID, set[UUID]], fenced: set[UUID]) -> None:
+    """Queue the runs that wait for those which end here; tell the executors of those that are executed."""
+    ended = {parent_id: children - fenced for parent_id, children in ended.items()}
+    runs = Run.objects.across_tenants()
+    states = dict(runs.filter(pk__in=[parent for parent, gone in ended.items() if gone]).values_list("pk", "state"))
+    waiting = [parent_id for parent_id, state in states.items() if state == RunState.WAITING]
+    woken = {run_id for run_id, awaits in _awaits(waiting).items() if awaits & ended[run_id]} if waiting else set()
+    if woken:
+        runs.filter(pk__in=woken).update(state=RunState.QUEUED.value)
+        dispatch.nudge()
+    for parent_id, state in states.items():
+        if state == RunState.RUNNING:
+            dispatch.hint(parent_id)
+
+
+def _awaits(run_ids: Iterable[UUID]) -> dict[UUID, set[UUID]]:
+    """The child runs that the nodes of runs wait for, by run."""
+    waiting = NodeRun.objects.across_tenants().filter(run__in=list(run_ids), state=NodeState.WAITING.value)
+    found: dict[UUID, set[UUID]] = defaultdict(set)
+    for run_id, wait in waiting.values_list("run_id", "wait"):
+        if wait is not None:
+            found[run_id].update(UUID(child) for child in awaited(Suspension.from_dict(wait)))
+    return found
+
+
 def _wake_if_told(run_id: UUID) -> None:
-    """Queue a run that is being put down again if something was said to it before that."""
+    """Queue a run that is being put down again if what it waits for came before that."""
     run = Run.objects.across_tenants().filter(pk=run_id)
     told = RunSignal.objects.across_tenants().filter(run=run_id, consumed=False).values_list("name", flat=True)
     names = set(told)
     waiting = NodeRun.objects.across_tenants().filter(run=run_id, state=NodeState.WAITING.value)
-    waits = waiting.values_list("wait", flat=True)
-    wanted = any(wait is not None and wait["signal"] in names for wait in waits) if names else False
-    if wanted or run.filter(cancel_requested_at__isnull=False).exists():
+    waits = [Suspension.from_dict(wait) for wait in waiting.values_list("wait", flat=True) if wait is not None]
+    children = [child for wait in waits for child in awaited(wait)]
+    over = Run.objects.across_tenants().filter(pk__in=children, state__in=TERMINAL_RUN_STATES)
+    if (
+        any(wait.signal in names for wait in waits)
+        or (children and over.exists())
+        or run.filter(cancel_requested_at__isnull=False).exists()
+    ):
         run.update(state=RunState.QUEUED.value)
 
 

@@ -38,7 +38,18 @@ class ApiKeyAdmin(admin.ModelAdmin[ApiKey]):
     list_filter = ("tenant",)
     list_select_related = ("tenant",)
     search_fields = ("name", "key_id")
-    readonly_fields = ("id", "tenant", "key_id", "last4", "created_at", "last_used_at", "revoked_at")
+    readonly_fields = (
+        "id",
+        "tenant",
+        "key_id",
+        "last4",
+        "role",
+        "scopes",
+        "created_by",
+        "created_at",
+        "last_used_at",
+        "revoked_at",
+    )
     exclude = ("secret_hash",)
     actions = ("revoke",)
 

@@ -17,3 +17,45 @@ class UnscopedQueryError(PyFlowError):
     """A tenant's rows were asked for without saying whose: call ``for_tenant``, or ``across_tenants`` and mean it."""
 
     code: ClassVar[str] = "unscoped_query"
+
+
+class ForbiddenError(PyFlowError):
+    """The credential is valid, but its role or its scopes do not allow this."""
+
+    code: ClassVar[str] = "forbidden"
+
+
+class CursorError(PyFlowError):
+    """The cursor is malformed, or belongs to another tenant, list, order or filter."""
+
+    code: ClassVar[str] = "cursor_invalid"
+
+
+class IdempotencyKeyError(PyFlowError):
+    """The `Idempotency-Key` is empty, too long, or not of visible ASCII characters."""
+
+    code: ClassVar[str] = "idempotency_key_invalid"
+
+
+class IdempotencyConflictError(PyFlowError):
+    """A request with the same `Idempotency-Key` is being answered; try again when it is."""
+
+    code: ClassVar[str] = "idempotency_in_flight"
+
+
+class IdempotencyMismatchError(PyFlowError):
+    """The `Idempotency-Key` was used for a request that said something else."""
+
+    code: ClassVar[str] = "idempotency_mismatch"
+
+
+class PreconditionFailedError(PyFlowError):
+    """The object has changed since it was read: its `ETag` is not the one in `If-Match`."""
+
+    code: ClassVar[str] = "precondition_failed"
+
+
+class PreconditionRequiredError(PyFlowError):
+    """This needs `If-Match`, so that nobody overwrites what they have not seen."""
+
+    code: ClassVar[str] = "precondition_required"

@@ -1,12 +1,19 @@
-"""Tenants and the keys that act for them."""
+"""Tenants, who belongs to them, the keys that act for them, and what was done in them."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
 from pyflow.core.ids import new_uuid
+from tenants.access import Role
 from tenants.scoping import TenantOwned
+
+ROLES = [(role.value, role.value) for role in Role]
+PLANS = [(plan, plan) for plan in ("free", "pro", "enterprise")]
 
 
 class Tenant(models.Model):
@@ -15,7 +22,10 @@ class Tenant(models.Model):
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
     slug = models.SlugField(max_length=63, unique=True, help_text="In URLs and logs.")
     name = models.CharField(max_length=200)
+    plan = models.CharField(max_length=16, choices=PLANS, default="free")
+    limits = models.JSONField(default=dict, blank=True, help_text="Quotas that differ from the plan's, by name.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
         """By slug."""
@@ -26,14 +36,70 @@ class Tenant(models.Model):
         return self.slug
 
 
+class Membership(TenantOwned):
+    """A user's place in a tenant."""
+
+    id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=16, choices=ROLES)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta(TenantOwned.Meta):
+        """Oldest first; once per user."""
+
+        abstract = False
+        ordering = ("id",)
+        constraints = (models.UniqueConstraint(fields=("tenant", "user"), name="member_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.user_id} {self.role}"
+
+
+class Invitation(TenantOwned):
+    """An offer of membership, taken with a token of which only a hash is kept."""
+
+    id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
+    email = models.EmailField()
+    role = models.CharField(max_length=16, choices=ROLES)
+    token_hash = models.CharField(max_length=64, unique=True, editable=False)
+    invited_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta(TenantOwned.Meta):
+        """Newest first."""
+
+        abstract = False
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return f"{self.email} {self.role}"
+
+    @property
+    def open(self) -> bool:
+        """Neither taken, nor withdrawn, nor too old."""
+        return self.accepted_at is None and self.revoked_at is None and self.expires_at > timezone.now()
+
+
 class ApiKey(TenantOwned):
-    """A key of the API. Only a hash of its secret is kept: the key is shown once, when it is made."""
+    """A key of the API. Only a hash of its secret is kept: the key is shown once, when it is made.
+
+    It may do what its ``scopes`` say, of what its ``role`` and, where a member made it, that member's role allow.
+    """
 
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
     name = models.CharField(max_length=200)
     key_id = models.CharField(max_length=32, unique=True, editable=False, help_text="The public part of the key.")
     secret_hash = models.CharField(max_length=100, editable=False)
     last4 = models.CharField(max_length=4, editable=False)
+    role = models.CharField(max_length=16, choices=ROLES, default=Role.EDITOR.value)
+    scopes = models.JSONField(null=True, blank=True, help_text="What it is narrowed to; null: nothing.")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
@@ -58,3 +124,128 @@ class ApiKey(TenantOwned):
         if self.revoked_at is None:
             self.revoked_at = timezone.now()
             self.save(update_fields=["revoked_at"])
+
+
+class RefreshToken(TenantOwned):
+    """A token that is traded for the next pair, once. One that is shown twice ends its whole ``family``."""
+
+    id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    family = models.UUIDField(db_index=True, editable=False)
+    token_hash = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta(TenantOwned.Meta):
+        """Newest first."""
+
+        abstract = False
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class UsageCounter(TenantOwned):
+    """How much of something a tenant used in a period (``2026-11-24`` for a day's)."""
+
+    id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
+    name = models.CharField(max_length=64)
+    period = models.CharField(max_length=16)
+    count = models.BigIntegerField(default=0)
+
+    class Meta(TenantOwned.Meta):
+        """One row per name and period."""
+
+        abstract = False
+        constraints = (models.UniqueConstraint(fields=("tenant", "name", "period"), name="usage_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.period}: {self.count}"
+
+
+class IdempotentAnswer(TenantOwned):
+    """What a ``POST`` with an ``Idempotency-Key`` was answered, in the transaction of what it did."""
+
+    id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
+    principal = models.CharField(max_length=80)
+    route = models.CharField(max_length=200)
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64)
+    status = models.PositiveSmallIntegerField()
+    headers = models.JSONField(default=dict)
+    body = models.TextField()
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta(TenantOwned.Meta):
+        """Once per who, where and key."""
+
+        abstract = False
+        constraints = (models.UniqueConstraint(fields=("tenant", "principal", "route", "key"), name="idempotent_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.route} {self.key}"
+
+
+class AppendOnlyError(TypeError):
+    """A row that may only be added was about to be changed or deleted."""
+
+
+class AuditEntry(TenantOwned):
+    """Something that was done. ``hash`` covers ``previous`` and ``record``: a removal or a change shows.
+
+    ``record`` is the canonical JSON of everything; the other columns repeat parts of it, to search by.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
+    seq = models.PositiveBigIntegerField()
+    at = models.DateTimeField()
+    actor_kind = models.CharField(max_length=8)
+    actor = models.CharField(max_length=80)
+    action = models.CharField(max_length=64)
+    target = models.CharField(max_length=320)
+    record = models.TextField()
+    previous = models.CharField(max_length=64)
+    hash = models.CharField(max_length=64)
+
+    class Meta(TenantOwned.Meta):
+        """In order, without holes."""
+
+        abstract = False
+        ordering = ("tenant", "seq")
+        constraints = (models.UniqueConstraint(fields=("tenant", "seq"), name="audit_seq"),)
+        indexes = (
+            models.Index(fields=("tenant", "action", "-seq"), name="audit_by_action"),
+            models.Index(fields=("tenant", "target", "-seq"), name="audit_by_target"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.seq} {self.action} {self.target}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Refused for an entry that is stored."""
+        if not self._state.adding:
+            raise AppendOnlyError("an audit entry never changes")
+        super().save(*args, **kwargs)
+
+    def delete(self, *_: Any, **__: Any) -> Any:
+        """Refused."""
+        raise AppendOnlyError("an audit entry is never deleted")
+
+
+class AuditHead(TenantOwned):
+    """The end of a tenant's chain; its lock gives the numbers out one at a time."""
+
+    tenant = models.OneToOneField(Tenant, on_delete=models.CASCADE, primary_key=True, related_name="+")
+    seq = models.PositiveBigIntegerField(default=0)
+    hash = models.CharField(max_length=64, default="")
+
+    class Meta(TenantOwned.Meta):
+        """One per tenant."""
+
+        abstract = False
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id} {self.seq}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
+from uuid import UUID
 
-from django.db import models
+from django.db import connection, models, transaction
 
 from tenants.errors import UnscopedQueryError
 
@@ -58,3 +60,36 @@ class TenantOwned(models.Model):
         abstract = True
         base_manager_name = "unscoped"
         default_manager_name = "unscoped"
+
+
+#: The role of PostgreSQL that row-level security holds for. See ``tenants.row_security``.
+WEB_ROLE = "pyflow_web"
+
+
+@contextmanager
+def tenant_scope(tenant_id: UUID, *, write: bool) -> Iterator[None]:
+    """Work inside one tenant: on PostgreSQL a transaction in which rows of others do not exist, whatever is asked.
+
+    On SQLite, which has no such thing, writes are a transaction and reads are not: there every transaction takes the
+    one lock.
+    """
+    if connection.vendor != "postgresql":
+        if not write:
+            yield
+            return
+        with transaction.atomic():
+            yield
+        return
+    nested = connection.in_atomic_block
+    with transaction.atomic():
+        _enter(WEB_ROLE, str(tenant_id))
+        yield
+        if nested:  # `SET LOCAL` lasts until the outer transaction ends
+            _enter("none", "")
+
+
+def _enter(role: str, tenant_id: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT set_config('role', %s, true), set_config('pyflow.tenant_id', %s, true)", [role, tenant_id]
+        )

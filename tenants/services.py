@@ -9,35 +9,20 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from tenants.access import Permission, Principal, Role
 from tenants.errors import InvalidKeyError
 from tenants.keys import ParsedKey, check_secret, hash_secret, make_key, parse_key
-from tenants.models import ApiKey, Tenant
+from tenants.models import ApiKey, Membership, Tenant
 
 #: How long a checked key is believed without looking again; a revocation takes effect within it. Seconds.
 CACHE_SECONDS = 5.0
 CACHE_SIZE = 10_000
 LAST_USED_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who a request acts as: a tenant, through one of its keys."""
-
-    tenant_id: UUID
-    key_id: UUID
-    name: str
-
-    @property
-    def is_authenticated(self) -> bool:
-        """DRF's question; a principal only exists once that is settled."""
-        return True
 
 
 class _Cache:
@@ -89,11 +74,16 @@ def create_tenant(*, slug: str, name: str = "") -> Tenant:
 
 
 @transaction.atomic
-def create_api_key(*, tenant: Tenant, name: str, env: str = "live") -> tuple[ApiKey, str]:
-    """A new key and its text, which is not kept anywhere: show it now."""
+def create_api_key(*, tenant: Tenant, name: str, env: str = "live", role: Role = Role.OWNER) -> tuple[ApiKey, str]:
+    """A new key of the installation itself and its text, which is not kept anywhere: show it now."""
     made = make_key(env)
     key: ApiKey = ApiKey.objects.create(
-        tenant=tenant, name=name, key_id=made.key_id, secret_hash=hash_secret(made.secret), last4=made.text[-4:]
+        tenant=tenant,
+        name=name,
+        role=role.value,
+        key_id=made.key_id,
+        secret_hash=hash_secret(made.secret),
+        last4=made.text[-4:],
     )
     return key, made.text
 
@@ -121,9 +111,20 @@ def _check(parsed: ParsedKey, digest: bytes) -> Principal:
     now = timezone.now()
     if key.last_used_at is None or (now - key.last_used_at).total_seconds() > LAST_USED_SECONDS:
         ApiKey.objects.across_tenants().filter(pk=key.pk).update(last_used_at=now)
-    principal = Principal(tenant_id=key.tenant_id, key_id=key.pk, name=key.name)
+    principal = _principal(key)
     key_cache.put(digest, principal)
     return principal
+
+
+def _principal(key: ApiKey) -> Principal:
+    role = Role(key.role)
+    if key.created_by_id is not None:
+        made_by = Membership.objects.for_tenant(key.tenant_id).filter(user=key.created_by_id).first()
+        if made_by is None:  # keys of a member go with the member
+            raise InvalidKeyError("The API key is not valid.")
+        role = min(role, Role(made_by.role), key=lambda role: role.rank)
+    scopes = None if key.scopes is None else frozenset(Permission(scope) for scope in key.scopes)
+    return Principal(key.tenant_id, "key", str(key.pk), key.name, role, scopes, key.created_by_id)
 
 
 _unknown: list[str] = []

@@ -1,59 +1,28 @@
-"""The `pyflow` command: ``app`` is the Typer application, ``main`` what the console script calls.
+"""The `pyflow` command: ``app`` is the Typer application with every command, ``main`` what the console script calls.
 
-One module a command group; exit codes are in ``console.ExitCode``.
+One module a command group; exit codes are in ``console.ExitCode``. Nothing is imported before it is known what for.
 """
 
 from __future__ import annotations
 
-import importlib
-from types import ModuleType
-from typing import Annotated
+import gc
+import os
+import sys
+from typing import TYPE_CHECKING, Any
 
-import typer
+if TYPE_CHECKING:
+    import typer
 
-from pyflow import __version__
-from pyflow.cli import catalogue, convert, definitions, diagnosis, run, service
-from pyflow.cli.console import out
+    app: typer.Typer
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
-    name="pyflow",
-    help="Run workflows: graphs of nodes, written in YAML.",
-    no_args_is_help=True,
-    # Plain help and errors read the same in a pipe; a rich traceback would show local variables, secrets among them.
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
 
+def __getattr__(name: str) -> Any:
+    import importlib  # noqa: PLC0415 - the console script does not come here
 
-def _print_version(value: bool) -> None:
-    if value:
-        out(f"pyflow {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """Run workflows: graphs of nodes, written in YAML."""
-
-
-app.command("run")(run.run)
-app.command("validate")(definitions.validate)
-app.command("list")(definitions.list_workflows)
-app.command("serve")(service.serve)
-app.command("inspect")(definitions.inspect)
-app.command("nodes")(catalogue.nodes)
-app.command("convert")(convert.convert)
-app.command("schema")(definitions.schema)
-app.command("doctor")(diagnosis.doctor)
-
-
-def __getattr__(name: str) -> ModuleType:
+    if name == "app":
+        return importlib.import_module("pyflow.cli.application").app
     # v1 had `pyflow.cli.uvicorn`, which is where its users' tests replace `uvicorn.run`.
     if name == "uvicorn":
         return importlib.import_module(name)
@@ -62,4 +31,18 @@ def __getattr__(name: str) -> ModuleType:
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    if command != "serve":
+        # Looking for plugins of pydantic reads the metadata of every installed package: 10 to 50 ms, by file system.
+        # They observe validation, which is of use in a server; whoever wants them in another command sets the
+        # variable, to nothing for all of them.
+        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # What is imported stays: looking for garbage in it while it grows, and again at the end, is a seventh of a short
+    # run.
+    gc.disable()
+    from pyflow.cli.application import application  # noqa: PLC0415 - imports pydantic, which reads that variable
+
+    app = application(command)
+    gc.freeze()
+    gc.enable()
     app(prog_name="pyflow")

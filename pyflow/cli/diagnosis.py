@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from pyflow import __version__
+import pyflow
 from pyflow.cli.console import ExitCode, out, out_json, table
 
 #: Seconds to wait for a server.
@@ -59,7 +59,7 @@ def doctor(
 
 def _findings() -> Iterator[Finding]:
     yield _python()
-    yield Finding("pyflow", "ok", __version__)
+    yield Finding("pyflow", "ok", pyflow.__version__)
     for name, modules in _PARTS.items():
         yield _part(name, modules)
     yield _storage(os.environ.get("PYFLOW_STORAGE_ROOT"))

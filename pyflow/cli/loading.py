@@ -12,7 +12,6 @@ from pyflow.cli.console import ExitCode, err
 from pyflow.core.checker import locate
 from pyflow.core.document import read_json, read_yaml
 from pyflow.core.errors import DefinitionError, DocumentError, Problem, WorkflowNotFoundError
-from pyflow.core.inputs import check_schema
 from pyflow.core.loader import load_workflow, read_source
 from pyflow.core.models import WorkflowDef
 from pyflow.core.node import NodeRegistry
@@ -65,8 +64,6 @@ def check(workflow: WorkflowDef, path: Path, registry: NodeRegistry) -> None:
     """Raise ``RefusedError`` with everything that is wrong, unless ``workflow`` can run with these node types."""
     try:
         compile_plan(workflow, registry)
-        if workflow.version != 1 and workflow.inputs is not None:
-            check_schema(workflow.inputs)
     except DefinitionError as error:
         problems = locate(error.problems, workflow._document)
         raise RefusedError(path, problems, _code_for(workflow.version)) from None

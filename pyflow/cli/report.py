@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pyflow.cli.console import to_json
-from pyflow.core.dry_run import DryRun
 from pyflow.core.result import NodeRun, RunResult
 from pyflow.core.states import NodeState, RunState
+
+if TYPE_CHECKING:
+    from pyflow.core.dry_run import DryRun
 
 _HEADS = {
     RunState.SUCCEEDED: "Completed",

@@ -15,10 +15,12 @@ from pyflow.core.events import EventType
 from pyflow.core.journal import Journal
 from pyflow.core.middleware import Handler, NodeCall
 from pyflow.core.plan import PlannedNode
+from pyflow.core.ports import EventSink
 from pyflow.core.redaction import RedactingLogger, Redactor
 from pyflow.core.result import ItemRun, NodeRun
 from pyflow.core.shared import Shared
 from pyflow.core.suspension import SuspendingNode, Suspension
+from pyflow.core.timers import Timers
 from pyflow_sdk.node import NodeContext
 
 Record = NodeRun | ItemRun
@@ -49,12 +51,16 @@ class Attempts:
         shared: Shared,
         secrets: Mapping[str, str] | None,
         time: Callable[[], float],
+        timers: Timers,
         stopping: Callable[[], bool],
         children: ChildRuns,
+        sink: EventSink,
         lineage: tuple[str, ...],
     ) -> None:
         self._children = children
+        self._sink = sink
         self._lineage = lineage
+        self._timers = timers
         self._context = context
         self._journal = journal
         self._handler = handler
@@ -117,7 +123,7 @@ class Attempts:
 
         if self._handler is None:
             return work(config)
-        return self._handler(NodeCall(node, config, context, node_context, record.attempts, work))
+        return self._handler(NodeCall(node, config, context, node_context, record.attempts, work, self._lineage))
 
     async def _suspend(
         self, suspending: type[SuspendingNode[Any]], config: Any, node_context: NodeContext | None
@@ -126,14 +132,24 @@ class Attempts:
         parsed = suspending.Config.model_validate(config)
         return suspending().suspend(parsed, node_context, self._time())
 
+    async def give_up(self, wait: Suspension) -> None:
+        """A node does not wait for its child runs any more."""
+        await self._children.stop(wait)
+
     def _child(self, node: PlannedNode, config: Any, record: Record) -> ChildRequest:
         item = record.key if isinstance(record, ItemRun) else None
+        limits = [limit for limit in (node.timeout, node.total_timeout) if limit is not None]
+        # A slot is held while the child runs; and what an undone item waits for is not recorded.
+        may_suspend = node.concurrency is None and (item is None or node.compensates is None)
         return ChildRequest(
             run_id=child_id(self._context.run_id, node.id, item),
             config=ChildConfig.model_validate(config),
             parent_run_id=self._context.run_id,
             node_id=node.id,
             lineage=self._lineage,
+            timeout=min(limits, default=None),
+            may_suspend=may_suspend,
+            sink=self._sink,
         )
 
     async def _call_limited(
@@ -161,6 +177,8 @@ class Attempts:
                     output = await self._call_timed(node, config, record, task, names)
             finally:
                 self.executing.discard(task)
+        if type(output) is Suspension:
+            return output
         if node.max_output_size is not None:
             check_size(output, node.max_output_size)
         if key is not None and node.cache is not None:
@@ -175,7 +193,8 @@ class Attempts:
         task: asyncio.Task[Any],
         names: Callable[[], Mapping[str, Any]],
     ) -> object:
-        seconds = self._seconds_left(node, record)
+        timed_by_child = node.child and self._children.keeps_time
+        seconds = None if timed_by_child else self._seconds_left(node, record)
         self.executing.add(task)
         try:
             work = (
@@ -183,16 +202,7 @@ class Attempts:
                 if node.heartbeat_timeout is None
                 else self._watched(node, config, record, names)
             )
-            if seconds is None:
-                return await work
-            timer = asyncio.timeout(seconds)
-            try:
-                async with timer:
-                    return await work
-            except TimeoutError:
-                if timer.expired():
-                    raise NodeTimeoutError(f"no result within {seconds:g} s", kind="timeout") from None
-                raise
+            return await (work if seconds is None else self._timers.within(seconds, work))
         finally:
             self.executing.discard(task)
 
@@ -208,20 +218,20 @@ class Attempts:
         """Execute under ``heartbeat_timeout``: each report of progress winds the clock up again."""
         limit = node.heartbeat_timeout
         assert limit is not None  # noqa: S101 - the caller looked
-        loop = asyncio.get_running_loop()
-        beat = loop.time()
+        timers = self._timers
+        beat = timers.now()
 
         def on_beat() -> None:
             nonlocal beat
-            beat = loop.time()
+            beat = timers.now()
 
         task = asyncio.ensure_future(self._invoke(node, config, record, names, on_beat))
         try:
             while not task.done():
-                left = beat + limit - loop.time()
+                left = beat + limit - timers.now()
                 if left <= 0:
                     raise HeartbeatTimeoutError(f"no progress for {limit:g} s", kind="timeout")
-                await asyncio.wait({task}, timeout=left)
+                await timers.wait(task, left)
             return task.result()
         finally:
             if not task.done():

@@ -8,44 +8,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from typing import Any, Protocol
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from pyflow.core.document import Document, Path, make_pointer
-from pyflow.core.errors import DefinitionError, Problem
+from pyflow.core.config_check import check_config
+from pyflow.core.document import Path, make_pointer
+from pyflow.core.errors import Problem
 from pyflow.core.graph import Graph
-from pyflow.core.inputs import check_schema
-from pyflow.core.models import NodeDef, OnError, RunIf, WorkflowDef
-from pyflow.core.node import AnyNodeClass, NodeRegistry
-from pyflow.core.safe_eval import UnsafeExpressionError, compile_expression
+from pyflow.core.inputs import check_inputs
+from pyflow.core.models import CompensateDef, NodeDef, OnError, RetryDef, RunIf, WorkflowDef
+from pyflow.core.node import NodeRegistry
+from pyflow.core.problems import locate, suggest
 from pyflow.core.suspension import SuspendingNode
-from pyflow.core.template import TemplateError, compile_template, is_template
+from pyflow.core.template import is_template
+from pyflow.core.visibility import ITEM_NAMES, RESERVED_NAMES, Sight, upstream_ids
+
+__all__ = [
+    "MAX_NODES",
+    "RESERVED_NAMES",
+    "SECTIONS",
+    "check_graph",
+    "check_workflow",
+    "locate",
+    "suggest",
+    "unknown_keys",
+]
 
 MAX_NODES = 10_000
-#: Names of version 2's scope that a node id may not take.
-RESERVED_NAMES = frozenset(
-    {
-        "input",
-        "trigger",
-        "run",
-        "secrets",
-        "vars",
-        "nodes",
-        "item",
-        "item_index",
-        "item_key",
-        "output",
-        "true",
-        "false",
-        "null",
-    }
-)
-_CONSTANTS = frozenset({"true", "false", "null", "none", "True", "False", "None"})
-_TEMPLATE_GLOBALS = frozenset({"range", "dict"})
-_SCOPE = frozenset({"input", "trigger", "run", "secrets", "vars", "nodes"}) | _CONSTANTS
 _ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 SECTIONS = ("nodes", "on_failure", "finally")
@@ -59,28 +49,8 @@ def check_workflow(workflow: WorkflowDef, registry: NodeRegistry) -> list[Proble
         problems += _check_names(workflow)
         problems += _check_nodes(workflow, registry)
         problems += _check_outputs(workflow)
-        problems += _check_inputs(workflow)
+        problems += check_inputs(workflow)
     return locate(problems, workflow._document)
-
-
-def locate(problems: Iterable[Problem], document: Document | None) -> list[Problem]:
-    """The problems in document order, each once, with the line and column that its pointer has in ``document``."""
-    unique = list(dict.fromkeys(problems))
-    if document is None:
-        return unique
-    placed = []
-    for problem in unique:
-        if problem.line is None:
-            line, column = document.position(problem.pointer)
-            problem = replace(problem, line=line, column=column)
-        placed.append(problem)
-    return sorted(placed, key=lambda problem: (problem.line or 0, problem.column or 0))
-
-
-def suggest(word: str, known: Iterable[str]) -> str | None:
-    """The nearest of ``known``, if one is near enough to be a slip of the pen."""
-    matches = get_close_matches(word, sorted(known), n=1, cutoff=0.6)
-    return matches[0] if matches else None
 
 
 def _check_size(workflow: WorkflowDef) -> Iterator[Problem]:
@@ -143,6 +113,8 @@ def _check_keys(workflow: WorkflowDef) -> Iterator[Problem]:
 
     yield from of(workflow, ())
     yield from of(workflow.settings, ("settings",))
+    if workflow.settings.concurrency is not None:
+        yield from of(workflow.settings.concurrency, ("settings", "concurrency"))
     for i, trigger in enumerate(workflow.triggers):
         yield from of(trigger, ("triggers", i))
     if workflow.trigger is not None:
@@ -179,63 +151,58 @@ def _check_names(workflow: WorkflowDef) -> Iterator[Problem]:
             )
 
 
-class _Names(Protocol):
-    """A set of names that may be computed."""
-
-    def __contains__(self, name: object, /) -> bool: ...
-
-    def __iter__(self) -> Iterator[str]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Scope:
-    """What the templates of one place may use: ``visible`` ids, and ``extra`` names such as ``item``."""
-
-    who: str
-    visible: _Names
-    everything: _Names
-    extra: frozenset[str] = frozenset()
-
-
-_ITEM_NAMES = frozenset({"item", "item_index", "item_key"})
-
-
 def _check_nodes(workflow: WorkflowDef, registry: NodeRegistry) -> Iterator[Problem]:
-    upstream = _upstream_ids(workflow)
+    upstream = upstream_ids(workflow)
     everything = {node.id for node in workflow.all_nodes()}
+    graph = frozenset(node.id for node in workflow.nodes)
     for path, node in _located_nodes(workflow):
-        scope = _Scope(f"node {node.id!r}", upstream[node.id], everything)
-        inner = replace(scope, extra=_ITEM_NAMES) if node.for_each is not None else scope
+        sight = Sight(f"node {node.id!r}", upstream[node.id], everything, workflow.vars)
+        items = ITEM_NAMES if node.for_each is not None else frozenset()
         yield from _check_policy(node, path)
-        yield from _check_type(node.type, node.config, path, registry)
-        if node.when is not None:
-            yield from _check_expression(node.when, (*path, "when"), scope)
-        for key in getattr(registry.get(node.type), "expressions", ()) if node.type in registry else ():
-            source = node.config.get(key)
-            if isinstance(source, str) and not is_template(source):
-                yield from _check_expression(source, (*path, "config", key), inner)
-        yield from _check_templates(node.for_each, (*path, "for_each"), scope)
-        yield from _check_templates(node.config, (*path, "config"), inner)
-        yield from _check_templates(node.item_key, (*path, "item_key"), inner)
-        for key in ("cache", "concurrency"):
-            part = getattr(node, key)
-            yield from _check_templates(None if part is None else part.key, (*path, key, "key"), inner)
-        if node.for_each is not None:
-            yield from _check_fan_out(node, path, registry)
+        yield from _check_node(node, path, registry, sight, sight.with_names(items))
         if node.compensate is not None:
-            undo, at = node.compensate, (*path, "compensate")
-            yield from _check_type(undo.type, undo.config, at, registry)
-            seen = _Scope(f"the compensation of {node.id!r}", everything, everything, inner.extra | {"output"})
-            yield from _check_templates(undo.config, (*at, "config"), seen)
+            why = "does not run before compensations do"
+            undoing = Sight(f"the compensation of {node.id!r}", graph, everything, workflow.vars, items, why)
+            yield from _check_compensation(node.compensate, (*path, "compensate"), registry, undoing)
 
 
-def _check_type(node_type: str, config: dict[str, Any], path: Path, registry: NodeRegistry) -> Iterator[Problem]:
-    if node_type in registry:
-        yield from _check_config(registry.get(node_type), config, (*path, "config"))
+def _check_node(node: NodeDef, path: Path, registry: NodeRegistry, outer: Sight, inner: Sight) -> Iterator[Problem]:
+    """``outer`` is what the node sees as a whole, ``inner`` what each of its items does."""
+    if node.when is not None:
+        yield from outer.check_expression(node.when, (*path, "when"))
+    yield from outer.check_templates(node.for_each, (*path, "for_each"))
+    yield from _check_type(node.type, node.config, path, registry, inner)
+    yield from inner.check_templates(node.item_key, (*path, "item_key"))
+    for key in ("cache", "concurrency"):
+        part = getattr(node, key)
+        yield from inner.check_templates(None if part is None else part.key, (*path, key, "key"))
+    if node.for_each is not None:
+        yield from _check_fan_out(node, path, registry)
+
+
+def _check_compensation(undo: CompensateDef, path: Path, registry: NodeRegistry, sight: Sight) -> Iterator[Problem]:
+    yield from _check_retry(undo.retry, path)
+    yield from _check_type(undo.type, undo.config, path, registry, sight.with_names(frozenset({"output"})))
+    if undo.type in registry and issubclass(registry.get(undo.type), SuspendingNode):
+        message = f"a `{undo.type}` node cannot undo anything: nothing waits once a run is being undone"
+        yield Problem("bad_compensation", message, make_pointer((*path, "type")))
+
+
+def _check_type(
+    node_type: str, config: dict[str, Any], path: Path, registry: NodeRegistry, sight: Sight
+) -> Iterator[Problem]:
+    yield from sight.check_templates(config, (*path, "config"))
+    if node_type not in registry:
+        near = suggest(node_type, registry.list_types())
+        message = f"Unknown node type: {node_type}"
+        yield Problem("unknown_node_type", message, make_pointer((*path, "type")), suggestion=near)
         return
-    near = suggest(node_type, registry.list_types())
-    message = f"Unknown node type: {node_type}"
-    yield Problem("unknown_node_type", message, make_pointer((*path, "type")), suggestion=near)
+    cls = registry.get(node_type)
+    yield from check_config(cls, config, (*path, "config"))
+    for key in getattr(cls, "expressions", ()):
+        source = config.get(key)
+        if isinstance(source, str) and not is_template(source):
+            yield from sight.check_expression(source, (*path, "config", key))
 
 
 def _check_fan_out(node: NodeDef, path: Path, registry: NodeRegistry) -> Iterator[Problem]:
@@ -247,152 +214,29 @@ def _check_fan_out(node: NodeDef, path: Path, registry: NodeRegistry) -> Iterato
         yield Problem("bad_fan_out", message, make_pointer((*path, "for_each")))
 
 
-class _Upstream:
-    """The ids whose results a node may use: a set as bits, because 10,000 nodes in a chain have 50 million of them."""
-
-    __slots__ = ("_bits", "_earlier", "_index")
-
-    def __init__(self, bits: int, index: dict[str, int], earlier: frozenset[str]) -> None:
-        self._bits = bits
-        self._index = index
-        self._earlier = earlier
-
-    def __contains__(self, name: object) -> bool:
-        at = self._index.get(str(name))
-        return name in self._earlier or (at is not None and bool(self._bits >> at & 1))
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self._earlier
-        yield from (name for name, at in self._index.items() if self._bits >> at & 1)
-
-
-def _upstream_ids(workflow: WorkflowDef) -> dict[str, _Upstream]:
-    visible: dict[str, _Upstream] = {}
-    earlier: frozenset[str] = frozenset()
-    for nodes in (workflow.nodes, workflow.on_failure, workflow.finally_):
-        index = {node.id: i for i, node in enumerate(nodes)}
-        graph = Graph([[index[d] for d in node.depends_on if d in index] for node in nodes])
-        reach = [0] * graph.size
-        for i in graph.order():
-            for dependency in graph.dependencies[i]:
-                reach[i] |= reach[dependency] | (1 << dependency)
-        for i, node in enumerate(nodes):
-            visible[node.id] = _Upstream(reach[i], index, earlier)
-        earlier |= index.keys()
-    return visible
-
-
 def _check_policy(node: NodeDef, path: Path) -> Iterator[Problem]:
     if node.on_error is OnError.RETRY:
         message = "version 2 retries wherever `retry` is given; say `on_error: skip` for what follows the last attempt"
         yield Problem("on_error_retry", message, make_pointer((*path, "on_error")))
-    if node.retry is not None and node.retry.max_attempts is not None and node.retry.max_retries is not None:
-        message = "`max_attempts` counts attempts, v1's `max_retries` retries: give one of them"
-        yield Problem("retry_ambiguous", message, make_pointer((*path, "retry", "max_retries")))
+    yield from _check_retry(node.retry, path)
     if node.run_if in (RunIf.ANY_FAILED, RunIf.ANY_SUCCEEDED) and not node.depends_on:
         message = f"`run_if: {node.run_if}` needs `depends_on`"
         yield Problem("run_if_without_dependencies", message, make_pointer((*path, "run_if")))
 
 
-def _check_config(cls: AnyNodeClass, config: dict[str, Any], path: Path) -> Iterator[Problem]:
-    model = getattr(cls, "Config", None) or getattr(cls, "config_model", None)
-    if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        return  # v1 classes may use these names for something else
-    known = {field.alias or name for name, field in model.model_fields.items()} | set(model.model_fields)
-    if model.model_config.get("extra") != "allow":
-        for key in config:
-            if key not in known:
-                near = suggest(key, known)
-                yield Problem("unknown_key", f"unknown key {key!r}", make_pointer((*path, key)), suggestion=near)
-    try:
-        model.model_validate(config)
-    except ValidationError as error:
-        for detail in error.errors(include_url=False, include_context=False):
-            at = _existing(config, detail["loc"])
-            missing = detail["type"] == "missing"
-            if detail["type"] == "extra_forbidden" or (not missing and _holds_template(config, at)):
-                continue
-            message = detail["msg"]
-            if missing:
-                message = f"{detail['loc'][-1]!r} is required"
-            yield Problem("bad_config", message, make_pointer((*path, *at)))
-
-
-def _existing(value: Any, loc: tuple[int | str, ...]) -> Path:
-    """The part of a pydantic location that is in the document (unions add steps of their own)."""
-    path: list[str | int] = []
-    for step in loc:
-        if (isinstance(value, dict) and step in value) or (
-            isinstance(value, list) and isinstance(step, int) and step < len(value)
-        ):
-            value = value[step]  # type: ignore[index]
-            path.append(step)
-    return tuple(path)
-
-
-def _holds_template(value: Any, path: Path) -> bool:
-    for step in path:
-        value = value[step]
-    return any(True for _ in _template_strings(value, ()))
-
-
-def _template_strings(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
-    if isinstance(value, str):
-        if is_template(value):
-            yield path, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _template_strings(item, (*path, key))
-    elif isinstance(value, list):
-        for i, item in enumerate(value):
-            yield from _template_strings(item, (*path, i))
-
-
-def _check_expression(source: str, path: Path, scope: _Scope) -> Iterator[Problem]:
-    try:
-        names = compile_expression(source).names
-    except UnsafeExpressionError as error:
-        yield Problem(error.code, str(error), make_pointer(path))
-        return
-    yield from _check_references(names, path, scope)
-
-
-def _check_templates(value: Any, path: Path, scope: _Scope) -> Iterator[Problem]:
-    for at, text in _template_strings(value, path):
-        try:
-            names = compile_template(text, typed=True).names
-        except TemplateError as error:
-            yield Problem(error.code, str(error), make_pointer(at))
-            continue
-        yield from _check_references(names - _TEMPLATE_GLOBALS, at, scope)
-
-
-def _check_references(names: Iterable[str], path: Path, scope: _Scope) -> Iterator[Problem]:
-    for name in sorted(names):
-        if name in scope.visible or name in _SCOPE or name in scope.extra:
-            continue
-        if name in scope.everything:
-            message = f"{scope.who} uses {name!r}, which is not upstream of it; add it to `depends_on`"
-            yield Problem("not_upstream", message, make_pointer(path))
-            continue
-        known = {*scope.visible, *scope.extra, *(_SCOPE - _CONSTANTS)}
-        message = f"{scope.who} uses {name!r}, which does not exist"
-        yield Problem("unknown_name", message, make_pointer(path), suggestion=suggest(name, known))
-
-
-def _check_inputs(workflow: WorkflowDef) -> Iterator[Problem]:
-    try:
-        if workflow.inputs is not None:
-            check_schema(workflow.inputs)
-    except DefinitionError as error:
-        yield from error.problems
+def _check_retry(retry: RetryDef | None, path: Path) -> Iterator[Problem]:
+    if retry is not None and retry.max_attempts is not None and retry.max_retries is not None:
+        message = "`max_attempts` counts attempts, v1's `max_retries` retries: give one of them"
+        yield Problem("retry_ambiguous", message, make_pointer((*path, "retry", "max_retries")))
 
 
 def _check_outputs(workflow: WorkflowDef) -> Iterator[Problem]:
-    ids = frozenset(node.id for node in workflow.nodes)
-    yield from _check_templates(workflow.outputs, ("outputs",), _Scope("`outputs`", ids, ids))
+    everything = {node.id for node in workflow.all_nodes()}
+    graph = frozenset(node.id for node in workflow.nodes)
+    sight = Sight("`outputs`", graph, everything, workflow.vars, why_not="is not one of `nodes`")
+    yield from sight.check_templates(workflow.outputs, ("outputs",))
     slots = workflow.settings.concurrency
     if slots is not None:
         nothing: frozenset[str] = frozenset()
-        scope = _Scope("`settings.concurrency`", nothing, ids)
-        yield from _check_templates(slots.key, ("settings", "concurrency", "key"), scope)
+        before = Sight("`settings.concurrency`", nothing, everything, workflow.vars, why_not="has not run by then")
+        yield from before.check_templates(slots.key, ("settings", "concurrency", "key"))

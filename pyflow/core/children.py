@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pyflow.core.errors import DefinitionError, NodeError, NonRetryableError
 from pyflow.core.models import WorkflowDef
 from pyflow.core.plan import Plan
+from pyflow.core.ports import EventSink
+from pyflow.core.suspension import Suspension, awaited
 
 if TYPE_CHECKING:
     from pyflow.core.engine import WorkflowEngine
@@ -52,20 +54,37 @@ class ChildConfig(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ChildRequest:
-    """A child run to be started. ``run_id`` is the same whenever the same node (or item) asks again."""
+    """A child run to be started. ``run_id`` is the same whenever the same node (or item) asks again.
+
+    ``timeout``: how long the node waits for its end (seconds from its start). ``may_suspend``: whether the node can
+    wait without executing.
+    """
 
     run_id: str
     config: ChildConfig
     parent_run_id: str
     node_id: str
     lineage: tuple[str, ...]
+    timeout: float | None = None
+    may_suspend: bool = False
+    #: Where the parent's events go; those of a child in this process go there, too.
+    sink: EventSink | None = None
 
 
 class ChildRuns(Protocol):
     """Starts child runs, and waits for them."""
 
+    #: Whether ``run`` itself ends the wait when the ``timeout`` of a request is over.
+    keeps_time: bool
+
     async def run(self, request: ChildRequest) -> object:
-        """The node's output. Raises ``ChildRunRefusedError`` or ``ChildRunFailedError``."""
+        """The node's output, or if the request allows it a ``Suspension`` (``wait_for``): ask again when it is over.
+
+        Raises ``ChildRunRefusedError``, ``ChildRunFailedError`` or ``NodeTimeoutError``.
+        """
+
+    async def stop(self, wait: Suspension) -> None:
+        """Nobody waits any more for the children of a wait: what becomes of each is what its ``on_cancel`` says."""
 
 
 class WorkflowSource(Protocol):
@@ -94,8 +113,22 @@ def check_lineage(request: ChildRequest) -> None:
         raise ChildRunRefusedError(f"child runs are nested deeper than {MAX_DEPTH}: {chain}")
 
 
+def wait_for(run_ids: Iterable[str], until: float | None) -> Suspension:
+    """The wait of a node for the first of some child runs to end, or until ``until`` (POSIX seconds)."""
+    return Suspension(until, None, {"kind": "child", "runs": list(run_ids)})
+
+
+def wait_for_any(waits: Iterable[Suspension], until: Iterable[float] = ()) -> Suspension:
+    """Several waits for child runs, and times, as one: whichever is over first."""
+    waits = list(waits)
+    ends = [*until, *(wait.until for wait in waits if wait.until is not None)]
+    return wait_for([run_id for wait in waits for run_id in awaited(wait)], min(ends, default=None))
+
+
 class LocalChildRuns:
-    """Child runs in this process, each an execution of its own on the same event loop."""
+    """Child runs in this process, each an execution of its own on the same event loop. Their parents never suspend."""
+
+    keeps_time = False
 
     def __init__(self, engine: WorkflowEngine, workflows: WorkflowSource | None) -> None:
         self._engine = engine
@@ -114,6 +147,7 @@ class LocalChildRuns:
                 input=config.input,
                 initial_context={"trigger": config.input},
                 lineage=request.lineage,
+                sink=request.sink,
             )
         except DefinitionError as error:
             raise ChildRunRefusedError(f"the workflow {config.workflow!r} cannot run: {error}") from error
@@ -137,6 +171,9 @@ class LocalChildRuns:
         return child_output(
             request, str(result.state), result.outputs_or_results(), result.error.as_dict() if result.error else None
         )
+
+    async def stop(self, wait: Suspension) -> None:
+        """See ``ChildRuns``. A parent that waits executes, and whoever cancels that stops the child in ``run``."""
 
     def _find(self, name: str) -> WorkflowDef | Plan:
         try:

@@ -38,7 +38,11 @@ async def compensate(
     if fan_out is not None:
         restore_values(fan_out, undone, lambda: names)
     run.items = run.items or {}
-    done = [item for item in undone.items.values() if item.state is NodeState.SUCCEEDED]
+    # Those of one time stay in their order: that of completion in memory, that of the items in a record.
+    done = sorted(
+        (item for item in undone.items.values() if item.state is NodeState.SUCCEEDED),
+        key=lambda item: item.finished_at or 0.0,
+    )
     failure: Exception | None = None
     for item in reversed(done):
         own = run.items.setdefault(item.index, ItemRun(item.index, item.key))

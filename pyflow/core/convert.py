@@ -22,7 +22,6 @@ from pyflow.core.convert_values import (
     map_strings,
     rewrite_expression,
     rewrite_template,
-    strings_in,
     template_names,
 )
 from pyflow.core.convert_yaml import comments_of, plain_scalars, read_core, write_yaml
@@ -33,13 +32,13 @@ from pyflow.core.loader import Format, parse_workflow
 from pyflow.core.models import NodeDef, OnError, RetryDef, WorkflowDef
 from pyflow.core.node import NodeRegistry
 from pyflow.core.retry import V1_DELAY, V1_MAX_RETRIES
-from pyflow.core.template import is_template
+from pyflow.core.template import is_template, template_strings
 
 __all__ = ["Conversion", "ConversionError", "Note", "convert"]
 
 _ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
-_BUILT_IN = {"__run_id__": "id", "__workflow__": "workflow", "__now__": "started_at"}
+_BUILT_IN = {"__run_id__": "id", "__workflow__": "workflow", "__now__": "now"}
 _WORKFLOW_KEYS = frozenset({"version", "name", "description", "labels", "trigger", "nodes"})
 _NODE_KEYS = ("id", "type", "depends_on", "when", "on_error", "retry", "config", "description")
 #: What v1's nodes looked at. Other keys had no effect, and may have one now.
@@ -247,7 +246,7 @@ class _Converter:
 
     @staticmethod
     def _references(node: NodeDef) -> Iterator[tuple[Path, str]]:
-        for path, text in strings_in(node.config):
+        for path, text in template_strings(node.config):
             yield from ((("config", *path), name) for name in sorted(template_names(text)))
         if node.when is not None:
             yield from ((("when",), name) for name in sorted(expression_names(node.when) or ()))
@@ -262,7 +261,7 @@ class _Converter:
         rename = self._rename(i, at)
         config = self._known_config(node, at)
         typed = _TYPED_KEYS.get(node.type, set())
-        for path, text in strings_in(config):
+        for path, text in template_strings(config):
             self._note_text(text, (*at, "config", *path), typed=path[0] in typed)
         changed = map_strings(_plain(config), lambda text: rewrite_template(text, rename))
         for key in typed & config.keys():
@@ -286,11 +285,8 @@ class _Converter:
         def rename(name: str, in_expression: bool) -> str | None:
             if name in _BUILT_IN:
                 key = _BUILT_IN[name]
-                if name == "__now__":
-                    message = "`__now__`, the time a node starts, is `run.started_at` now, the time the run did"
-                    self._note("built_in_name", "changed", message, at)
-                else:
-                    self._note("built_in_name", "kept", f"`{name}` is `run.{key}` now", at)
+                how = ", which ends in `Z` instead of `+00:00`" if name == "__now__" else ""
+                self._note("built_in_name", "kept", f"`{name}` is `run.{key}` now{how}", at)
                 return f"run[{key!r}]" if in_expression else f"run.{key}"
             new = self._ids.get(name, name)
             # What is not upstream cannot be meant, except by a name that was free to be an id.

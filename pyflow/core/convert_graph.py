@@ -13,11 +13,11 @@ from pyflow.core.convert_values import (
     is_delicate,
     needed_in_expression,
     needed_names,
-    strings_in,
 )
 from pyflow.core.document import Path
 from pyflow.core.graph import Graph
-from pyflow.core.template import is_template
+from pyflow.core.references import nests_sets
+from pyflow.core.template import is_template, template_strings
 
 #: ``kept``: written differently so that it means the same. ``changed``: it does not. ``dropped``: v1 ignored it.
 Kind = Literal["kept", "changed", "dropped"]
@@ -114,7 +114,7 @@ class _Arrangement:
 
     def _needed(self, draft: Draft) -> int:
         names: set[str] = set()
-        for _, text in strings_in(draft.config):
+        for _, text in template_strings(draft.config):
             names |= needed_names(text)
         if draft.when is not None:
             names |= needed_in_expression(draft.when)
@@ -198,7 +198,7 @@ class _Arrangement:
             return
         names = expression_names(draft.when)
         at: Path = ("nodes", draft.origin, "when")
-        if names is None:
+        if names is None or (draft.when.startswith("{{") and nests_sets(draft.when)):
             self._note("when_never", "kept", f"v1 never ran {draft.id!r}: its `when` is no expression", at)
             draft.when = "False"
             return
@@ -276,7 +276,7 @@ class _Arrangement:
         others = len(self._drafts) - 1 - self._places[i].upstream.bit_count()
         if draft.tolerant or not others:
             return  # its failure stops nothing
-        delicate = [path for path, text in strings_in(draft.config) if is_delicate(text, sure)]
+        delicate = [path for path, text in template_strings(draft.config) if is_delicate(text, sure)]
         if delicate:
             self._note(
                 "template_errors",

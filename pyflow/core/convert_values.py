@@ -47,19 +47,6 @@ _TRANSPARENT = (
 )
 
 
-def strings_in(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Every template in a nested value, with its path."""
-    if isinstance(value, str):
-        if is_template(value):
-            yield path, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from strings_in(item, (*path, key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from strings_in(item, (*path, index))
-
-
 def map_strings(value: Any, change: Callable[[str], str]) -> Any:
     """A nested value with every template changed."""
     if isinstance(value, str):

@@ -15,10 +15,11 @@ from pyflow.core.middleware import Handler, Middleware, NodeCall, compose
 from pyflow.core.models import WorkflowDef
 from pyflow.core.node import NodeRegistry
 from pyflow.core.plan import Plan, compile_plan
-from pyflow.core.ports import Clock, EventSink, NullSink, SecretSource, SystemClock
+from pyflow.core.ports import Clock, EventSink, NullSink, SecretSource, SkippingClock, SystemClock
 from pyflow.core.result import NodeRun, RunResult
 from pyflow.core.shared import Shared
 from pyflow.core.suspension import Signal
+from pyflow.core.timers import standing_still
 
 __all__ = ["Engine", "Execution", "Handler", "Middleware", "NodeCall", "WorkflowEngine"]
 
@@ -52,6 +53,8 @@ class WorkflowEngine:
         self.sink: EventSink = sink if sink is not None else NullSink()
         self.clock: Clock = clock if clock is not None else SystemClock()
         self.secrets = secrets
+        if isinstance(self.clock, SkippingClock):
+            middleware = (standing_still(self.clock), *middleware)
         self.handler = compose(middleware)
         self.shared = shared if shared is not None else Shared()
         self._local = LocalChildRuns(self, workflows)

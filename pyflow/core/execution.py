@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping
+from contextlib import AsyncExitStack
 from contextvars import Context, copy_context
 from typing import Any
 
+from pyflow.core.admission import Admission
 from pyflow.core.attempts import Attempts
 from pyflow.core.children import ChildRuns
 from pyflow.core.compensation import compensate
@@ -27,9 +29,10 @@ from pyflow.core.plan import COMPENSATE, FINALLY, MAIN, Plan, PlannedNode
 from pyflow.core.ports import Clock, EventSink, SecretSource
 from pyflow.core.progress import RunProgress
 from pyflow.core.result import ErrorInfo, NodeRun, RunResult
-from pyflow.core.shared import Shared, SkippedByLimitError
+from pyflow.core.shared import ConcurrencyLimitError, Shared, SkippedByLimitError
 from pyflow.core.states import NodeState, RunState
-from pyflow.core.suspension import Signal, Suspension
+from pyflow.core.suspension import Signal, Suspension, awaited
+from pyflow.core.timers import Timers
 from pyflow.core.waits import Waits
 
 #: A runner lets the event loop serve others after this many nodes that did not wait (about 1 ms).
@@ -58,7 +61,6 @@ class Execution(RunProgress):
         begun_at: float | None = None,
     ) -> None:
         super().__init__(plan, context, sink=sink, clock=clock, secrets=secrets)
-        self._shared = shared
         self._attempts = Attempts(
             context,
             self._journal,
@@ -66,8 +68,10 @@ class Execution(RunProgress):
             shared=shared,
             secrets=None if self._scope is None else self._scope.secrets,
             time=self._time,
+            timers=Timers(clock),
             stopping=self._is_stopping,
             children=children,
+            sink=sink,
             lineage=(*lineage, plan.workflow.name),
         )
         self._recorded = recorded or {}
@@ -75,6 +79,10 @@ class Execution(RunProgress):
         self._waits = Waits(clock, signals, self._make_ready)
         self._park = park
         self._begun_at = begun_at
+        self._admission: Admission | None = None
+        if plan.run_concurrency is not None:
+            begun = begun_at is not None or bool(recorded)
+            self._admission = Admission(shared.slots, plan.run_concurrency, begun=begun, give_way=self._give_way)
         #: Runners at work, and other tasks that may still produce work.
         self._busy = 0
         self._spare = False
@@ -96,15 +104,25 @@ class Execution(RunProgress):
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
         self._finished: asyncio.Future[None] = self._loop.create_future()
-        slots = self.plan.run_concurrency
         try:
-            if slots is None or self._scope is None:
+            if self._admission is None:
                 return await self._execute()
-            key = f"run:{slots.key.render(self._scope.names())}"
-            async with self._shared.slots.hold(key, slots.limit, slots.on_limit):
-                return await self._execute()
+            return await self._execute_admitted(self._admission)
         finally:
             await self._abandon()
+
+    async def _execute_admitted(self, admission: Admission) -> RunResult:
+        """With a slot, unless the run has been stopped before it began: finishing needs none."""
+        assert self._scope is not None  # noqa: S101 - v1 knows no concurrency
+        async with AsyncExitStack() as stack:
+            if not self._stopping:
+                try:
+                    await admission.enter(stack, self._scope.names())
+                except (ConcurrencyLimitError, SkippedByLimitError) as error:
+                    return await self._refuse(admission.refused_as(), error)
+                except PyFlowError as error:
+                    return await self._refuse(RunState.FAILED, error)
+            return await self._execute()
 
     async def _execute(self) -> RunResult:
         begun = self._begun_at or self._time()
@@ -145,6 +163,12 @@ class Execution(RunProgress):
         """Ask the run to stop: nothing new starts, running nodes are cancelled, then ``finally`` runs."""
         self._stop(RunState.CANCELLED)
 
+    def _give_way(self, error: ConcurrencyLimitError) -> None:
+        """Another run gets the slot as soon as this one has ended, which is like ``cancel``."""
+        if not self._stopping and self._scheduler.phase not in (COMPENSATE, FINALLY):  # else it is about to end
+            self._displaced = ErrorInfo.of(error, None, self.context.redactor)
+            self._stop(RunState.CANCELLED)
+
     def signal(self, name: str, payload: Any = None, id: str | None = None) -> bool:
         """Deliver a signal to the node that waits for it, or keep it for one that will.
 
@@ -152,8 +176,12 @@ class Execution(RunProgress):
         """
         return self._waits.deliver(Signal(name, payload, id))
 
+    def child_ended(self, run_id: str) -> None:
+        """Wake the node that waits for a child run. Call it on the run's event loop."""
+        self._waits.child_ended(run_id)
+
     def _stop(self, outcome: RunState) -> None:
-        if self._stopping or self._scheduler.done:
+        if self._stopping or self._abandoned or self._scheduler.done:
             return
         if self._scheduler.phase in (COMPENSATE, FINALLY):
             self._scheduler.stop(outcome)  # what finishes the run is not cut short
@@ -162,6 +190,8 @@ class Execution(RunProgress):
         self._stopped_in = self._scheduler.phase
         if not self._started_at:
             self._outcome = outcome  # before it began: `_begin` starts with the end
+            if self._admission is not None:
+                self._admission.leave_queue()
             return
         self._ready.clear()
         ready = self._scheduler.stop(outcome)
@@ -203,17 +233,7 @@ class Execution(RunProgress):
             self._pump()
 
     async def _begin(self) -> None:
-        restored: dict[int, NodeState] = {}
-        for node_id, run in self._recorded.items():
-            index = self.plan.by_id.get(node_id)
-            if index is None:
-                continue
-            self._runs[index] = run
-            restored[index] = run.state
-            if run.state is NodeState.SUCCEEDED:
-                self.context.set_result(node_id, run.output)
-            elif run.error is not None:
-                self.context.set_error(node_id, run.error.as_exception())
+        restored = self._restore(self._recorded)
         self._journal.emit(EventType.RUN_STARTED, None, {"state": RunState.RUNNING, "resumed": bool(restored)})
         only = self._only
         for node in self.plan.nodes if only is not None else ():
@@ -232,8 +252,8 @@ class Execution(RunProgress):
         run = self._runs[index]
         if run is None or run.state not in (NodeState.RETRYING, NodeState.WAITING):
             return False
-        if run.wake_at is None and run.wait is None:
-            return False
+        if (run.wake_at is None and run.wait is None) or awaited(run.wait):
+            return False  # of child runs only their record says whether they have ended
         if run.wake_at is not None and run.wake_at <= self._time():
             return False  # its time has come; a timer of no length would only put the run down again
         self._scheduler.states[index] = run.state
@@ -283,7 +303,10 @@ class Execution(RunProgress):
         resumed = self._runs[index]
         self._scheduler.states[index] = NodeState.RUNNING
         if resumed is not None and resumed.state is NodeState.WAITING and resumed.wait is not None:
-            await self._resume(node, resumed)
+            if awaited(resumed.wait):
+                await self._execute_node(node, resumed, task)  # the same attempt: it asks for its child again
+            else:
+                await self._resume(node, resumed)
             return
         # What `when` said is not asked again: a retried or resumed node has begun already.
         begun = resumed is not None and resumed.attempts > 0
@@ -297,6 +320,9 @@ class Execution(RunProgress):
             run.items = resumed.items
         run.attempts += 1
         self._journal.emit(EventType.NODE_STARTED, node.id, {"attempt": run.attempts, "type": node.type})
+        await self._execute_node(node, run, task)
+
+    async def _execute_node(self, node: PlannedNode, run: NodeRun, task: asyncio.Task[Any]) -> None:
         if node.for_each is not None or node.compensates is not None:
             await self._run_special(node, run, task)
         else:
@@ -383,26 +409,16 @@ class Execution(RunProgress):
                 if self._abandoned:
                     raise
 
-    async def _wanted(self, node: PlannedNode) -> bool:
-        """Whether `when` lets the node run; if not, its end is recorded: skipped, or in version 2 failed."""
-        try:
-            if node.when is not None and node.when.evaluate(self._names(node)):
-                return True
-        except PyFlowError as error:
-            if self.plan.version != 1:
-                await self._fail(node, NodeRun(node.id, NodeState.RUNNING), error)
-                return False
-        await self._skip(node, NodeRun(node.id, NodeState.SKIPPED), "when")
-        return False
-
     # --- waiting
 
     async def _suspend(self, node: PlannedNode, run: NodeRun, wait: Suspension) -> None:
+        recorded = run.state is NodeState.WAITING and run.wait == wait
         run.wait = wait
         run.state = NodeState.WAITING
         run.wake_at = wait.until
         self._scheduler.states[node.index] = NodeState.WAITING
-        await self._journal.commit(EventType.NODE_WAITING, node.id, {"attempt": run.attempts, **wait.as_dict()})
+        if not recorded:
+            await self._journal.commit(EventType.NODE_WAITING, node.id, {"attempt": run.attempts, **wait.as_dict()})
         if not self._is_stopping():
             self._waits.add(node.index, run, self._context.copy())
 
@@ -417,9 +433,12 @@ class Execution(RunProgress):
             parsed = node.suspending.Config.model_validate(config)
             output = node.suspending().resume(parsed, wait, signal, self._time())
         except Exception as error:  # noqa: BLE001 - a decision may be of the wrong shape
-            await self._fail(node, run, error)
+            await self._fail(node, run, error, signal=signal)
             return
         await self._succeed(node, run, output, signal=signal)
+
+    async def _give_up(self, wait: Suspension) -> None:
+        await self._attempts.give_up(wait)
 
     # --- what becomes of a node
 
@@ -433,7 +452,7 @@ class Execution(RunProgress):
         return wait
 
     async def _retry(self, node: PlannedNode, run: NodeRun, error: Exception, wait: float) -> None:
-        run.state = NodeState.RETRYING
+        run.state, run.wait = NodeState.RETRYING, None
         run.error = ErrorInfo.of(error, node.id, self.context.redactor)
         run.wake_at = self._time() + wait
         self._scheduler.states[node.index] = NodeState.RETRYING

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pyflow.core.attempts import Attempts
+from pyflow.core.children import wait_for_any
 from pyflow.core.errors import NodeError, NodeTimeoutError, NonRetryableError
 from pyflow.core.events import EventType
 from pyflow.core.journal import Journal
@@ -18,7 +19,9 @@ from pyflow.core.result import ErrorInfo, ItemRun, NodeRun
 from pyflow.core.scope import ItemScope
 from pyflow.core.shared import SkippedByLimitError
 from pyflow.core.states import NodeState
+from pyflow.core.suspension import Suspension, awaited
 
+FAILURES = frozenset({NodeState.FAILED, NodeState.TIMED_OUT})
 DEFAULT_PARALLEL = 50
 MAX_ITEMS = 1_000_000
 
@@ -63,11 +66,19 @@ class FanOut:
         self._items: list[tuple[str, Any]] = []
         self._outputs: list[Any] = []
         self._delayed: list[tuple[float, int]] = []
+        #: What items wait for: each keeps its place among the parallel ones.
+        self._waits: list[Suspension] = []
+        #: Goes on after such a wait: failures of items count, too.
+        self._goes_on = bool(awaited(run.wait))
+        #: Workers that have nothing to do but wait for an item's next attempt.
+        self._asleep: set[asyncio.Task[Any]] = set()
         self._failed = 0
         self._allowed = 0
 
-    async def execute(self) -> list[Any]:
+    async def execute(self) -> list[Any] | Suspension:
         """The items' outputs in the order of the items; ``None`` for those whose failure is tolerated.
+
+        A ``Suspension`` if all that is left to do is to wait for child runs: execute it again when one has ended.
 
         Raises ``BadItemsError``, ``FanOutError``, or what a template raises.
         """
@@ -86,9 +97,20 @@ class FanOut:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-        if self._failed > self._allowed:
+            if self._stopping():
+                self._end_waiting()
+        if self._is_lost:
+            self._end_waiting()
+            await self._attempts.give_up(wait_for_any(self._waits))
             raise FanOutError(self._summary())
+        if self._waits:
+            return wait_for_any(self._waits, [due for due, _ in self._delayed])
         return self._outputs
+
+    @property
+    def _is_lost(self) -> bool:
+        """Whether so many items failed that the node does, whatever becomes of the others."""
+        return self._failed > self._allowed
 
     def _tolerated(self, count: int) -> int:
         limit = self._node.definition.tolerate_failures
@@ -105,13 +127,18 @@ class FanOut:
         if earlier.state is NodeState.SUCCEEDED:
             self._outputs[index] = earlier.output
             return True
+        if earlier.state is NodeState.SKIPPED:
+            return True
+        if self._goes_on and earlier.state in FAILURES:
+            self._failed += 1
+            return True
         return False
 
     async def _work(self, todo: Iterator[int]) -> None:
         """Take items until there are none left: first those whose backoff is over, then new ones."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - workers are tasks
-        while self._failed <= self._allowed and not self._stopping():
+        while not self._is_lost and not self._stopping():
             due_now = bool(self._delayed) and self._delayed[0][0] <= self._clock.time()
             index = heapq.heappop(self._delayed)[1] if due_now else next(todo, None)
             if index is None:
@@ -119,10 +146,23 @@ class FanOut:
                     return
                 # Nothing else is left for this worker: it may as well wait for the next retry.
                 due, index = heapq.heappop(self._delayed)
-                await self._clock.sleep(max(0.0, due - self._clock.time()))
-                if self._failed > self._allowed:
+                if not await self._back_off(due, task):
                     return
             await self._execute_item(index, task)
+            if self._run.items is not None and self._run.items[index].state is NodeState.WAITING:
+                return
+
+    async def _back_off(self, due: float, task: asyncio.Task[Any]) -> bool:
+        """Wait until ``due``; ``False``, at once, if the node is lost before that."""
+        self._asleep.add(task)
+        try:
+            await self._clock.sleep(max(0.0, due - self._clock.time()))
+        except asyncio.CancelledError:
+            if not self._is_lost:
+                raise
+        finally:
+            self._asleep.discard(task)
+        return not self._is_lost
 
     async def _execute_item(self, index: int, task: asyncio.Task[Any]) -> None:
         assert self._run.items is not None  # noqa: S101 - set before items are executed
@@ -132,8 +172,8 @@ class FanOut:
             item = self._run.items[index] = ItemRun(index, key)
         item.value = value
         item.started_at = item.started_at or self._clock.time()
+        item.attempts += item.state is not NodeState.WAITING  # that one asks for its child again
         item.state = NodeState.RUNNING
-        item.attempts += 1
         item.error = None
         scope = ItemScope(self._names(), value, index, key)
         try:
@@ -141,24 +181,31 @@ class FanOut:
             output = await self._attempts.call(self._node, config, item, task, lambda: scope)
         except asyncio.CancelledError:
             item.state = NodeState.CANCELLED
+            if self._stopping():  # else the run goes on elsewhere, from what is recorded
+                self._cancel_item(item, "cancelled while it was running")
             raise
         except SkippedByLimitError:
             item.state = NodeState.SKIPPED
+            data = {"attempt": item.attempts, "reason": "concurrency", "state": item.state, "item": _place(item)}
+            await self._journal.commit(EventType.NODE_SKIPPED, self._node.id, data)
         except Exception as error:  # noqa: BLE001 - a node raises anything
             await self._failed_item(item, error)
         else:
-            item.state = NodeState.SUCCEEDED
+            if type(output) is Suspension:
+                item.state = NodeState.WAITING
+                self._waits.append(output)
+                return
+            item.state, item.finished_at = NodeState.SUCCEEDED, self._clock.time()
             self._run.items[index] = self._run.items.pop(index)  # in the order of completion, as undoing needs it
             item.output = self._outputs[index] = output
-            data = {"attempt": item.attempts, "output": output, "item": {"index": index, "key": key}}
+            data = {"attempt": item.attempts, "output": output, "item": _place(item)}
             await self._journal.commit(EventType.NODE_SUCCEEDED, self._node.id, data)
 
     async def _failed_item(self, item: ItemRun, error: Exception) -> None:
         node = self._node
         item.error = ErrorInfo.of(error, node.id, self._redactor)
         wait = node.retry.delay(item.attempts, error) if node.retry is not None else None
-        place = {"index": item.index, "key": item.key}
-        data: dict[str, Any] = {"attempt": item.attempts, "error": item.error.as_dict(), "item": place}
+        data: dict[str, Any] = {"attempt": item.attempts, "error": item.error.as_dict(), "item": _place(item)}
         if wait is not None:
             due = self._clock.time() + wait
             item.state = NodeState.RETRYING
@@ -167,22 +214,38 @@ class FanOut:
             return
         item.state = NodeState.TIMED_OUT if isinstance(error, NodeTimeoutError) else NodeState.FAILED
         self._failed += 1
-        tolerated = self._failed <= self._allowed
+        tolerated = not self._is_lost
+        if not tolerated:
+            for worker in self._asleep:
+                worker.cancel()
         await self._journal.commit(EventType.NODE_FAILED, node.id, data | {"state": item.state, "tolerated": tolerated})
+
+    def _end_waiting(self) -> None:
+        """What is in backoff, or waits for a child run, ends with the node."""
+        for item in (self._run.items or {}).values():
+            if item.state in (NodeState.RETRYING, NodeState.WAITING):
+                self._cancel_item(item, "cancelled while it waited")
+
+    def _cancel_item(self, item: ItemRun, why: str) -> None:
+        """An item keeps the error of its last attempt. Not awaited: the node's own end makes it durable."""
+        item.state = NodeState.CANCELLED
+        item.error = item.error or ErrorInfo("node_cancelled", why, "CancelledError", self._node.id)
+        data = {"attempt": item.attempts, "error": item.error.as_dict(), "state": item.state, "tolerated": False}
+        self._journal.emit(EventType.NODE_FAILED, self._node.id, data | {"item": _place(item)})
 
     def _summary(self) -> str:
         assert self._run.items is not None  # noqa: S101 - there are failed ones
-        failed = [
-            item
-            for item in self._run.items.values()
-            if item.error is not None and item.state is not NodeState.SUCCEEDED
-        ]
+        failed = [item for item in self._run.items.values() if item.state in FAILURES]
         first = min(failed, key=lambda item: item.index)
         message = first.error.message if first.error is not None else ""
         return (
             f"{self._failed} of {len(self._items)} items failed ({self._allowed} tolerated);"
             f" the first is item {first.key!r}: {message}"
         )
+
+
+def _place(item: ItemRun) -> dict[str, Any]:
+    return {"index": item.index, "key": item.key}
 
 
 def list_items(node: PlannedNode, names: Names) -> list[tuple[str, Any]]:

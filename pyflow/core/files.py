@@ -17,7 +17,8 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import ClassVar, Protocol
+from types import TracebackType
+from typing import ClassVar, Protocol, Self
 
 from pyflow.core.errors import NonRetryableError
 
@@ -50,11 +51,54 @@ class StorageQuotaError(NonRetryableError):
     code: ClassVar[str] = "storage_quota_exceeded"
 
 
+class FileReader:
+    """A file of the storage, open for reading: one content from beginning to end, if ``current_version`` stays.
+
+    ``size``: its bytes. ``version``: equal for two readers that give the same content. Close it, or use ``with``.
+    """
+
+    def __init__(self, file: int) -> None:
+        """``file``: the descriptor, which is this reader's from now on."""
+        self._file = file
+        self.size = os.fstat(file).st_size
+        self.version = self.current_version()
+
+    def read(self, most: int) -> bytes:
+        """The next bytes, at most so many; none at the end."""
+        return os.read(self._file, most)
+
+    def current_version(self) -> tuple[int, ...]:
+        """The version by now. Another one than ``version``: somebody is writing into the very file that is read."""
+        found = os.fstat(self._file)
+        # A write of the storage makes a new file; what others do to this one shows in its size or time.
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def close(self) -> None:
+        """Close it; a second time changes nothing."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+    def __del__(self) -> None:
+        self.close()  # of one that was opened in a thread for somebody who no longer waits for it
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 class FileStorage(Protocol):
     """Where the ``storage`` node keeps files. Blocking: call it from a thread."""
 
     def read(self, key: str) -> bytes:
         """The content; ``FileNotFoundError`` if there is none."""
+
+    def open(self, key: str) -> FileReader:
+        """The file, to be read in pieces; ``FileNotFoundError`` if there is none."""
 
     def write(self, key: str, data: bytes) -> None:
         """Replace the content as a whole; readers see the old one or the new one."""
@@ -82,6 +126,11 @@ class ConfinedFiles:
         """The content; ``FileNotFoundError`` if there is none. Raises ``PathRefusedError``."""
         with self._parent(key, create=False) as (directory, name):
             return _read_at(directory, name, one_name=True)
+
+    def open(self, key: str) -> FileReader:
+        """The file, to be read in pieces; ``FileNotFoundError`` if there is none. Raises ``PathRefusedError``."""
+        with self._parent(key, create=False) as (directory, name):
+            return FileReader(_open_at(directory, name, one_name=True))
 
     def write(self, key: str, data: bytes) -> None:
         """Replace the content as a whole. Raises ``PathRefusedError`` or ``StorageQuotaError``."""
@@ -151,6 +200,11 @@ class OpenFiles:
         """The content; ``FileNotFoundError`` if there is none."""
         with self._parent(key, create=False) as (directory, name):
             return _read_at(directory, name, one_name=False)
+
+    def open(self, key: str) -> FileReader:
+        """The file, to be read in pieces; ``FileNotFoundError`` if there is none."""
+        with self._parent(key, create=False) as (directory, name):
+            return FileReader(_open_at(directory, name, one_name=False))
 
     def write(self, key: str, data: bytes) -> None:
         """Replace the content as a whole; parent directories are made."""
@@ -239,6 +293,12 @@ def _enter(directory: int, folder: str, *, create: bool) -> int:
 
 
 def _read_at(directory: int, name: str, *, one_name: bool) -> bytes:
+    with os.fdopen(_open_at(directory, name, one_name=one_name), "rb") as opened:
+        return opened.read()
+
+
+def _open_at(directory: int, name: str, *, one_name: bool) -> int:
+    """The descriptor of a plain file, for reading."""
     try:
         file = os.open(name, _READ, dir_fd=directory)
     except OSError as error:
@@ -247,10 +307,10 @@ def _read_at(directory: int, name: str, *, one_name: bool) -> bytes:
         raise
     try:
         _require_plain(os.fstat(file), name, one_name=one_name)
-        with os.fdopen(file, "rb", closefd=False) as opened:
-            return opened.read()
-    finally:
+    except BaseException:
         os.close(file)
+        raise
+    return file
 
 
 def _size_at(directory: int, name: str, *, one_name: bool) -> int:

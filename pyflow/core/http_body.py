@@ -3,25 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import mimetypes
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
+from pyflow.core.errors import RetryableError
+from pyflow.core.files import FileReader
+
 CHUNK = 256 * 1024
-"""Bytes that are read from a file at a time."""
+"""Bytes that are read from a file at a time, and held in memory."""
+
+
+class FileChangedError(RetryableError):
+    """A file was changed or replaced between its announcement and its last byte; what was sent is no whole of either.
+
+    The request is broken off before the server could take it for complete. Another attempt sends the new content.
+    """
+
+    code: ClassVar[str] = "file_changed"
 
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A file in a body. ``open`` is called whenever the body is sent: a redirect or a new token sends it again."""
+    """A file in a body.
 
-    open: Callable[[], BinaryIO]
+    ``open`` is called whenever the body is sent: a redirect or a new token sends it again. ``size`` (bytes) and
+    ``version`` are those of the file that the request announced (see ``FileReader``).
+    """
+
+    open: Callable[[], FileReader]
     size: int
+    version: tuple[int, ...]
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The bytes, read in a thread. Of a changed file it raises ``FileChangedError`` instead of the last of them."""
+        reader = await asyncio.to_thread(self.open)
+        try:
+            if reader.version != self.version:
+                raise FileChangedError("the file was replaced before it was sent")
+            left = self.size
+            while left:
+                chunk = await asyncio.to_thread(reader.read, min(CHUNK, left))
+                left -= len(chunk)
+                if not chunk or reader.current_version() != self.version:
+                    raise FileChangedError("the file was changed while it was being sent")
+                yield chunk
+        finally:
+            reader.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +70,15 @@ class Body:
         """Its bytes."""
         return sum(len(part) if isinstance(part, bytes) else part.size for part in self.parts)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes, in pieces; files are read in a thread, while they are sent."""
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The bytes, in pieces; files are read while they are sent. Raises ``FileChangedError``."""
         for part in self.parts:
             if isinstance(part, bytes):
                 yield part
                 continue
-            file = await asyncio.to_thread(part.open)
-            try:
-                while chunk := await asyncio.to_thread(file.read, CHUNK):
+            async with contextlib.aclosing(part.chunks()) as chunks:
+                async for chunk in chunks:
                     yield chunk
-            finally:
-                file.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ function that sends a request.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
 import json
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import IO, Any, ClassVar, cast
@@ -214,10 +215,8 @@ async def _exchange(
 ) -> HttpResponse:
     with _pools.borrow(policy) as transport:
         for _ in range(MAX_REDIRECTS + 1):
-            wire = _wire(method, target.url, headers, body)
-            if (wire.url.scheme, wire.url.host) != (target.scheme, httpx2.URL(target.url).host):
-                raise SSRFError(f"Blocked: the URL can be read in two ways: {target.url[:200]!r}")
-            response = await transport.handle_async_request(wire)
+            async with _wire(method, target, headers, body) as wire:
+                response = await transport.handle_async_request(wire)
             response.request = wire
             try:
                 location = response.headers.get("location")
@@ -254,11 +253,21 @@ def _redirected(
     return method, following, headers, body
 
 
-def _wire(method: str, url: str, headers: dict[str, str], body: bytes | Body | None) -> httpx2.Request:
-    if not isinstance(body, Body):
-        return httpx2.Request(method, url, headers=headers, content=body)
-    # With a length, or it would be sent in chunks, which many servers refuse in requests.
-    return httpx2.Request(method, url, headers={**headers, "Content-Length": str(body.size)}, content=body.chunks())
+@contextlib.asynccontextmanager
+async def _wire(
+    method: str, target: Target, headers: dict[str, str], body: bytes | Body | None
+) -> AsyncIterator[httpx2.Request]:
+    """The request as it goes out; the files of its body are closed in the end, however much of them was sent."""
+    async with contextlib.AsyncExitStack() as opened:
+        content: bytes | AsyncIterator[bytes] | None = body if not isinstance(body, Body) else None
+        if isinstance(body, Body):
+            content = await opened.enter_async_context(contextlib.aclosing(body.chunks()))
+            # With a length, or it would be sent in chunks, which many servers refuse in requests.
+            headers = {**headers, "Content-Length": str(body.size)}
+        wire = httpx2.Request(method, target.url, headers=headers, content=content)
+        if (wire.url.scheme, wire.url.host) != (target.scheme, httpx2.URL(target.url).host):
+            raise SSRFError(f"Blocked: the URL can be read in two ways: {target.url[:200]!r}")
+        yield wire
 
 
 class _Reader:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any
 
-from pyflow.core.document import make_pointer
 from pyflow.core.errors import DefinitionError, InputError, Problem
+from pyflow.core.json_schema import UnusableSchemaError, check_schema, mismatches
 from pyflow.core.models import WorkflowDef
 
 
 def accept_input(workflow: WorkflowDef, value: Any) -> dict[str, Any]:
-    """``value`` with top-level defaults filled in. Raises ``InputError`` naming everything that does not fit."""
+    """``value`` with top-level defaults filled in.
+
+    Raises ``InputError`` naming everything that does not fit, ``DefinitionError`` for ``inputs`` that are no schema.
+    """
     if not isinstance(value, Mapping):
         raise InputError([Problem("bad_input", f"the input is a mapping, not {type(value).__name__}")])
     accepted = dict(value)
@@ -24,40 +25,25 @@ def accept_input(workflow: WorkflowDef, value: Any) -> dict[str, Any]:
     for name, schema in properties.items() if isinstance(properties, dict) else ():
         if isinstance(schema, dict) and "default" in schema:
             accepted.setdefault(name, copy.deepcopy(schema["default"]))
-    problems = _validator(json.dumps(workflow.inputs, sort_keys=True))(accepted)
+    try:
+        problems = mismatches(workflow.inputs, accepted)
+    except UnusableSchemaError as error:
+        raise DefinitionError([_unusable(error)]) from None
     if problems:
         raise InputError(problems)
     return accepted
 
 
-def check_schema(schema: Mapping[str, Any]) -> None:
-    """Raise ``DefinitionError`` unless ``schema`` is a JSON Schema that refers to nothing outside itself."""
-    _validator(json.dumps(schema, sort_keys=True))
-
-
-@lru_cache(maxsize=256)
-def _validator(schema: str) -> Callable[[Any], list[Problem]]:
-    # Imported when the first schema needs it: a third of the command line's start-up time otherwise.
-    import jsonschema_rs  # noqa: PLC0415
-
-    def refuse(uri: str) -> Any:
-        raise ValueError(f"a schema may not refer to {uri}")
-
+def check_inputs(workflow: WorkflowDef) -> list[Problem]:
+    """What is wrong with the schema of the workflow's input itself."""
     try:
-        validator = jsonschema_rs.Draft202012Validator(
-            json.loads(schema), retriever=refuse, pattern_options=jsonschema_rs.RegexOptions()
-        )
-    except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
-        message = f"inputs: not a usable JSON Schema: {str(error).splitlines()[0]}"
-        raise DefinitionError([Problem("bad_schema", message, "/inputs")]) from None
+        if workflow.inputs is not None:
+            check_schema(workflow.inputs)
+    except UnusableSchemaError as error:
+        return [_unusable(error)]
+    return []
 
-    def problems(value: Any) -> list[Problem]:
-        try:
-            return [
-                Problem("bad_input", error.message, make_pointer(tuple(error.instance_path)))
-                for error in validator.iter_errors(value)
-            ]
-        except ValueError as error:  # not JSON data
-            return [Problem("bad_input", str(error))]
 
-    return problems
+def _unusable(error: UnusableSchemaError) -> Problem:
+    """The problem that a workflow has whose ``inputs`` are no schema."""
+    return Problem(error.code, f"inputs: {error}", "/inputs")

@@ -1,9 +1,10 @@
 """``isolation``: where a node that blocks is executed. ``thread``: off the event loop; ``process``: in a child process.
 
 The child is a fresh interpreter in a process group of its own. It can be killed whatever it does (a loop in C, a
-handler for every signal), is limited in memory and CPU time, and sees no ``PYFLOW_SECRET_*`` variable. Starting one
-costs about 0.6 s until its first result, nearly all of it CPU time for imports, on a machine where an empty Python
-takes 25 ms: for work that takes seconds, not for a fan-out of thousands of short items.
+handler for every signal), is limited in memory and CPU time, and sees few environment variables
+(``pyflow.core.isolation_environment``). Starting one costs about 0.6 s until its first result, nearly all of it CPU
+time for imports, on a machine where an empty Python takes 25 ms: for work that takes seconds, not for a fan-out of
+thousands of short items.
 
 Both sides speak frames over a socket: a length of four bytes and a body. The child is handed a pickle, because configs
 and v1 results may hold any Python value; what it says is JSON, so that a hostile node has nothing to unpickle here.
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import inspect
 import json
 import logging
@@ -24,15 +24,24 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pyflow.core.addresses import current_policy
 from pyflow.core.context import ExecutionContext
-from pyflow.core.errors import NodeError, NonRetryableError, PyFlowError, RetryableError
+from pyflow.core.errors import NodeError
 from pyflow.core.files import current_quota, current_root
+from pyflow.core.isolation_environment import child_environment
+from pyflow.core.isolation_errors import (
+    CpuLimitError,
+    IsolatedOutputError,
+    MemoryLimitError,
+    NodeProcessDiedError,
+    NotIsolatableError,
+    rebuild_error,
+)
 from pyflow.core.node import AnyNodeClass, BaseNodeV2, Invoker, invoker_for
 from pyflow_sdk.node import NodeContext, SecretNotFoundError
 
@@ -51,37 +60,9 @@ MAX_OUTPUT = 16 * 1024 * 1024
 #: Bytes of any other frame of the child: errors, progress.
 MAX_MESSAGE = 256 * 1024
 MAX_LOG_LINE = 8 * 1024
-SECRET_PREFIX = "PYFLOW_SECRET_"  # noqa: S105 - a prefix of names
-
-
-class MemoryLimitError(NonRetryableError, MemoryError):
-    """The node wanted more memory than its ``memory_limit``."""
-
-    code: ClassVar[str] = "memory_limit"
-
-
-class CpuLimitError(NonRetryableError):
-    """The node used more CPU time than its ``cpu_limit``."""
-
-    code: ClassVar[str] = "cpu_limit"
-
-
-class NodeProcessDiedError(RetryableError):
-    """The node's process ended without a result: killed from outside, or crashed."""
-
-    code: ClassVar[str] = "node_process_died"
-
-
-class NotIsolatableError(NonRetryableError):
-    """The node's class, config or context cannot be handed to another process."""
-
-    code: ClassVar[str] = "not_isolatable"
-
-
-class IsolatedOutputError(NonRetryableError):
-    """The output is larger than an isolated node may give."""
-
-    code: ClassVar[str] = "output_too_large"
+#: How many values a child may have masked, and how long each: masking costs time in this process.
+MAX_MASKED = 100
+MAX_MASKED_LENGTH = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,13 +252,6 @@ async def _spawn(theirs: socket.socket) -> asyncio.subprocess.Process:
     )
 
 
-def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that a node's process gets: all but the secrets."""
-    kept = {name: value for name, value in environment.items() if not name.startswith(SECRET_PREFIX)}
-    # Each arena of glibc reserves 64 MiB of address space, which is what the memory limit counts.
-    return kept | {"MALLOC_ARENA_MAX": "1", "PYTHONUNBUFFERED": "1"}
-
-
 class _Child:
     """A node's process, seen from its parent."""
 
@@ -294,6 +268,7 @@ class _Child:
         self._job = job
         self._logger = logging.getLogger(f"pyflow.node.{job.node_id}") if node_context is None else node_context.logger
         self._errors = b""
+        self._masked = 0
         streams = ((process.stdout, logging.INFO), (process.stderr, logging.WARNING))
         self._logs = [asyncio.create_task(self._log(stream, level)) for stream, level in streams if stream is not None]
 
@@ -338,8 +313,24 @@ class _Child:
         elif "secret" in message:
             # Where secrets come from may block, as it may for a node that runs here.
             found, value = await asyncio.to_thread(self._secret, str(message["secret"]))
-            with contextlib.suppress(ConnectionError):
-                await write_frame(writer, json.dumps({"found": found, "value": value}).encode())
+            await self._answer(writer, {"found": found, "value": value})
+        elif "mask" in message:
+            self._mask(str(message["mask"]))
+            await self._answer(writer, {"masked": True})
+
+    @staticmethod
+    async def _answer(writer: asyncio.StreamWriter, answer: Mapping[str, Any]) -> None:
+        with contextlib.suppress(ConnectionError):
+            await write_frame(writer, json.dumps(answer).encode())
+
+    def _mask(self, value: str) -> None:
+        """Mask what the node came to know: a token that it fetched is a secret as much as the one it was given."""
+        self._masked += 1
+        if self._masked > MAX_MASKED or len(value) > MAX_MASKED_LENGTH:
+            raise NodeProcessDiedError(
+                f"the node's process has more to mask than {MAX_MASKED} values of {MAX_MASKED_LENGTH:,} characters"
+            )
+        self._context.redactor.add(value)
 
     def _secret(self, name: str) -> tuple[bool, str]:
         try:
@@ -375,11 +366,16 @@ class _Child:
                 self._errors = (self._errors + chunk)[-MAX_LOG_LINE:]
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > MAX_LOG_LINE:
-                lines, rest = [*lines, rest], b""
+                # Between words, so that a secret is not cut in two that nobody knows.
+                piece, _, rest = rest.rpartition(b" ") if b" " in rest else (rest, b"", b"")
+                lines.append(piece)
             for line in lines:
-                self._logger.log(level, "%s", line.decode("utf-8", "replace"))
+                self._log_line(line, level)
         if rest:
-            self._logger.log(level, "%s", rest.decode("utf-8", "replace"))
+            self._log_line(rest, level)
+
+    def _log_line(self, line: bytes, level: int) -> None:
+        self._logger.log(level, "%s", self._context.redactor.redact(line.decode("utf-8", "replace")))
 
     async def end(self) -> None:
         """Kill the child with everything it started, and reap it. The rest of its output is still logged."""
@@ -413,68 +409,3 @@ async def write_frame(writer: asyncio.StreamWriter, body: bytes) -> None:
     writer.write(struct.pack("!I", len(body)))
     writer.write(body)
     await writer.drain()
-
-
-# --- errors across the border ------------------------------------------------------------------------------------
-
-_FLAVOURS: Mapping[str, type[NodeError]] = {
-    "retryable": RetryableError,
-    "non_retryable": NonRetryableError,
-    "node": NodeError,
-}
-#: Python's own errors that the retry policy and users' code look at by class.
-_REAL: Mapping[str, type[Exception]] = {"TimeoutError": TimeoutError, "ConnectionError": ConnectionError}
-_NAME = re.compile(r"[A-Za-z_]\w{0,99}", re.ASCII)
-MAX_CLASSES = 12
-
-
-def describe_error(error: BaseException) -> dict[str, Any]:
-    """An error as JSON data: ``{classes, flavour, code, message, kind, status, retry_after}``."""
-    flavour = next((name for name, cls in _FLAVOURS.items() if isinstance(error, cls)), "node")
-    common = {NodeError, RetryableError, NonRetryableError, PyFlowError, Exception, BaseException, object}
-    classes = [cls.__name__ for cls in type(error).__mro__ if cls not in common]
-    try:
-        message = error.args[0] if isinstance(error, KeyError) and len(error.args) == 1 else str(error)
-    except Exception:  # noqa: BLE001 - an error of a node may be broken itself
-        message = ""
-    return {
-        "classes": classes[:MAX_CLASSES],
-        "flavour": flavour,
-        "code": error.code if isinstance(error, PyFlowError) else NodeError.code,
-        "message": str(message)[:20_000],
-        "kind": getattr(error, "kind", None) if isinstance(error, NodeError) else None,
-        "status": getattr(error, "status", None) if isinstance(error, NodeError) else None,
-        "retry_after": getattr(error, "retry_after", None) if isinstance(error, RetryableError) else None,
-    }
-
-
-def rebuild_error(told: Mapping[str, Any]) -> NodeError:
-    """The error that ``describe_error`` told of: a ``NodeError`` whose class and base classes have the same names."""
-    classes = [str(name) for name in told.get("classes") or () if _NAME.fullmatch(str(name))][:MAX_CLASSES]
-    flavour = told.get("flavour")
-    code, kind, status = told.get("code"), told.get("kind"), told.get("status")
-    cls = _error_class(
-        tuple(classes),
-        flavour if flavour in _FLAVOURS else "node",
-        code if isinstance(code, str) and _NAME.fullmatch(code) else NodeError.code,
-    )
-    details: dict[str, Any] = {
-        "kind": kind if isinstance(kind, str) else None,
-        "status": status if type(status) is int else None,
-    }
-    after = told.get("retry_after")
-    if issubclass(cls, RetryableError):
-        details["retry_after"] = float(after) if isinstance(after, int | float) else None
-    return cls(str(told.get("message", "")), **details)
-
-
-@functools.lru_cache(maxsize=256)
-def _error_class(names: Sequence[str], flavour: str, code: str) -> type[NodeError]:
-    bases: tuple[type[Exception], ...] = (_FLAVOURS[flavour],)
-    bases += tuple(_REAL[name] for name in names if name in _REAL)
-    cls: Any = _FLAVOURS[flavour]
-    # The last in the list is the most general one. `retry_on` may name any of them.
-    for name in reversed(names or [cls.__name__]):
-        cls = type(name, bases, {"code": code, "__module__": __name__})
-        bases = (cls,)
-    return cls  # type: ignore[no-any-return]

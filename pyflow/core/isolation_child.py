@@ -26,9 +26,11 @@ from typing import Any
 from pyflow.core.addresses import current_policy
 from pyflow.core.context import ExecutionContext
 from pyflow.core.files import current_quota, current_root
-from pyflow.core.isolation import IsolatedOutputError, Job, NotIsolatableError, describe_error
+from pyflow.core.isolation import Job
+from pyflow.core.isolation_errors import IsolatedOutputError, NotIsolatableError, describe_error
 from pyflow.core.node import AnyNodeClass, invoker_for
 from pyflow.core.plain import to_plain
+from pyflow.core.redaction import Redactor
 from pyflow_sdk.node import NodeContext, SecretNotFoundError
 
 _PR_SET_PDEATHSIG = 1
@@ -96,6 +98,28 @@ class Parent:
         if not answer["found"]:
             raise SecretNotFoundError(str(answer["value"]))
         return str(answer["value"])
+
+    def mask(self, value: str) -> None:
+        """Have a value masked from now on in whatever comes from this process. Returns when the parent knows it."""
+        with self._asking:
+            self.tell(json.dumps({"mask": value}).encode())
+            self._answers.get()
+
+
+class TellingRedactor(Redactor):
+    """Tells the parent what is to be masked, before it can be in anything that this process says."""
+
+    def __init__(self, parent: Parent) -> None:
+        super().__init__()
+        self._parent = parent
+        self._told: set[str] = set()
+
+    def add(self, value: str) -> None:
+        """Mask ``value`` from now on, here and there."""
+        super().add(value)
+        if value not in self._told:
+            self._told.add(value)
+            self._parent.mask(value)
 
 
 class Secrets(Mapping[str, str]):
@@ -169,6 +193,7 @@ async def _awaited(work: Any) -> object:
 def _contexts(job: Job, parent: Parent) -> tuple[ExecutionContext, NodeContext]:
     secrets = Secrets(parent)
     context = ExecutionContext(workflow_name=job.workflow, run_id=job.run_id)
+    context.redactor = TellingRedactor(parent)
     for name, value in job.results.items():
         context.set_result(name, value)
     if job.scope is not None:

@@ -13,7 +13,7 @@ from pyflow_sdk.node import NodeContext
 class NodeCall:
     """One attempt of one node, as middleware sees it."""
 
-    __slots__ = ("attempt", "config", "context", "node", "node_context", "work")
+    __slots__ = ("attempt", "config", "context", "lineage", "node", "node_context", "work")
 
     def __init__(
         self,
@@ -23,6 +23,7 @@ class NodeCall:
         node_context: NodeContext | None,
         attempt: int,
         work: Callable[[Any], Awaitable[object]],
+        lineage: tuple[str, ...],
     ) -> None:
         self.node = node
         self.config = config
@@ -31,6 +32,8 @@ class NodeCall:
         self.attempt = attempt
         #: What the chain is around: executes the node with a config.
         self.work = work
+        #: Names of the workflows from the one that was started to the one that the node is of.
+        self.lineage = lineage
 
 
 #: Executes one attempt and returns its result.

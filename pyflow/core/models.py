@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
+from pyflow.core.described import DescribedModel
 from pyflow.core.document import Document
 from pyflow.core.duration import Duration, Size
 
@@ -38,9 +39,9 @@ class RunIf(StrEnum):
     ANY_SUCCEEDED = "any_succeeded"
 
 
-class _Model(BaseModel):
+class _Model(DescribedModel):
     # Unknown keys are kept: v1 ignored them, the checker refuses them in version 2, with a suggestion.
-    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow")
 
 
 class TriggerDef(_Model):

@@ -8,14 +8,16 @@ import math
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pydantic import BaseModel
 
 from pyflow.core.errors import NonRetryableError
-from pyflow.core.middleware import Handler, NodeCall
 from pyflow.core.suspension import Suspension
+
+if TYPE_CHECKING:  # a node in a process of its own needs `to_plain`, and nothing that plans and runs workflows
+    from pyflow.core.middleware import Handler, NodeCall
 
 MAX_DEPTH = 100
 #: Python itself refuses to write integers of more than 4,300 digits as text.

@@ -6,7 +6,8 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping
-from typing import Protocol
+from contextlib import AbstractContextManager
+from typing import Protocol, runtime_checkable
 
 from pyflow.core.events import Event
 
@@ -33,6 +34,14 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Return after ``seconds`` have passed on this clock."""
+
+
+@runtime_checkable
+class SkippingClock(Clock, Protocol):
+    """A clock for tests whose waits may pass at once, because time jumps to the next one when everything waits."""
+
+    def working(self) -> AbstractContextManager[None]:
+        """Stand still while the block is at work, that is, while nothing in it sleeps on this clock."""
 
 
 class SecretSource(Protocol):

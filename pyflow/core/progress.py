@@ -27,7 +27,7 @@ from pyflow.core.result import ErrorInfo, NodeRun, RunResult
 from pyflow.core.scheduler import Scheduler
 from pyflow.core.scope import RunScope, V1Scope
 from pyflow.core.states import NodeState, RunState
-from pyflow.core.suspension import Signal
+from pyflow.core.suspension import Signal, Suspension, awaited
 
 
 class RunProgress:
@@ -45,13 +45,15 @@ class RunProgress:
         self._journal = Journal(sink, context, self._time, durable=durable)
         self._scope: RunScope | None = None
         if plan.version != 1:
-            self._scope = RunScope(context, plan.workflow.vars, secrets)
-            context.scope = self._scope.names()
+            self._scope = RunScope(context, plan.workflow.vars, secrets, self._time)
+            context.scope = self._scope.names_any_time()
         self._runs: list[NodeRun | None] = [None] * len(plan.nodes)
         self._ready: deque[int] = deque()
         self._started_at = 0.0
         #: When the run times out (POSIX seconds), if it does.
         self._ends_at: float | None = None
+        #: Why it was cancelled, if not because somebody asked for it.
+        self._displaced: ErrorInfo | None = None
 
     # --- what nodes see
 
@@ -68,24 +70,57 @@ class RunProgress:
 
     # --- what becomes of a node
 
+    def _restore(self, recorded: Mapping[str, NodeRun]) -> dict[int, NodeState]:
+        """Take over what is on record of nodes that (still) are in the plan; returns their states by index."""
+        restored: dict[int, NodeState] = {}
+        for node_id, run in recorded.items():
+            index = self.plan.by_id.get(node_id)
+            if index is None:
+                continue
+            self._runs[index] = run
+            restored[index] = run.state
+            if run.state is NodeState.SUCCEEDED:
+                self.context.set_result(node_id, run.output)
+            elif run.error is not None:
+                self.context.set_error(node_id, run.error.as_exception())
+        return restored
+
+    async def _wanted(self, node: PlannedNode) -> bool:
+        """Whether `when` lets the node run; if not, its end is recorded: skipped, or in version 2 failed."""
+        try:
+            if node.when is not None and node.when.evaluate(self._names(node)):
+                return True
+        except PyFlowError as error:
+            if self.plan.version != 1:
+                await self._fail(node, NodeRun(node.id, NodeState.RUNNING), error)
+                return False
+        await self._skip(node, NodeRun(node.id, NodeState.SKIPPED), "when")
+        return False
+
     async def _succeed(self, node: PlannedNode, run: NodeRun, output: object, signal: Signal | None = None) -> None:
         run.state = NodeState.SUCCEEDED
         run.error = None
         run.output = output
         self.context.set_result(node.id, output)
-        data: dict[str, Any] = {"attempt": run.attempts, "output": output}
-        if signal is not None and signal.id is not None:
-            data["signal"] = signal.id
+        data: dict[str, Any] = {"attempt": run.attempts, "output": output} | _taken(signal)
         await self._finish(node, NodeState.SUCCEEDED, data, run)
 
-    async def _fail(self, node: PlannedNode, run: NodeRun, error: Exception, *, tolerated: bool | None = None) -> None:
+    async def _fail(
+        self,
+        node: PlannedNode,
+        run: NodeRun,
+        error: Exception,
+        *,
+        tolerated: bool | None = None,
+        signal: Signal | None = None,
+    ) -> None:
         state = NodeState.TIMED_OUT if isinstance(error, NodeTimeoutError) else NodeState.FAILED
         run.state = state
         run.tolerated = node.tolerated if tolerated is None else tolerated
         run.error = ErrorInfo.of(error, node.id, self.context.redactor)
         self.context.set_error(node.id, error)
         data = {"attempt": run.attempts, "state": state, "error": run.error.as_dict(), "tolerated": run.tolerated}
-        await self._finish(node, state, data, run, tolerated=tolerated)
+        await self._finish(node, state, data | _taken(signal), run, tolerated=tolerated)
 
     async def _end_cancelled(self, node: PlannedNode, run: NodeRun) -> None:
         run.state = NodeState.CANCELLED
@@ -102,6 +137,7 @@ class RunProgress:
     ) -> None:
         """Record how a node ended, and only then let what follows start."""
         run.finished_at = self._time()
+        run.wait, run.wake_at = None, None
         self._runs[node.index] = run
         await self._journal.commit(NODE_ENDS[state], node.id, data)
         ready = self._scheduler.finish(
@@ -118,9 +154,14 @@ class RunProgress:
             run = self._runs[index]
             if run is None:
                 run = self._runs[index] = NodeRun(node.id, state, reason=reason)
+            if run.wait is not None and awaited(run.wait):
+                await self._give_up(run.wait)
             run.state, run.reason, run.finished_at = state, reason, self._time()
             run.wait, run.wake_at = None, None
             await self._journal.commit(EventType.NODE_SKIPPED, node.id, {"reason": reason, "state": state})
+
+    async def _give_up(self, wait: Suspension) -> None:
+        """A node does not wait for its child runs any more. Called before that is recorded, perhaps twice."""
 
     # --- what it amounts to
 
@@ -147,9 +188,16 @@ class RunProgress:
         await self._journal.commit(RUN_ENDS[state], None, data)
         return self._result(state, outputs, error, compensation)
 
+    async def _refuse(self, state: RunState, error: PyFlowError) -> RunResult:
+        """End the run before it began: there is no more to tell of it than its end."""
+        info = ErrorInfo.of(error, None, self.context.redactor)
+        await self._journal.commit(RUN_ENDS[state], None, {"state": state, "error": info.as_dict()})
+        return self._result(state, None, info)
+
     def _result(
         self, state: RunState, outputs: Any, error: ErrorInfo | None, compensation: str | None = None
     ) -> RunResult:
+        now = self._time()
         return RunResult(
             run_id=self.context.run_id,
             workflow=self.plan.workflow.name,
@@ -158,11 +206,19 @@ class RunProgress:
             error=error,
             nodes=shown_nodes(self.plan, self._runs, ended=state is not RunState.WAITING),
             context=self.context,
-            started_at=self._started_at,
-            finished_at=self._time(),
+            started_at=self._started_at or now,
+            finished_at=now,
             compensation=compensation,
             wake_at=next_wake(self._runs, self._ends_at) if state is RunState.WAITING else None,
         )
 
     def _first_error(self) -> ErrorInfo | None:
-        return deciding_error(self.plan, self._runs, self._scheduler.run_state)
+        state = self._scheduler.run_state
+        if state is RunState.CANCELLED and self._displaced is not None:
+            return self._displaced
+        return deciding_error(self.plan, self._runs, state)
+
+
+def _taken(signal: Signal | None) -> dict[str, str]:
+    """What an event says of the signal that its node has taken."""
+    return {} if signal is None or signal.id is None else {"signal": signal.id}

@@ -55,7 +55,7 @@ class ErrorInfo:
 class ItemRun:
     """One item of a fan-out: ``index`` from 0, ``key``, state, attempts, error, and its output once it succeeded."""
 
-    __slots__ = ("attempts", "error", "index", "key", "output", "started_at", "state", "value")
+    __slots__ = ("attempts", "error", "finished_at", "index", "key", "output", "started_at", "state", "value")
 
     def __init__(self, index: int, key: str, value: object = None) -> None:
         self.index = index
@@ -67,6 +67,8 @@ class ItemRun:
         self.output: object = None
         self.error: ErrorInfo | None = None
         self.started_at: float | None = None
+        #: When it succeeded.
+        self.finished_at: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """``{index, key, state, attempts, error?}``."""

@@ -7,10 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pyflow.core.context import BUILT_IN_NAMES, ExecutionContext
+from pyflow.core.events import rfc3339
 from pyflow.core.ports import SecretSource
 from pyflow.core.redaction import Redactor
 from pyflow_sdk.node import SecretNotFoundError
 
+#: What `run` has.
+RUN_FIELDS = frozenset({"id", "workflow", "state", "started_at", "now", "error"})
 _CONSTANTS: Mapping[str, Any] = {"true": True, "false": False, "null": None}
 
 
@@ -72,18 +75,29 @@ class SecretScope(Mapping[str, str]):
 
 
 class _View(Mapping[str, Any]):
-    __slots__ = ("_base", "_results", "_run")
+    """``at``: the time of this view, which is `run.now` throughout; ``None``: whatever the time is by then."""
 
-    def __init__(self, base: Mapping[str, Any], results: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+    __slots__ = ("_at", "_base", "_results", "_run", "_time")
+
+    def __init__(
+        self,
+        base: Mapping[str, Any],
+        results: Mapping[str, Any],
+        run: Mapping[str, Any],
+        time: Callable[[], float],
+        at: float | None,
+    ) -> None:
         self._base = base
         self._results = results
         self._run = run
+        self._time = time
+        self._at = at
 
     def __getitem__(self, name: str) -> Any:
         if name in self._base:
             return self._base[name]
         if name == "run":
-            return self._run
+            return {**self._run, "now": rfc3339(self._time() if self._at is None else self._at)}
         return self._results[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -136,7 +150,14 @@ class UndoScope(Mapping[str, Any]):
 class RunScope:
     """Version 2's scope: ``input trigger run secrets vars nodes``, and every node's output by its id."""
 
-    def __init__(self, context: ExecutionContext, constants: Mapping[str, Any], secrets: SecretSource | None) -> None:
+    def __init__(
+        self,
+        context: ExecutionContext,
+        constants: Mapping[str, Any],
+        secrets: SecretSource | None,
+        time: Callable[[], float],
+    ) -> None:
+        self._time = time
         self.secrets = SecretScope(secrets, context.redactor)
         self._results = context.results
         self._base: dict[str, Any] = {
@@ -160,9 +181,14 @@ class RunScope:
         self._run["started_at"] = at
 
     def names(self) -> Mapping[str, Any]:
-        """What a node of the graph sees."""
-        return _View(self._base, self._results, self._run)
+        """What a node of the graph sees now: `run.now` stays at the time of this call."""
+        return _View(self._base, self._results, self._run, self._time, self._time())
+
+    def names_any_time(self) -> Mapping[str, Any]:
+        """The same for who keeps it: `run.now` is the time at which it is looked at."""
+        return _View(self._base, self._results, self._run, self._time, None)
 
     def names_at_end(self, state: str, error: Callable[[], Mapping[str, Any] | None]) -> Mapping[str, Any]:
         """What ``on_failure``, ``finally`` and ``outputs`` see: ``run.state`` and ``run.error`` as they are by then."""
-        return _View(self._base, self._results, self._run | {"state": str(state), "error": error()})
+        run = self._run | {"state": str(state), "error": error()}
+        return _View(self._base, self._results, run, self._time, self._time())

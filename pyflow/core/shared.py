@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -48,14 +48,26 @@ class ResultCache:
             self._entries.popitem(last=False)
 
 
+class _Claim:
+    """What one holder of a slot, or one that waits for it, has with the key. ``give_way`` asks it to go."""
+
+    __slots__ = ("displaced", "give_way", "turn")
+
+    def __init__(self, give_way: Callable[[], object]) -> None:
+        self.give_way = give_way
+        #: It was asked to go, to make room for a newer one.
+        self.displaced = False
+        #: Tells the waiting one that it holds a slot now.
+        self.turn: asyncio.Future[None] | None = None
+
+
 class _Lane:
-    """The holders of one key, oldest first, and those who wait for a slot."""
+    """The claims of one key, oldest first."""
 
     def __init__(self) -> None:
-        self.holders: deque[asyncio.Task[Any]] = deque()
-        #: Slots that are taken: those of the holders, and those of waiters who were told and have not come yet.
-        self.taken = 0
-        self.waiting: deque[asyncio.Future[None]] = deque()
+        #: Those that have a slot; who waited is among them from the moment it was told.
+        self.holders: deque[_Claim] = deque()
+        self.waiting: deque[_Claim] = deque()
 
 
 class Slots:
@@ -63,64 +75,66 @@ class Slots:
 
     def __init__(self) -> None:
         self._lanes: dict[str, _Lane] = {}
-        #: Tasks that were cancelled to make room, so that they can say so.
-        self.displaced: set[asyncio.Task[Any]] = set()
 
     @asynccontextmanager
-    async def hold(self, key: str, limit: int, on_limit: str) -> AsyncIterator[None]:
+    async def hold(
+        self, key: str, limit: int, on_limit: str, give_way: Callable[[], object] | None = None
+    ) -> AsyncIterator[None]:
         """Hold one of ``limit`` slots of ``key``.
 
-        Raises ``SkippedByLimitError`` or ``ConcurrencyLimitError`` if there is none and ``on_limit`` says so.
+        ``give_way`` is called when a newer one asks for room (``cancel_oldest``), and the slot is the newer one's once
+        the block is left, however long that takes. Without it, the task is cancelled.
+
+        Raises ``SkippedByLimitError`` or ``ConcurrencyLimitError`` if there is no slot and ``on_limit`` says so; the
+        latter, too, in a task that was cancelled to make room.
         """
         lane = self._lanes.setdefault(key, _Lane())
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - coroutines run in tasks
-        await self._enter(lane, key, limit, on_limit)
-        lane.holders.append(task)
+        claim = _Claim(give_way or task.cancel)
         try:
+            await self._enter(lane, claim, key, limit, on_limit)
             yield
         except asyncio.CancelledError:
-            if task in self.displaced:
+            if claim.displaced and give_way is None:
                 raise ConcurrencyLimitError(f"cancelled to make room for a newer one of {key!r}") from None
             raise
         finally:
-            self.displaced.discard(task)
-            lane.holders.remove(task)
-            lane.taken -= 1
-            self._leave(lane, key, limit)
+            for claims in (lane.holders, lane.waiting):
+                if claim in claims:
+                    claims.remove(claim)
+            self._promote(lane, key, limit)
 
-    async def _enter(self, lane: _Lane, key: str, limit: int, on_limit: str) -> None:
-        if lane.taken < limit and not lane.waiting:
-            lane.taken += 1
+    async def _enter(self, lane: _Lane, claim: _Claim, key: str, limit: int, on_limit: str) -> None:
+        if len(lane.holders) < limit and not lane.waiting:
+            lane.holders.append(claim)
             return
         if on_limit == "skip":
             raise SkippedByLimitError(f"{limit} of {key!r} run already")
         if on_limit in {"fail", "cancel_newest"}:
             raise ConcurrencyLimitError(f"{limit} of {key!r} run already")
         if on_limit == "cancel_oldest":
-            oldest = next((task for task in lane.holders if task not in self.displaced), None)
-            if oldest is not None:
-                self.displaced.add(oldest)
-                oldest.cancel()
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        lane.waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn in lane.waiting:
-                lane.waiting.remove(turn)
-            elif turn.done() and not turn.cancelled():
-                lane.taken -= 1
-                self._leave(lane, key, limit)
-            raise
+            self._displace(lane, limit)
+        claim.turn = asyncio.get_running_loop().create_future()
+        lane.waiting.append(claim)
+        await claim.turn
 
-    def _leave(self, lane: _Lane, key: str, limit: int) -> None:
-        while lane.waiting and lane.taken < limit:
-            turn = lane.waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                lane.taken += 1
-        if not lane.taken and not lane.waiting:
+    @staticmethod
+    def _displace(lane: _Lane, limit: int) -> None:
+        """Make room for one more: the oldest goes, unless enough of them are going already."""
+        staying = [claim for claim in (*lane.holders, *lane.waiting) if not claim.displaced]
+        if len(staying) >= limit:
+            staying[0].displaced = True
+            staying[0].give_way()
+
+    def _promote(self, lane: _Lane, key: str, limit: int) -> None:
+        while lane.waiting and len(lane.holders) < limit:
+            claim = lane.waiting.popleft()
+            assert claim.turn is not None  # noqa: S101 - it waits
+            if not claim.turn.done():
+                claim.turn.set_result(None)
+                lane.holders.append(claim)
+        if not lane.holders and not lane.waiting:
             self._lanes.pop(key, None)
 
 

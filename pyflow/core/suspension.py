@@ -30,6 +30,11 @@ class Suspension:
         return cls(data.get("until"), data.get("signal"), data.get("details") or {})
 
 
+def awaited(wait: Suspension | None) -> list[str]:
+    """The ids of the child runs that a node waits for."""
+    return list(wait.details["runs"]) if wait is not None and wait.details.get("kind") == "child" else []
+
+
 @dataclass(frozen=True, slots=True)
 class Signal:
     """A named message to a run. A second one with the same ``id`` is the same signal; one that is early is kept."""

@@ -46,6 +46,7 @@ __all__ = [
     "compile_value",
     "is_template",
     "resolve_templates",
+    "template_strings",
 ]
 
 MAX_SOURCE = 64 * 1024
@@ -87,6 +88,19 @@ class Template:
 def is_template(text: str) -> bool:
     """Whether ``text`` holds any template syntax."""
     return "{" in text and any(mark in text for mark in _MARKS)
+
+
+def template_strings(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Every template in a nested value, with its place; ``path`` is that of the value itself."""
+    if isinstance(value, str):
+        if is_template(value):
+            yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from template_strings(item, (*path, key))
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from template_strings(item, (*path, i))
 
 
 @lru_cache(maxsize=8192)

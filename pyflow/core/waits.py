@@ -1,4 +1,4 @@
-"""The nodes of a run that wait: for a time, or for a signal. None of them holds a task, but for its timer."""
+"""The nodes of a run that wait: for a time, a signal or a child run. None of them holds a task, but for its timer."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextvars import Context
 from pyflow.core.mailbox import Mailbox
 from pyflow.core.ports import Clock
 from pyflow.core.result import NodeRun
-from pyflow.core.suspension import Signal
+from pyflow.core.suspension import Signal, awaited
 
 
 class Waits:
-    """Waiting nodes by index. ``wake`` is called with the index of a node whose time, or signal, has come."""
+    """Waiting nodes by index. ``wake`` is called with the index of a node whose time, signal or child has come."""
 
     def __init__(self, clock: Clock, signals: Iterable[Signal], wake: Callable[[int], None]) -> None:
         self._clock = clock
@@ -23,14 +23,20 @@ class Waits:
         self._timers: dict[int, asyncio.Task[None]] = {}
         #: Signals of nodes that were woken by them: no longer there for others.
         self._taken: dict[NodeRun, Signal] = {}
+        #: Child runs that ended before their node was here.
+        self._ended: set[str] = set()
 
     def __bool__(self) -> bool:
         return bool(self._runs)
 
     def add(self, index: int, run: NodeRun, context: Context) -> None:
-        """Wait with a node until its ``wake_at`` or its signal; if that has come already, wake it now."""
+        """Wait with a node until its ``wake_at``, its signal or a child; if that has come already, wake it now."""
         self._runs[index] = run
-        if run.wait is not None and run.wait.signal is not None and self._mailbox.has(run.wait.signal):
+        ended = self._ended.intersection(awaited(run.wait))
+        if ended:
+            self._ended -= ended
+            self._wake(index)
+        elif run.wait is not None and run.wait.signal is not None and self._mailbox.has(run.wait.signal):
             self._wake(index)
         elif run.wake_at is not None:
             delay = run.wake_at - self._clock.time()
@@ -49,6 +55,14 @@ class Waits:
                 self._wake(index)
                 break
         return True
+
+    def child_ended(self, run_id: str) -> None:
+        """Wake the node that waits for a child run, now or when it comes."""
+        for index, run in self._runs.items():
+            if run_id in awaited(run.wait):
+                self._wake(index)
+                return
+        self._ended.add(run_id)
 
     def take(self, run: NodeRun) -> Signal | None:
         """The signal that a woken node waited for; ``None`` if its time came first."""

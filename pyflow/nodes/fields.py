@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
+from pyflow.core.described import DescribedModel
 from pyflow.core.duration import Duration
 
 TemplateText = Annotated[str, Field(pattern=r"\{\{|\{%", description="A template that gives the value.")]
@@ -28,16 +29,16 @@ Headers = dict[str, str | int | float | bool] | TemplateText
 AnyValue = Any
 
 
-class NodeConfig(BaseModel):
+class NodeConfig(DescribedModel):
     """Base of the config models: unknown keys are mistakes, and each field says what it is for.
 
     Validators are built with the first use: a v1 run needs none, and they would take most of the time of the import.
     """
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
-class NodeOutput(BaseModel):
+class NodeOutput(DescribedModel):
     """Base of the models of what nodes give."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True, defer_build=True)
+    model_config = ConfigDict(defer_build=True)

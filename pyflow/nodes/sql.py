@@ -65,7 +65,9 @@ class SqlNode(BaseNodeV2[SqlConfig]):
     """Executes one statement in PostgreSQL, MySQL or SQLite and gives ``{rows, columns, row_count, truncated}``.
 
     The database itself refuses changes unless ``read_only`` is false; what its user may see and call is up to its
-    grants. An SQLite file is a path of the storage and cannot attach others.
+    grants. In MySQL, where a block or a procedure could end the read-only transaction, a statement then has to begin
+    with a word such as ``SELECT``, ``WITH`` or ``SHOW``. An SQLite file is a path of the storage and cannot attach
+    others.
 
     Raises ``SqlRefusedError``, ``SqlError``, ``SSRFError`` for a host that is not public, ``PathRefusedError`` for a
     file outside the storage, ``NodeTimeoutError``. No message holds the password.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import ssl
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from urllib.parse import quote
@@ -44,9 +44,14 @@ class Driver(Protocol):
     """SQLAlchemy's name for it."""
     streams: ClassVar[bool]
     """Whether rows have to be asked for one portion at a time, or all come at once."""
+    drains: ClassVar[bool]
+    """Whether all rows have to be read before anything else can be said on the connection."""
 
     def connect(self) -> Any:
         """A connection of the driver, to an address that was checked. Called once, by SQLAlchemy."""
+
+    def check(self, query: str) -> None:
+        """Raise ``SqlRefusedError`` for a statement that what ``begin`` does would not hold back."""
 
     def begin(self, connection: Connection) -> None:
         """Make the transaction what it has to be."""
@@ -64,11 +69,19 @@ def driver_for(url: URL, *, read_only: bool, seconds: float, allow_private_netwo
         raise SqlRefusedError(
             f"no such kind of database here: {url.drivername[:40]!r}; use postgresql, mysql or sqlite"
         )
-    driver = PostgresDriver if kind == "postgresql" else MySqlDriver
+    driver = PostgresDriver if kind == "postgresql" else _mysql_driver()
     return driver(url, read_only=read_only, seconds=seconds, allow_private_networks=allow_private_networks)
 
 
-def _options(url: URL, allowed: frozenset[str]) -> dict[str, Any]:
+def _mysql_driver() -> Callable[..., Driver]:
+    try:
+        from pyflow.nodes.sql_mysql import MySqlDriver  # noqa: PLC0415 - a platform may be without PyMySQL
+    except ImportError:
+        raise SqlRefusedError("the driver for mysql is not installed here: PyMySQL") from None
+    return MySqlDriver
+
+
+def url_options(url: URL, allowed: frozenset[str]) -> dict[str, Any]:
     """The options of a URL. Most that drivers know name files of this machine or another host to connect to."""
     refused = sorted(set(url.query) - allowed)
     if refused:
@@ -86,6 +99,7 @@ class PostgresDriver:
 
     dialect: ClassVar[str] = "postgresql+psycopg"
     streams: ClassVar[bool] = True
+    drains: ClassVar[bool] = False
     _ALLOWED: ClassVar[frozenset[str]] = frozenset(("sslmode", "application_name", "channel_binding"))
 
     def __init__(self, url: URL, *, read_only: bool, seconds: float, allow_private_networks: bool) -> None:
@@ -93,7 +107,7 @@ class PostgresDriver:
         self._read_only = read_only
         self._seconds = seconds
         self._allow_private_networks = allow_private_networks
-        self._options = _options(url, self._ALLOWED)
+        self._options = url_options(url, self._ALLOWED)
         self._connection: Any = None
 
     def connect(self) -> Any:
@@ -120,6 +134,9 @@ class PostgresDriver:
         )
         return self._connection
 
+    def check(self, query: str) -> None:
+        """See ``Driver``: the server refuses them all."""
+
     def begin(self, connection: Connection) -> None:
         """See ``Driver``."""
         if self._read_only:
@@ -136,67 +153,17 @@ class PostgresDriver:
                 self._connection.cancel_safe(timeout=1.0)
 
 
-class MySqlDriver:
-    """PyMySQL, on a socket that we connect."""
-
-    dialect: ClassVar[str] = "mysql+pymysql"
-    streams: ClassVar[bool] = True
-    _ALLOWED: ClassVar[frozenset[str]] = frozenset(("charset", "ssl"))
-
-    def __init__(self, url: URL, *, read_only: bool, seconds: float, allow_private_networks: bool) -> None:
-        self._url = url
-        self._read_only = read_only
-        self._seconds = seconds
-        self._allow_private_networks = allow_private_networks
-        self._options = _options(url, self._ALLOWED)
-        self._socket: Any = None
-
-    def connect(self) -> Any:
-        """See ``Driver``."""
-        import pymysql  # type: ignore[import-untyped] # noqa: PLC0415 - a platform may be without it
-
-        host, port = self._url.host or "", self._url.port or 3306
-        addresses = hosts.checked_addresses(host, port, allow_private_networks=self._allow_private_networks)
-        wants_tls = self._options.get("ssl", "false").lower() in ("true", "1", "yes")
-        connection: Any = pymysql.connect(
-            host=host,
-            port=port,
-            user=self._url.username or "",
-            password=self._url.password or "",
-            database=self._url.database,
-            charset=self._options.get("charset", "utf8mb4"),
-            ssl=ssl.create_default_context() if wants_tls else None,
-            read_timeout=max(1, round(self._seconds)),
-            write_timeout=max(1, round(self._seconds)),
-            local_infile=False,  # a server could ask for any file of this machine
-            defer_connect=True,
-        )
-        self._socket = hosts.connect(addresses, port, self._seconds)
-        connection.connect(self._socket)
-        return connection
-
-    def begin(self, connection: Connection) -> None:
-        """See ``Driver``."""
-        if self._read_only:
-            connection.execute(text("START TRANSACTION READ ONLY"))
-
-    def stop(self) -> None:
-        """See ``Driver``."""
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(2)
-
-
 class SqliteDriver:
     """The sqlite3 module: a file of the storage, or memory. Other files cannot be attached."""
 
     dialect: ClassVar[str] = "sqlite"
     streams: ClassVar[bool] = False
+    drains: ClassVar[bool] = False
 
     def __init__(self, url: URL, *, read_only: bool, seconds: float) -> None:
         if url.host or url.username or url.password:
             raise SqlRefusedError("an SQLite URL has no host: sqlite:///path/in/the/storage.db")
-        _options(url, frozenset())
+        url_options(url, frozenset())
         self._path = None if url.database in (None, "", ":memory:") else url.database
         self._read_only = read_only
         self._seconds = seconds
@@ -216,6 +183,9 @@ class SqliteDriver:
             connection.execute("PRAGMA query_only = ON")
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _SQLITE_MAX_VALUE)
         return connection
+
+    def check(self, query: str) -> None:
+        """See ``Driver``: ``_authorize`` is asked about each."""
 
     def begin(self, connection: Connection) -> None:  # noqa: ARG002 - SQLAlchemy has made its own preparations by now
         """See ``Driver``."""
@@ -269,4 +239,4 @@ def _root() -> Path | None:
     return storage.root if isinstance(storage, files.ConfinedFiles) else None
 
 
-__all__: list[str] = ["Driver", "MySqlDriver", "PostgresDriver", "SqliteDriver", "driver_for"]
+__all__: list[str] = ["Driver", "PostgresDriver", "SqliteDriver", "driver_for", "url_options"]

@@ -25,6 +25,11 @@ from pyflow.nodes.sql import TIMEOUT, SqlConfig, SqlError, SqlOutput, SqlRefused
 _STREAMED = re.compile(r"\s*(select|with|values|table)\b", re.IGNORECASE)
 #: Reasons that may pass: no connection, a deadlock, a serialisation failure, a database that restarts or is locked.
 _PASSING = ("OperationalError", "InterfaceError", "InternalError")
+#: The same by the numbers of MySQL and MariaDB, which call most mistakes operational errors as well: too many
+#: connections, a server that shuts down, a broken connection, a lock that was not given, a deadlock, a time limit.
+_PASSING_NUMBERS = frozenset((1040, 1042, 1053, 1158, 1159, 1160, 1161, 1184, 1203, 1205, 1213, 1317, 1969, 3024))
+#: Those that the client gives itself: it could not connect, or lost the connection.
+_CLIENT_NUMBERS = range(2000, 3000)
 
 
 async def execute(config: SqlConfig) -> SqlOutput:
@@ -63,10 +68,13 @@ class _Query:
         except PyFlowError:
             raise
         except DBAPIError as error:
-            passing = type(error.orig).__name__ in _PASSING or error.connection_invalidated
-            kind = SqlError if passing and not _says_read_only(error) else SqlRefusedError
+            kind = SqlError if _may_pass(error) else SqlRefusedError
             raise kind(self._told(error.orig)) from None
-        except (SQLAlchemyError, InvalidRequestError) as error:
+        except (
+            SQLAlchemyError,
+            InvalidRequestError,
+            TypeError,
+        ) as error:  # TypeError: a value that PyMySQL cannot send
             raise SqlRefusedError(self._told(error)) from None
         except Exception as error:  # noqa: BLE001 - drivers raise errors of their own while they connect
             raise SqlError(self._told(error)) from None
@@ -86,12 +94,17 @@ class _Query:
             wrong = [f":{name} has no value" for name in sorted(missing)]
             wrong += [f"{name!r} is not in the query" for name in sorted(unused)]
             raise SqlRefusedError(f"`params` does not fit the query: {', '.join(wrong)}")
+        self._driver.check(config.query)
         self._driver.begin(connection)
         streamed = self._driver.streams and bool(_STREAMED.match(config.query))
         result = connection.execute(
             statement, dict(config.params), execution_options={"stream_results": True} if streamed else {}
         )
         output = _output(result, int(config.max_rows))
+        if output.truncated and config.read_only and self._driver.drains:
+            connection.invalidate()  # there may be no end of rows; what changes something is let go on to its own
+            result.close()
+            return output
         result.close()
         if config.read_only:
             connection.rollback()
@@ -108,8 +121,16 @@ class _Query:
         return message
 
 
+def _may_pass(error: DBAPIError) -> bool:
+    number = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    if isinstance(number, int):
+        return number in _PASSING_NUMBERS or number in _CLIENT_NUMBERS
+    passing = type(error.orig).__name__ in _PASSING or error.connection_invalidated
+    return passing and not _says_read_only(error)
+
+
 def _says_read_only(error: DBAPIError) -> bool:
-    """SQLite and MySQL report a refused change as an operational error, which it is not."""
+    """SQLite reports a refused change as an operational error, which it is not."""
     said = str(error.orig).lower()
     return any(words in said for words in ("readonly", "read only", "not authorized", "syntax error", "no such"))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import mmap
-from typing import IO, BinaryIO, cast
+from collections.abc import Iterator
+from typing import IO, cast
 
 from pyflow.core import files
 from pyflow.core.errors import NonRetryableError
+from pyflow.core.files import FileReader
 from pyflow.core.http_body import FilePart
 
 
@@ -19,20 +22,27 @@ class StoredFileMissingError(NonRetryableError, FileNotFoundError):
 
 def read(path: str) -> bytes:
     """The content. Raises ``StoredFileMissingError``, and ``PathRefusedError`` for a path outside the storage."""
-    try:
+    with _found(path):
         return files.storage().read(path)
-    except FileNotFoundError:
-        raise StoredFileMissingError(f"no such file in the storage: {path[:200]!r}") from None
 
 
 def part(path: str) -> FilePart:
-    """A file as a part of a request. Raises what ``read`` raises."""
-    content = read(path)
+    """A file as a part of a request, read while it is sent. Raises what ``read`` raises."""
 
-    def opened() -> BinaryIO:
-        return io.BytesIO(content)
+    def opened() -> FileReader:
+        with _found(path):
+            return files.storage().open(path)
 
-    return FilePart(opened, len(content))
+    with opened() as reader:
+        return FilePart(opened, reader.size, reader.version)
+
+
+@contextlib.contextmanager
+def _found(path: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise StoredFileMissingError(f"no such file in the storage: {path[:200]!r}") from None
 
 
 def save(path: str, spooled: IO[bytes]) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import heapq
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from itertools import count
 
@@ -13,13 +14,31 @@ from itertools import count
 SETTLING_PASSES = 50
 
 
+class _Work:
+    """A block in which a clock is not to skip, except while something in it (``asleep``) sleeps on that clock."""
+
+    __slots__ = ("asleep", "clock", "outer", "over")
+
+    def __init__(self, clock: ManualClock, outer: _Work | None) -> None:
+        self.clock = clock
+        self.outer = outer
+        self.asleep = 0
+        self.over = False
+
+
+#: The work that the current code, or what started it, is part of.
+_current: ContextVar[_Work | None] = ContextVar("pyflow_clock_work", default=None)
+
+
 class ManualClock:
     """A ``Clock`` whose time moves only when it is told to.
 
     ``start``: the first time, POSIX seconds (default: 2026-01-01 00:00 UTC, so that runs are alike). With
     ``auto_advance``, time jumps to the next wait whenever everything waits, so a sleep returns at once and in the
-    right order; it never jumps while ``holding`` (``run_workflow`` holds it while a node works, so that a run's
-    timeout does not overtake a node that is merely slow).
+    right order; it never jumps while ``holding``. Nor does it while the code of a node is ``working`` (the engine says
+    so), so that no timeout overtakes a node that is merely slow; but a node, or a mock, that itself sleeps on this
+    clock lets it jump: ``MockNode(call=lambda _: clock.sleep(3 * 3600))`` runs into a timeout of two hours at once. A
+    node that hangs without sleeping here is timed out by ``advance``, or never.
     """
 
     def __init__(self, start: float | None = None, *, auto_advance: bool = False) -> None:
@@ -41,8 +60,13 @@ class ManualClock:
             return
         future = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._now + seconds, next(self._order), future))
+        work = _current.get()
+        self._rest(work, 1)
         self._plan_jump()
-        await future
+        try:
+            await future
+        finally:
+            self._rest(work, -1)
 
     async def advance(self, seconds: float) -> None:
         """Move on by ``seconds``, waking sleepers in the order in which they are due, each at its own time."""
@@ -64,6 +88,31 @@ class ManualClock:
         finally:
             self._holders -= 1
             self._plan_jump()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Like ``holding``, except while the block, or a task that was started in it, sleeps on this clock."""
+        work = _Work(self, _current.get())
+        token = _current.set(work)
+        self._holders += 1
+        try:
+            yield
+        finally:
+            _current.reset(token)
+            work.over = True
+            if not work.asleep:
+                self._holders -= 1
+                self._plan_jump()
+
+    def _rest(self, work: _Work | None, sleepers: int) -> None:
+        """Note one sleeper more (1) or less (-1) in ``work`` and in all that it is part of."""
+        while work is not None:
+            if work.clock is self:
+                rested = work.asleep > 0
+                work.asleep += sleepers
+                if not work.over:
+                    self._holders += rested - (work.asleep > 0)
+            work = work.outer
 
     @property
     def sleeping(self) -> int:

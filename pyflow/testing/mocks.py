@@ -12,7 +12,7 @@ from pyflow.core.errors import NodeError
 from pyflow.core.models import WorkflowDef
 from pyflow.core.node import BaseNode, NodeRegistry
 
-__all__ = ["MockCall", "MockNode", "check_mocks", "mocked", "registry_for"]
+__all__ = ["MockCall", "MockNode", "check_mocks", "mocked", "registry_for", "split_mocks"]
 
 _UNSET: Any = object()
 
@@ -87,20 +87,36 @@ class MockNode:
 
 
 def mocked(mocks: Mapping[str, Any]) -> Middleware:
-    """Engine middleware that answers for the nodes in ``mocks`` (by id) and lets all others run.
+    """Engine middleware that answers for the nodes in ``mocks`` and lets all others run.
 
+    ``NODE`` is a node of the workflow that was started, ``WORKFLOW/NODE`` one of a run that it starts, however deep.
     A value is a ``MockNode``, or anything else: the output itself. Templates of a mocked node's config are rendered
     as ever; its work, its config model and its type are not looked at.
     """
     nodes = {node_id: mock if isinstance(mock, MockNode) else MockNode(returns=mock) for node_id, mock in mocks.items()}
 
     async def middleware(call: NodeCall, run: Handler) -> object:
-        mock = nodes.get(call.node.id)
+        *above, workflow = call.lineage
+        mock = nodes.get(f"{workflow}/{call.node.id}" if above else call.node.id)
         if mock is None:
             return await run(call)
         return await mock.answer(call.node.id, call.config, call.attempt)
 
     return middleware
+
+
+def split_mocks(workflow: WorkflowDef, mocks: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The mocks of the workflow's own nodes by id, and those of other workflows by their names and their nodes' ids."""
+    own: dict[str, Any] = {}
+    others: dict[str, dict[str, Any]] = {}
+    ids = {node.id for node in workflow.all_nodes()}
+    for key, mock in mocks.items():
+        name, slash, node_id = key.rpartition("/")
+        if slash and key not in ids:
+            others.setdefault(name, {})[node_id] = mock
+        else:
+            own[key] = mock
+    return own, others
 
 
 def check_mocks(workflow: WorkflowDef, mocks: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pyflow.core.engine import Handler, Middleware, NodeCall, WorkflowEngine
+from pyflow.core.engine import WorkflowEngine
 from pyflow.core.loader import load_workflow, parse_workflow
 from pyflow.core.models import WorkflowDef
 from pyflow.core.node import NodeRegistry
@@ -40,13 +40,10 @@ async def run_workflow(
     mocks = mocks or {}
     check_mocks(definition, mocks)
     clock = ManualClock(auto_advance=True) if clock is None else clock
-    middleware = [mocked(mocks)]
-    if isinstance(clock, ManualClock):
-        middleware.insert(0, _holding(clock))
     engine = WorkflowEngine(
         registry_for(definition, default_registry if registry is None else registry, mocks),
         sink=sink,
-        middleware=middleware,
+        middleware=[mocked(mocks)],
         clock=clock,
         secrets=MappingSecrets(secrets or {}),
     )
@@ -57,11 +54,3 @@ def _definition(workflow: WorkflowDef | Path | str) -> WorkflowDef:
     if isinstance(workflow, Path):
         return load_workflow(workflow)
     return parse_workflow(workflow) if isinstance(workflow, str) else workflow
-
-
-def _holding(clock: ManualClock) -> Middleware:
-    async def middleware(call: NodeCall, run: Handler) -> object:
-        with clock.holding():
-            return await run(call)
-
-    return middleware

@@ -6,8 +6,9 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from tenants.access import Principal
 from tenants.errors import InvalidKeyError
-from tenants.services import Principal, authenticate_key
+from tenants.services import authenticate_key
 
 
 class ApiKeyAuthentication(BaseAuthentication):

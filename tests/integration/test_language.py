@@ -1,82 +1,28 @@
-"""The language on the platform: fan-outs, waits, signals, approvals, sagas and child runs, across executors."""
+"""The language on the platform: fan-outs, waits, signals, approvals and sagas, across executors."""
 
 import asyncio
 import threading
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
 from django.db import connection
 from django.utils import timezone
 
-from pyflow.core.ids import new_uuid
 from pyflow.nodes.approval import DecisionError
 from runs.errors import RunFinishedError
-from runs.execution import InProcessExecutor, RunExecutor
 from runs.leases import claim
-from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal
-from runs.services import cancel_run, signal_run, start_child
+from runs.models import NodeItem, NodeRun, Run, RunSignal
 from runs.stores import DatabaseSink
-from tenants.models import Tenant
 from tests.support import waiting
-from tests.support.factories import make_run, make_tenant, make_workflow
+from tests.support.factories import make_run
 from tests.support.histories import assert_is_whole
 from tests.support.nodes import register, workflow
+from tests.support.running import cancel, ended, executing, nodes, put_down, send, state_of, types
 
 pytestmark = pytest.mark.database
 
 PAID = workflow("{id: paid, type: signal, config: {name: paid}}", outputs="{got: '{{ paid }}'}")
 APPROVAL = workflow("{id: ship, type: approval, config: {assignees: ['role:admin']}}", outputs="{ok: '{{ ship }}'}")
-
-
-@contextmanager
-def executing() -> Iterator[InProcessExecutor]:
-    """An executor of its own for a while, as a server that is started and stopped."""
-    executor = InProcessExecutor()
-    executor.start()
-    try:
-        yield executor
-    finally:
-        executor.stop()
-
-
-def state_of(run: Run) -> str:
-    run.refresh_from_db()
-    return run.state
-
-
-def put_down(run: Run) -> Run:
-    """The run once nobody executes it because it waits."""
-    waiting.until(lambda: state_of(run) == "waiting", what="waiting run")
-    return run
-
-
-def ended(run: Run, state: str) -> Run:
-    def look() -> bool:
-        run.refresh_from_db()
-        return run.finished_at is not None
-
-    waiting.until(look, what=f"end of run {run.pk}")
-    assert run.state == state, run.error
-    return run
-
-
-def send(run: Run, name: str, payload: object = None, signal_id: str | None = None) -> bool:
-    return signal_run(tenant_id=run.tenant_id, run_id=run.pk, name=name, payload=payload, signal_id=signal_id)
-
-
-def cancel(run: Run) -> None:
-    cancel_run(tenant_id=run.tenant_id, run_id=run.pk)
-
-
-def nodes(run: Run) -> dict[str, str]:
-    return {row.node_id: row.state for row in NodeRun.objects.across_tenants().filter(run=run)}
-
-
-def types(run: Run) -> Counter[str]:
-    return Counter(event.type for event in RunEvent.objects.across_tenants().filter(run=run))
 
 
 def note(registry, type_name: str = "note") -> list[str]:
@@ -295,12 +241,38 @@ def test_a_decision_of_the_wrong_shape_changes_nothing(tenant, drain):
     assert not RunSignal.objects.for_tenant(tenant).exists()
 
 
-def test_a_rejection_fails_the_run(tenant, drain):
+def test_a_rejection_fails_the_run_and_is_taken(tenant, drain):
     run = make_run(tenant, APPROVAL)
     drain()
     send(run, "approval:ship", {"approved": False, "by": "ada", "comment": "too dear"})
     drain()
     assert "too dear" in ended(run, "failed").error["message"]
+    assert RunSignal.objects.for_tenant(tenant).get().consumed
+
+
+def test_a_rejection_does_not_answer_the_same_question_again(tenant, drain):
+    """The run goes on after its node has failed: nobody else takes the decision that failed it."""
+    source = workflow(
+        "{id: a, type: approval, on_error: continue, config: {assignees: ['role:admin']}}",
+        "{id: b, type: signal, depends_on: [a], run_if: all_done, config: {name: 'approval:a'}}",
+    )
+    run = make_run(tenant, source)
+    drain()
+    send(run, "approval:a", {"approved": False, "by": "ada"})
+    drain()
+    put_down(run)
+    assert nodes(run) == {"a": "failed", "b": "waiting"}
+    assert RunSignal.objects.for_tenant(tenant).get().consumed
+
+
+def test_a_wait_keeps_the_beginning_and_the_attempts_of_its_node(tenant, drain):
+    run = make_run(tenant, PAID)
+    drain()
+    began = NodeRun.objects.for_tenant(tenant).get().started_at
+    send(run, "paid")
+    drain()
+    node = NodeRun.objects.for_tenant(tenant).get()
+    assert (node.state, node.attempts, node.started_at, node.wait) == ("succeeded", 1, began, None)
 
 
 # --- fan-out
@@ -482,153 +454,3 @@ def test_the_items_of_a_fan_out_are_undone_after_a_wait(tenant, drain, registry)
     drain()
     ended(run, "failed")
     assert (undone, run.compensation) == (["b", "a"], "succeeded")
-
-
-# --- child runs
-
-CHILD = workflow(
-    "{id: double, type: transform, config: {input: '{{ input.n * 2 }}', expression: $}}",
-    name="child",
-    inputs="{n: integer}",
-    outputs="{twice: '{{ double }}'}",
-)
-PARENT = "{id: call, type: workflow, config: {workflow: child, input: {n: 21}%s}}"
-
-
-def parent(tenant: Tenant, more: str = "", child: str = CHILD, **sections: str) -> Run:
-    make_workflow(tenant, child)
-    return make_run(tenant, workflow(PARENT % more, name="parent", **sections))
-
-
-def child_of(run: Run) -> Run:
-    [found] = waiting.until(lambda: list(Run.objects.across_tenants().filter(parent=run)), what="child run")
-    return found
-
-
-def test_a_child_run_is_a_run_of_its_own(tenant, drain):
-    run = parent(tenant, outputs="{got: '{{ call }}'}")
-    drain()
-    ended(run, "succeeded")
-    child = child_of(run)
-    assert run.outputs == {"got": {"twice": 42}}
-    assert (child.state, child.input, child.outputs) == ("succeeded", {"n": 21}, {"twice": 42})
-    assert (child.lineage, child.tenant_id, child.workflow.name) == (["parent"], tenant.pk, "child")
-    assert (run.parent_id, run.lineage) == (None, [])
-    assert_is_whole(child, ["double"])
-    assert_is_whole(run, ["call"])
-
-
-FAILING = workflow("{id: x, type: fail, config: {message: no stock}}", name="child")
-
-
-def test_the_failure_of_a_child_fails_its_parent(tenant, drain):
-    run = parent(tenant, child=FAILING)
-    drain()
-    ended(run, "failed")
-    assert (run.error["code"], run.error["node_id"]) == ("child_run_failed", "call")
-    assert "no stock" in run.error["message"]
-
-
-def test_the_failure_of_a_child_may_be_its_parents_data(tenant, drain):
-    run = parent(tenant, ", propagate: false", FAILING, outputs="{got: '{{ call }}'}")
-    drain()
-    got = ended(run, "succeeded").outputs["got"]
-    assert (got["run_id"], got["state"]) == (str(child_of(run).pk), "failed")
-    assert got["error"]["message"] == "no stock"
-
-
-def test_an_unknown_workflow_is_refused(tenant, drain):
-    run = make_run(tenant, workflow("{id: call, type: workflow, config: {workflow: nobody}}"))
-    drain()
-    assert ended(run, "failed").error["code"] == "child_run_refused"
-
-
-def test_an_input_that_the_child_does_not_take_is_refused(tenant, drain):
-    make_workflow(tenant, CHILD)
-    run = make_run(tenant, workflow("{id: call, type: workflow, config: {workflow: child, input: {n: x}}}"))
-    drain()
-    assert ended(run, "failed").error["code"] == "child_run_refused"
-    assert Run.objects.for_tenant(tenant).count() == 1
-
-
-def test_another_tenants_workflow_is_unknown(tenant, drain):
-    make_workflow(make_tenant(), CHILD)
-    run = make_run(tenant, workflow(PARENT % ""))
-    drain()
-    assert ended(run, "failed").error["code"] == "child_run_refused"
-
-
-def test_recursion_is_refused(tenant, drain):
-    make_workflow(tenant, workflow("{id: back, type: workflow, config: {workflow: parent}}", name="child"))
-    run = make_run(tenant, workflow("{id: call, type: workflow, config: {workflow: child}}", name="parent"))
-    drain()
-    assert "parent" in ended(run, "failed").error["message"]
-    assert child_of(run).error["code"] == "child_run_refused"
-    assert Run.objects.for_tenant(tenant).count() == 2
-
-
-def test_a_detached_child_outlives_its_parent(tenant, drain):
-    held = workflow("{id: paid, type: signal, config: {name: paid}}", name="child")
-    run = parent(tenant, ", wait: false", held, outputs="{got: '{{ call }}'}")
-    drain()
-    ended(run, "succeeded")
-    child = put_down(child_of(run))
-    assert run.outputs == {"got": {"run_id": str(child.pk)}}
-    send(child, "paid")
-    drain()
-    ended(child, "succeeded")
-
-
-HELD = workflow("{id: paid, type: signal, config: {name: paid}}", name="child", outputs="{got: '{{ paid }}'}")
-
-
-@pytest.mark.parametrize(
-    ("on_cancel", "state"), [("request_cancel", "cancelled"), ("terminate", "cancelled"), ("abandon", "waiting")]
-)
-def test_what_becomes_of_a_child_when_its_parent_is_cancelled(tenant, executor, on_cancel: str, state: str):
-    run = parent(tenant, f", on_cancel: {on_cancel}", HELD)
-    child = put_down(child_of(run))
-    cancel(run)
-    ended(run, "cancelled")
-    waiting.until(lambda: state_of(child) == state, what=f"{state} child")
-
-
-def test_a_parent_that_is_taken_over_finds_its_child_again(tenant):
-    with executing():
-        run = parent(tenant, child=HELD, outputs="{got: '{{ call }}'}")
-        child = put_down(child_of(run))
-    assert state_of(run) == "queued"
-    with executing():
-        waiting.until(lambda: state_of(run) == "running", what="second execution")
-        send(child, "paid", 7)
-        ended(run, "succeeded")
-    assert run.outputs == {"got": {"got": 7}}
-    assert child_of(run).pk == child.pk
-    assert state_of(child) == "succeeded"
-
-
-def test_parents_leave_room_for_their_children(tenant, settings, drain):
-    """More parents than an executor takes at once: waiting for a child must not keep it from being executed."""
-    settings.PYFLOW_CONCURRENT_RUNS = 2
-    make_workflow(tenant, CHILD)
-    runs = [make_run(tenant, workflow(PARENT % "", name="parent")) for _ in range(4)]
-    connection.close()
-    asyncio.run(asyncio.wait_for(RunExecutor().drain(), 20))
-    for run in runs:
-        ended(run, "succeeded")
-
-
-def test_two_executors_start_one_child(tenant, drain):
-    """A parent whose lease was lost is executed twice for a moment."""
-    run = parent(tenant)
-    same = new_uuid()
-    for _ in range(2):
-        start_child(
-            parent_id=run.pk,
-            tenant_id=tenant.pk,
-            run_id=same,
-            workflow_name="child",
-            input={"n": 1},
-            lineage=["parent"],
-        )
-    assert child_of(run).pk == same

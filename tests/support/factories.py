@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from runs.models import Run
 from runs.services import start_run
+from tenants.access import Role
 from tenants.keys import hash_secret, make_key
 from tenants.models import ApiKey, Tenant
 from tenants.services import create_tenant
@@ -45,7 +46,7 @@ def make_api_key(tenant: Tenant, name: str = "a test", **values: Any) -> tuple[A
         key_id=made.key_id,
         secret_hash=hash_secret(made.secret, cost=4),
         last4=made.text[-4:],
-        **{"last_used_at": timezone.now(), **values},
+        **{"last_used_at": timezone.now(), "role": Role.OWNER.value, **values},
     )
     return key, made.text
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL and a real Redis-compatible server for tests and benchmarks, out of wheels alone.
+"""Real servers for tests and benchmarks: PostgreSQL and a Redis-compatible one out of wheels, MariaDB if it is there.
 
 Each context manager yields a URL and leaves neither process nor file behind. `PYFLOW_TEST_DATABASE_URL` and
 `PYFLOW_TEST_REDIS_URL` name servers to use instead (a CI service, the operating system's package).
@@ -26,6 +26,8 @@ NOBODY = 65534
 Command = list[str | Path]
 
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+MARIADB_PACKAGE = "mariadb-server-core"
+"""Debian's package with the server alone; it starts nothing by itself. There is no wheel of it."""
 SPEED_OVER_SAFETY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
 
 
@@ -63,6 +65,52 @@ def redis() -> Iterator[str]:
             yield f"redis://127.0.0.1:{port}"
 
 
+def mariadb_program() -> Path | None:
+    """Return where MariaDB's server program is on this machine; `None` where it is not installed."""
+    found = shutil.which("mariadbd", path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin")))
+    return None if found is None else Path(found)
+
+
+@contextmanager
+def mariadb() -> Iterator[str]:
+    """Yield the URL of an empty MariaDB database whose user may do everything."""
+    program = mariadb_program()
+    if program is None:
+        raise RuntimeError(f"mariadbd is not installed (Debian: {MARIADB_PACKAGE})")
+    with _folder("pyflow-mariadb-") as folder:
+        data, port = folder / "data", free_port()
+        # No file of this machine's own server is read, and a test database need not survive the machine.
+        server: Command = [program, "--no-defaults", f"--datadir={data}", f"--tmpdir={folder}"]
+        server += ["--innodb-buffer-pool-size=16M"]
+        server += ["--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0", "--innodb-use-native-aio=0"]
+        _make_mariadb_tables([*server, "--bootstrap", "--skip-networking"], program, data)
+        network = ["--bind-address=127.0.0.1", f"--port={port}", f"--socket={folder / 'socket'}", "--skip-name-resolve"]
+        # SIGINT would not end it.
+        with _running([*server, *network], lambda: _accepts(port), folder, stop=signal.SIGTERM, **_as_nobody()):
+            yield f"mysql://tester:secret@127.0.0.1:{port}/tests"
+
+
+def _make_mariadb_tables(bootstrap: Command, program: Path, data: Path) -> None:
+    # What `mariadb-install-db` does, which needs programs of a further package.
+    share = program.resolve().parent.parent / "share"
+    tables = next(path for name in ("mysql", "mariadb") for path in (share / name).glob("m*_system_tables.sql"))
+    statements = [
+        "CREATE DATABASE mysql;",
+        "USE mysql;",
+        tables.read_text(),
+        "FLUSH PRIVILEGES;",
+        "CREATE USER tester@127.0.0.1 IDENTIFIED BY 'secret';",
+        "GRANT ALL ON *.* TO tester@127.0.0.1 WITH GRANT OPTION;",
+        "CREATE DATABASE tests CHARACTER SET utf8mb4;\n",
+    ]
+    data.mkdir()
+    if os.geteuid() == 0:
+        os.chown(data, NOBODY, NOBODY)
+    done = subprocess.run(bootstrap, input="\n".join(statements), text=True, capture_output=True, **_as_nobody())
+    if done.returncode:
+        raise RuntimeError(f"{bootstrap[0]} could not make its tables:\n{done.stderr}")
+
+
 def free_port() -> int:
     """Return a loopback TCP port on which nothing listens at this moment."""
     with socket.socket() as probe:
@@ -71,8 +119,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def _running(command: Command, is_ready: Callable[[], bool], folder: Path, **options: Any) -> Iterator[None]:
-    """Run a server until the block ends; its output is shown only if it does not come up.
+def _running(
+    command: Command,
+    is_ready: Callable[[], bool],
+    folder: Path,
+    *,
+    stop: signal.Signals = signal.SIGINT,
+    **options: Any,
+) -> Iterator[None]:
+    """Run a server until the block ends, by the signal `stop`; its output is shown only if it does not come up.
 
     A new session keeps the terminal's Ctrl-C away from it: the tests that use it end first.
     """
@@ -82,7 +137,7 @@ def _running(command: Command, is_ready: Callable[[], bool], folder: Path, **opt
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=end_with_parent(),  # noqa: PLW1509 - two system calls, made before any thread starts
+            preexec_fn=end_with_parent(stop),  # noqa: PLW1509 - two system calls, made before any thread starts
             **options,
         )
         try:
@@ -93,7 +148,7 @@ def _running(command: Command, is_ready: Callable[[], bool], folder: Path, **opt
                 time.sleep(0.02)
             yield
         finally:
-            process.send_signal(signal.SIGINT)  # PostgreSQL's "fast shutdown"; Valkey's ordinary one
+            process.send_signal(stop)  # SIGINT: PostgreSQL's "fast shutdown"; Valkey's ordinary one
             try:
                 process.wait(timeout=10)
             except subprocess.TimeoutExpired:
@@ -101,14 +156,14 @@ def _running(command: Command, is_ready: Callable[[], bool], folder: Path, **opt
                 process.wait()
 
 
-def end_with_parent() -> Callable[[], None] | None:
-    """Return what asks Linux to stop a child when this process dies, however it dies."""
+def end_with_parent(stop: signal.Signals = signal.SIGINT) -> Callable[[], None] | None:
+    """Return what asks Linux to send a child the signal `stop` when this process dies, however it dies."""
     if sys.platform != "linux":
         return None
     libc, parent = ctypes.CDLL(None), os.getpid()
 
     def ask() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+        libc.prctl(PR_SET_PDEATHSIG, stop)
         if os.getppid() != parent:  # it died before the request
             os._exit(1)
 
@@ -147,6 +202,14 @@ def _package(name: str) -> Path:
     if spec is None or spec.origin is None:
         raise RuntimeError(f"{name} is not installed: run `make setup`")
     return Path(spec.origin).parent
+
+
+def _accepts(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            return bool(connection.recv(1))  # its greeting
+    except OSError:
+        return False
 
 
 def _answers_ping(port: int) -> bool:

@@ -37,7 +37,7 @@ def record(run: Run, output: Any = "Hello Ada", outputs: Any = None, node_id: st
 
 def new_write(claimed: Claim) -> Write:
     """An empty write of a claim."""
-    return Write(claimed.run_id, claimed.tenant_id, claimed.epoch)
+    return Write(claimed.run_id, claimed.tenant_id, claimed.epoch, claimed.parent_id)
 
 
 def event(claimed: Claim, type: EventType, node_id: str | None = None, data: dict[str, Any] | None = None) -> Event:

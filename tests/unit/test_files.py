@@ -112,8 +112,9 @@ def test_the_corpus(case: dict[str, Any], root: Path, outside: Path):
     elif expect == "block":
         with pytest.raises(PathRefusedError):
             storage.write(key, data)
-        with pytest.raises(PathRefusedError):
-            storage.read(key)
+        for look in (storage.read, storage.open):
+            with pytest.raises(PathRefusedError):
+                look(key)
     elif expect == "limit":
         with pytest.raises(StorageQuotaError):
             storage.write(key, data)
@@ -155,7 +156,7 @@ def test_two_spellings_are_one_file(root: Path):
 def test_a_link_as_the_last_name_is_not_followed(root: Path, outside: Path):
     (root / "link").symlink_to(outside / "secret")
     storage = ConfinedFiles(root)
-    for action in (lambda: storage.read("link"), lambda: storage.write("link", b"x")):
+    for action in (lambda: storage.read("link"), lambda: storage.open("link"), lambda: storage.write("link", b"x")):
         with pytest.raises(PathRefusedError):
             action()
     assert (outside / "secret").read_text() == "secret"
@@ -173,8 +174,9 @@ def test_a_missing_file_is_a_file_not_found(root: Path):
         (ConfinedFiles(root / "none"), "a"),
         (OpenFiles(), str(root / "a/b")),
     ):
-        with pytest.raises(FileNotFoundError):
-            storage.read(key)
+        for look in (storage.read, storage.open):
+            with pytest.raises(FileNotFoundError):
+                look(key)
     assert everything(root) == {}
 
 
@@ -266,10 +268,51 @@ def test_unconfined_any_regular_file_goes(root: Path, monkeypatch: pytest.Monkey
 def test_unconfined_what_is_no_file_is_refused_without_a_wait(root: Path):
     os.mkfifo(root / "fifo")
     for key in (str(root / "fifo"), "/dev/zero", str(root)):
-        with pytest.raises(PathRefusedError):
-            OpenFiles().read(key)
+        for look in (OpenFiles().read, OpenFiles().open):
+            with pytest.raises(PathRefusedError):
+                look(key)
         with pytest.raises(PathRefusedError):
             OpenFiles().write(key, b"")
+
+
+@pytest.mark.parametrize("kind", ["confined", "open"])
+def test_a_file_is_read_in_pieces_and_keeps_its_content_when_it_is_replaced(kind: str, root: Path):
+    storage: Any = ConfinedFiles(root) if kind == "confined" else OpenFiles()
+    key = "a" if kind == "confined" else str(root / "a")
+    storage.write(key, b"old content")
+    with storage.open(key) as reader:
+        first = reader.read(4)
+        storage.write(key, b"new")
+        assert (first, reader.read(100), reader.read(100)) == (b"old ", b"content", b"")
+        assert (reader.size, reader.current_version()) == (11, reader.version)
+        with storage.open(key) as other:
+            assert (other.size, other.read(100)) == (3, b"new")
+            assert other.version != reader.version
+    reader.close()
+
+
+@pytest.mark.parametrize("change", ["append", "truncate", "overwrite"])
+def test_a_reader_notices_that_its_file_is_written_into(change: str, root: Path):
+    (root / "a").write_bytes(b"12345")
+    os.utime(root / "a", (1, 1))
+    with ConfinedFiles(root).open("a") as reader:
+        with (root / "a").open("r+b") as file:
+            file.seek(0, os.SEEK_END if change == "append" else os.SEEK_SET)
+            if change == "truncate":
+                file.truncate(3)
+            else:
+                file.write(b"x")
+        assert reader.current_version() != reader.version
+
+
+@pytest.mark.parametrize("key", ["none", "link", "."])
+def test_looking_at_what_cannot_be_read_leaves_nothing_open(key: str, root: Path, outside: Path):
+    (root / "link").symlink_to(outside / "secret")
+    before = os.listdir("/dev/fd")  # noqa: PTH208 - descriptors, no files
+    for _ in range(3):
+        with contextlib.suppress(FileNotFoundError, PathRefusedError):
+            ConfinedFiles(root).open(key)
+    assert len(os.listdir("/dev/fd")) == len(before)  # noqa: PTH208 - see above
 
 
 def test_the_storage_of_a_run_is_that_of_its_context(root: Path, monkeypatch: pytest.MonkeyPatch):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from pyflow.cli import app, run
+from pyflow.cli import app, job
 from pyflow.core.node import BaseNode, NodeRegistry
 from pyflow.nodes import default_registry
 
@@ -59,7 +59,7 @@ def file(tmp_path: Path):
 def registry(monkeypatch: pytest.MonkeyPatch) -> NodeRegistry:
     """The command line's node types, for a test to add to."""
     registry = default_registry.copy()
-    monkeypatch.setattr(run, "default_registry", registry)
+    monkeypatch.setattr(job, "default_registry", registry)
     return registry
 
 

@@ -94,6 +94,37 @@ def v1(*nodes: dict[str, Any], **fields: Any) -> WorkflowDef:
     return WorkflowDef.model_validate({"name": "test", "trigger": {"type": "manual"}, "nodes": list(nodes)} | fields)
 
 
+class Held:
+    """A node type whose calls stay inside until ``leave`` is set.
+
+    ``inside`` has who is there, ``most`` how many at once.
+    """
+
+    def __init__(self) -> None:
+        self.inside: list[str] = []
+        self.most = 0
+        self.leave = asyncio.Event()
+        self._changed = asyncio.Condition()
+
+    async def __call__(self, config: dict[str, Any], _: Any) -> str:
+        """Stay, and return the ``value``."""
+        name: str = config["value"]
+        self.inside.append(name)
+        self.most = max(self.most, len(self.inside))
+        async with self._changed:
+            self._changed.notify_all()
+        try:
+            await self.leave.wait()
+        finally:
+            self.inside.remove(name)
+        return name
+
+    async def until(self, *names: str) -> None:
+        """Return once exactly these are inside."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: sorted(self.inside) == sorted(names))
+
+
 class Clock:
     """Time that passes when somebody sleeps, at once; ``slept`` has how long."""
 

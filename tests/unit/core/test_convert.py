@@ -7,6 +7,7 @@ import textwrap
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,6 +28,7 @@ from pyflow.core.models import WorkflowDef
 from pyflow.core.node import BaseNode
 from pyflow.core.retry import RetryPolicy
 from pyflow.nodes import default_registry
+from tests.unit.core import stage
 
 
 class Step(BaseNode):
@@ -337,14 +339,44 @@ def test_built_in_names_are_those_of_the_run():
     """)
     conversion = converted(source)
     nodes = {node.id: node for node in conversion.workflow.nodes}
-    assert nodes["a"].config == {"give": "{{ run.id }}", "seen": "{{ run.workflow }} at {{ run.started_at }}"}
+    assert nodes["a"].config == {"give": "{{ run.id }}", "seen": "{{ run.workflow }} at {{ run.now }}"}
     assert nodes["b"].config == {"if": "run['workflow'] == 'flow' and len(run['id']) > 5"}
     after = run(conversion.workflow)
     assert after.get_result("a")["value"] == after.run_id
     assert after.get_result("a")["seen"].startswith("flow at 2")
     assert after.get_result("b") is True
     assert after.has_result("c")
-    assert {("built_in_name", "kept"), ("built_in_name", "changed")} <= kinds(conversion)
+    assert {kind for kind in kinds(conversion) if kind[0] == "built_in_name"} == {("built_in_name", "kept")}
+
+
+async def test_the_time_of_a_node_is_that_of_its_start_before_and_after():
+    source = v1("""
+        - {id: a, type: echo, config: {value: "{{ __now__ }}"}}
+        - {id: nap, type: nap, depends_on: [a]}
+        - {id: b, type: echo, depends_on: [nap], when: "__now__[:19] > a[:19]", config: {value: "{{ __now__ }}"}}
+    """)
+    clock = stage.Clock()
+    registry = stage.registry(nap=lambda config, context: clock.sleep(90))
+    registry.register(default_registry.get("condition"))
+    engine = WorkflowEngine(registry, clock=clock)
+    times = []
+    for workflow in (parse_workflow(source), convert(source, registry).workflow):
+        began = clock.now
+        result = await engine.execute(workflow)
+        shown: list[Any] = [result.nodes[name].output for name in ("a", "b")]
+        times.append([datetime.fromisoformat(text).timestamp() - began for text in shown])
+    assert times == [[0, 90], [0, 90]]
+
+
+def test_a_when_in_braces_never_let_its_node_run():
+    source = v1("""
+        - {id: a, type: step, config: {give: 1}}
+        - {id: b, type: step, depends_on: [a], when: "{{ a }}", config: {give: 2}}
+    """)
+    conversion = converted(source)
+    assert ("when_never", "kept") in kinds(conversion)
+    assert not run(parse_workflow(source)).has_result("b")
+    assert not run(conversion.workflow).has_result("b")
 
 
 def test_ids_that_are_none_any_more_are_replaced_wherever_they_are_meant():

@@ -119,6 +119,59 @@ async def test_every_name_of_the_scope():
     assert result.nodes["b"].output == "I T r1 test running sesame V A A"
 
 
+async def test_run_now_is_the_time_at_which_the_node_is_rendered_by_the_clock_of_the_engine():
+    clock = stage.Clock(1_700_000_000.0)
+    shown = {"value": "{{ run.now }}", "again": "at {{ run.now }}"}
+    definition = workflow(
+        node("a", "give", config=shown),
+        node("nap", "nap", "a"),
+        node("b", "give", "nap", config=shown, when="run.now > run.started_at and run['now'] > a.value"),
+        node("each", "give", "b", for_each=[1], config={"value": "{{ run.now }}"}),
+        outputs={"ended": "{{ run.now }}"},
+        **{"finally": [node("z", "give", config={"value": "{{ run.now }} {{ run.state }}"})]},
+    )
+    functions = {"nap": lambda config, context: clock.sleep(90.5), "give": lambda config, context: config}
+    result = await stage.run(definition, functions, clock=clock)
+    first, later = "2023-11-14T22:13:20.000000Z", "2023-11-14T22:14:50.500000Z"
+    assert result.nodes["a"].output == {"value": first, "again": f"at {first}"}
+    assert result.nodes["b"].output == {"value": later, "again": f"at {later}"}
+    assert result.nodes["each"].output == [{"value": later}]
+    assert result.nodes["z"].output == {"value": f"{later} succeeded"}
+    assert result.outputs == {"ended": later}
+
+
+async def test_a_node_that_keeps_its_scope_sees_the_time_go_by():
+    clock = stage.Clock(1_700_000_000.0)
+
+    async def look(config: Any, context: Any) -> list[str]:
+        before = context.scope["run"]["now"]
+        await clock.sleep(5)
+        return [before, context.scope["run"]["now"]]
+
+    result = await stage.run(
+        workflow(node("nap", "nap"), node("a", "look", "nap")),
+        {"look": look, "nap": lambda config, context: clock.sleep(60)},
+        clock=clock,
+    )
+    assert result.nodes["a"].output == ["2023-11-14T22:14:20.000000Z", "2023-11-14T22:14:25.000000Z"]
+
+
+async def test_a_retried_node_has_the_time_of_its_attempt():
+    clock = stage.Clock(1_700_000_000.0)
+    seen: list[str] = []
+
+    def fail_once(config: Any, context: Any) -> None:
+        seen.append(config["at"])
+        if len(seen) == 1:
+            raise RuntimeError("again")
+
+    retry = {"max_attempts": 2, "initial_interval": "10s"}
+    await stage.run(
+        workflow(node("a", "once", config={"at": "{{ run.now }}"}, retry=retry)), {"once": fail_once}, clock=clock
+    )
+    assert seen == ["2023-11-14T22:13:20.000000Z", "2023-11-14T22:13:30.000000Z"]
+
+
 async def test_the_same_names_are_there_in_expressions():
     when = (
         "input.i == 1 and trigger.t == 2 and run.id == 'r1' and vars.v == 3 and a == 4 and nodes.a == 4 and secrets.S"

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import json
 import logging
 import os
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from pyflow.core.context import ExecutionContext
+from pyflow.core.engine import WorkflowEngine
 from pyflow.core.files import current_root
 from pyflow.core.isolation import (
     CpuLimitError,
@@ -26,6 +28,7 @@ from pyflow.core.isolation import (
     invoker_with,
     run_isolated,
 )
+from pyflow.core.isolation_environment import SETTING, IsolatedEnvironmentError, child_environment
 from pyflow.core.plain import NotPlainError
 from pyflow.core.ports import MappingSecrets
 from pyflow.core.redaction import Redactor
@@ -33,7 +36,9 @@ from pyflow.core.retry import error_kinds
 from pyflow.core.scope import RunScope, SecretScope
 from pyflow_sdk.errors import NodeError, NonRetryableError, RetryableError
 from pyflow_sdk.node import BaseNodeV2, NodeContext
-from tests.unit.core.isolated_nodes import Anything, Blocking, Doer, Older, Outer
+from tests.unit.core import stage
+from tests.unit.core.isolated_nodes import Anything, Blocking, Doer, Fetcher, Older, Outer
+from tests.unit.core.stage import node, workflow
 
 MIB = 1024 * 1024
 
@@ -93,22 +98,106 @@ async def test_a_plain_def_a_nested_class_and_a_v1_class_run_there_too():
     assert await run_isolated(Blocking, {"value": 1}, context(), node_context()) == {"value": 1, "thread": True}
     assert await run_isolated(Outer.Inner, {}, context(), node_context()) == "inner"
     shared = context(other={"a": 1})
-    shared.scope = RunScope(shared, {"limit": 3}, MappingSecrets({"KEY": "sesame-open"})).names()
+    shared.scope = RunScope(shared, {"limit": 3}, MappingSecrets({"KEY": "sesame-open"}), lambda: 0.0).names()
     output: Any = await run_isolated(Older, {}, shared, None)
     assert output["seen"] == {"a": 1}
     assert {"other", "run", "secrets", "vars"} <= set(output["scope"])
 
 
-async def test_secrets_are_asked_for_and_masked_and_the_environment_has_none(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("PYFLOW_SECRET_KEY", "sesame-open")
+async def test_secrets_are_asked_for_and_masked():
     redactor = Redactor()
     secrets = SecretScope(MappingSecrets({"KEY": "sesame-open"}), redactor)
     assert await do("secret", "KEY", ctx=node_context(secrets=secrets)) == "sesame-open"
     assert redactor.redact("it is sesame-open") == "it is ***"
-    assert await do("environment") == []
     with pytest.raises(NodeError, match="secret not found: OTHER") as caught:
         await do("secret", "OTHER", ctx=node_context(secrets=secrets))
     assert caught.value.code == "secret_not_found"
+
+
+PLATFORM = [
+    "PYFLOW_SECRET_KEY",
+    "PYFLOW_SECRET_HOOK",
+    "PYFLOW_SECRET__ACME__HOOK",
+    "PYFLOW_MASTER_KEY",
+    "PYFLOW_MASTER_KEY_FILE",
+    "PYFLOW_KEY_PEPPER",
+    "PYFLOW_API_KEY",
+    "PYFLOW_ISOLATED_ENV",
+    "DATABASE_URL",
+    "REDIS_URL",
+]
+OTHERS = [
+    "PGPASSWORD",
+    "DB_PASSWORD",
+    "GITHUB_TOKEN",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "VAULT_ADDR",
+    "HTTP_PROXY",
+    "SENTRY_DSN",
+]
+
+
+async def test_the_process_sees_none_of_the_platforms_variables(monkeypatch: pytest.MonkeyPatch):
+    for name in PLATFORM + OTHERS:
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("LC_TIME", "C")
+    seen = await do("environment")
+    assert not seen.keys() & {*PLATFORM, *OTHERS}
+    assert seen["PATH"] == os.environ["PATH"]
+    assert seen["LC_TIME"] == "C"
+
+
+def test_a_process_gets_what_an_interpreter_needs_and_what_the_operator_names():
+    needed = dict.fromkeys(["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE",
+                            "VIRTUAL_ENV", "PYFLOW_STORAGE_ROOT"], "x")  # fmt: skip
+    everything = needed | dict.fromkeys(PLATFORM + OTHERS + ["MY_REGION", "MY_", "NOT_MY_REGION", "PATHOLOGY"], "x")
+    added = {"MALLOC_ARENA_MAX": "1", "PYTHONUNBUFFERED": "1"}
+    assert child_environment(everything | {SETTING: ""}) == needed | added
+    some = child_environment(everything | {SETTING: " MY_* ,HTTP_PROXY,,PYFLOW_API_KEY, DATABASE_URL"})
+    assert some.keys() - added == needed.keys() | {"MY_REGION", "MY_", "HTTP_PROXY"}
+    most = child_environment(everything | {SETTING: "*"})
+    assert everything.keys() - most.keys() == set(PLATFORM)
+
+
+@pytest.mark.parametrize("setting", ["A=B", "MY-NAME", "*_TOKEN", "A B", "$HOME", "A**"])
+async def test_a_setting_that_names_no_variable_is_refused(setting: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(SETTING, setting)
+    with pytest.raises(IsolatedEnvironmentError, match="no name of a variable"):
+        await do("echo")
+
+
+async def test_what_a_node_came_to_know_is_masked_in_all_that_comes_back(caplog: pytest.LogCaptureFixture):
+    shared = context()
+    with caplog.at_level(logging.INFO, logger="pyflow.node.fetcher"):
+        output = await run_isolated(Fetcher, {"tokens": ["tok-very-long-1"], "long": True}, shared, None)
+        with pytest.raises(NodeError, match="refused") as caught:
+            await run_isolated(Fetcher, {"tokens": ["tok-very-long-2"], "fail": True}, shared, None)
+    assert output == {"token": "tok-very-long-1"}  # as it is here: whatever leaves the run is masked
+    assert shared.redactor.redact(output) == {"token": "***"}
+    assert shared.redactor.redact(str(caught.value)) == "refused: ***"
+    assert "tok-very-long" not in caplog.text
+    assert sum(message.endswith("***") for message in caplog.messages) == 5
+
+
+async def test_an_isolated_run_shows_no_token_that_its_node_fetched():
+    registry = stage.registry()
+    registry.register(Fetcher)
+    events = stage.Sink()
+    fetch = node("a", "fetcher", isolation="process", config={"tokens": ["tok-very-long-3"]})
+    definition = workflow(fetch, outputs={"got": "{{ a.token }}"})
+    result = await WorkflowEngine(registry).execute(definition, sink=events)
+    assert result.succeeded
+    shown = json.dumps(result.as_dict()) + repr([event.data for event in events.events])
+    assert "***" in shown
+    assert "tok-very-long-3" not in shown
+
+
+async def test_a_node_may_not_keep_its_parent_busy_with_masking():
+    tokens = [f"token-{i}" for i in range(200)]
+    with pytest.raises(NodeProcessDiedError, match="more to mask than 100 values"):
+        await run_isolated(Fetcher, {"tokens": tokens}, context(), None)
+    assert await run_isolated(Fetcher, {"tokens": ["token-1"] * 200}, context(), None) == {"token": "token-1"}
 
 
 async def test_the_storage_root_of_the_run_holds_there_too(tmp_path: Path):
@@ -242,6 +331,7 @@ async def test_what_cannot_be_handed_over_is_refused():
 SCRIPT = """
     import asyncio, multiprocessing, os, signal, sys, time
     from pyflow.core.context import ExecutionContext
+from pyflow.core.engine import WorkflowEngine
     from pyflow.core.isolation import run_isolated
     from pyflow_sdk.node import BaseNodeV2, NodeContext
     from pydantic import BaseModel

@@ -15,7 +15,7 @@ from pyflow.core.shared import ConcurrencyLimitError, Shared, SkippedByLimitErro
 from pyflow_sdk.node import BaseNodeV2, NodeContext
 from tests.unit.core import stage
 from tests.unit.core.isolated_nodes import Blocking, Doer
-from tests.unit.core.stage import node, workflow
+from tests.unit.core.stage import Held, node, workflow
 
 
 class Counted:
@@ -29,33 +29,6 @@ class Counted:
         if config.get("fails"):
             raise RuntimeError("no")
         return self.calls
-
-
-class Held:
-    """A node type whose calls stay inside until `leave` is set; `inside` has who is there, `most` how many at once."""
-
-    def __init__(self) -> None:
-        self.inside: list[str] = []
-        self.most = 0
-        self.leave = asyncio.Event()
-        self._changed = asyncio.Condition()
-
-    async def __call__(self, config: dict[str, Any], _: Any) -> str:
-        name: str = config["value"]
-        self.inside.append(name)
-        self.most = max(self.most, len(self.inside))
-        async with self._changed:
-            self._changed.notify_all()
-        try:
-            await self.leave.wait()
-        finally:
-            self.inside.remove(name)
-        return name
-
-    async def until(self, *names: str) -> None:
-        """Wait until exactly these are inside."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: sorted(self.inside) == sorted(names))
 
 
 # --- cache
@@ -240,16 +213,20 @@ def one_at_a_time(id: str, on_limit: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("on_limit", "error"),
-    [("skip", SkippedByLimitError), ("fail", ConcurrencyLimitError), ("cancel_newest", ConcurrencyLimitError)],
+    ("on_limit", "state", "error"),
+    [
+        ("skip", "cancelled", SkippedByLimitError),
+        ("fail", "failed", ConcurrencyLimitError),
+        ("cancel_newest", "cancelled", ConcurrencyLimitError),
+    ],
 )
-async def test_a_run_without_a_slot_does_not_begin(on_limit: str, error: type[NodeError]):
+async def test_a_run_without_a_slot_does_not_begin(on_limit: str, state: str, error: type[NodeError]):
     held = Held()
     engine = WorkflowEngine(stage.registry(held=held))
     first = asyncio.create_task(engine.execute(one_at_a_time("one", "queue"), input={"key": "k"}))
     await held.until("one")
-    with pytest.raises(error):
-        await engine.execute(one_at_a_time("two", on_limit), input={"key": "k"})
+    refused = await engine.execute(one_at_a_time("two", on_limit), input={"key": "k"})
+    assert (refused.state, refused.error.code) == (state, error.code)
     held.leave.set()
     assert (await first).succeeded
 
@@ -260,8 +237,7 @@ async def test_a_run_may_take_the_slot_of_the_oldest():
     first = asyncio.create_task(engine.execute(one_at_a_time("one", "queue"), input={"key": "k"}))
     await held.until("one")
     second = asyncio.create_task(engine.execute(one_at_a_time("two", "cancel_oldest"), input={"key": "k"}))
-    with pytest.raises(ConcurrencyLimitError):
-        await first
+    assert (await first).state == "cancelled"
     await held.until("two")
     held.leave.set()
     assert (await second).succeeded

@@ -13,15 +13,20 @@ from pyflow.core.models import WorkflowDef
 from pyflow.core.ports import Clock, MappingSecrets
 from pyflow.core.result import NodeRun, RunResult
 
+#: Bytes of a body that are kept; larger ones are counted only.
+KEPT = 1024 * 1024
+
 
 @dataclass
 class Asked:
-    """A request that arrived."""
+    """A request that arrived. `size`: the bytes of its body, of which `body` has the first `KEPT`; `over`: it is in."""
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes
+    size: int = 0
+    over: threading.Event = field(default_factory=threading.Event)
 
     def json(self) -> Any:
         return json.loads(self.body)
@@ -44,6 +49,7 @@ class Web:
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []
+        self.arriving: Callable[[], object] = lambda: None  # called when a body has begun to arrive
         self.answer: Callable[[Asked], Reply] = lambda asked: Reply({})
         self.url = ""
         self.released = threading.Event()
@@ -58,10 +64,16 @@ def serving() -> Iterator[Web]:
         protocol_version = "HTTP/1.1"
 
         def answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            asked = Asked(self.command, self.path, headers, body)
+            asked = Asked(self.command, self.path, headers, b"")
             web.asked.append(asked)
+            expected = int(headers.get("content-length", 0))
+            if expected:
+                self.receive(asked, expected)
+            asked.over.set()
+            if asked.size < expected:  # broken off: there is nobody to answer to
+                self.close_connection = True
+                return
             reply = web.answer(asked)
             content = reply.content()
             self.send_response(reply.status)
@@ -70,6 +82,13 @@ def serving() -> Iterator[Web]:
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+
+        def receive(self, asked: Asked, expected: int) -> None:
+            while asked.size < expected and (chunk := self.rfile.read1(min(expected - asked.size, 64 * 1024))):
+                asked.body += chunk[: max(0, KEPT - len(asked.body))]
+                if not asked.size:
+                    web.arriving()
+                asked.size += len(chunk)
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - names of the base class
 

@@ -2,12 +2,23 @@
 
 import pytest
 from django.apps import apps
+from django.utils import timezone
 
 from runs.models import NodeItem, NodeRun, RunSignal
+from tenants.access import Actor, Role
+from tenants.audit import record
 from tenants.errors import UnscopedQueryError
-from tenants.models import ApiKey
+from tenants.models import (
+    ApiKey,
+    IdempotentAnswer,
+    Invitation,
+    Membership,
+    RefreshToken,
+    Tenant,
+    UsageCounter,
+)
 from tenants.scoping import TenantOwned
-from tests.support.factories import make_api_key, make_run, make_tenant, make_workflow
+from tests.support.factories import make_api_key, make_run, make_superuser, make_tenant, make_workflow
 from workflows.models import Workflow
 
 OWNED = [model for model in apps.get_models() if issubclass(model, TenantOwned)]
@@ -60,9 +71,24 @@ def test_a_scoped_query_has_the_rows_of_its_tenant(model):
         item = {"node_id": "a", "index": 0, "key": "0", "state": "succeeded", "at": run.created_at}
         NodeItem.objects.create(tenant=tenant, run=run, **item)
         RunSignal.objects.create(tenant=tenant, run=run, name="go", dedupe_id="1")
+        _add_access(tenant)
     assert model.objects.across_tenants().count() >= 2
     assert {row.tenant_id for row in model.objects.for_tenant(mine)} <= {mine.pk}
     assert model.objects.for_tenant(mine).count() == model.objects.for_tenant(mine.pk).count()
+
+
+def _add_access(tenant: Tenant) -> None:
+    """A row of everything that says who may do what, and what was done."""
+    user, soon = make_superuser(f"of {tenant.slug}"), timezone.now()
+    Membership.objects.create(tenant=tenant, user=user, role=Role.VIEWER.value)
+    Invitation.objects.create(
+        tenant=tenant, email="a@b.example", role="viewer", token_hash=tenant.slug, expires_at=soon
+    )
+    RefreshToken.objects.create(tenant=tenant, user=user, family=tenant.pk, token_hash=tenant.slug, expires_at=soon)
+    UsageCounter.objects.create(tenant=tenant, name="runs", period="2026-11-24")
+    stored = {"principal": "key:1", "route": "r", "key": "k", "fingerprint": "f", "status": 202, "body": "{}"}
+    IdempotentAnswer.objects.create(tenant=tenant, **stored)
+    record(by=Actor.system(tenant.pk, "test"), action="tenant.created", target=f"tenant:{tenant.pk}")
 
 
 @pytest.mark.django_db

@@ -55,7 +55,7 @@ def test_a_new_key_acts_for_its_tenant():
     tenant = make_tenant()
     key, text = create_api_key(tenant=tenant, name="laptop")
     principal = authenticate_key(text=text)
-    assert (principal.tenant_id, principal.key_id, principal.name) == (tenant.pk, key.pk, "laptop")
+    assert (principal.tenant_id, principal.id, principal.name) == (tenant.pk, str(key.pk), "laptop")
     assert principal.is_authenticated
 
 

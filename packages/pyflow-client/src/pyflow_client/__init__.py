@@ -20,6 +20,7 @@ from pyflow_client.models import (
     NodeRun,
     ProblemItem,
     Run,
+    Wait,
     Workflow,
 )
 from pyflow_client.retries import Retries
@@ -45,5 +46,6 @@ __all__ = [
     "Run",
     "RunNotFinished",
     "UnexpectedAnswer",
+    "Wait",
     "Workflow",
 ]

@@ -79,6 +79,18 @@ class AsyncClient:
         """One run with its nodes and its first 1,000 events."""
         return await self._send(calls.get_run(run_id))
 
+    async def signal(self, run_id: str | UUID, name: str, payload: Any = None, *, id: str | None = None) -> bool:
+        """Send ``payload`` (JSON) to the node that waits for ``name``, or will; ``Conflict`` if the run has ended.
+
+        With an ``id`` it is retried, and ``False`` says that a signal of that ``id`` was delivered before.
+        Without one it is not retried: only the server knows whether it has arrived.
+        """
+        return (await self._send(calls.signal(run_id, name, payload, id))).delivered
+
+    async def cancel(self, run_id: str | UUID) -> Run:
+        """Ask a run to stop, and return without waiting for its end. ``Conflict`` if it has ended already."""
+        return await self._send(calls.cancel(run_id))
+
     async def events(self, run_id: str | UUID, *, after: int = 0, limit: int = 200) -> EventPage:
         """Up to ``limit`` (1,000 at most) events after the one numbered ``after``, and the run's state."""
         return await self._send(calls.events(run_id, after, limit))

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from pyflow_client.models import EventPage, Health, Run, Workflow, WorkflowList
+from pyflow_client.models import Delivery, EventPage, Health, Run, Workflow, WorkflowList
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 #: A workflow: the text of a YAML or JSON document, or the document as a mapping.
@@ -73,6 +73,23 @@ def start_run(workflow: str, input: Mapping[str, Any] | None) -> Call[Run]:
 def get_run(run_id: str | UUID) -> Call[Run]:
     """One run with its nodes and events."""
     return Call("GET", f"api/v1/runs/{_segment(str(run_id))}", Run)
+
+
+def signal(run_id: str | UUID, name: str, payload: Any, id: str | None) -> Call[Delivery]:
+    """A named payload for a run. Repeatable with an ``id``: the server delivers only the first signal of one."""
+    body = {"name": name, "payload": payload} | ({} if id is None else {"id": id})
+    return Call(
+        "POST",
+        f"api/v1/runs/{_segment(str(run_id))}/signals",
+        Delivery,
+        content=json.dumps(body).encode(),
+        repeatable=id is not None,
+    )
+
+
+def cancel(run_id: str | UUID) -> Call[Run]:
+    """The request to stop a run. Repeatable: asking twice is asking once."""
+    return Call("POST", f"api/v1/runs/{_segment(str(run_id))}/cancel", Run)
 
 
 def events(run_id: str | UUID, after: int, limit: int) -> Call[EventPage]:

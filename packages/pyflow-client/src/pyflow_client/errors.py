@@ -63,7 +63,7 @@ class NotFound(ProblemError):  # noqa: N818 - see above
 
 
 class Conflict(ProblemError):  # noqa: N818 - see above
-    """409: the name is taken."""
+    """409: the name is taken, or the run has ended."""
 
 
 class Invalid(ProblemError):  # noqa: N818 - see above

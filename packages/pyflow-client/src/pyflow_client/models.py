@@ -41,6 +41,18 @@ class ErrorInfo(_Model):
     node_id: str | None = None
 
 
+class Wait(_Model):
+    """What a node waits for: a time, a signal, or whichever comes first.
+
+    ``details`` depends on the type of the node; of an approval it has the ``message``, the
+    ``assignees`` and the ``form``.
+    """
+
+    until: datetime | None = None
+    signal: str | None = None
+    details: dict[str, Any] = {}
+
+
 class NodeRun(_Model):
     """One node of a run. ``reason`` says why it was skipped; ``attempts`` counts those begun."""
 
@@ -50,6 +62,7 @@ class NodeRun(_Model):
     output: Any = None
     error: ErrorInfo | None = None
     reason: str | None = None
+    wait: Wait | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
 
@@ -67,7 +80,10 @@ class Event(_Model):
 class Run(_Model):
     """One execution of a workflow.
 
-    ``nodes`` and ``events`` (the first 1,000) are there when the run was read, and empty in the answer to its start.
+    ``nodes`` and ``events`` (the first 1,000) are there when the run was read, and empty in the answers to its
+    start and to ``cancel``. ``compensation`` says how undoing went, ``wake_at`` when a waiting run goes on if no
+    signal comes,
+    ``parent`` which run started it.
     """
 
     id: str
@@ -77,6 +93,9 @@ class Run(_Model):
     input: dict[str, Any]
     outputs: Any = None
     error: ErrorInfo | None = None
+    compensation: str | None = None
+    wake_at: datetime | None = None
+    parent: str | None = None
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -124,6 +143,12 @@ class WorkflowList(_Model):
     """The answer that lists workflows."""
 
     results: list[Workflow]
+
+
+class Delivery(_Model):
+    """What became of a signal."""
+
+    delivered: bool
 
 
 class EventPage(_Model):

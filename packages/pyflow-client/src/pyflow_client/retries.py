@@ -21,7 +21,7 @@ class _Bounds(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often and how long a repeatable request (GET, PUT) is tried; all times in seconds.
+    """How often and how long a repeatable request is tried; all times in seconds.
 
     Waits double from ``first_wait`` to ``longest_wait``, with up to 0.1 s of jitter. A ``Retry-After`` of the server is
     honoured if it is no longer than ``seconds``. ``Retries(attempts=1)`` retries nothing.

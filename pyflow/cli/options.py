@@ -1,0 +1,59 @@
+"""The arguments and options of `pyflow run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Format = Literal["text", "json", "ndjson"]
+
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The workflow: YAML, or JSON by its ending.")]
+InputOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="K=V|K=@FILE|@FILE|-",
+        help="The run's input: one value (JSON or text), a file's content, a file with all values, or standard "
+        "input. May be repeated. A v1 workflow sees it as `trigger`.",
+    ),
+]
+DryOption = Annotated[bool, typer.Option("--dry-run", help="Print what would happen and run nothing.")]
+MockOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mock", metavar="NODE=FILE", help="Do not run NODE: its output is what FILE holds. May be repeated."
+    ),
+]
+SignalOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--signal",
+        metavar="NAME=JSON|@FILE",
+        help="A signal that the run has from its start. The decision of an approval node is approval:NODE. "
+        "May be repeated.",
+    ),
+]
+StopAtOption = Annotated[
+    str | None,
+    typer.Option("--stop-at", metavar="NODE", help="Run NODE and what it depends on, and nothing else."),
+]
+FromOption = Annotated[
+    str | None,
+    typer.Option("--from", metavar="NODE", help="Run NODE and what comes after it; see --results."),
+]
+ResultsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--results", metavar="FILE", help="An earlier run, saved from --format json: its outputs before --from."
+    ),
+]
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="json: the result; ndjson: each event as it happens, then the result.")
+]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Events on standard error, outputs and reasons in the result.")
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Exit with 1 if any node failed, tolerated or not.")]

@@ -1,0 +1,105 @@
+"""Errors of isolated nodes: those of the isolation itself, and a node's own, on their way from its process."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from pyflow.core.errors import NodeError, NonRetryableError, PyFlowError, RetryableError
+
+
+class MemoryLimitError(NonRetryableError, MemoryError):
+    """The node wanted more memory than its ``memory_limit``."""
+
+    code: ClassVar[str] = "memory_limit"
+
+
+class CpuLimitError(NonRetryableError):
+    """The node used more CPU time than its ``cpu_limit``."""
+
+    code: ClassVar[str] = "cpu_limit"
+
+
+class NodeProcessDiedError(RetryableError):
+    """The node's process ended without a result: killed from outside, or crashed."""
+
+    code: ClassVar[str] = "node_process_died"
+
+
+class NotIsolatableError(NonRetryableError):
+    """The node's class, config or context cannot be handed to another process."""
+
+    code: ClassVar[str] = "not_isolatable"
+
+
+class IsolatedOutputError(NonRetryableError):
+    """The output is larger than an isolated node may give."""
+
+    code: ClassVar[str] = "output_too_large"
+
+
+# --- errors across the border ------------------------------------------------------------------------------------
+
+_FLAVOURS: Mapping[str, type[NodeError]] = {
+    "retryable": RetryableError,
+    "non_retryable": NonRetryableError,
+    "node": NodeError,
+}
+#: Python's own errors that the retry policy and users' code look at by class.
+_REAL: Mapping[str, type[Exception]] = {"TimeoutError": TimeoutError, "ConnectionError": ConnectionError}
+_NAME = re.compile(r"[A-Za-z_]\w{0,99}", re.ASCII)
+MAX_CLASSES = 12
+
+
+def describe_error(error: BaseException) -> dict[str, Any]:
+    """An error as JSON data: ``{classes, flavour, code, message, kind, status, retry_after}``."""
+    flavour = next((name for name, cls in _FLAVOURS.items() if isinstance(error, cls)), "node")
+    common = {NodeError, RetryableError, NonRetryableError, PyFlowError, Exception, BaseException, object}
+    classes = [cls.__name__ for cls in type(error).__mro__ if cls not in common]
+    try:
+        message = error.args[0] if isinstance(error, KeyError) and len(error.args) == 1 else str(error)
+    except Exception:  # noqa: BLE001 - an error of a node may be broken itself
+        message = ""
+    return {
+        "classes": classes[:MAX_CLASSES],
+        "flavour": flavour,
+        "code": error.code if isinstance(error, PyFlowError) else NodeError.code,
+        "message": str(message)[:20_000],
+        "kind": getattr(error, "kind", None) if isinstance(error, NodeError) else None,
+        "status": getattr(error, "status", None) if isinstance(error, NodeError) else None,
+        "retry_after": getattr(error, "retry_after", None) if isinstance(error, RetryableError) else None,
+    }
+
+
+def rebuild_error(told: Mapping[str, Any]) -> NodeError:
+    """The error that ``describe_error`` told of: a ``NodeError`` whose class and base classes have the same names."""
+    classes = [str(name) for name in told.get("classes") or () if _NAME.fullmatch(str(name))][:MAX_CLASSES]
+    flavour = told.get("flavour")
+    code, kind, status = told.get("code"), told.get("kind"), told.get("status")
+    cls = _error_class(
+        tuple(classes),
+        flavour if flavour in _FLAVOURS else "node",
+        code if isinstance(code, str) and _NAME.fullmatch(code) else NodeError.code,
+    )
+    details: dict[str, Any] = {
+        "kind": kind if isinstance(kind, str) else None,
+        "status": status if type(status) is int else None,
+    }
+    after = told.get("retry_after")
+    if issubclass(cls, RetryableError):
+        details["retry_after"] = float(after) if isinstance(after, int | float) else None
+    return cls(str(told.get("message", "")), **details)
+
+
+@functools.lru_cache(maxsize=256)
+def _error_class(names: Sequence[str], flavour: str, code: str) -> type[NodeError]:
+    bases: tuple[type[Exception], ...] = (_FLAVOURS[flavour],)
+    bases += tuple(_REAL[name] for name in names if name in _REAL)
+    cls: Any = _FLAVOURS[flavour]
+    # The last in the list is the most general one. `retry_on` may name any of them.
+    for name in reversed(names or [cls.__name__]):
+        cls = type(name, bases, {"code": code, "__module__": __name__})
+        bases = (cls,)
+    return cls  # type: ignore[no-any-return]

@@ -1,0 +1,129 @@
+"""Who may do what: roles, permissions and the one table that joins them.
+
+A permission is also a scope: what a key of the API may be narrowed to. Scopes do not imply one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+from uuid import UUID
+
+
+class Role(StrEnum):
+    """What a member is in a tenant; each may do all that the ones before it may."""
+
+    VIEWER = "viewer"
+    EDITOR = "editor"
+    ADMIN = "admin"
+    OWNER = "owner"
+
+    @property
+    def rank(self) -> int:
+        """0 for the least."""
+        return list(Role).index(self)
+
+
+class Permission(StrEnum):
+    """One thing that may be allowed; the scopes of a key have the same names."""
+
+    WORKFLOWS_READ = "workflows:read"
+    WORKFLOWS_WRITE = "workflows:write"
+    WORKFLOWS_SHARE = "workflows:share"
+    RUNS_READ = "runs:read"
+    RUNS_WRITE = "runs:write"
+    SECRETS_READ = "secrets:read"
+    SECRETS_WRITE = "secrets:write"
+    MEMBERS_READ = "members:read"
+    MEMBERS_WRITE = "members:write"
+    KEYS_READ = "keys:read"
+    KEYS_WRITE = "keys:write"
+    TENANT_READ = "tenant:read"
+    TENANT_WRITE = "tenant:write"
+    AUDIT_READ = "audit:read"
+
+
+#: The least role that has a permission: the whole matrix.
+LEAST_ROLE: Mapping[Permission, Role] = {
+    Permission.WORKFLOWS_READ: Role.VIEWER,
+    Permission.RUNS_READ: Role.VIEWER,
+    Permission.TENANT_READ: Role.VIEWER,
+    Permission.MEMBERS_READ: Role.VIEWER,
+    Permission.WORKFLOWS_WRITE: Role.EDITOR,
+    Permission.RUNS_WRITE: Role.EDITOR,
+    Permission.SECRETS_READ: Role.EDITOR,
+    Permission.WORKFLOWS_SHARE: Role.ADMIN,
+    Permission.SECRETS_WRITE: Role.ADMIN,
+    Permission.MEMBERS_WRITE: Role.ADMIN,
+    Permission.KEYS_READ: Role.ADMIN,
+    Permission.KEYS_WRITE: Role.ADMIN,
+    Permission.AUDIT_READ: Role.ADMIN,
+    Permission.TENANT_WRITE: Role.OWNER,
+}
+
+
+def permissions_of(role: Role) -> frozenset[Permission]:
+    """All that a role may do."""
+    return frozenset(permission for permission, least in LEAST_ROLE.items() if role.rank >= least.rank)
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who did something, for the audit: a key, a user, or the system itself (``id`` is then what it ran)."""
+
+    tenant_id: UUID
+    kind: Literal["key", "user", "system"]
+    id: str
+    name: str
+    request_id: str = ""
+    address: str = ""
+
+    @classmethod
+    def system(cls, tenant_id: UUID, what: str) -> Actor:
+        """A command or a background task."""
+        return cls(tenant_id, "system", what, what)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who a request acts as: a tenant, through one of its keys or one of its members.
+
+    ``scopes`` narrow the role: ``None`` for a user's own token, which is not narrowed. ``user_id`` is the member behind
+    a token, or the one who made the key; objects may be shared with that member.
+    """
+
+    tenant_id: UUID
+    kind: Literal["key", "user"]
+    id: str
+    name: str
+    role: Role
+    scopes: frozenset[Permission] | None = None
+    user_id: int | None = None
+
+    @property
+    def is_authenticated(self) -> bool:
+        """DRF's question; a principal only exists once that is settled."""
+        return True
+
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        """What it may do with every object of its tenant."""
+        return self.narrowed(permissions_of(self.role))
+
+    def may(self, permission: Permission) -> bool:
+        """Whether the role has the permission and the scopes let it through."""
+        return self.role.rank >= LEAST_ROLE[permission].rank and self.in_scope(permission)
+
+    def in_scope(self, permission: Permission) -> bool:
+        """Whether the scopes let the permission through, whatever the role says."""
+        return self.scopes is None or permission in self.scopes
+
+    def narrowed(self, permissions: Iterable[Permission]) -> frozenset[Permission]:
+        """Those of the permissions that the scopes let through."""
+        return frozenset(permission for permission in permissions if self.in_scope(permission))
+
+    def acting(self, *, request_id: str = "", address: str = "") -> Actor:
+        """Itself in the audit."""
+        return Actor(self.tenant_id, self.kind, self.id, self.name, request_id, address)
