@@ -24,7 +24,9 @@ DryOption = Annotated[bool, typer.Option("--dry-run", help="Print what would hap
 MockOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--mock", metavar="NODE=FILE", help="Do not run NODE: its output is what FILE holds. May be repeated."
+        "--mock",
+        metavar="NODE=FILE",
+        help="Do not run NODE: its output is what FILE holds. A node of a child run is WORKFLOW/NODE. May be repeated.",
     ),
 ]
 SignalOption = Annotated[

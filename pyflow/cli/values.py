@@ -36,7 +36,7 @@ def read_input(given: Sequence[str], workflow: WorkflowDef) -> dict[str, Any] | 
 
 
 def read_mocks(given: Sequence[str]) -> dict[str, Any]:
-    """The outputs by node id from `--mock NODE=FILE` options."""
+    """The outputs from `--mock NODE=FILE` options, by NODE, which in a child run is WORKFLOW/NODE."""
     mocks: dict[str, Any] = {}
     for item in given:
         node_id, equals, file = item.partition("=")

@@ -114,7 +114,11 @@ def _in_expression(node: ast.AST, names: frozenset[str]) -> Iterator[Reference]:
 
 
 def nests_sets(source: str) -> bool:
-    """Whether an expression that compiles has a set in a set, as ``{{ a }}`` is read. It fails when evaluated."""
+    """Whether an expression has a set in a set, as ``{{ a }}`` is read: it fails when it is evaluated.
+
+    Raises ``UnsafeExpressionError``.
+    """
+    compile_expression(source)
     if "{" not in source:
         return False
     sets = (node for node in ast.walk(ast.parse(source.strip(), mode="eval")) if isinstance(node, ast.Set))

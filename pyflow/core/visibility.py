@@ -61,13 +61,11 @@ class Sight:
     def check_expression(self, source: str, path: Path) -> Iterator[Problem]:
         """What is wrong with an expression that stands at ``path``."""
         try:
-            references = references_in_expression(source, _MAPPINGS)
-            braces = nests_sets(source)
+            braces, references = nests_sets(source), references_in_expression(source, _MAPPINGS)
         except UnsafeExpressionError as error:
-            braces = source.lstrip().startswith(("{{", "{%"))
+            braces, references = source.lstrip().startswith(("{{", "{%")), frozenset()
             if not braces:
                 yield Problem(error.code, str(error), make_pointer(path))
-                return
         if braces:
             message = f"`{path[-1]}` is an expression, not a template: write it without the braces"
             yield Problem("template_in_expression", message, make_pointer(path))

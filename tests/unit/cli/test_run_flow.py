@@ -115,3 +115,51 @@ def test_a_signal_that_cannot_be_read_is_wrong_usage(waits: Path, given: str, to
     done = invoke(waits, "--signal", given)
     assert done.exit_code == 2
     assert told in done.stderr
+
+
+# --- mocks of a parent and of its child
+
+MOCKED_PARENT = """
+version: 2
+name: parent
+nodes:
+  - {id: twice, type: template, config: {template: mine}}
+  - {id: call, type: workflow, depends_on: [twice], config: {workflow: child, input: {n: 4}}}
+"""
+
+
+def outputs_with(parent: Path, **mocks: int) -> list[object]:
+    parent.write_text(MOCKED_PARENT)
+    options = []
+    for number, (node, output) in enumerate(mocks.items()):
+        file = parent.parent / f"mock-{number}.json"
+        file.write_text(json.dumps(output))
+        options += ["--mock", f"{node}={file}"]
+    return [node["output"] for node in result_of(parent, *options)["nodes"]]
+
+
+def test_a_mock_of_a_node_leaves_the_nodes_of_child_runs_alone(parent: Path):
+    assert outputs_with(parent, twice=1) == [1, {"twice": 8}]
+
+
+def test_a_node_of_a_child_run_is_mocked_by_the_name_of_its_workflow(parent: Path):
+    assert outputs_with(parent, **{"child/twice": 5}) == ["mine", {"twice": 5}]
+
+
+def test_a_mocked_node_of_a_child_run_needs_no_node_type(parent: Path):
+    (parent.parent / "the-other.yml").write_text(CHILD.replace("type: template", "type: not_written_yet"))
+    assert outputs_with(parent, **{"child/twice": 5}) == ["mine", {"twice": 5}]
+
+
+@pytest.mark.parametrize(
+    ("mock", "said"),
+    [
+        ("chidl/twice", "has a workflow named 'chidl'"),
+        ("child/twiec", "there is no node 'twiec' in workflow 'child' to mock (did you mean 'twice'?)"),
+    ],
+)
+def test_a_mock_of_what_no_child_has_is_refused(parent: Path, mock: str, said: str):
+    (parent.parent / "mock.json").write_text("1")
+    done = invoke(parent, "--mock", f"{mock}={parent.parent / 'mock.json'}")
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.split())

@@ -43,7 +43,7 @@ async def test_a_run_without_a_slot_ends_before_it_begins_and_says_why(on_limit:
 async def test_a_key_that_cannot_be_rendered_fails_the_run():
     sink = stage.Sink()
     result = await stage.run(one_at_a_time("one", "queue"), {"held": stage.Held()}, input={}, sink=sink)
-    assert (result.state, result.error and result.error.code) == ("failed", "template_error")
+    assert (result.state, result.error and result.error.code) == ("failed", "template_undefined")
     assert sink.trail() == ["run.failed"]
 
 

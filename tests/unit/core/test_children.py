@@ -10,6 +10,7 @@ import pytest
 
 from pyflow.core.children import MAX_DEPTH, child_id
 from pyflow.core.engine import WorkflowEngine
+from pyflow.core.events import EventType
 from pyflow.core.models import WorkflowDef
 from pyflow.nodes.workflow import WorkflowNode
 from tests.unit.core import stage
@@ -104,6 +105,16 @@ async def test_a_detached_child_goes_on_after_its_parent_and_join_waits_for_it()
 def ends(sink: stage.Sink) -> list[str]:
     """The ids of the runs that have ended, in that order."""
     return [event.run_id for event in sink.events if event.node_id is None and event.type != "run.started"]
+
+
+async def test_the_events_of_children_go_where_those_of_the_run_go():
+    engines, own = stage.Sink(), stage.Sink()
+    middle = workflow(calls("double", input={"n": 1}), name="middle")
+    engine = engine_of(DOUBLE, middle, sink=engines)
+    await engine.execute(workflow(calls("middle"), calls("double", "aside", input={"n": 1}, wait=False)), sink=own)
+    await engine.join()
+    assert engines.events == []
+    assert sorted(event.workflow for event in own.of(EventType.RUN_SUCCEEDED)) == ["double", "double", "middle", "test"]
 
 
 async def test_a_detached_child_that_fails_fails_nothing():

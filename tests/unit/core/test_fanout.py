@@ -10,6 +10,7 @@ from pyflow.core.events import EventType
 from pyflow.core.models import WorkflowDef
 from pyflow.core.result import ErrorInfo, ItemRun, NodeRun, RunResult
 from pyflow.core.states import NodeState
+from pyflow.testing import ManualClock
 from tests.support import memory
 from tests.unit.core import stage
 from tests.unit.core.stage import node, workflow
@@ -278,29 +279,95 @@ async def test_cancelling_in_the_middle_keeps_what_is_done_and_starts_nothing_mo
     assert started == ["a", "b"]
 
 
-async def test_an_item_in_backoff_does_not_outlive_a_failure_that_ends_the_node():
-    class Clock(stage.StandingClock):
-        pass
+class Backoffs:
+    """A node type whose items fail and back off; `last` fails for good, once told to."""
 
-    clock, failing = Clock(), asyncio.Event()
-    calls: list[str] = []
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.fail = asyncio.Event()
+        self.retry = {"max_attempts": 2, "initial_interval": "1h", "non_retryable": ["ValueError"]}
 
-    async def work(config: dict[str, Any], _: Any) -> None:
-        calls.append(config["value"])
-        if config["value"] == "later":
-            await failing.wait()
+    async def __call__(self, config: dict[str, Any], _: Any) -> None:
+        self.calls.append(config["value"])
+        if config["value"] == "last":
+            await self.fail.wait()
             raise ValueError("for good")
         raise RuntimeError("again")
 
-    definition = each(["now", "later"], "work", retry={"max_attempts": 2, "non_retryable": ["ValueError"]})
-    running = asyncio.create_task(stage.run(definition, {"work": work}, clock=clock))
-    await clock.asleep.wait()
-    failing.set()
-    await asyncio.sleep(0)
-    clock.wake(60)
+
+@pytest.mark.parametrize("parallel", [2, 10])
+async def test_items_in_backoff_end_at_once_when_the_node_fails_for_good(parallel: int):
+    work, clock, sink = Backoffs(), ManualClock(), stage.Sink()
+    definition = each(["a", "b", "last"], "work", retry=work.retry, max_parallel=parallel)
+    running = asyncio.create_task(stage.run(definition, {"work": work}, clock=clock, sink=sink))
+    await clock.advance(0)
+    work.fail.set()
+    result = await running  # nobody has moved the clock
+    assert work.calls == ["a", "b", "last"]
+    assert item_states(result) == ["cancelled", "cancelled", "failed"]
+    error = result.nodes["all"].error
+    assert error is not None
+    assert error.message == "1 of 3 items failed (0 tolerated); the first is item '2': for good"
+    ended = [event.data for event in sink.of(EventType.NODE_FAILED) if "item" in event.data]
+    assert [(data["item"]["key"], data["state"], data["error"]["message"]) for data in ended] == [
+        ("2", "failed", "for good"),
+        ("0", "cancelled", "again"),
+        ("1", "cancelled", "again"),
+    ]
+
+
+async def test_items_in_backoff_are_cancelled_with_the_run():
+    work, clock, sink = Backoffs(), ManualClock(), stage.Sink()
+    engine = WorkflowEngine(stage.registry(work=work), clock=clock, sink=sink)
+    execution = engine.start(each(["a", "last"], "work", retry=work.retry))
+    running = asyncio.create_task(execution.wait())
+    await clock.advance(0)
+    execution.cancel()
     result = await running
-    assert calls == ["now", "later"]
-    assert result.nodes["all"].state == "failed"
+    assert (result.state, item_states(result)) == ("cancelled", ["cancelled", "cancelled"])
+    ended = [event.data for event in sink.of(EventType.NODE_FAILED) if "item" in event.data]
+    assert sorted((data["item"]["key"], data["state"], data["error"]["code"]) for data in ended) == [
+        ("0", "cancelled", "node_error"),
+        ("1", "cancelled", "node_cancelled"),
+    ]
+
+
+async def test_items_that_are_abandoned_end_nowhere():
+    work, clock, sink = Backoffs(), ManualClock(), stage.Sink()
+    running = asyncio.create_task(
+        stage.run(each(["a", "last"], "work", retry=work.retry), {"work": work}, clock=clock, sink=sink)
+    )
+    await clock.advance(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert sink.of(EventType.NODE_FAILED) == []
+
+
+async def test_a_skipped_item_is_told_like_a_skipped_node_and_not_tried_again_after_a_restart():
+    inside, leave, calls, sink = asyncio.Event(), asyncio.Event(), [], stage.Sink()
+
+    async def work(config: dict[str, Any], _: Any) -> str:
+        calls.append(config["value"])
+        inside.set()
+        await leave.wait()
+        return "done"
+
+    definition = each(["a", "b"], "work", concurrency={"key": "k", "on_limit": "skip"})
+    running = asyncio.create_task(stage.run(definition, {"work": work}, sink=sink))
+    await inside.wait()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    [told] = sink.of(EventType.NODE_SKIPPED)
+    assert (told.node_id, told.data) == (
+        "all",
+        {"attempt": 1, "reason": "concurrency", "state": "skipped", "item": {"index": 1, "key": "1"}},
+    )
+    leave.set()
+    assert (await running).nodes["all"].output == ["done", None]
+    record = earlier(("0", "running", None), ("1", "skipped", None))
+    result = await stage.run(definition, {"work": work}, recorded=record)
+    assert calls == ["a", "a"]
+    assert (result.nodes["all"].output, item_states(result)) == (["done", None], ["succeeded", "skipped"])
 
 
 async def test_each_item_has_an_idempotency_key_of_its_own():

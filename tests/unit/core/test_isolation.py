@@ -115,26 +115,12 @@ async def test_secrets_are_asked_for_and_masked():
 
 
 PLATFORM = [
-    "PYFLOW_SECRET_KEY",
-    "PYFLOW_SECRET_HOOK",
-    "PYFLOW_SECRET__ACME__HOOK",
-    "PYFLOW_MASTER_KEY",
-    "PYFLOW_MASTER_KEY_FILE",
-    "PYFLOW_KEY_PEPPER",
-    "PYFLOW_API_KEY",
-    "PYFLOW_ISOLATED_ENV",
-    "DATABASE_URL",
-    "REDIS_URL",
+    *("PYFLOW_SECRET_KEY", "PYFLOW_SECRET_HOOK", "PYFLOW_SECRET__ACME__HOOK", "PYFLOW_KEY_PEPPER", "PYFLOW_API_KEY"),
+    *("PYFLOW_MASTER_KEY", "PYFLOW_MASTER_KEY_FILE", "PYFLOW_ISOLATED_ENV", "DATABASE_URL", "REDIS_URL"),
 ]
 OTHERS = [
-    "PGPASSWORD",
-    "DB_PASSWORD",
-    "GITHUB_TOKEN",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_PROFILE",
-    "VAULT_ADDR",
-    "HTTP_PROXY",
-    "SENTRY_DSN",
+    *("PGPASSWORD", "DB_PASSWORD", "GITHUB_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_PROFILE"),
+    *("VAULT_ADDR", "HTTP_PROXY", "SENTRY_DSN"),
 ]
 
 
@@ -331,7 +317,6 @@ async def test_what_cannot_be_handed_over_is_refused():
 SCRIPT = """
     import asyncio, multiprocessing, os, signal, sys, time
     from pyflow.core.context import ExecutionContext
-from pyflow.core.engine import WorkflowEngine
     from pyflow.core.isolation import run_isolated
     from pyflow_sdk.node import BaseNodeV2, NodeContext
     from pydantic import BaseModel

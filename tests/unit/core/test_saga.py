@@ -166,6 +166,18 @@ async def test_the_items_are_undone_in_reverse_order_of_their_completion():
     assert undo.done == ["a0", "b1"]
 
 
+async def test_after_a_restart_items_are_undone_in_reverse_order_of_their_completion():
+    undo = Undo()
+    done = NodeRun("all", NodeState.SUCCEEDED, attempts=1, output=["a", "b", "c"])
+    done.items = {}
+    for index, (value, at) in enumerate([("a", 2.0), ("b", 3.0), ("c", 2.0)]):
+        item = done.items[index] = ItemRun(index, str(index), value)
+        item.state, item.output, item.finished_at = NodeState.SUCCEEDED, value, at
+    definition = workflow(fan_out(), node("x", "fail", "all"))
+    await stage.run(definition, {"undo": undo, "work": work}, input={"items": ["a", "b", "c"]}, recorded={"all": done})
+    assert undo.done == ["b1", "c2", "a0"]
+
+
 async def test_of_a_fan_out_that_failed_the_completed_items_are_undone():
     undo = Undo()
     result = await stage.run(

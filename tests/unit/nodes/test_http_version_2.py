@@ -11,9 +11,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from pyflow.core.context import ExecutionContext
+from pyflow.core.engine import WorkflowEngine
 from pyflow.core.files import current_quota, current_root
+from pyflow.core.models import WorkflowDef
 from pyflow.core.result import NodeRun
 from pyflow.core.states import NodeState
+from pyflow.nodes import default_registry
 from pyflow.nodes.http import HttpNode
 from pyflow_sdk.node import NodeContext
 from tests.unit.nodes.web import Asked, Reply, Web, node, run, serving
@@ -286,6 +289,19 @@ async def test_a_token_is_masked_like_a_secret(web: Web):
     config = {"url": web.url, "allow_private_networks": True, "auth": api.auth("masked")}
     answer = await HttpNode().execute(config, context)
     assert context.redactor.redact(answer["body"]) == "Bearer ***"
+
+
+async def test_a_token_that_was_fetched_in_a_process_of_its_own_is_masked_here(web: Web):
+    api = Guarded(web)
+    web.answer = lambda asked: (
+        Reply({"access_token": "tok-very-long-9"}) if asked.path == "/token" else Reply(asked.headers["authorization"])
+    )
+    config = {"url": web.url, "allow_private_networks": True, "auth": api.auth("isolated")}
+    definition = {"id": "a", "type": "http", "isolation": "process", "config": config}
+    workflow = WorkflowDef.model_validate({"version": 2, "name": "w", "nodes": [definition]})
+    result = await WorkflowEngine(default_registry).execute(workflow)
+    assert result.succeeded, result.error
+    assert result.as_dict()["nodes"]["a"]["output"]["body"] == "Bearer ***"
 
 
 # --- idempotency
