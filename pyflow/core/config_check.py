@@ -40,6 +40,14 @@ def check_config(cls: AnyNodeClass, config: Mapping[str, Any], path: Path) -> It
             yield Problem("bad_config", message, make_pointer((*path, *at)))
 
 
+def doubts(cls: AnyNodeClass, config: Mapping[str, Any]) -> list[tuple[Path, str]]:
+    """What is wrong with a config unless one of its templates gives nothing, with the places in it."""
+    model = _model_of(cls)
+    if model is None or not _holds_template(config):
+        return []
+    return list(broken_rules(model, config, certain=False))
+
+
 def _model_of(cls: AnyNodeClass) -> type[BaseModel] | None:
     model = getattr(cls, "Config", None) or getattr(cls, "config_model", None)
     # v1 classes may use these names for something else.

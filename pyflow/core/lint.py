@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import starmap
 
-from jinja2 import Environment, TemplateSyntaxError, nodes
-
-from pyflow.core import lint_fates
-from pyflow.core.checker import SECTIONS, locate
+from pyflow.core import lint_fates, lint_references
+from pyflow.core.checker import SECTIONS
+from pyflow.core.config_check import doubts
 from pyflow.core.document import Path, make_pointer
 from pyflow.core.errors import Problem
 from pyflow.core.graph import Graph
+from pyflow.core.lint_references import secrets_used
 from pyflow.core.models import NodeDef, RunIf, WorkflowDef
 from pyflow.core.node import BaseNodeV2, NodeRegistry
-from pyflow.core.safe_eval import UnsafeExpressionError, compile_expression
-from pyflow.core.template import TemplateError, compile_template, is_template
+from pyflow.core.problems import locate
+from pyflow.core.template import is_template
 
 __all__ = ["lint_workflow", "secrets_used"]
 
@@ -27,8 +26,6 @@ _REMOTE = frozenset({"http", "sql", "llm", "email"})
 _ASKING = frozenset({"approval", "signal"})
 _REPEATS_HARM = frozenset({"POST", "PATCH"})
 _FAN_OUT_KEYS = ("item_key", "max_parallel", "tolerate_failures")
-_SECRET = re.compile(r"""\bsecrets(?:\.([A-Za-z_]\w*)|\[\s*(?:'([^']*)'|"([^"]*)")\s*\])""", re.ASCII)
-_PARSER = Environment(autoescape=False)  # noqa: S701 - parses, never renders
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,8 @@ class _Subject:
     registry: NodeRegistry
     #: Path and definition of every node, ``on_failure`` and ``finally`` included.
     nodes: list[tuple[Path, NodeDef]]
-    graph: Graph
+    #: Name, nodes and graph of each section.
+    sections: list[tuple[str, list[NodeDef], Graph]]
 
 
 def lint_workflow(workflow: WorkflowDef, registry: NodeRegistry) -> list[Problem]:
@@ -47,47 +45,14 @@ def lint_workflow(workflow: WorkflowDef, registry: NodeRegistry) -> list[Problem
 
     v1 workflows get those that are about what v1 knew.
     """
-    index = {node.id: i for i, node in enumerate(workflow.nodes)}
-    graph = Graph([[index[name] for name in node.depends_on] for node in workflow.nodes])
-    sections = zip(SECTIONS, (workflow.nodes, workflow.on_failure, workflow.finally_), strict=True)
-    placed: list[tuple[Path, NodeDef]] = [((name, i), node) for name, part in sections for i, node in enumerate(part)]
-    subject = _Subject(workflow, registry, placed, graph)
+    parts = zip(SECTIONS, (workflow.nodes, workflow.on_failure, workflow.finally_), strict=True)
+    sections = [(name, part, _graph(part)) for name, part in parts]
+    placed: list[tuple[Path, NodeDef]] = [
+        ((name, i), node) for name, part, _ in sections for i, node in enumerate(part)
+    ]
+    subject = _Subject(workflow, registry, placed, sections)
     rules = _RULES if workflow.version == 1 else (*_RULES, *_VERSION_2_RULES)
     return locate((warning for rule in rules for warning in rule(subject)), workflow._document)
-
-
-def secrets_used(workflow: WorkflowDef) -> list[str]:
-    """The names of the secrets that the workflow refers to, sorted; ``*`` for a name that is computed."""
-    found: set[str] = set()
-    definition = workflow.model_dump(by_alias=True, exclude_none=True)
-    for text in _strings(definition):
-        if "secrets" in text:
-            found.update(next(filter(None, match.groups())) for match in _SECRET.finditer(text) if any(match.groups()))
-            if is_template(text) and _computes_secret(text):
-                found.add("*")
-    return sorted(found)
-
-
-def _computes_secret(text: str) -> bool:
-    try:
-        tree = _PARSER.parse(text)
-    except TemplateSyntaxError:
-        return False
-    return any(
-        isinstance(item.node, nodes.Name) and item.node.name == "secrets" and not isinstance(item.arg, nodes.Const)
-        for item in tree.find_all(nodes.Getitem)
-    )
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _strings(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item)
 
 
 # --- rules for every workflow ------------------------------------------------------------------------------------
@@ -103,35 +68,46 @@ def _constant_when(subject: _Subject) -> Iterator[Problem]:
 
 def _redundant_dependency(subject: _Subject) -> Iterator[Problem]:
     """A dependency that another one implies, ends and outcomes alike."""
-    workflow, graph = subject.workflow, subject.graph
-    implied = [0] * graph.size
-    for i in graph.order():
-        node = workflow.nodes[i]
-        awaits_all = workflow.version == 1 or node.run_if is RunIf.ALL_DONE
-        needs_all = workflow.version != 1 and node.run_if in (None, RunIf.ALL_SUCCEEDED)
-        for at, j in enumerate(graph.dependencies[i]):
-            others = [k for k in graph.dependencies[i] if k != j and implied[k] >> j & 1]
-            if others and (awaits_all or needs_all):
-                first, second = workflow.nodes[j].id, workflow.nodes[others[0]].id
-                message = f"{node.id!r} depends on {second!r}, which depends on {first!r} already"
-                yield _warning("redundant_dependency", message, ("nodes", i, "depends_on", at))
-        if awaits_all or needs_all:
+    for section, part, graph in subject.sections:
+        implied = [0] * graph.size
+        for i in graph.order():
+            node = part[i]
+            awaits_all = subject.workflow.version == 1 or node.run_if is RunIf.ALL_DONE
+            needs_all = subject.workflow.version != 1 and node.run_if in (None, RunIf.ALL_SUCCEEDED)
+            if not awaits_all and not needs_all:
+                continue
+            for j in graph.dependencies[i]:
+                others = [k for k in graph.dependencies[i] if k != j and implied[k] >> j & 1]
+                if others:
+                    first, second = part[j].id, part[others[0]].id
+                    message = f"{node.id!r} depends on {second!r}, which depends on {first!r} already"
+                    at: Path = (section, i, "depends_on", node.depends_on.index(first))
+                    yield _warning("redundant_dependency", message, at)
             for j in graph.dependencies[i]:
                 implied[i] |= implied[j] | 1 << j
 
 
+def _repeated_dependency(subject: _Subject) -> Iterator[Problem]:
+    for path, node in subject.nodes:
+        for at, name in enumerate(node.depends_on):
+            if name in node.depends_on[:at]:
+                message = f"{node.id!r} names {name!r} twice"
+                yield _warning("repeated_dependency", message, (*path, "depends_on", at))
+
+
 def _unused_output(subject: _Subject) -> Iterator[Problem]:
     workflow = subject.workflow
-    used = _names_used(workflow)
+    used = lint_references.names_used(workflow)
     if "nodes" in used or _has_foreign_readers(subject):
         return  # anything may be looked up there
-    for i, node in enumerate(workflow.nodes):
-        is_result = not workflow.outputs and not subject.graph.dependents[i]
-        # What waits for others (`run_if`) has its use without an output.
-        if node.type not in _PURE or node.id in used or is_result or node.run_if is not None or node.compensate:
-            continue
-        message = f"nobody uses the output of {node.id!r}, and a {node.type!r} node has no other effect"
-        yield _warning("unused_output", message, ("nodes", i))
+    for section, part, graph in subject.sections:
+        for i, node in enumerate(part):
+            is_result = section == "nodes" and not workflow.outputs and not graph.dependents[i]
+            # What waits for others (`run_if`) has its use without an output.
+            if node.type not in _PURE or node.id in used or is_result or node.run_if is not None or node.compensate:
+                continue
+            message = f"nobody uses the output of {node.id!r}, and a {node.type!r} node has no other effect"
+            yield _warning("unused_output", message, (section, i))
 
 
 def _has_foreign_readers(subject: _Subject) -> bool:
@@ -143,33 +119,39 @@ def _has_foreign_readers(subject: _Subject) -> bool:
     return False
 
 
-def _names_used(workflow: WorkflowDef) -> set[str]:
-    """Every name in a template or expression, wherever it stands."""
-    used: set[str] = set()
-    for text in _strings(workflow.model_dump(by_alias=True, exclude_none=True)):
-        if is_template(text):
-            try:
-                used |= compile_template(text, typed=True).names
-            except TemplateError:
-                continue
-    for node in workflow.all_nodes():
-        for expression in (node.when, node.config.get("if") if node.type == "condition" else None):
-            if isinstance(expression, str):
-                try:
-                    used |= compile_expression(expression).names
-                except UnsafeExpressionError:
-                    continue
-    return used
-
-
 # --- rules for version 2 -----------------------------------------------------------------------------------------
 
 
 def _unreachable(subject: _Subject) -> Iterator[Problem]:
-    for i, reason in lint_fates.unreachable(subject.workflow.nodes, subject.graph, subject.registry):
-        node = subject.workflow.nodes[i]
-        key: Path = ("run_if",) if node.run_if is not None else ("depends_on",)
-        yield _warning("unreachable", f"{node.id!r} never runs: {reason}", ("nodes", i, *key))
+    for section, part, graph in subject.sections:
+        for i, reason in lint_fates.unreachable(part, graph, subject.registry):
+            node = part[i]
+            key: Path = ("run_if",) if node.run_if is not None else ("depends_on",)
+            yield _warning("unreachable", f"{node.id!r} never runs: {reason}", (section, i, *key))
+
+
+def _references(subject: _Subject) -> Iterator[Problem]:
+    workflow = subject.workflow
+    yield from starmap(_warning, lint_references.undeclared_input(workflow))
+    yield from starmap(_warning, lint_references.unrendered(workflow))
+    yield from starmap(_warning, lint_references.no_error_yet(workflow))
+    for path, node in subject.nodes:
+        yield from starmap(_warning, lint_references.unsteady_keys(path, node))
+
+
+def _doubtful_config(subject: _Subject) -> Iterator[Problem]:
+    for path, node in subject.nodes:
+        if node.type in subject.registry:
+            for at, message in doubts(subject.registry.get(node.type), node.config):
+                text = f"{message}; as it is, that hangs on a template of {node.id!r} giving nothing"
+                yield _warning("doubtful_config", text, (*path, "config", *at))
+
+
+def _idle_compensation(subject: _Subject) -> Iterator[Problem]:
+    for path, node in subject.nodes:
+        if node.compensate is not None and path[0] != "nodes":
+            message = f"`compensate` has no effect in `{path[0]}`: only `nodes` are undone"
+            yield _warning("no_compensation", message, (*path, "compensate"))
 
 
 def _missing_timeout(subject: _Subject) -> Iterator[Problem]:
@@ -205,7 +187,10 @@ def _fan_out(subject: _Subject) -> Iterator[Problem]:
             for key in _FAN_OUT_KEYS:
                 if getattr(node, key) is not None:
                     yield _warning("no_fan_out", f"`{key}` has no effect without `for_each`", (*path, key))
-        elif node.max_parallel is None and node.type in _REMOTE | {"alert"}:
+        elif node.item_key is not None and not is_template(node.item_key):
+            message = f"all items of {node.id!r} have the same `item_key`; it is a template such as `{{{{ item.id }}}}`"
+            yield _warning("same_item_key", message, (*path, "item_key"))
+        if node.for_each is not None and node.max_parallel is None and node.type in _REMOTE | {"alert"}:
             message = (
                 f"{node.id!r} sends up to 50 requests at a time: say with `max_parallel` what the service can take"
             )
@@ -227,12 +212,17 @@ def _recursion(subject: _Subject) -> Iterator[Problem]:
             yield _warning("recursive_workflow", message, (*path, "config", "workflow"))
 
 
+def _graph(nodes: list[NodeDef]) -> Graph:
+    index = {node.id: i for i, node in enumerate(nodes)}
+    return Graph([[index[name] for name in node.depends_on] for node in nodes])
+
+
 def _warning(code: str, message: str, path: Path) -> Problem:
     return Problem(code, message, make_pointer(path))
 
 
 _Rule = Callable[[_Subject], Iterator[Problem]]
-_RULES: tuple[_Rule, ...] = (_constant_when, _redundant_dependency, _unused_output)
+_RULES: tuple[_Rule, ...] = (_constant_when, _redundant_dependency, _repeated_dependency, _unused_output)
 _VERSION_2_RULES: tuple[_Rule, ...] = (
     _unreachable,
     _missing_timeout,
@@ -240,4 +230,7 @@ _VERSION_2_RULES: tuple[_Rule, ...] = (
     _fan_out,
     _idle_limits,
     _recursion,
+    _references,
+    _doubtful_config,
+    _idle_compensation,
 )

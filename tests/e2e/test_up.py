@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -117,7 +118,7 @@ def test_without_redis_it_is_the_single_node_server(tmp_path: Path, free_port: i
 @pytest.fixture
 def fleet() -> Iterator[dict[str, str]]:
     """A database of its own beside the one that the tests' transactions are in, and the session's Redis."""
-    url, name = os.environ["DATABASE_URL"], "up_e2e"
+    url, name = os.environ["DATABASE_URL"], f"up_{secrets.token_hex(6)}"
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
         yield {"DATABASE_URL": url.rpartition("/")[0] + f"/{name}", "REDIS_URL": os.environ["REDIS_URL"]}

@@ -301,7 +301,7 @@ async def test_a_token_that_was_fetched_in_a_process_of_its_own_is_masked_here(w
     workflow = WorkflowDef.model_validate({"version": 2, "name": "w", "nodes": [definition]})
     result = await WorkflowEngine(default_registry).execute(workflow)
     assert result.succeeded, result.error
-    assert result.as_dict()["nodes"]["a"]["output"]["body"] == "Bearer ***"
+    assert result.as_dict()["nodes"][0]["output"]["body"] == "Bearer ***"
 
 
 # --- idempotency

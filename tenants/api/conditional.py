@@ -1,0 +1,40 @@
+"""``ETag``, ``If-Match`` and ``If-None-Match`` (RFC 9110, 13.1)."""
+
+from __future__ import annotations
+
+import hashlib
+
+from rest_framework.request import Request
+
+from tenants.errors import PreconditionFailedError, PreconditionRequiredError
+
+
+def etag(*parts: object) -> str:
+    """A strong entity tag of whatever changes when the object does."""
+    digest = hashlib.sha256("\n".join(str(part) for part in parts).encode()).hexdigest()
+    return f'"{digest[:32]}"'
+
+
+def check_match(request: Request, current: str | None, *, required: bool) -> None:
+    """Whether the caller has seen the present state: ``current`` is its tag, ``None`` for an object that is not there.
+
+    Raises ``PreconditionFailedError`` (412), or ``PreconditionRequiredError`` (428) for a request without ``If-Match``
+    where it is ``required``. Weak tags never match.
+    """
+    given = request.headers.get("If-Match")
+    if given is None:
+        if required:
+            raise PreconditionRequiredError("Send `If-Match` with the `ETag` of what you read, or `*` for any state.")
+        return
+    if current is None or not ("*" in _tags(given) or current in _tags(given)):
+        raise PreconditionFailedError("It has changed since you read it. Read it again and decide anew.")
+
+
+def is_known(request: Request, current: str) -> bool:
+    """Whether the caller has this state already (``If-None-Match``): answer 304."""
+    given = request.headers.get("If-None-Match")
+    return given is not None and ("*" in _tags(given) or current in {tag.removeprefix("W/") for tag in _tags(given)})
+
+
+def _tags(header: str) -> set[str]:
+    return {tag.strip() for tag in header.split(",")}

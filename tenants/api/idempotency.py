@@ -1,0 +1,129 @@
+"""``Idempotency-Key``: a ``POST`` that is sent twice is done once, and answered twice.
+
+The answer is stored in the transaction of what it tells, so either both exist or neither does. After 24 hours the key
+may be used anew. Source: draft-ietf-httpapi-idempotency-key-header.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from tenants.access import Principal
+from tenants.errors import IdempotencyConflictError, IdempotencyKeyError, IdempotencyMismatchError
+from tenants.models import IdempotentAnswer
+
+LIFETIME = timedelta(hours=24)
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+#: What is being answered in this process. SQLite would let a second request wait for the first one's transaction.
+_answering: set[tuple[str, ...]] = set()
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """A request that is to be done once: whose, where, by which key, and what it says."""
+
+    principal: Principal
+    route: str
+    key: str
+    fingerprint: str
+
+    @property
+    def scope(self) -> tuple[str, ...]:
+        """Within which the key is one."""
+        return (str(self.principal.tenant_id), f"{self.principal.kind}:{self.principal.id}", self.route, self.key)
+
+
+@contextmanager
+def in_flight(principal: Principal, request: Request) -> Iterator[Once]:
+    """The request, as long as no other of the same key is being answered (``IdempotencyConflictError``)."""
+    key = request.headers["Idempotency-Key"]
+    if not _KEY.fullmatch(key):
+        raise IdempotencyKeyError("`Idempotency-Key` is 1 to 255 visible ASCII characters; a UUID is a good one.")
+    route = hashlib.sha256(request.path.encode("utf-8", "surrogatepass")).hexdigest()
+    once = Once(principal, route, key, _fingerprint(request))
+    with _lock:
+        if once.scope in _answering:
+            raise IdempotencyConflictError("A request with this `Idempotency-Key` is being answered. Try again later.")
+        _answering.add(once.scope)
+    try:
+        yield once
+    finally:
+        with _lock:
+            _answering.discard(once.scope)
+
+
+def answer_once(once: Once, handler: Callable[[], Response], *, hidden: tuple[str, ...]) -> Response:
+    """The stored answer of this key, or the handler's, which is stored; in the current transaction.
+
+    ``hidden`` fields are not stored. Raises ``IdempotencyMismatchError`` if the key came with something else before,
+    ``IdempotencyConflictError`` if another process is answering it now.
+    """
+    _claim(once)
+    tenant, principal, route, key = once.scope
+    rows = IdempotentAnswer.objects.for_tenant(tenant).filter(principal=principal, route=route, key=key)
+    stored = rows.first()
+    if stored is not None and stored.created_at < timezone.now() - LIFETIME:
+        rows.delete()
+        stored = None
+    if stored is not None:
+        if stored.fingerprint != once.fingerprint:
+            raise IdempotencyMismatchError("This `Idempotency-Key` came with another request before. Use a new one.")
+        headers = stored.headers | {"Idempotent-Replayed": "true"}
+        return Response(json.loads(stored.body), status=stored.status, headers=headers)
+    response = handler()
+    data = response.data
+    if isinstance(data, dict):
+        data = {name: None if name in hidden else value for name, value in data.items()}
+    answer = IdempotentAnswer(
+        tenant_id=once.principal.tenant_id,
+        principal=principal,
+        route=route,
+        key=key,
+        fingerprint=once.fingerprint,
+        status=response.status_code,
+        headers={name: value for name, value in response.headers.items() if name in {"Location", "ETag"}},
+        body=json.dumps(data, default=_plain),
+    )
+    try:
+        with transaction.atomic():
+            answer.save(force_insert=True)
+    except IntegrityError:
+        raise IdempotencyConflictError(
+            "A request with this `Idempotency-Key` was answered just now. Ask again."
+        ) from None
+    return response
+
+
+def _claim(once: Once) -> None:
+    if connection.vendor != "postgresql":
+        return
+    number = int.from_bytes(hashlib.sha256("\n".join(once.scope).encode()).digest()[:8], "big", signed=True)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [number])
+        if not cursor.fetchone()[0]:
+            raise IdempotencyConflictError("A request with this `Idempotency-Key` is being answered. Try again later.")
+
+
+def _fingerprint(request: Request) -> str:
+    """Of the method, the query and what the body means."""
+    content = json.dumps(request.data, sort_keys=True, default=_plain)
+    said = "\n".join((str(request.method), request.META.get("QUERY_STRING", ""), content))
+    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

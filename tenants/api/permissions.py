@@ -1,0 +1,32 @@
+"""What a request needs: a permission per method, from the role and the scopes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from tenants.access import LEAST_ROLE, Permission, Principal
+from tenants.errors import ForbiddenError
+
+
+class Allowed(BasePermission):
+    """Every view says what each of its methods needs (``permissions``); a method that does not is a mistake of ours."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """``False`` without a credential (401); ``ForbiddenError`` naming what is missing; else ``True``."""
+        if not isinstance(request.user, Principal):
+            return False
+        method = str(request.method)
+        if not hasattr(view, method.lower()):
+            return True  # 405 follows
+        needed: Permission = view.permissions[method]
+        principal = request.user
+        if not principal.in_scope(needed):
+            raise ForbiddenError(f"This key lacks the scope `{needed}`. Make one that has it.")
+        if principal.may(needed):
+            return True
+        raise ForbiddenError(
+            f"The role `{principal.role}` lacks the permission `{needed}`, which `{LEAST_ROLE[needed]}` has."
+        )

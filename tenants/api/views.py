@@ -1,0 +1,73 @@
+"""The base of every view that acts for a tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar
+
+from django.db import models
+from rest_framework.permissions import SAFE_METHODS
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from tenants.access import Actor, Permission, Principal
+from tenants.api.idempotency import answer_once, in_flight
+from tenants.api.permissions import Allowed
+from tenants.scoping import tenant_scope
+
+Handler = Callable[..., Response]
+
+
+class TenantView(APIView):
+    """Authenticates, asks for the permission of the method, and runs the handler inside its tenant.
+
+    The handler of a method that changes something is one transaction, in which PostgreSQL shows it only rows of its
+    tenant. A ``POST`` with an ``Idempotency-Key`` is answered once. What must come after the commit is in ``after``.
+    """
+
+    permission_classes = (Allowed,)
+    #: What each method needs.
+    permissions: ClassVar[Mapping[str, Permission]] = {}
+    #: Fields of an answer that are shown once: not stored with an ``Idempotency-Key``, so ``null`` in a replay.
+    shown_once: ClassVar[tuple[str, ...]] = ()
+
+    def shared_object(self) -> models.Model | None:
+        """The object of this request that may have been shared with the caller."""
+        return None
+
+    def after(self, request: Request, response: Response) -> Response:
+        """The answer, once what the handler did is committed."""
+        return response
+
+    @property
+    def principal(self) -> Principal:
+        """Who asks."""
+        principal = self.request.user
+        assert isinstance(principal, Principal)  # noqa: S101 - `Allowed` has seen to it
+        return principal
+
+    @property
+    def actor(self) -> Actor:
+        """Who asks, for the audit."""
+        request_id = getattr(self.request, "request_id", "")
+        return self.principal.acting(request_id=request_id, address=self.request.META.get("REMOTE_ADDR", ""))
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """DRF's checks; afterwards the handler that DRF will call is wrapped."""
+        super().initial(request, *args, **kwargs)
+        name = str(request.method).lower()
+        handler: Handler | None = getattr(self, name, None)
+        if name in self.http_method_names and handler is not None:
+            setattr(self, name, partial(self._handle, handler))
+
+    def _handle(self, handler: Handler, request: Request, *args: Any, **kwargs: Any) -> Response:
+        tenant_id, method = self.principal.tenant_id, str(request.method)
+        if method != "POST" or "Idempotency-Key" not in request.headers:
+            with tenant_scope(tenant_id, write=method not in SAFE_METHODS):
+                response = handler(request, *args, **kwargs)
+            return self.after(request, response)
+        with in_flight(self.principal, request) as once, tenant_scope(tenant_id, write=True):
+            response = answer_once(once, partial(handler, request, *args, **kwargs), hidden=self.shown_once)
+        return self.after(request, response)
