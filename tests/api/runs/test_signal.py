@@ -187,6 +187,6 @@ def test_it_hides_other_tenants(other_api: Api, run, path: str):
 
 def test_its_queries_are_counted(api: Api, path: str, django_assert_num_queries):
     api.post(path, {"name": "warm"})
-    with django_assert_num_queries(8):
-        # A savepoint around: the run, its waiting nodes, whether the signal is known, a savepoint around the signal.
+    with django_assert_num_queries(4):
+        # The run, its waiting nodes, whether the signal is known, the signal.
         assert api.post(path, {"name": "paid"}).status_code == 202

@@ -188,5 +188,5 @@ def test_it_hides_other_tenants(api: Api, other_api: Api, tenant):
 
 def test_its_queries_are_counted(api: Api, django_assert_num_queries):
     api.get(PATH)
-    with django_assert_num_queries(5):  # a savepoint around: the workflow, what is shown of it, the version
+    with django_assert_num_queries(3):  # the workflow, what is shown of it, the version
         assert api.post(PATH, HELLO, YAML).status_code == 201
