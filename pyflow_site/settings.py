@@ -139,6 +139,7 @@ PYFLOW_CONCURRENT_RUNS = ENVIRONMENT.concurrent_runs
 PYFLOW_STORAGE_ROOT = ENVIRONMENT.home / "storage"
 PYFLOW_ALLOWED_NETWORKS = [entry.strip() for entry in ENVIRONMENT.allowed_networks.split(",") if entry.strip()]
 PYFLOW_KEY_PEPPER = ENVIRONMENT.key_pepper or SECRET_KEY
+PYFLOW_LIMITS_URL = ENVIRONMENT.redis_database(3) if ENVIRONMENT.redis_url else ""
 
 CELERY_BROKER_URL = ENVIRONMENT.redis_database(0) if ENVIRONMENT.redis_url else "memory://"
 CELERY_TASK_IGNORE_RESULT = True
