@@ -32,8 +32,11 @@ SPEED_OVER_SAFETY = ("fsync=off", "synchronous_commit=off", "full_page_writes=of
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
-    """Yield the URL of an empty PostgreSQL database whose user may create more."""
+def postgres(*, durable: bool = False) -> Iterator[str]:
+    """Yield the URL of an empty PostgreSQL database whose user may create more.
+
+    `durable`: what it commits survives a crash of the machine, at the price that production pays.
+    """
     if url := os.environ.get("PYFLOW_TEST_DATABASE_URL"):
         yield url
         return
@@ -44,7 +47,7 @@ def postgres() -> Iterator[str]:
         initdb: Command = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
         subprocess.run([*initdb, "--no-sync"], check=True, stdout=subprocess.DEVNULL, **_as_nobody())
         command: Command = [programs / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", ""]
-        for setting in SPEED_OVER_SAFETY:
+        for setting in ("max_connections=200",) if durable else SPEED_OVER_SAFETY:
             command += ["-c", setting]
         ready: Command = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
         with _running(command, lambda: subprocess.run(ready, check=False).returncode == 0, folder, **_as_nobody()):
