@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
 from plugins.discovery import discover
@@ -16,11 +17,20 @@ from pyflow.core.errors import DefinitionError, Problem
 from pyflow.core.loader import Format, parse_workflow
 from pyflow.core.models import WorkflowDef
 from pyflow.core.plan import Plan, compile_plan, compile_stored
+from tenants import audit
+from tenants.access import Actor, Principal
 from workflows.errors import WorkflowExistsError, WorkflowMissingError
 from workflows.models import Version, Workflow
 
 MAX_NAME = 128
 MAX_NODE_ID = 255
+
+#: Asked with the row, once it is locked (``None``: there is none): raises if the caller means another state of it.
+Precondition = Callable[[Workflow | None], None]
+
+
+def _any_state(_: Workflow | None) -> None:
+    """The precondition of those who have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +43,14 @@ class Saved:
     changed: bool
 
 
-def create_workflow(*, tenant_id: UUID, source: str, source_format: Format) -> Saved:
+def create_workflow(*, by: Actor, source: str, source_format: Format) -> Saved:
     """Store a new workflow. Raises ``DocumentError``, ``DefinitionError`` or ``WorkflowExistsError``."""
     definition = _checked(source, source_format)
     try:
         with transaction.atomic():
-            workflow = Workflow.objects.create(tenant_id=tenant_id, name=definition.name)
+            workflow = Workflow.objects.create(tenant_id=by.tenant_id, name=definition.name)
             version = _add_version(workflow, definition, source, source_format, number=1)
+            _record(by, "workflow.created", version)
     except IntegrityError:
         raise WorkflowExistsError(
             f"A workflow named {definition.name!r} exists. PUT the document to its address to make a new version."
@@ -47,11 +58,13 @@ def create_workflow(*, tenant_id: UUID, source: str, source_format: Format) -> S
     return Saved(workflow, version, created=True, changed=True)
 
 
-def put_workflow(*, tenant_id: UUID, name: str, source: str, source_format: Format) -> Saved:
+def put_workflow(
+    *, by: Actor, name: str, source: str, source_format: Format, precondition: Precondition = _any_state
+) -> Saved:
     """Store a document as the newest version of ``name``, making the workflow if need be.
 
-    A document that means the same as the newest version changes nothing. Raises as ``create_workflow`` does, and
-    ``DefinitionError`` if the document has another name.
+    The text of the newest version, sent again, changes nothing. Raises as ``create_workflow`` does, what the
+    precondition raises, and ``DefinitionError`` if the document has another name.
     """
     definition = _checked(source, source_format)
     if definition.name != name:
@@ -59,21 +72,29 @@ def put_workflow(*, tenant_id: UUID, name: str, source: str, source_format: Form
         raise DefinitionError([Problem("name_mismatch", message, "/name")])
     with transaction.atomic():
         # The row is locked (PostgreSQL; SQLite locks everything): version numbers are given one at a time.
-        rows = Workflow.objects.for_tenant(tenant_id).select_for_update()
+        rows = Workflow.objects.for_tenant(by.tenant_id).select_for_update()
         workflow = rows.filter(name=name).first()
+        precondition(workflow)
         created = workflow is None
         if workflow is None:
             try:
                 with transaction.atomic():
-                    workflow = Workflow.objects.create(tenant_id=tenant_id, name=name)
+                    workflow = Workflow.objects.create(tenant_id=by.tenant_id, name=name)
             except IntegrityError:
                 workflow, created = rows.get(name=name), False
+                precondition(workflow)
         latest = workflow.latest()
         if latest is not None and latest.checksum == definition.checksum() and latest.source == source:
             return Saved(workflow, latest, created=False, changed=False)
         number = 1 if latest is None else latest.number + 1
         version = _add_version(workflow, definition, source, source_format, number=number)
+        _record(by, "workflow.created" if created else "workflow.updated", version, before=latest)
     return Saved(workflow, version, created=created, changed=True)
+
+
+def visible_workflows(principal: Principal) -> models.QuerySet[Workflow]:
+    """The workflows that a principal may see: those of its tenant."""
+    return Workflow.objects.for_tenant(principal.tenant_id)
 
 
 def find_workflow(*, tenant_id: UUID, name: str) -> Workflow:
@@ -97,6 +118,20 @@ def latest_version(*, tenant_id: UUID, name: str) -> Version:
 def plan_of(version: Version) -> Plan:
     """The compiled definition of a version; compiled once per process and checksum."""
     return compile_stored(version.checksum, version.definition, discover().registry)
+
+
+def _record(by: Actor, action: str, version: Version, *, before: Version | None = None) -> None:
+    audit.record(
+        by=by,
+        action=action,
+        target=f"workflow:{version.workflow_id}",
+        before=None if before is None else _traits(before),
+        after={"name": version.workflow.name, **_traits(version)},
+    )
+
+
+def _traits(version: Version) -> dict[str, Any]:
+    return {"version": version.number, "checksum": version.checksum}
 
 
 def _checked(source: str, source_format: Format) -> WorkflowDef:

@@ -30,9 +30,11 @@ class WorkflowDetailShape(WorkflowShape):
 
 
 class WorkflowListShape(serializers.Serializer[Any]):
-    """The workflows of the tenant."""
+    """A page of workflows."""
 
     results = WorkflowShape(many=True)
+    next = serializers.CharField(allow_null=True, help_text="The address of the next page.")
+    previous = serializers.CharField(allow_null=True)
 
 
 def show(workflow: Workflow, *, number: int, checksum: str) -> dict[str, Any]:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
-from django.db.models import F, OuterRef, Subquery
+from django.db.models import OuterRef, Subquery
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
-from rest_framework.views import APIView
 
 from pyflow.core.errors import DocumentError
-from tenants.api.authentication import tenant_of
+from tenants.access import Permission
+from tenants.api.conditional import check_match, etag, is_known
+from tenants.api.pagination import PageQuery, paginate
+from tenants.api.serializers import validated
+from tenants.api.views import TenantView
 from workflows.api.parsers import JSONSourceParser, Source, YAMLSourceParser
 from workflows.api.serializers import WorkflowDetailShape, WorkflowListShape, WorkflowShape, show, show_saved
 from workflows.models import Version, Workflow
-from workflows.services import create_workflow, latest_version, put_workflow
+from workflows.services import create_workflow, latest_version, put_workflow, visible_workflows
 
 DOCUMENT = {("application/yaml"): OpenApiTypes.OBJECT, ("application/json"): OpenApiTypes.OBJECT}
 HELLO = OpenApiExample(
@@ -38,21 +42,26 @@ NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, description="The wor
 CONFLICT = {(409, "application/problem+json"): OpenApiResponse(OpenApiTypes.OBJECT, description="The name is taken")}
 
 
-class WorkflowsView(APIView):
+class WorkflowsView(TenantView):
     """The workflows of the tenant."""
+
+    permissions: ClassVar = {"GET": Permission.WORKFLOWS_READ, "POST": Permission.WORKFLOWS_WRITE}
 
     parser_classes = (JSONSourceParser, YAMLSourceParser)
 
-    @extend_schema(operation_id="workflows_list", summary="List workflows", responses=WorkflowListShape)
+    @extend_schema(
+        operation_id="workflows_list", summary="List workflows", parameters=[PageQuery], responses=WorkflowListShape
+    )
     def get(self, request: Request) -> Response:
-        """All workflows of the tenant by name, with the number and checksum of their newest version."""
-        newest = Version.unscoped.filter(workflow=OuterRef("pk")).order_by("-number")
-        rows = (
-            Workflow.objects.for_tenant(tenant_of(request).tenant_id)
-            .annotate(number=Subquery(newest.values("number")[:1]), checksum=Subquery(newest.values("checksum")[:1]))
-            .order_by(F("name"))
+        """The workflows of the tenant by name, with the number and checksum of their newest version."""
+        query = validated(PageQuery, request.query_params)
+        newest = Version.objects.for_tenant(self.principal.tenant_id).filter(workflow=OuterRef("pk"))
+        newest = newest.order_by("-number")
+        rows = visible_workflows(self.principal).annotate(
+            number=Subquery(newest.values("number")[:1]), checksum=Subquery(newest.values("checksum")[:1])
         )
-        return Response({"results": [show(row, number=row.number, checksum=row.checksum) for row in rows]})
+        page = paginate(request, rows, query, tenant_id=self.principal.tenant_id, order=("name",))
+        return page.response(_show_annotated)
 
     @extend_schema(
         operation_id="workflows_create",
@@ -64,12 +73,14 @@ class WorkflowsView(APIView):
     def post(self, request: Request) -> Response:
         """The body is the workflow document, YAML or JSON. Everything that is wrong with it is told at once."""
         source = _source(request)
-        saved = create_workflow(tenant_id=tenant_of(request).tenant_id, source=source.text, source_format=source.format)
-        return Response(show_saved(saved), status=201, headers=_location(request, saved.workflow))
+        saved = create_workflow(by=self.actor, source=source.text, source_format=source.format)
+        return Response(show_saved(saved), status=201, headers=_headers(request, saved.workflow))
 
 
-class WorkflowView(APIView):
+class WorkflowView(TenantView):
     """One workflow."""
+
+    permissions: ClassVar = {"GET": Permission.WORKFLOWS_READ, "PUT": Permission.WORKFLOWS_WRITE}
 
     parser_classes = (JSONSourceParser, YAMLSourceParser)
 
@@ -78,9 +89,12 @@ class WorkflowView(APIView):
     )
     def get(self, request: Request, name: str) -> Response:
         """The workflow with the definition of its newest version."""
-        version = latest_version(tenant_id=tenant_of(request).tenant_id, name=name)
+        version = latest_version(tenant_id=self.principal.tenant_id, name=name)
+        tag = _tag(version.workflow)
+        if is_known(request, tag):
+            return Response(status=304, headers={"ETag": tag})
         body = show(version.workflow, number=version.number, checksum=version.checksum)
-        return Response(body | {"definition": json.loads(version.definition)})
+        return Response(body | {"definition": json.loads(version.definition)}, headers={"ETag": tag})
 
     @extend_schema(
         operation_id="workflows_put",
@@ -94,10 +108,14 @@ class WorkflowView(APIView):
         """201 for a new workflow, else 200; a document that changes nothing makes no version."""
         source = _source(request)
         saved = put_workflow(
-            tenant_id=tenant_of(request).tenant_id, name=name, source=source.text, source_format=source.format
+            by=self.actor,
+            name=name,
+            source=source.text,
+            source_format=source.format,
+            precondition=partial(_check, request),
         )
         status = 201 if saved.created else 200
-        return Response(show_saved(saved), status=status, headers=_location(request, saved.workflow))
+        return Response(show_saved(saved), status=status, headers=_headers(request, saved.workflow))
 
 
 def _source(request: Request) -> Source:
@@ -107,5 +125,17 @@ def _source(request: Request) -> Source:
     return data
 
 
-def _location(request: Request, workflow: Workflow) -> dict[str, Any]:
-    return {"Location": reverse("workflow", kwargs={"name": workflow.name}, request=request)}
+def _show_annotated(row: Any) -> dict[str, Any]:
+    return show(row, number=row.number, checksum=row.checksum)
+
+
+def _tag(workflow: Workflow) -> str:
+    return etag("workflow", workflow.pk, workflow.updated_at.isoformat())
+
+
+def _check(request: Request, workflow: Workflow | None) -> None:
+    check_match(request, None if workflow is None else _tag(workflow), required=False)
+
+
+def _headers(request: Request, workflow: Workflow) -> dict[str, Any]:
+    return {"Location": reverse("workflow", kwargs={"name": workflow.name}, request=request), "ETag": _tag(workflow)}

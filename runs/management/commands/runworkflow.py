@@ -18,6 +18,7 @@ from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
 from runs.execution import RunExecutor
 from runs.models import NodeRun, Run
 from runs.services import start_version
+from tenants.access import Actor
 from tenants.models import Tenant
 from tenants.services import create_tenant
 from workflows.services import put_workflow
@@ -57,7 +58,8 @@ class Command(BaseCommand):
         data = read_json(Path(text[1:]).read_text() if text.startswith("@") else text).data
         tenant = Tenant.objects.filter(slug=slug).first() or create_tenant(slug=slug)
         name = parse_workflow(source, source_format).name
-        saved = put_workflow(tenant_id=tenant.pk, name=name, source=source, source_format=source_format)
+        by = Actor.system(tenant.pk, "manage.py runworkflow")
+        saved = put_workflow(by=by, name=name, source=source, source_format=source_format)
         return start_version(version=saved.version, input=data)
 
     @staticmethod

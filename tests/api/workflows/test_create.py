@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.support.api import JSON, YAML, Api, assert_problem, is_uuid7, read
-from tests.support.factories import HELLO, make_workflow
+from tests.support.factories import HELLO, make_api_key, make_workflow
 from workflows.models import Version, Workflow
 
 OPERATION = "workflows_create"
@@ -175,6 +175,24 @@ def test_it_answers_in_no_other_format_and_stores_nothing(api: Api, tenant):
     assert not Workflow.objects.for_tenant(tenant).exists()
 
 
+def test_a_repeated_request_is_answered_again_and_does_nothing(api: Api, tenant):
+    first = api.post(PATH, HELLO, YAML, idempotency_key="once")
+    again = api.post(PATH, HELLO, YAML, idempotency_key="once")
+    assert (again.status_code, again.headers["Idempotent-Replayed"]) == (201, "true")
+    assert (again.content, again.headers["Location"], again.headers["ETag"]) == (
+        first.content, first.headers["Location"], first.headers["ETag"],
+    )  # fmt: skip
+    other = HELLO.replace("hello", "other")
+    assert_problem(api.post(PATH, other, YAML, idempotency_key="once"), 422, "idempotency_mismatch")
+    assert Workflow.objects.for_tenant(tenant).count() == 1
+
+
+def test_a_viewer_may_not(tenant):
+    viewer = Api(make_api_key(tenant, role="viewer")[1])
+    assert_problem(viewer.post(PATH, HELLO, YAML), 403, "forbidden")
+    assert not Workflow.objects.for_tenant(tenant).exists()
+
+
 def test_it_needs_a_key(nobody: Api):
     assert_problem(nobody.post(PATH, HELLO, YAML), 401, "not_authenticated")
 
@@ -188,5 +206,5 @@ def test_it_hides_other_tenants(api: Api, other_api: Api, tenant):
 
 def test_its_queries_are_counted(api: Api, django_assert_num_queries):
     api.get(PATH)
-    with django_assert_num_queries(3):  # the workflow, what is shown of it, the version
+    with django_assert_num_queries(8):  # the workflow, what is shown of it, the version; the audit's first entry
         assert api.post(PATH, HELLO, YAML).status_code == 201

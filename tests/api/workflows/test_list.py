@@ -32,7 +32,7 @@ def test_it_lists_workflows_by_name_with_their_newest_version(api: Api, tenant):
 
 
 def test_it_is_empty_for_a_new_tenant(api: Api):
-    assert read(api.get(PATH)) == {"results": []}
+    assert read(api.get(PATH)) == {"results": [], "next": None, "previous": None}
 
 
 def test_it_answers_in_yaml(api: Api, tenant):
@@ -51,6 +51,32 @@ def test_it_answers_in_no_other_format(api: Api):
     assert_problem(api.get(PATH, accept="text/html"), 406, "not_acceptable")
 
 
+def test_it_comes_in_pages_that_stay_stable_while_workflows_are_added(api: Api, tenant):
+    for name in "bdfh":
+        make_workflow(tenant, HELLO.replace("name: hello", f"name: {name}"))
+    first = api.get(f"{PATH}?limit=2")
+    assert [item["name"] for item in read(first)["results"]] == ["b", "d"]
+    address = read(first)["next"]
+    assert first.headers["Link"] == f'<{address}>; rel="next"'
+
+    for name in "ag":
+        make_workflow(tenant, HELLO.replace("name: hello", f"name: {name}"))
+    second = read(api.get(address.removeprefix("http://testserver")))
+    assert [item["name"] for item in second["results"]] == ["f", "g"]
+    back = read(api.get(second["previous"].removeprefix("http://testserver")))
+    assert [item["name"] for item in back["results"]] == ["b", "d"]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "nmae=hello", "page=2"])
+def test_parameters_that_there_are_not_are_refused(api: Api, query: str):
+    body = assert_problem(api.get(f"{PATH}?{query}"), 422, "input_invalid")
+    assert body["errors"][0]["pointer"] == f"/{query.partition('=')[0]}"
+
+
+def test_a_cursor_of_nobody_is_refused(api: Api):
+    assert_problem(api.get(f"{PATH}?cursor=eyJ4"), 400, "cursor_invalid")
+
+
 def test_it_needs_a_key(nobody: Api):
     response = nobody.get(PATH)
     assert_problem(response, 401, "not_authenticated")
@@ -65,7 +91,7 @@ def test_it_names_the_methods_that_there_are(api: Api):
 
 def test_it_hides_other_tenants(api: Api, other_api: Api, tenant):
     make_workflow(tenant)
-    assert read(other_api.get(PATH)) == {"results": []}
+    assert read(other_api.get(PATH))["results"] == []
 
 
 def test_its_queries_do_not_grow_with_what_there_is(api: Api, tenant, django_assert_num_queries):

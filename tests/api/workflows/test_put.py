@@ -1,10 +1,13 @@
 """`PUT /api/v1/workflows/{name}`."""
 
+import json
+
 import pytest
 
+from tenants.models import AuditEntry
 from tests.support.api import YAML, Api, assert_problem, read
-from tests.support.factories import HELLO, make_workflow
-from workflows.models import Version
+from tests.support.factories import HELLO, make_api_key, make_workflow
+from workflows.models import Version, Workflow
 
 OPERATION = "workflows_put"
 PATH = "/api/v1/workflows/hello"
@@ -40,6 +43,35 @@ def test_an_earlier_version_stays_as_it_was(api: Api, tenant):
     api.put(PATH, HELLO.replace("Greets", "Greets again"), YAML)
     kept = Version.objects.for_tenant(tenant).get(number=1)
     assert (kept.source, kept.checksum, kept.definition) == (HELLO, first.checksum, first.definition)
+
+
+def test_nobody_overwrites_what_they_have_not_seen(api: Api, tenant):
+    make_workflow(tenant)
+    tag = api.get(PATH).headers["ETag"]
+    response = api.put(PATH, HELLO.replace("Greets", "Mine"), YAML, if_match=tag)
+    assert response.status_code == 200
+    assert response.headers["ETag"] not in {tag, None}
+    assert_problem(api.put(PATH, HELLO.replace("Greets", "Theirs"), YAML, if_match=tag), 412, "precondition_failed")
+    assert read(api.get(PATH))["description"] == "Mine"
+
+
+def test_if_match_makes_no_workflow(api: Api, tenant):
+    assert_problem(api.put(PATH, HELLO, YAML, if_match="*"), 412, "precondition_failed")
+    assert not Workflow.objects.for_tenant(tenant).exists()
+
+
+def test_a_viewer_may_not(tenant):
+    viewer = Api(make_api_key(tenant, role="viewer")[1])
+    assert_problem(viewer.put(PATH, HELLO, YAML), 403, "forbidden")
+
+
+def test_it_is_recorded(api: Api, tenant):
+    first = make_workflow(tenant)
+    api.put(PATH, HELLO.replace("Greets", "Greets again"), YAML)
+    created, updated = AuditEntry.objects.for_tenant(tenant).order_by("seq")
+    assert (created.action, updated.action) == ("workflow.created", "workflow.updated")
+    assert updated.target == f"workflow:{first.workflow_id}"
+    assert json.loads(updated.record)["before"] == {"version": 1, "checksum": first.checksum}
 
 
 def test_it_answers_in_yaml(api: Api):
@@ -97,7 +129,7 @@ def test_it_hides_other_tenants(other_api: Api, tenant):
 def test_its_queries_are_counted(api: Api, tenant, django_assert_num_queries):
     make_workflow(tenant)
     api.get(PATH)
-    with django_assert_num_queries(4):  # the workflow, its newest version, what is shown, the new one
+    with django_assert_num_queries(7):  # the workflow, its newest version, what is shown, the new one; 3 audit
         assert api.put(PATH, HELLO.replace("Greets", "Greets again"), YAML).status_code == 200
     with django_assert_num_queries(2):
         assert api.put(PATH, HELLO.replace("Greets", "Greets again"), YAML).status_code == 200

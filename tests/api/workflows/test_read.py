@@ -32,6 +32,15 @@ def test_its_definition_can_be_stored_again(api: Api, tenant):
     assert read(api.get(PATH))["definition"] == definition
 
 
+def test_what_one_has_is_not_sent_again(api: Api, tenant):
+    make_workflow(tenant)
+    tag = api.get(PATH).headers["ETag"]
+    response = api.get(PATH, if_none_match=tag)
+    assert (response.status_code, response.content, response.headers["ETag"]) == (304, b"", tag)
+    make_workflow(tenant, HELLO.replace("Greets", "Greets again"))
+    assert api.get(PATH, if_none_match=tag).status_code == 200
+
+
 def test_it_answers_in_yaml(api: Api, tenant):
     make_workflow(tenant)
     response = api.get(PATH, accept=YAML)
