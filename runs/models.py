@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from django.db import models
 from django.utils import timezone
 
@@ -12,6 +14,22 @@ from workflows.models import Version, Workflow
 
 RUN_STATES = [(state.value, state.value) for state in RunState]
 NODE_STATES = [(state.value, state.value) for state in NodeState]
+
+
+class Trigger(StrEnum):
+    """What started a run."""
+
+    API = "api"
+    MANUAL = "manual"
+    """By hand: a command, the admin."""
+    WORKFLOW = "workflow"
+    """Another run, its parent."""
+    SCHEDULE = "schedule"
+    WEBHOOK = "webhook"
+    EVENT = "event"
+
+
+TRIGGERS = [(trigger.value, trigger.value) for trigger in Trigger]
 
 
 class Run(TenantOwned):
@@ -25,6 +43,10 @@ class Run(TenantOwned):
     workflow = models.ForeignKey(Workflow, on_delete=models.PROTECT, related_name="runs")
     version = models.ForeignKey(Version, on_delete=models.PROTECT, related_name="runs")
     state = models.CharField(max_length=16, choices=RUN_STATES, default=RunState.QUEUED.value)
+    trigger = models.CharField(max_length=16, choices=TRIGGERS, default=Trigger.MANUAL.value, editable=False)
+    started_by = models.JSONField(null=True, blank=True, editable=False, help_text="{kind, id, name, request_id}.")
+    labels = models.JSONField(default=dict, blank=True, help_text="The workflow's own and those of the start.")
+    dedupe_key = models.CharField(max_length=255, null=True, blank=True, editable=False)  # noqa: DJ001 - null: none
     input = models.JSONField(default=dict)
     outputs = models.JSONField(null=True, blank=True)
     error = models.JSONField(null=True, blank=True)
@@ -56,13 +78,20 @@ class Run(TenantOwned):
 
         abstract = False
         ordering = ("-id",)
+        constraints = (
+            models.UniqueConstraint(
+                fields=("workflow", "dedupe_key"),
+                name="run_once_per_key",
+                condition=models.Q(dedupe_key__isnull=False),
+            ),
+        )
         indexes = (
             models.Index(
                 fields=("-priority", "created_at"), name="run_queue", condition=models.Q(state=RunState.QUEUED.value)
             ),
             models.Index(fields=("lease_until",), name="run_leases", condition=models.Q(state=RunState.RUNNING.value)),
             models.Index(fields=("wake_at",), name="run_timers", condition=models.Q(state=RunState.WAITING.value)),
-            models.Index(fields=("tenant", "-id"), name="run_of_tenant"),
+            models.Index(fields=("tenant", "-created_at", "-id"), name="run_of_tenant"),
         )
 
     def __str__(self) -> str:

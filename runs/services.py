@@ -21,33 +21,40 @@ from pyflow.core.suspension import Signal
 from pyflow.nodes.approval import check_decision
 from runs import dispatch
 from runs.errors import RunFinishedError, RunNotFoundError
-from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal
+from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal, Trigger
 from runs.stores import waiting_signals
+from tenants import audit
+from tenants.access import Actor
 from workflows.models import Version
 from workflows.services import latest_version, plan_of
 
 DEFAULT_PRIORITY = 5
 
 
-def start_run(*, tenant_id: UUID, workflow_name: str, input: dict[str, Any]) -> Run:
+def start_run(*, by: Actor, workflow_name: str, input: dict[str, Any]) -> Run:
     """Accept a run of the newest version. Once this returns, the run will be executed, whatever happens.
 
     Raises ``WorkflowMissingError`` or ``InputError``.
     """
-    version = latest_version(tenant_id=tenant_id, name=workflow_name)
-    return start_version(version=version, input=input)
+    version = latest_version(tenant_id=by.tenant_id, name=workflow_name)
+    return start_version(version=version, input=input, by=by, trigger=Trigger.API)
 
 
 def start_version(
     *,
     version: Version,
     input: dict[str, Any],
+    by: Actor | None = None,
+    trigger: Trigger = Trigger.MANUAL,
     run_id: UUID | None = None,
     parent_id: UUID | None = None,
     lineage: list[str] | None = None,
     on_parent_cancel: str = "",
 ) -> Run:
-    """Accept a run of one version. Raises ``InputError``."""
+    """Accept a run of one version. Raises ``InputError``.
+
+    Who started it is kept in its own row, not in the audit's chain, whose lock would make a tenant's starts queue up.
+    """
     workflow = plan_of(version).workflow
     accepted = accept_input(workflow, input)
     settings, now = workflow.settings, timezone.now()
@@ -61,6 +68,8 @@ def start_version(
             workflow=version.workflow,
             version=version,
             state=RunState.QUEUED.value,
+            trigger=trigger.value,
+            started_by=None if by is None else by.as_dict(),
             input=accepted,
             priority=settings.priority or DEFAULT_PRIORITY,
             queue_deadline=None if settings.queue_timeout is None else now + timedelta(seconds=settings.queue_timeout),
@@ -115,44 +124,52 @@ def start_child(
             parent_id=parent_id,
             lineage=lineage,
             on_parent_cancel=on_parent_cancel,
+            by=Actor.system(tenant_id, f"run:{parent_id}"),
+            trigger=Trigger.WORKFLOW,
         )
     except IntegrityError:  # a zombie of the parent was quicker; there is one child all the same
         return Run.objects.for_tenant(tenant_id).get(pk=run_id)
 
 
-def cancel_run(*, tenant_id: UUID, run_id: UUID) -> Run:
+def cancel_run(*, by: Actor, run_id: UUID) -> Run:
     """Ask a run to stop: running nodes are cancelled, what completed is compensated, ``finally`` runs.
 
     Asking twice is asking once. Raises ``RunNotFoundError`` or ``RunFinishedError``.
     """
     with transaction.atomic():
-        run = _locked(tenant_id, run_id)
+        run = _locked(by.tenant_id, run_id)
         if run.cancel_requested_at is None:
+            before = {"state": run.state}
             run.cancel_requested_at = timezone.now()
             if run.state != RunState.RUNNING:
                 run.state = RunState.QUEUED.value
             run.save(update_fields=["cancel_requested_at", "state"])
+            after = {"cancel_requested_at": run.cancel_requested_at}
+            audit.record(by=by, action="run.cancel_requested", target=f"run:{run_id}", before=before, after=after)
         _ring_for(run)
     return run
 
 
-def signal_run(*, tenant_id: UUID, run_id: UUID, name: str, payload: Any, signal_id: str | None) -> bool:
+def signal_run(*, by: Actor, run_id: UUID, name: str, payload: Any, signal_id: str | None) -> bool:
     """Deliver a signal: to the node that waits for it, or to the one that will.
 
     ``False`` if a signal of this id was delivered before. Raises ``RunNotFoundError``, ``RunFinishedError``, or what
     an approval says of a decision of the wrong shape.
     """
     with transaction.atomic():
-        run = _locked(tenant_id, run_id)
+        run = _locked(by.tenant_id, run_id)
         _check_decision(run, name, payload)
-        _, created = RunSignal.objects.for_tenant(tenant_id).get_or_create(
+        signal, created = RunSignal.objects.for_tenant(by.tenant_id).get_or_create(
             run=run,
             dedupe_id=signal_id or str(new_uuid()),
-            defaults={"tenant_id": tenant_id, "name": name, "payload": payload},
+            defaults={"tenant_id": by.tenant_id, "name": name, "payload": payload},
         )
         if created and run.state == RunState.WAITING:
             run.state = RunState.QUEUED.value
             run.save(update_fields=["state"])
+        if created:  # the payload may be confidential, and is kept with the signal
+            after = {"signal": name, "id": signal.dedupe_id}
+            audit.record(by=by, action="run.signalled", target=f"run:{run_id}", after=after)
         _ring_for(run)
     return created
 
@@ -222,7 +239,7 @@ def stop_children(*, parent_id: UUID, only: Collection[UUID] | None = None) -> N
             terminate_run(run_id=child.pk)
         elif child.on_parent_cancel == "request_cancel" and child.state not in TERMINAL_RUN_STATES:
             with suppress(RunFinishedError):  # it was quicker
-                cancel_run(tenant_id=child.tenant_id, run_id=child.pk)
+                cancel_run(by=Actor.system(child.tenant_id, f"run:{parent_id}"), run_id=child.pk)
 
 
 def terminate_run(*, run_id: UUID) -> None:

@@ -85,6 +85,10 @@ class Actor:
         """A command or a background task."""
         return cls(tenant_id, "system", what, what)
 
+    def as_dict(self) -> dict[str, str]:
+        """``{kind, id, name, request_id}``: for rows that keep who made them."""
+        return {"kind": self.kind, "id": self.id, "name": self.name, "request_id": self.request_id}
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:

@@ -8,22 +8,10 @@ from rest_framework import serializers
 
 from pyflow.core.states import NodeState, RunState
 from runs.models import NodeRun, Run, RunEvent
+from tenants.api.serializers import Strict
 
 
-class _Strict(serializers.Serializer[Any]):
-    """Refuses unknown fields: a misspelt one must not be taken for one that was left out."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        """The fields, if there are no others."""
-        if isinstance(data, dict):
-            unknown = data.keys() - self.fields.keys()
-            if unknown:
-                known = ", ".join(f"`{name}`" for name in self.fields)
-                raise serializers.ValidationError(dict.fromkeys(sorted(unknown), f"Unknown field; there is {known}."))
-        return super().to_internal_value(data)
-
-
-class StartRun(_Strict):
+class StartRun(Strict):
     """What a run is started with."""
 
     input = serializers.DictField(
@@ -31,7 +19,7 @@ class StartRun(_Strict):
     )
 
 
-class SendSignal(_Strict):
+class SendSignal(Strict):
     """A signal to a run. An approval waits for the signal `approval:<node id>`."""
 
     name = serializers.CharField(max_length=255)

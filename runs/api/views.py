@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
 from uuid import UUID
 
 from drf_spectacular.types import OpenApiTypes
@@ -10,7 +11,6 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
-from rest_framework.views import APIView
 
 from runs.api.serializers import (
     EventsShape,
@@ -25,15 +25,18 @@ from runs.api.serializers import (
 )
 from runs.models import NodeRun, RunEvent
 from runs.services import cancel_run, find_run, signal_run, start_run
-from tenants.api.authentication import tenant_of
+from tenants.access import Permission
+from tenants.api.views import TenantView
 
 EVENTS_SHOWN = 1000
 FINISHED = {(409, "application/problem+json"): OpenApiResponse(OpenApiTypes.OBJECT, description="The run has ended")}
 NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, description="The workflow's name.")
 
 
-class StartRunView(APIView):
+class StartRunView(TenantView):
     """Runs of one workflow."""
+
+    permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
 
     @extend_schema(
         operation_id="runs_start",
@@ -50,18 +53,20 @@ class StartRunView(APIView):
         """Start a run of the newest version. Once this is answered, nothing loses the run."""
         body = StartRun(data=request.data)
         body.is_valid(raise_exception=True)
-        run = start_run(tenant_id=tenant_of(request).tenant_id, workflow_name=name, input=body.validated_data["input"])
+        run = start_run(by=self.actor, workflow_name=name, input=body.validated_data["input"])
         location = reverse("run", kwargs={"run_id": run.pk}, request=request)
         return Response(show_run(run), status=202, headers={"Location": location})
 
 
-class RunView(APIView):
+class RunView(TenantView):
     """One run."""
+
+    permissions: ClassVar = {"GET": Permission.RUNS_READ}
 
     @extend_schema(operation_id="runs_read", summary="Read a run", responses=RunDetailShape)
     def get(self, request: Request, run_id: UUID) -> Response:
         """The run with its node runs and its first 1,000 events."""
-        tenant_id = tenant_of(request).tenant_id
+        tenant_id = self.principal.tenant_id
         run = find_run(tenant_id=tenant_id, run_id=run_id)
         nodes = NodeRun.objects.for_tenant(tenant_id).filter(run=run)
         events = RunEvent.objects.for_tenant(tenant_id).filter(run=run).order_by("seq")[:EVENTS_SHOWN]
@@ -71,8 +76,10 @@ class RunView(APIView):
         return Response(body)
 
 
-class SignalsView(APIView):
+class SignalsView(TenantView):
     """Signals to one run."""
+
+    permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
 
     @extend_schema(
         operation_id="runs_signal",
@@ -89,7 +96,7 @@ class SignalsView(APIView):
         body.is_valid(raise_exception=True)
         signal = body.validated_data
         delivered = signal_run(
-            tenant_id=tenant_of(request).tenant_id,
+            by=self.actor,
             run_id=run_id,
             name=signal["name"],
             payload=signal["payload"],
@@ -98,8 +105,10 @@ class SignalsView(APIView):
         return Response({"delivered": delivered}, status=202)
 
 
-class CancelView(APIView):
+class CancelView(TenantView):
     """The request to stop a run."""
+
+    permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
 
     @extend_schema(
         operation_id="runs_cancel",
@@ -109,7 +118,7 @@ class CancelView(APIView):
     )
     def post(self, request: Request, run_id: UUID) -> Response:
         """Cooperative: running nodes are cancelled, completed ones compensated, then `finally` runs."""
-        run = cancel_run(tenant_id=tenant_of(request).tenant_id, run_id=run_id)
+        run = cancel_run(by=self.actor, run_id=run_id)
         return Response(show_run(run), status=202)
 
 
@@ -122,8 +131,10 @@ class EventsQuery(serializers.Serializer[dict[str, int]]):
     limit = serializers.IntegerField(required=False, default=200, min_value=1, max_value=1000)
 
 
-class EventsView(APIView):
+class EventsView(TenantView):
     """The events of one run."""
+
+    permissions: ClassVar = {"GET": Permission.RUNS_READ}
 
     @extend_schema(
         operation_id="runs_events", summary="Read a run's events", parameters=[EventsQuery], responses=EventsShape
@@ -132,7 +143,7 @@ class EventsView(APIView):
         """The events after `after`, in order. When they are empty and `state` is final, there will be no more."""
         query = EventsQuery(data=request.query_params)
         query.is_valid(raise_exception=True)
-        tenant_id = tenant_of(request).tenant_id
+        tenant_id = self.principal.tenant_id
         # The state is read before the events: a final state then means that no event is missing.
         run = find_run(tenant_id=tenant_id, run_id=run_id)
         rows = RunEvent.objects.for_tenant(tenant_id).filter(run=run, seq__gt=query.validated_data["after"])

@@ -66,7 +66,7 @@ def make_run(tenant: Tenant, source: str = HELLO, input: dict[str, Any] | None =
     """A queued run of a workflow, which is stored before."""
     version = make_workflow(tenant, source)
     given = input if input is not None else ({"who": "Ada"} if "who: string" in source else {})
-    return start_run(tenant_id=tenant.pk, workflow_name=version.workflow.name, input=given)
+    return start_run(by=a_test(tenant), workflow_name=version.workflow.name, input=given)
 
 
 def make_superuser(name: str = "root") -> User:

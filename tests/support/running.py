@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from runs.execution import InProcessExecutor
 from runs.models import NodeRun, Run, RunEvent
 from runs.services import cancel_run, signal_run
+from tenants.access import Actor
 from tests.support import waiting
 
 
@@ -47,12 +48,16 @@ def ended(run: Run, state: str) -> Run:
 
 def send(run: Run, name: str, payload: object = None, signal_id: str | None = None) -> bool:
     """Deliver a signal."""
-    return signal_run(tenant_id=run.tenant_id, run_id=run.pk, name=name, payload=payload, signal_id=signal_id)
+    return signal_run(by=_tester(run), run_id=run.pk, name=name, payload=payload, signal_id=signal_id)
 
 
 def cancel(run: Run) -> None:
     """Ask a run to stop."""
-    cancel_run(tenant_id=run.tenant_id, run_id=run.pk)
+    cancel_run(by=_tester(run), run_id=run.pk)
+
+
+def _tester(run: Run) -> Actor:
+    return Actor.system(run.tenant_id, "a test")
 
 
 def nodes(run: Run) -> dict[str, str]:

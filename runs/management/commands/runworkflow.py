@@ -60,7 +60,7 @@ class Command(BaseCommand):
         name = parse_workflow(source, source_format).name
         by = Actor.system(tenant.pk, "manage.py runworkflow")
         saved = put_workflow(by=by, name=name, source=source, source_format=source_format)
-        return start_version(version=saved.version, input=data)
+        return start_version(version=saved.version, input=data, by=by)
 
     @staticmethod
     def _execute(run_id: UUID) -> Run:
