@@ -7,8 +7,9 @@ import pytest
 from pyflow.core.ids import new_id
 from runs import dispatch
 from runs.models import Run
+from tenants.models import AuditEntry
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_run
+from tests.support.factories import make_api_key, make_run
 from tests.support.records import record
 
 OPERATION = "runs_cancel"
@@ -121,7 +122,21 @@ def test_it_hides_other_tenants(other_api: Api, run, path: str):
     assert not requested(run)
 
 
+def test_who_asked_is_in_the_audit_once(api: Api, tenant, path: str):
+    api.post(path)
+    api.post(path)
+    [entry] = AuditEntry.objects.for_tenant(tenant)
+    assert (entry.action, entry.actor_kind) == ("run.cancel_requested", "key")
+    assert entry.target == f"run:{path.split('/')[4]}"
+
+
+def test_a_viewer_may_not(tenant, run, path: str):
+    viewer = Api(make_api_key(tenant, role="viewer")[1])
+    assert_problem(viewer.post(path), 403, "forbidden")
+    assert not requested(run)
+
+
 def test_its_queries_are_counted(api: Api, path: str, django_assert_num_queries):
     api.get("/api/v1/workflows")
-    with django_assert_num_queries(2):  # the run, the request
+    with django_assert_num_queries(7):  # the run, the request; the audit's head, made and read, its entry, its new end
         assert api.post(path).status_code == 202

@@ -7,8 +7,9 @@ import pytest
 
 from pyflow.core.ids import new_id
 from runs.models import NodeRun, Run, RunSignal
+from tenants.models import AuditEntry
 from tests.support.api import JSON, YAML, Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_run
+from tests.support.factories import make_api_key, make_run
 from tests.support.records import record
 
 OPERATION = "runs_signal"
@@ -185,8 +186,23 @@ def test_it_hides_other_tenants(other_api: Api, run, path: str):
     assert not RunSignal.objects.across_tenants().exists()
 
 
+def test_a_signal_is_audited_once_and_without_its_payload(api: Api, tenant, path: str):
+    for _ in range(2):
+        api.post(path, {"name": "paid", "payload": "confidential", "id": "1"})
+    [entry] = AuditEntry.objects.for_tenant(tenant)
+    assert entry.action == "run.signalled"
+    assert "paid" in entry.record
+    assert "confidential" not in entry.record
+
+
+def test_a_viewer_may_not(tenant, path: str):
+    viewer = Api(make_api_key(tenant, role="viewer")[1])
+    assert_problem(viewer.post(path, {"name": "paid"}), 403, "forbidden")
+    assert not RunSignal.objects.across_tenants().exists()
+
+
 def test_its_queries_are_counted(api: Api, path: str, django_assert_num_queries):
     api.post(path, {"name": "warm"})
-    with django_assert_num_queries(4):
-        # The run, its waiting nodes, whether the signal is known, the signal.
+    with django_assert_num_queries(7):
+        # The run, its waiting nodes, whether the signal is known, the signal; the audit's head, its entry, its new end.
         assert api.post(path, {"name": "paid"}).status_code == 202

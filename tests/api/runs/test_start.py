@@ -7,7 +7,7 @@ import pytest
 from runs import dispatch
 from runs.models import Run, RunEvent
 from tests.support.api import JSON, YAML, Api, assert_problem, assert_same_answer, is_uuid7, read
-from tests.support.factories import HELLO, make_workflow
+from tests.support.factories import HELLO, make_api_key, make_workflow
 
 OPERATION = "runs_start"
 PATH = "/api/v1/workflows/hello/runs"
@@ -162,6 +162,20 @@ def test_it_hides_other_tenants(other_api: Api):
     assert_problem(hidden, 404, "workflow_not_found")
     assert_same_answer(hidden, unknown)
     assert not Run.objects.across_tenants().exists()
+
+
+def test_who_started_it_is_kept_with_the_run(api: Api, tenant):
+    api.post(PATH, {"input": {"who": "Ada"}}, x_request_id="r-1")
+    run = Run.objects.for_tenant(tenant).get()
+    assert run.trigger == "api"
+    assert run.started_by["kind"] == "key"
+    assert run.started_by["request_id"] == "r-1"
+
+
+def test_a_viewer_may_not(tenant):
+    viewer = Api(make_api_key(tenant, role="viewer")[1])
+    assert_problem(viewer.post(PATH, {"input": {"who": "Ada"}}), 403, "forbidden")
+    assert not Run.objects.for_tenant(tenant).exists()
 
 
 def test_its_queries_are_counted(api: Api, django_assert_num_queries):
