@@ -125,8 +125,8 @@ def test_it_hides_other_tenants(other_api: Api, run, path: str):
 def test_who_asked_is_in_the_audit_once(api: Api, tenant, path: str):
     api.post(path)
     api.post(path)
-    [entry] = AuditEntry.objects.for_tenant(tenant)
-    assert (entry.action, entry.actor_kind) == ("run.cancel_requested", "key")
+    [entry] = AuditEntry.objects.for_tenant(tenant).filter(action="run.cancel_requested")
+    assert entry.actor_kind == "key"
     assert entry.target == f"run:{path.split('/')[4]}"
 
 
@@ -138,5 +138,5 @@ def test_a_viewer_may_not(tenant, run, path: str):
 
 def test_its_queries_are_counted(api: Api, path: str, django_assert_num_queries):
     api.get("/api/v1/workflows")
-    with django_assert_num_queries(7):  # the run, the request; the audit's head, made and read, its entry, its new end
+    with django_assert_num_queries(5):  # the run, the request; the audit's head, its entry, its new end
         assert api.post(path).status_code == 202

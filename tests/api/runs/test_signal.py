@@ -189,8 +189,7 @@ def test_it_hides_other_tenants(other_api: Api, run, path: str):
 def test_a_signal_is_audited_once_and_without_its_payload(api: Api, tenant, path: str):
     for _ in range(2):
         api.post(path, {"name": "paid", "payload": "confidential", "id": "1"})
-    [entry] = AuditEntry.objects.for_tenant(tenant)
-    assert entry.action == "run.signalled"
+    [entry] = AuditEntry.objects.for_tenant(tenant).filter(action="run.signalled")
     assert "paid" in entry.record
     assert "confidential" not in entry.record
 
