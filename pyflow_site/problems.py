@@ -26,6 +26,7 @@ from tenants.errors import (
     InvalidKeyError,
     PreconditionFailedError,
     PreconditionRequiredError,
+    TooManyFailuresError,
 )
 from workflows.errors import WorkflowExistsError, WorkflowMissingError
 
@@ -47,6 +48,7 @@ STATUS_OF: Mapping[type[PyFlowError], int] = {
     IdempotencyMismatchError: status.HTTP_422_UNPROCESSABLE_ENTITY,
     PreconditionFailedError: status.HTTP_412_PRECONDITION_FAILED,
     PreconditionRequiredError: status.HTTP_428_PRECONDITION_REQUIRED,
+    TooManyFailuresError: status.HTTP_429_TOO_MANY_REQUESTS,
     WorkflowMissingError: status.HTTP_404_NOT_FOUND,
     WorkflowExistsError: status.HTTP_409_CONFLICT,
     RunNotFoundError: status.HTTP_404_NOT_FOUND,
@@ -84,6 +86,8 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
             headers["WWW-Authenticate"] = error.auth_header  # type: ignore[attr-defined]
         if getattr(error, "wait", None):
             headers["Retry-After"] = str(int(error.wait))  # type: ignore[attr-defined]
+    if getattr(error, "retry_after", None):
+        headers["Retry-After"] = str(error.retry_after)  # type: ignore[attr-defined] # asked on the line above
     if body["status"] == status.HTTP_401_UNAUTHORIZED:
         headers.setdefault("WWW-Authenticate", 'Bearer realm="pyflow"')
     if body["status"] >= 500:

@@ -95,7 +95,8 @@ class Principal:
     """Who a request acts as: a tenant, through one of its keys or one of its members.
 
     ``scopes`` narrow the role: ``None`` for a user's own token, which is not narrowed. ``user_id`` is the member behind
-    a token, or the one who made the key; objects may be shared with that member.
+    a token, or the one who made the key; objects may be shared with that member. ``auth_version`` is the tenant's at
+    the moment when all of this was so.
     """
 
     tenant_id: UUID
@@ -105,6 +106,7 @@ class Principal:
     role: Role
     scopes: frozenset[Permission] | None = None
     user_id: int | None = None
+    auth_version: int = 0
 
     @property
     def is_authenticated(self) -> bool:

@@ -59,3 +59,14 @@ class PreconditionRequiredError(PyFlowError):
     """This needs `If-Match`, so that nobody overwrites what they have not seen."""
 
     code: ClassVar[str] = "precondition_required"
+
+
+class TooManyFailuresError(PyFlowError):
+    """Too many attempts to authenticate have failed, with this key, this user name or from this address."""
+
+    code: ClassVar[str] = "too_many_failures"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        #: Seconds until the next attempt is looked at.
+        self.retry_after = retry_after

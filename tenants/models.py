@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
+from uuid import UUID
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
 
 from pyflow.core.ids import new_uuid
 from tenants.access import Role
-from tenants.scoping import TenantOwned
+from tenants.principals import cache
+from tenants.scoping import TenantManager, TenantOwned
 
 ROLES = [(role.value, role.value) for role in Role]
 PLANS = [(plan, plan) for plan in ("free", "pro", "enterprise")]
@@ -24,6 +26,10 @@ class Tenant(models.Model):
     name = models.CharField(max_length=200)
     plan = models.CharField(max_length=16, choices=PLANS, default="free")
     limits = models.JSONField(default=dict, blank=True, help_text="Quotas that differ from the plan's, by name.")
+    auth_version = models.PositiveBigIntegerField(
+        default=0, editable=False, help_text="Counts the changes of who may do what; see `access_changed`."
+    )
+    suspended_at = models.DateTimeField(null=True, blank=True, help_text="Since when nobody may act for it.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -35,8 +41,59 @@ class Tenant(models.Model):
     def __str__(self) -> str:
         return self.slug
 
+    def suspend(self) -> None:
+        """Nobody acts for the tenant from now on, until ``resume``."""
+        self.suspended_at = self.suspended_at or timezone.now()
+        self.save(update_fields=["suspended_at"])
+        access_changed(self.pk)
 
-class Membership(TenantOwned):
+    def resume(self) -> None:
+        """Its keys and members are good again."""
+        self.suspended_at = None
+        self.save(update_fields=["suspended_at"])
+        access_changed(self.pk)
+
+
+def access_changed(tenant_id: UUID) -> None:
+    """Somebody's access to the tenant has changed; to be called in the transaction of the change.
+
+    Requests notice at once, in every process: ``tenant_scope`` reads the version that this counts up. What checks a
+    credential without entering a scope notices at once in this process and within the cache's time (5 s) elsewhere.
+    """
+    Tenant.objects.filter(pk=tenant_id).update(auth_version=models.F("auth_version") + 1)
+    cache.outdate(tenant_id)
+    # And again: until the commit others read, and believe, what was before.
+    transaction.on_commit(lambda: cache.outdate(tenant_id))
+
+
+class _Access(TenantOwned):
+    """Rows that say who may do what: saving or deleting one is a change of access."""
+
+    class Meta(TenantOwned.Meta):
+        """As of all rows of tenants."""
+
+        abstract = True
+
+    #: What may be saved without anybody's access being another.
+    harmless_fields: frozenset[str] = frozenset()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Store it, and let everybody's access be looked at again."""
+        is_new, fields = self._state.adding, kwargs.get("update_fields")
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            if not is_new and (fields is None or not set(fields) <= self.harmless_fields):
+                access_changed(self.tenant_id)
+
+    def delete(self, *args: Any, **kwargs: Any) -> Any:
+        """Remove it, and let everybody's access be looked at again."""
+        with transaction.atomic():
+            gone = super().delete(*args, **kwargs)
+            access_changed(self.tenant_id)
+        return gone
+
+
+class Membership(_Access):
     """A user's place in a tenant."""
 
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
@@ -84,7 +141,15 @@ class Invitation(TenantOwned):
         return self.accepted_at is None and self.revoked_at is None and self.expires_at > timezone.now()
 
 
-class ApiKey(TenantOwned):
+class ApiKeys(TenantManager["ApiKey"]):
+    """Keys, which are looked up before it is known whose they are."""
+
+    def presented(self, key_id: str) -> ApiKey | None:
+        """The key that somebody has shown; inside its ``lookup_scope``."""
+        return self._unscoped().filter(key_id=key_id).first()
+
+
+class ApiKey(_Access):
     """A key of the API. Only a hash of its secret is kept: the key is shown once, when it is made.
 
     It may do what its ``scopes`` say, of what its ``role`` and, where a member made it, that member's role allow.
@@ -98,12 +163,20 @@ class ApiKey(TenantOwned):
     role = models.CharField(max_length=16, choices=ROLES, default=Role.EDITOR.value)
     scopes = models.JSONField(null=True, blank=True, help_text="What it is narrowed to; null: nothing.")
     created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+        # Not SET_NULL: that would make the key of a user who is gone a key of the installation.
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="+",
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects: ClassVar[ApiKeys] = ApiKeys()
+    harmless_fields = frozenset({"name", "last_used_at"})
 
     class Meta(TenantOwned.Meta):
         """Newest first."""
@@ -120,7 +193,7 @@ class ApiKey(TenantOwned):
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > timezone.now())
 
     def revoke(self) -> None:
-        """Make the key useless from now on; other processes notice within the cache's time (5 s)."""
+        """Make the key useless from now on; see ``access_changed`` for how soon that is noticed."""
         if self.revoked_at is None:
             self.revoked_at = timezone.now()
             self.save(update_fields=["revoked_at"])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
@@ -64,32 +64,88 @@ class TenantOwned(models.Model):
 
 #: The role of PostgreSQL that row-level security holds for. See ``tenants.row_security``.
 WEB_ROLE = "pyflow_web"
+#: Marks the statements that enter and leave a scope: where statements are counted, these are not an application's.
+SCOPE = "/* scope */ "
 
 
 @contextmanager
-def tenant_scope(tenant_id: UUID, *, write: bool) -> Iterator[None]:
+def tenant_scope(tenant_id: UUID, *, write: bool) -> Iterator[int | None]:
     """Work inside one tenant: on PostgreSQL a transaction in which rows of others do not exist, whatever is asked.
 
-    On SQLite, which has no such thing, writes are a transaction and reads are not: there every transaction takes the
-    one lock.
+    Gives the tenant's ``auth_version`` (``None`` if there is no such tenant): a principal of another version is to be
+    looked up anew. On SQLite, which has no row-level security, writes are a transaction and reads are not: there every
+    transaction takes the one lock.
+    """
+    if connection.vendor == "postgresql":
+        with _postgresql_scope({"pyflow.tenant_id": str(tenant_id)}, "pyflow_auth_version(%s)", tenant_id) as version:
+            yield version
+        return
+    with transaction.atomic() if write else nullcontext():
+        yield _one("SELECT auth_version FROM tenants_tenant WHERE id = %s", [tenant_id.hex])
+
+
+@contextmanager
+def lookup_scope(shown: str) -> Iterator[None]:
+    """Work with nothing but the row that somebody has shown the unguessable name of, before its tenant is known.
+
+    On PostgreSQL no row is visible but those of which a column named by ``EnableRowSecurity(…, lookup=…)`` has this
+    value; they can be read only. Elsewhere it does nothing.
     """
     if connection.vendor != "postgresql":
-        if not write:
-            yield
-            return
-        with transaction.atomic():
-            yield
-        return
-    nested = connection.in_atomic_block
-    with transaction.atomic():
-        _enter(WEB_ROLE, str(tenant_id))
         yield
-        if nested:  # `SET LOCAL` lasts until the outer transaction ends
-            _enter("none", "")
+        return
+    with _postgresql_scope({"pyflow.lookup": shown}, "NULL"):
+        yield
 
 
-def _enter(role: str, tenant_id: str) -> None:
+@contextmanager
+def _postgresql_scope(settings: Mapping[str, str], question: str, *about: Any) -> Iterator[Any]:
+    """One statement more than the transaction itself: it takes the role, sets what policies read, and asks something.
+
+    ``SET LOCAL`` lasts until the outermost transaction ends, so a scope inside another one puts back what was.
+    """
+    before = _settings() if connection.in_atomic_block else None
+    inside = {"role": _role()} | ({} if before is None else dict.fromkeys(_READ_BY_POLICIES, "")) | dict(settings)
+    with transaction.atomic():
+        yield _set(inside, question, *about)
+        if before is not None:
+            _set(before, "NULL")
+
+
+_READ_BY_POLICIES = ("pyflow.tenant_id", "pyflow.lookup")
+
+
+def _settings() -> dict[str, str]:
+    names = ("role", *_READ_BY_POLICIES)
+    found = _one("SELECT ARRAY[" + ", ".join("coalesce(current_setting(%s, true), '')" for _ in names) + "]", names)
+    return dict(zip(names, found, strict=True))
+
+
+def _set(settings: Mapping[str, str], question: str, *about: Any) -> Any:
+    changes = ", ".join("set_config(%s, %s, true)" for _ in settings)
+    return _one(f"SELECT {question}, {changes}", [*about, *(part for setting in settings.items() for part in setting)])
+
+
+def _one(statement: str, parameters: Sequence[Any]) -> Any:
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT set_config('role', %s, true), set_config('pyflow.tenant_id', %s, true)", [role, tenant_id]
-        )
+        cursor.execute(SCOPE + statement, parameters)
+        row = cursor.fetchone()
+    return None if row is None else row[0]
+
+
+_may_take_role = False
+
+
+def _role() -> str:
+    """``WEB_ROLE``, or ``none`` (nothing changes) where it cannot be taken, of which ``manage.py check`` warns."""
+    global _may_take_role  # noqa: PLW0603 - a role that may be taken stays so; asking again would cost a query
+    if not _may_take_role:
+        _may_take_role = may_take_web_role()
+    return WEB_ROLE if _may_take_role else "none"
+
+
+def may_take_web_role() -> bool:
+    """Whether ``WEB_ROLE`` exists and this connection's user may act as it (PostgreSQL)."""
+    privilege = "SET" if connection.pg_version >= 160000 else "MEMBER"  # type: ignore[attr-defined] # PostgreSQL's only
+    statement = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s AND pg_has_role(session_user, oid, %s))"
+    return bool(_one(statement, [WEB_ROLE, privilege]))

@@ -7,8 +7,8 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from tenants.access import Principal
+from tenants.authentication import authenticate_key
 from tenants.errors import InvalidKeyError
-from tenants.services import authenticate_key
 
 
 class ApiKeyAuthentication(BaseAuthentication):
@@ -20,7 +20,8 @@ class ApiKeyAuthentication(BaseAuthentication):
         if scheme.lower() != "bearer":
             return None
         try:
-            return authenticate_key(text=credential.strip()), None
+            address = request.META.get("REMOTE_ADDR", "")
+            return authenticate_key(text=credential.strip(), address=address), None
         except InvalidKeyError as error:
             raise AuthenticationFailed(str(error)) from None
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from rest_framework.views import APIView
 from tenants.access import Actor, Permission, Principal
 from tenants.api.idempotency import answer_once, in_flight
 from tenants.api.permissions import Allowed
+from tenants.principals import cache
 from tenants.scoping import tenant_scope
 
 Handler = Callable[..., Response]
@@ -23,8 +25,9 @@ Handler = Callable[..., Response]
 class TenantView(APIView):
     """Authenticates, asks for the permission of the method, and runs the handler inside its tenant.
 
-    The handler of a method that changes something is one transaction, in which PostgreSQL shows it only rows of its
-    tenant. A ``POST`` with an ``Idempotency-Key`` is answered once. What must come after the commit is in ``after``.
+    The handler of a method that changes something is one transaction, and on PostgreSQL that of every method; there it
+    sees only rows of its tenant. So does ``shared_object``. A ``POST`` with an ``Idempotency-Key`` is answered once.
+    What must come after the commit is in ``after``, which enters a scope of its own (``tenant_scope``) for queries.
     """
 
     permission_classes = (Allowed,)
@@ -54,6 +57,11 @@ class TenantView(APIView):
         request_id = getattr(self.request, "request_id", "")
         return self.principal.acting(request_id=request_id, address=self.request.META.get("REMOTE_ADDR", ""))
 
+    def check_permissions(self, request: Request) -> None:
+        """Only whether somebody asks: what they may do depends on rows of the tenant, and is asked in its scope."""
+        if not isinstance(request.user, Principal):
+            self.permission_denied(request)
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """DRF's checks; afterwards the handler that DRF will call is wrapped."""
         super().initial(request, *args, **kwargs)
@@ -63,11 +71,30 @@ class TenantView(APIView):
             setattr(self, name, partial(self._handle, handler))
 
     def _handle(self, handler: Handler, request: Request, *args: Any, **kwargs: Any) -> Response:
-        tenant_id, method = self.principal.tenant_id, str(request.method)
+        method = str(request.method)
+        write = method not in SAFE_METHODS
         if method != "POST" or "Idempotency-Key" not in request.headers:
-            with tenant_scope(tenant_id, write=method not in SAFE_METHODS):
+            with self._scope(request, write=write):
                 response = handler(request, *args, **kwargs)
             return self.after(request, response)
-        with in_flight(self.principal, request) as once, tenant_scope(tenant_id, write=True):
+        with in_flight(self.principal, request) as once, self._scope(request, write=True):
             response = answer_once(once, partial(handler, request, *args, **kwargs), hidden=self.shown_once)
         return self.after(request, response)
+
+    @contextmanager
+    def _scope(self, request: Request, *, write: bool) -> Iterator[None]:
+        """The tenant's, in which the caller's access is as it is now, and allows the method."""
+        with tenant_scope(self.principal.tenant_id, write=write) as auth_version:
+            if auth_version != self.principal.auth_version:
+                self._look_again(request)
+            super().check_permissions(request)
+            yield
+
+    def _look_again(self, request: Request) -> None:
+        """Somebody's access has changed since the caller's was looked up, in this process or in another one."""
+        cache.outdate(self.principal.tenant_id)
+        tenant_id, found = self.principal.tenant_id, self.get_authenticators()[0].authenticate(request)
+        if found is None or found[0].tenant_id != tenant_id:
+            self.permission_denied(request)
+        else:
+            request.user, request.auth = found

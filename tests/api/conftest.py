@@ -58,4 +58,4 @@ def django_assert_num_queries():
     return check
 
 
-_BRACKETS = re.compile(r"(RELEASE |ROLLBACK TO )?SAVEPOINT|BEGIN|COMMIT|SELECT set_config\(")
+_BRACKETS = re.compile(r"(RELEASE |ROLLBACK TO )?SAVEPOINT|BEGIN|COMMIT|SELECT set_config\(|/\* scope \*/")

@@ -4,7 +4,7 @@ import pytest
 from django.utils import timezone
 
 from tenants.keys import make_key
-from tenants.services import key_cache
+from tenants.principals import cache
 from tests.support import corpora
 from tests.support.api import Api, assert_problem, assert_same_answer, read
 from tests.support.factories import make_api_key, make_workflow
@@ -91,15 +91,15 @@ def test_the_key_is_not_in_the_answer(tenant, nobody: Api):
     assert made.secret.encode() not in response.content
 
 
-def test_checking_a_key_is_one_query_and_then_none(tenant, django_assert_num_queries):
+def test_checking_a_key_is_two_queries_and_then_none(tenant, django_assert_num_queries):
     _, text = make_api_key(tenant)
     api = Api(text)
-    with django_assert_num_queries(2):  # the key; the workflows
+    with django_assert_num_queries(3):  # the key; its tenant; the workflows
         api.get(PATH)
     with django_assert_num_queries(1):
         api.get(PATH)
-    key_cache.clear()
-    with django_assert_num_queries(2):
+    cache.clear()
+    with django_assert_num_queries(3):
         api.get(PATH)
 
 

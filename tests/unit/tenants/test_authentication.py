@@ -8,11 +8,13 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from tenants import services
+from tenants import authentication, principals
+from tenants.authentication import authenticate_key
 from tenants.errors import InvalidKeyError
 from tenants.keys import check_secret, make_key
 from tenants.models import ApiKey
-from tenants.services import CACHE_SECONDS, authenticate_key, create_api_key, key_cache
+from tenants.principals import CACHE_SECONDS, cache
+from tenants.services import create_api_key
 from tests.support.factories import make_api_key, make_tenant
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db]
@@ -20,7 +22,7 @@ pytestmark = [pytest.mark.database, pytest.mark.django_db]
 
 @pytest.fixture(autouse=True)
 def empty_cache():
-    key_cache.clear()
+    cache.clear()
 
 
 @pytest.fixture
@@ -34,7 +36,8 @@ def clock(monkeypatch):
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr(services, "time", clock)
+    for module in (authentication, principals):
+        monkeypatch.setattr(module, "time", clock)
     return clock
 
 
@@ -47,7 +50,7 @@ def checks(monkeypatch) -> list[str]:
         asked.append(secret)
         return check_secret(secret, hashed)
 
-    monkeypatch.setattr(services, "check_secret", check)
+    monkeypatch.setattr(authentication, "check_secret", check)
     return asked
 
 
@@ -112,7 +115,7 @@ def test_a_key_ends_when_it_expires():
     _, text = make_api_key(make_tenant(), expires_at=timezone.now() + timedelta(hours=1))
     assert authenticate_key(text=text)
     ApiKey.objects.across_tenants().update(expires_at=timezone.now())
-    key_cache.clear()
+    cache.clear()
     with pytest.raises(InvalidKeyError):
         authenticate_key(text=text)
 
@@ -151,16 +154,16 @@ def test_the_secret_of_one_key_does_not_open_another():
 def test_the_cache_holds_no_key():
     _, text = make_api_key(make_tenant())
     authenticate_key(text=text)
-    assert key_cache._entries
-    assert text.split("_")[3] not in repr(key_cache._entries)
+    assert cache._entries
+    assert text.split("_")[3] not in repr(cache._entries)
 
 
 def test_the_cache_is_bounded(monkeypatch):
-    monkeypatch.setattr(services, "CACHE_SIZE", 3)
+    monkeypatch.setattr(principals, "CACHE_SIZE", 3)
     tenant = make_tenant()
     for _ in range(5):
         authenticate_key(text=make_api_key(tenant)[1])
-    assert len(key_cache._entries) == 3
+    assert len(cache._entries) == 3
 
 
 def test_the_last_use_is_noted_once_a_minute(clock):
@@ -169,12 +172,12 @@ def test_the_last_use_is_noted_once_a_minute(clock):
     key.refresh_from_db()
     first = key.last_used_at
     assert first is not None
-    key_cache.clear()
+    cache.clear()
     authenticate_key(text=text)
     key.refresh_from_db()
     assert key.last_used_at == first
     ApiKey.objects.across_tenants().update(last_used_at=first - timedelta(seconds=61))
-    key_cache.clear()
+    cache.clear()
     authenticate_key(text=text)
     key.refresh_from_db()
     assert key.last_used_at >= first

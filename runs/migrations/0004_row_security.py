@@ -1,0 +1,15 @@
+from django.db import migrations
+
+from tenants.row_security import EnableRowSecurity
+
+
+class Migration(migrations.Migration):
+    dependencies = [("runs", "0003_child_edges"), ("tenants", "0003_row_security")]
+
+    operations = [
+        EnableRowSecurity("runs", "Run"),
+        EnableRowSecurity("runs", "NodeRun"),
+        EnableRowSecurity("runs", "NodeItem"),
+        EnableRowSecurity("runs", "RunSignal"),
+        EnableRowSecurity("runs", "RunEvent"),
+    ]

@@ -1,0 +1,129 @@
+"""Whom a credential acts for.
+
+A key that was found good is believed for some seconds without asking bcrypt or the database again. Every change of
+somebody's access counts the tenant's ``auth_version`` up in its own transaction; ``tenant_scope`` reads that number
+with the first query of a request, and a principal of another version is looked up anew.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.contrib.auth.models import User
+from django.db.models import Subquery
+from django.utils import timezone
+
+from tenants import failures
+from tenants.access import Permission, Principal, Role
+from tenants.errors import InvalidKeyError
+from tenants.keys import ParsedKey, check_secret, hash_secret, parse_key
+from tenants.models import ApiKey, Membership, Tenant
+from tenants.principals import CACHE_SECONDS, Checked, cache
+from tenants.scoping import lookup_scope, tenant_scope
+
+#: How often the time of a key's last use is written, at most. Seconds.
+LAST_USED_SECONDS = 60.0
+REFUSAL = "The API key is not valid."
+
+
+def authenticate_key(*, text: str, address: str = "") -> Principal:
+    """Who the key acts for. Raises ``InvalidKeyError``, in the same words whatever is wrong with it.
+
+    ``address`` is the caller's. Raises ``TooManyFailuresError`` for one that failed too often, or a key that was tried
+    too often, unless this process has seen this very key succeed.
+    """
+    parsed = parse_key(text)
+    if parsed is None:
+        raise InvalidKeyError(REFUSAL)
+    digest = cache.digest(text)
+    principal = cache.principal(digest)
+    if principal is not None:
+        return principal
+    with cache.one_at_a_time(digest):
+        return cache.principal(digest) or _check(parsed, digest, address)
+
+
+def _check(parsed: ParsedKey, digest: bytes, address: str) -> Principal:
+    subjects = (f"key:{parsed.key_id}", f"address:{address}")
+    known = cache.get(digest)
+    if known is None:
+        failures.refuse_after_too_many(*subjects)
+    try:
+        return _checked(parsed, digest, known)
+    except InvalidKeyError:
+        failures.note(*subjects)
+        raise
+
+
+def _checked(parsed: ParsedKey, digest: bytes, known: Checked | None) -> Principal:
+    with lookup_scope(parsed.key_id):
+        key = ApiKey.objects.presented(parsed.key_id)
+    hashed = key.secret_hash if key is not None else _unknown_hash()
+    proved = cache.is_proved(known, hashed)
+    # An unknown id costs as much as a wrong secret: which ids exist must not be told by the clock.
+    if not proved and not check_secret(parsed.secret, hashed):
+        raise InvalidKeyError(REFUSAL)
+    if key is None or not key.usable:
+        raise InvalidKeyError(REFUSAL)
+    principal = _principal(key)
+    until = known.until if proved and known is not None else time.monotonic() + CACHE_SECONDS
+    if key.expires_at is not None:
+        until = min(until, time.monotonic() + (key.expires_at - timezone.now()).total_seconds())
+    cache.put(digest, principal, proof=hashed, until=until)
+    return principal
+
+
+def _principal(key: ApiKey) -> Principal:
+    """The key's principal; what it may do is no more than what its maker may do now."""
+    now = timezone.now()
+    with tenant_scope(key.tenant_id, write=False):
+        standing = standing_of(key.tenant_id, key.created_by_id)
+        if standing is None:
+            raise InvalidKeyError(REFUSAL)
+        if key.last_used_at is None or (now - key.last_used_at).total_seconds() > LAST_USED_SECONDS:
+            ApiKey.objects.for_tenant(key.tenant_id).filter(pk=key.pk).update(last_used_at=now)
+    role = Role(key.role)
+    if standing.role is not None:
+        role = min(role, standing.role, key=lambda role: role.rank)
+    scopes = None if key.scopes is None else frozenset(Permission(scope) for scope in key.scopes)
+    return Principal(
+        key.tenant_id, "key", str(key.pk), key.name, role, scopes, key.created_by_id, standing.auth_version
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a user stands in a tenant; ``role`` is ``None`` where no user was asked about."""
+
+    role: Role | None
+    name: str
+    auth_version: int
+
+
+def standing_of(tenant_id: UUID, user_id: int | None) -> Standing | None:
+    """The standing of a user in a tenant; inside the tenant's scope, one query.
+
+    ``None`` if the tenant is gone or suspended, or if the user is gone, not active or no member.
+    """
+    rows = Tenant.objects.filter(pk=tenant_id, suspended_at__isnull=True)
+    if user_id is not None:
+        member = Membership.objects.for_tenant(tenant_id).filter(user=user_id, user__is_active=True)
+        rows = rows.annotate(
+            member_role=Subquery(member.values("role")[:1]),
+            member_name=Subquery(User.objects.filter(pk=user_id).values("username")[:1]),
+        )
+        found = rows.values_list("auth_version", "member_role", "member_name").first()
+        return None if found is None or found[1] is None else Standing(Role(found[1]), found[2], found[0])
+    version = rows.values_list("auth_version", flat=True).first()
+    return None if version is None else Standing(None, "", version)
+
+
+_unknown: list[str] = []
+
+
+def _unknown_hash() -> str:
+    if not _unknown:
+        _unknown.append(hash_secret("no key has this secret"))
+    return _unknown[0]

@@ -1,0 +1,46 @@
+"""How often somebody may fail to prove who they are.
+
+Counted by the thing that was tried (a key's public id, a user's name) and by the address it came from. Only failures
+count, and what succeeded once in this process is not kept out by the failures of others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+
+from tenants.errors import TooManyFailuresError
+from tenants.limits import Rule, limiter
+
+#: Failures within the window after which the next attempt is refused without looking at it.
+PER_SUBJECT = 10
+PER_ADDRESS = 30
+#: Seconds.
+WINDOW = 60.0
+
+
+def refuse_after_too_many(*subjects: str) -> None:
+    """Raise ``TooManyFailuresError`` if one of the subjects (``kind:name``) has failed too often."""
+    refusals = [verdict for verdict in limiter.judge(list(_rules(subjects)), count=False) if not verdict.allowed]
+    if refusals:
+        raise TooManyFailuresError(
+            "Too many attempts have failed. Wait as long as `Retry-After` says.",
+            retry_after=max(1, math.ceil(max(verdict.reset for verdict in refusals))),
+        )
+
+
+def note(*subjects: str) -> None:
+    """An attempt of these subjects has failed."""
+    for rule in _rules(subjects):  # one by one: together, one that is full already would keep the others from counting
+        limiter.judge([rule])
+
+
+def _rules(subjects: tuple[str, ...]) -> Iterator[Rule]:
+    """Names are hashed: they are the caller's, of any length and with any characters."""
+    for subject in subjects:
+        kind, _, name = subject.partition(":")
+        if name:
+            digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+            limit = PER_ADDRESS if kind == "address" else PER_SUBJECT
+            yield Rule(f"failures:{kind}:{digest}", limit, WINDOW)
