@@ -4,7 +4,7 @@ from tenants.row_security import EnableRowSecurity
 
 
 class Migration(migrations.Migration):
-    dependencies = [("runs", "0003_child_edges"), ("tenants", "0003_row_security")]
+    dependencies = [("runs", "0004_starts"), ("tenants", "0003_row_security")]
 
     operations = [
         EnableRowSecurity("runs", "Run"),
