@@ -28,7 +28,7 @@ from tenants.errors import (
     PreconditionRequiredError,
     TooManyFailuresError,
 )
-from workflows.errors import WorkflowExistsError, WorkflowMissingError
+from workflows.errors import GraphTooLargeError, WorkflowExistsError, WorkflowMissingError
 
 logger = logging.getLogger(__name__)
 PROBLEM_JSON = "application/problem+json"
@@ -51,6 +51,7 @@ STATUS_OF: Mapping[type[PyFlowError], int] = {
     TooManyFailuresError: status.HTTP_429_TOO_MANY_REQUESTS,
     WorkflowMissingError: status.HTTP_404_NOT_FOUND,
     WorkflowExistsError: status.HTTP_409_CONFLICT,
+    GraphTooLargeError: status.HTTP_422_UNPROCESSABLE_ENTITY,
     RunNotFoundError: status.HTTP_404_NOT_FOUND,
     RunFinishedError: status.HTTP_409_CONFLICT,
     DecisionError: status.HTTP_422_UNPROCESSABLE_ENTITY,

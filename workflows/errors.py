@@ -17,3 +17,9 @@ class WorkflowExistsError(PyFlowError):
     """A workflow of that name exists; `PUT` gives it a new version."""
 
     code: ClassVar[str] = "workflow_exists"
+
+
+class GraphTooLargeError(PyFlowError):
+    """The graph has too many nodes or edges to be drawn; as JSON or Mermaid it has no limit."""
+
+    code: ClassVar[str] = "graph_too_large"

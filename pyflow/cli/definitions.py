@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pyflow.cli import drawing
 from pyflow.cli.console import ExitCode, fail, out, out_json
 from pyflow.cli.loading import RefusedError, check, read_workflow
+from pyflow.core import drawing
 from pyflow.core.errors import Problem
 from pyflow.core.lint import lint_workflow, secrets_used
 from pyflow.core.models import WorkflowDef, json_schema

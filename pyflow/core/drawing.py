@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from pyflow.core.graph import Graph
 from pyflow.core.plan import PLAN_SECTIONS, Plan, PlannedNode
 
 #: Deeper nodes are indented no further; their level is printed instead.
 MAX_INDENT = 24
+
+
+class Colour(NamedTuple):
+    """How a node of some state is drawn; both as ``#rrggbb``."""
+
+    fill: str
+    stroke: str
+
+
+INK = "#1f2933"
+#: By the state of the node. What has none, or another, is drawn plainly.
+COLOURS = {
+    "running": Colour("#dbeafe", "#2563eb"),
+    "waiting": Colour("#ede9fe", "#7c3aed"),
+    "retrying": Colour("#ffedd5", "#ea580c"),
+    "succeeded": Colour("#dcfce7", "#16a34a"),
+    "failed": Colour("#fee2e2", "#dc2626"),
+    "skipped": Colour("#f1f5f9", "#94a3b8"),
+    "cancelled": Colour("#e5e7eb", "#4b5563"),
+    "timed_out": Colour("#fee2e2", "#b91c1c"),
+}
 
 
 def tree(plan: Plan) -> Iterator[str]:
@@ -49,12 +70,22 @@ def _conditions(node: PlannedNode) -> str:
     return f" [{'; '.join(parts)}]" if parts else ""
 
 
-def mermaid(plan: Plan) -> Iterator[str]:
-    """A Mermaid flowchart; labels are quoted, with HTML and Mermaid's own characters as entities."""
+def mermaid(plan: Plan, states: Mapping[str, str] | None = None) -> Iterator[str]:
+    """A Mermaid flowchart; labels are quoted, with HTML and Mermaid's own characters as entities.
+
+    ``states`` of nodes by their id, of a run, colour them.
+    """
     yield "flowchart TD"
     yield from _grouped(plan, "  subgraph {name}", "  end", _mermaid_node)
-    for source, target in _edges(plan):
+    for source, target in edges(plan):
         yield f"  n{source} --> n{target}"
+    found: dict[str, list[str]] = {}
+    for node in plan.nodes:
+        if states and (state := states.get(node.id)) in COLOURS:
+            found.setdefault(state, []).append(f"n{node.index}")
+    for state, names in found.items():
+        yield f"  classDef {state} fill:{COLOURS[state].fill},stroke:{COLOURS[state].stroke},color:{INK}"
+        yield f"  class {','.join(names)} {state}"
 
 
 def _mermaid_node(node: PlannedNode) -> str:
@@ -74,7 +105,7 @@ def dot(plan: Plan) -> Iterator[str]:
     yield f"digraph {_dot_text(plan.workflow.name)} {{"
     yield "  rankdir=TB; node [shape=box, style=rounded];"
     yield from _grouped(plan, "  subgraph cluster_{name} {{ label={name};", "  }", _dot_node)
-    for source, target in _edges(plan):
+    for source, target in edges(plan):
         yield f"  n{source} -> n{target};"
     yield "}"
 
@@ -101,7 +132,8 @@ def _grouped(plan: Plan, opening: str, closing: str, draw: Callable[[PlannedNode
             yield closing
 
 
-def _edges(plan: Plan) -> Iterator[tuple[int, int]]:
+def edges(plan: Plan) -> Iterator[tuple[int, int]]:
+    """Every dependency as ``(what is waited for, what waits)``, by index."""
     for target, sources in enumerate(plan.graph.dependencies):
         for source in sources:
             yield source, target
@@ -115,7 +147,7 @@ def graph(plan: Plan) -> dict[str, Any]:
         "version": plan.version,
         "triggers": [trigger.type for trigger in plan.workflow.all_triggers()],
         "nodes": [_node(node) for node in plan.nodes],
-        "edges": [{"from": plan.nodes[s].id, "to": plan.nodes[t].id} for s, t in _edges(plan)],
+        "edges": [{"from": plan.nodes[s].id, "to": plan.nodes[t].id} for s, t in edges(plan)],
         "levels": [plan.ids(level) for level in main.levels()],
         "critical_path": plan.ids(main.longest_path()),
     }
