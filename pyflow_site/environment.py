@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 from pathlib import Path
@@ -12,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+SECRET_PROVIDERS = frozenset({"vault", "environment"})
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
@@ -26,6 +28,12 @@ class Environment(BaseSettings):
     """Signs sessions and cursors; at least 50 characters in production."""
     key_pepper: str = ""
     """Keys the in-memory cache of checked API keys. Default: the secret key."""
+    master_keys: str = ""
+    """``id:key,…``: what the secrets' data keys are wrapped with, each 32 bytes in base64, the current one first."""
+    master_key_file: Path | None = None
+    """A file that holds the same. In development one is made once and kept in ``home``."""
+    secret_providers: str = "vault,environment"  # noqa: S105 - names of providers
+    """Where ``{{ secrets.NAME }}`` is looked up, by commas; the first that has the name gives its value."""
     allowed_hosts: str = "localhost,127.0.0.1,[::1]"
     """Host names that are served, separated by commas."""
     trusted_origins: str = ""
@@ -82,6 +90,28 @@ class Environment(BaseSettings):
             raise ImproperlyConfigured("PYFLOW_SECRET_KEY is required in production: a random text of 50 characters")
         path = self.home / "secret-key"
         return read_or_create(path, lambda: secrets.token_urlsafe(50))
+
+    def master_key_text(self) -> str:
+        """The master keys as text; empty in a production environment that names none: the system check says so."""
+        if self.master_keys:
+            return self.master_keys
+        if self.master_key_file is not None:
+            try:
+                return self.master_key_file.read_text()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ImproperlyConfigured(f"PYFLOW_MASTER_KEY_FILE cannot be read: {type(error).__name__}") from None
+        if self.production:
+            return ""
+        path = self.home / "master-key"
+        return read_or_create(path, lambda: f"local:{base64.b64encode(secrets.token_bytes(32)).decode()}")
+
+    def secret_provider_names(self) -> list[str]:
+        """The names in ``secret_providers``, in order."""
+        names = [name.strip() for name in self.secret_providers.split(",") if name.strip()]
+        if wrong := sorted({*names} - SECRET_PROVIDERS):
+            known = ", ".join(sorted(SECRET_PROVIDERS))
+            raise ImproperlyConfigured(f"PYFLOW_SECRET_PROVIDERS: {wrong[0]!r} is not one of {known}")
+        return names
 
 
 def read_or_create(path: Path, make: Any) -> str:

@@ -17,6 +17,15 @@ from pyflow.core.errors import DefinitionError, DocumentError, DocumentTooLargeE
 from pyflow.nodes.approval import DecisionError
 from pyflow_site.formats import YAML_TYPE, to_json, to_yaml
 from runs.errors import RunFinishedError, RunNotFoundError
+from secrets_vault.errors import (
+    MasterKeyUnknownError,
+    SecretExistsError,
+    SecretInvalidError,
+    SecretMissingError,
+    SecretVersionCurrentError,
+    SecretVersionMissingError,
+    VaultNotConfiguredError,
+)
 from tenants.errors import (
     CursorError,
     ForbiddenError,
@@ -54,6 +63,13 @@ STATUS_OF: Mapping[type[PyFlowError], int] = {
     GraphTooLargeError: status.HTTP_422_UNPROCESSABLE_ENTITY,
     RunNotFoundError: status.HTTP_404_NOT_FOUND,
     RunFinishedError: status.HTTP_409_CONFLICT,
+    SecretMissingError: status.HTTP_404_NOT_FOUND,
+    SecretVersionMissingError: status.HTTP_404_NOT_FOUND,
+    SecretExistsError: status.HTTP_409_CONFLICT,
+    SecretVersionCurrentError: status.HTTP_409_CONFLICT,
+    SecretInvalidError: status.HTTP_422_UNPROCESSABLE_ENTITY,
+    VaultNotConfiguredError: status.HTTP_503_SERVICE_UNAVAILABLE,
+    MasterKeyUnknownError: status.HTTP_503_SERVICE_UNAVAILABLE,
     DecisionError: status.HTTP_422_UNPROCESSABLE_ENTITY,
 }
 TITLES = {

@@ -138,6 +138,8 @@ PYFLOW_SWEEP_SECONDS = ENVIRONMENT.sweep_seconds
 PYFLOW_CONCURRENT_RUNS = ENVIRONMENT.concurrent_runs
 PYFLOW_STORAGE_ROOT = ENVIRONMENT.home / "storage"
 PYFLOW_ALLOWED_NETWORKS = [entry.strip() for entry in ENVIRONMENT.allowed_networks.split(",") if entry.strip()]
+PYFLOW_MASTER_KEYS = ENVIRONMENT.master_key_text()
+PYFLOW_SECRET_PROVIDERS = ENVIRONMENT.secret_provider_names()
 PYFLOW_KEY_PEPPER = ENVIRONMENT.key_pepper or SECRET_KEY
 PYFLOW_LIMITS_URL = ENVIRONMENT.redis_database(3) if ENVIRONMENT.redis_url else ""
 

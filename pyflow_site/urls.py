@@ -20,6 +20,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/", include("workflows.api.urls")),
     path("api/v1/", include("runs.api.urls")),
+    path("api/v1/", include("secrets_vault.api.urls")),
     path("api/v1/health/live", LiveView.as_view(), name="health-live"),
     path("api/v1/health/ready", ReadyView.as_view(), name="health-ready"),
     path("api/v1/schema", SpectacularAPIView.as_view(), name="schema"),

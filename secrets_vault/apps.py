@@ -1,9 +1,16 @@
 """Django's handle on the app."""
 
 from django.apps import AppConfig
+from django.core.checks import Tags, register
 
 
 class SecretsVaultConfig(AppConfig):
     """Encrypted secrets and their providers."""
 
     name = "secrets_vault"
+
+    def ready(self) -> None:
+        """Have the master keys checked with everything else."""
+        from secrets_vault.checks import check_master_keys  # noqa: PLC0415 - it needs the settings to be ready
+
+        register(check_master_keys, Tags.security)
