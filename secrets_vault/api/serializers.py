@@ -45,7 +45,7 @@ class SecretValueField(serializers.CharField):
 class CreateSecret(Strict):
     """A new secret."""
 
-    name = serializers.RegexField(NAME_PATTERN, max_length=128, help_text=_NAME_HELP)
+    name = serializers.RegexField(NAME_PATTERN, max_length=128, trim_whitespace=False, help_text=_NAME_HELP)
     value = SecretValueField()
     description = serializers.CharField(required=False, default="", allow_blank=True, max_length=1000)
 

@@ -37,7 +37,7 @@ def database_text() -> Iterator[tuple[str, str]]:
     """Every table's name with the text of every row and column in it; bytes as hexadecimal and, if they are, text."""
     with connection.cursor() as cursor:
         for table in sorted({model._meta.db_table for model in apps.get_models(include_auto_created=True)}):
-            cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")  # noqa: S608 - names of our tables
+            cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")
             for row in cursor.fetchall():
                 yield table, "\n".join(_texts(row))
 

@@ -11,7 +11,7 @@ from tests.support.secrets import SECRETS, database_text, forms_of, make_secret
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 OPERATION = "secrets_create"
-VALUE = "Zanzibar \"quoted\" / päss+word=1"
+VALUE = 'Zanzibar "quoted" / päss+word=1'
 
 
 def body(**more: str) -> dict[str, str]:

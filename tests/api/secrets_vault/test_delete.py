@@ -59,5 +59,5 @@ def test_it_needs_a_key(nobody: Api):
 def test_it_asks_a_fixed_number_of_questions(api: Api, tenant, django_assert_num_queries):
     make_secret(tenant)
     api.get(SECRETS)
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(6):
         api.send("DELETE", KEY)
