@@ -7,13 +7,15 @@ import django.utils.timezone
 import pyflow.core.ids
 from django.db import migrations, models
 
+from tenants.row_security import EnableRowSecurity
+
 
 class Migration(migrations.Migration):
 
     initial = True
 
     dependencies = [
-        ('tenants', '0002_access'),
+        ('tenants', '0003_row_security'),
     ]
 
     operations = [
@@ -99,4 +101,7 @@ class Migration(migrations.Migration):
             model_name='secretversion',
             constraint=models.UniqueConstraint(fields=('secret', 'number'), name='secret_version_number'),
         ),
+        EnableRowSecurity("secrets_vault", "DataKey"),
+        EnableRowSecurity("secrets_vault", "Secret"),
+        EnableRowSecurity("secrets_vault", "SecretVersion"),
     ]
