@@ -6,10 +6,19 @@ from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import OpenApiResponse
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
 
+from tenants.api.views import TenantView
+
 PROBLEM_TYPES = ["application/problem+json", "application/problem+yaml"]
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": 255},
+    OpenApiParameter.HEADER,
+    description="Makes repeating the request safe for 24 hours: it is done once, and answered alike.",
+)
 
 
 class ProblemItem(serializers.Serializer[Any]):
@@ -39,6 +48,13 @@ class Problem(serializers.Serializer[Any]):
 class Schema(AutoSchema):
     """Adds the problems that every operation may answer with."""
 
+    def get_override_parameters(self) -> list[Any]:
+        """The headers that every operation of a kind takes."""
+        parameters = list(super().get_override_parameters())
+        if isinstance(self.view, TenantView) and self.method == "POST":
+            parameters.append(IDEMPOTENCY_KEY)
+        return parameters
+
     # Not `get_response_serializers`: `@extend_schema(responses=…)` replaces that one.
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
         """The view's own responses, and the common problems that it does not name itself."""
@@ -46,14 +62,21 @@ class Schema(AutoSchema):
         common = {"406": "Not acceptable"}
         if self.get_auth():
             common["401"] = "Not authenticated"
+        if isinstance(self.view, TenantView):
+            common["403"] = "Not allowed"
+            if self.method == "POST":
+                common["409"] = "Conflict"
         if self.method in {"POST", "PUT", "PATCH"}:
             common |= {"400": "Not readable", "413": "Too large", "415": "Unsupported media type", "422": "Not valid"}
         elif self._get_parameters_in_query():
             common["422"] = "Not valid"
         if "{" in self.path:
             common["404"] = "Not found"
-        for code, text in common.items():
-            if code not in bodies:
+        own = {
+            code: body["description"] for code, body in bodies.items() if PROBLEM_TYPES[0] in body.get("content", {})
+        }
+        for code, text in (common | own).items():
+            if code not in bodies or code in own:
                 response = OpenApiResponse(Problem, description=text)
                 bodies[code] = self._get_response_for_code(response, code, PROBLEM_TYPES, direction)  # type: ignore[no-untyped-call]
         return dict(sorted(bodies.items()))

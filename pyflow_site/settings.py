@@ -128,6 +128,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
         "RunStateEnum": [state.value for state in RunState],
         "NodeStateEnum": [state.value for state in NodeState],
+        "InvitationStateEnum": ["open", "accepted", "revoked", "expired"],
     },
 }
 

@@ -130,6 +130,10 @@ class Principal:
         """Those of the permissions that the scopes let through."""
         return frozenset(permission for permission in permissions if self.in_scope(permission))
 
+    def covers(self, permissions: Iterable[Permission]) -> bool:
+        """Whether it has them all itself: nobody grants what they have not got."""
+        return self.permissions.issuperset(permissions)
+
     def acting(self, *, request_id: str = "", address: str = "") -> Actor:
         """Itself in the audit."""
         return Actor(self.tenant_id, self.kind, self.id, self.name, request_id, address)

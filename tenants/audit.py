@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import UUID
 
-from django.db import transaction
+from django.db import models, transaction
 from django.utils import timezone
 
 from pyflow.core.ids import new_uuid
@@ -82,3 +84,94 @@ def chain(previous: str, text: str) -> str:
 def canonical(data: Mapping[str, Any]) -> str:
     """JSON with sorted keys and no spaces: the same text for the same data."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
+#: How many entries are in memory at a time while a chain is read from end to end.
+BATCH = 500
+
+
+def in_batches(rows: models.QuerySet[AuditEntry], *, after: int = 0) -> Iterator[AuditEntry]:
+    """One tenant's entries in their order, each batch a query of its own: memory and locks are bounded."""
+    while True:
+        batch = next_batch(rows, after)
+        yield from batch
+        if len(batch) < BATCH:
+            return
+        after = batch[-1].seq
+
+
+def next_batch(rows: models.QuerySet[AuditEntry], after: int) -> list[AuditEntry]:
+    """The first entries beyond the one numbered ``after``."""
+    return list(rows.filter(seq__gt=after).order_by("seq")[:BATCH])
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong with a chain, at the entry numbered ``seq``."""
+
+    seq: int
+    kind: Literal["changed", "removed", "reordered", "truncated", "head"]
+    detail: str
+
+
+@dataclass(slots=True)
+class Verification:
+    """How far a chain was read, and what to keep elsewhere: whoever can rewrite it all can rewrite its end, too."""
+
+    entries: int = 0
+    seq: int = 0
+    hash: str = ""
+
+
+def verify(*, tenant_id: UUID, progress: Verification | None = None) -> Iterator[Finding]:
+    """Everything that is wrong with a tenant's chain, while others may go on writing; ``progress`` says what was read.
+
+    An entry that was changed, removed, moved or cut off the end shows. So does a missing or changed head.
+    """
+    read = progress if progress is not None else Verification()
+    rows = AuditEntry.objects.for_tenant(tenant_id)
+    for entry in in_batches(rows):
+        if entry.seq != read.seq + 1:
+            gone = f"{read.seq + 1}" if entry.seq == read.seq + 2 else f"{read.seq + 1} to {entry.seq - 1}"
+            yield Finding(read.seq + 1, "removed", f"missing: {gone}")
+        elif entry.previous != read.hash:
+            yield Finding(entry.seq, "reordered", f"does not follow the entry {read.seq}: its hash is another")
+        if wrong := _changed(entry):
+            yield Finding(entry.seq, "changed", wrong)
+        read.entries, read.seq, read.hash = read.entries + 1, entry.seq, entry.hash
+    yield from _head_findings(tenant_id, read)
+
+
+def _changed(entry: AuditEntry) -> str:
+    if chain(entry.previous, entry.record) != entry.hash:
+        return "its record, or what it follows, is not what was hashed"
+    record = json.loads(entry.record)
+    stored = {
+        "id": str(entry.pk),
+        "tenant": str(entry.tenant_id),
+        "seq": entry.seq,
+        "at": entry.at.isoformat(),
+        "action": entry.action,
+        "target": entry.target,
+    }
+    differs = [name for name, value in stored.items() if record.get(name) != value]
+    actor = record.get("actor", {})
+    if (actor.get("kind"), actor.get("id")) != (entry.actor_kind, entry.actor):
+        differs.append("actor")
+    return f"columns that differ from its record: {', '.join(differs)}" if differs else ""
+
+
+def _head_findings(tenant_id: UUID, read: Verification) -> Iterator[Finding]:
+    # After the entries: the head moves in the transaction of each, so it is never behind what was read.
+    head = AuditHead.objects.for_tenant(tenant_id).first()
+    if head is None:
+        if read.seq:
+            yield Finding(read.seq, "head", "the head of the chain is missing")
+        return
+    newer = AuditEntry.objects.for_tenant(tenant_id).filter(seq__gt=read.seq, seq__lte=head.seq)
+    if head.seq < read.seq:
+        yield Finding(head.seq, "head", f"the head is at {head.seq}, and there are entries up to {read.seq}")
+    elif head.seq > read.seq and newer.count() != head.seq - read.seq:
+        yield Finding(read.seq + 1, "truncated", f"missing at the end: {read.seq + 1} to {head.seq}")
+    elif head.seq == read.seq and head.hash != read.hash:
+        yield Finding(head.seq, "head", "the head has another hash than the last entry")

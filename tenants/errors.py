@@ -70,3 +70,81 @@ class TooManyFailuresError(PyFlowError):
         super().__init__(message)
         #: Seconds until the next attempt is looked at.
         self.retry_after = retry_after
+
+
+class MemberNotFoundError(PyFlowError):
+    """There is no such member in this tenant."""
+
+    code: ClassVar[str] = "member_not_found"
+
+
+class MemberExistsError(PyFlowError):
+    """Somebody with this e-mail address is a member already."""
+
+    code: ClassVar[str] = "member_exists"
+
+
+class LastOwnerError(PyFlowError):
+    """A tenant keeps at least one owner: make somebody else one first."""
+
+    code: ClassVar[str] = "last_owner"
+
+
+class BeyondOwnRightsError(PyFlowError):
+    """Nobody grants what they have not got, nor changes those who have more."""
+
+    code: ClassVar[str] = "beyond_own_rights"
+
+
+class InvitationNotFoundError(PyFlowError):
+    """There is no such invitation in this tenant."""
+
+    code: ClassVar[str] = "invitation_not_found"
+
+
+class InvitationExistsError(PyFlowError):
+    """An invitation to this e-mail address is open: revoke it before making another."""
+
+    code: ClassVar[str] = "invitation_exists"
+
+
+class InvitationClosedError(PyFlowError):
+    """The invitation was accepted or revoked before, or it has expired."""
+
+    code: ClassVar[str] = "invitation_closed"
+
+
+class InvitationTokenError(PyFlowError):
+    """The token is not one of an open invitation, or the password is not that of the account it is for."""
+
+    code: ClassVar[str] = "invitation_invalid"
+
+
+class PasswordError(PyFlowError):
+    """The password is too easy to guess; the message says what it lacks."""
+
+    code: ClassVar[str] = "password_invalid"
+
+
+class KeyNotFoundError(PyFlowError):
+    """There is no such API key in this tenant."""
+
+    code: ClassVar[str] = "api_key_not_found"
+
+
+class KeyNotUsableError(PyFlowError):
+    """The API key is revoked, expired or replaced: make a new one instead of rotating it."""
+
+    code: ClassVar[str] = "api_key_not_usable"
+
+
+class TenantExistsError(PyFlowError):
+    """The slug of the tenant is taken."""
+
+    code: ClassVar[str] = "tenant_exists"
+
+
+class TenantInvalidError(PyFlowError):
+    """The slug or the name of the tenant is not one that it may have."""
+
+    code: ClassVar[str] = "tenant_invalid"

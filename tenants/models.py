@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from datetime import timedelta
+from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 from django.conf import settings
@@ -113,6 +114,14 @@ class Membership(_Access):
         return f"{self.user_id} {self.role}"
 
 
+class Invitations(TenantManager["Invitation"]):
+    """Invitations, which are looked up by their token before it is known whose they are."""
+
+    def presented(self, token_hash: str) -> Invitation | None:
+        """The one whose token somebody has shown; inside its ``lookup_scope``."""
+        return self._unscoped().filter(token_hash=token_hash).first()
+
+
 class Invitation(TenantOwned):
     """An offer of membership, taken with a token of which only a hash is kept."""
 
@@ -126,11 +135,20 @@ class Invitation(TenantOwned):
     accepted_at = models.DateTimeField(null=True, editable=False)
     revoked_at = models.DateTimeField(null=True, editable=False)
 
+    objects: ClassVar[Invitations] = Invitations()
+
     class Meta(TenantOwned.Meta):
-        """Newest first."""
+        """Newest first; one that waits per address."""
 
         abstract = False
         ordering = ("-id",)
+        constraints = (
+            models.UniqueConstraint(
+                fields=("tenant", "email"),
+                condition=models.Q(accepted_at__isnull=True, revoked_at__isnull=True),
+                name="invitation_once",
+            ),
+        )
 
     def __str__(self) -> str:
         return f"{self.email} {self.role}"
@@ -138,7 +156,26 @@ class Invitation(TenantOwned):
     @property
     def open(self) -> bool:
         """Neither taken, nor withdrawn, nor too old."""
-        return self.accepted_at is None and self.revoked_at is None and self.expires_at > timezone.now()
+        return self.state == "open"
+
+    @property
+    def state(self) -> Literal["open", "accepted", "revoked", "expired"]:
+        """What became of it."""
+        if self.accepted_at is not None:
+            return "accepted"
+        if self.revoked_at is not None:
+            return "revoked"
+        return "open" if self.expires_at > timezone.now() else "expired"
+
+    def revoke(self) -> None:
+        """Withdraw the offer."""
+        self.revoked_at = timezone.now()
+        self.save(update_fields=["revoked_at"])
+
+    def accept(self) -> None:
+        """The offer is taken."""
+        self.accepted_at = timezone.now()
+        self.save(update_fields=["accepted_at"])
 
 
 class ApiKeys(TenantManager["ApiKey"]):
@@ -174,6 +211,7 @@ class ApiKey(_Access):
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    replaced_by = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, editable=False, related_name="+")
 
     objects: ClassVar[ApiKeys] = ApiKeys()
     harmless_fields = frozenset({"name", "last_used_at"})
@@ -197,6 +235,13 @@ class ApiKey(_Access):
         if self.revoked_at is None:
             self.revoked_at = timezone.now()
             self.save(update_fields=["revoked_at"])
+
+    def replace(self, successor: ApiKey, *, grace: timedelta) -> None:
+        """End in favour of another key, after ``grace``; never later than it would have ended anyway."""
+        end = timezone.now() + grace
+        self.expires_at = end if self.expires_at is None else min(self.expires_at, end)
+        self.replaced_by = successor
+        self.save(update_fields=["expires_at", "replaced_by"])
 
 
 class RefreshToken(TenantOwned):
@@ -273,6 +318,8 @@ class AuditEntry(TenantOwned):
     """
 
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
+    #: Whose history this is cannot be deleted: see `suspend_tenant`.
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="+")
     seq = models.PositiveBigIntegerField()
     at = models.DateTimeField()
     actor_kind = models.CharField(max_length=8)
@@ -292,6 +339,8 @@ class AuditEntry(TenantOwned):
         indexes = (
             models.Index(fields=("tenant", "action", "-seq"), name="audit_by_action"),
             models.Index(fields=("tenant", "target", "-seq"), name="audit_by_target"),
+            models.Index(fields=("tenant", "actor", "-seq"), name="audit_by_actor"),
+            models.Index(fields=("tenant", "at"), name="audit_by_time"),
         )
 
     def __str__(self) -> str:

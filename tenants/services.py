@@ -2,16 +2,60 @@
 
 from __future__ import annotations
 
-from django.db import transaction
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.utils import timezone
 
-from tenants.access import Role
+from tenants import audit
+from tenants.access import Actor, Role
+from tenants.errors import TenantExistsError, TenantInvalidError
 from tenants.keys import hash_secret, make_key
 from tenants.models import ApiKey, Tenant
 
 
+@transaction.atomic
 def create_tenant(*, slug: str, name: str = "") -> Tenant:
-    """A new tenant; raises ``IntegrityError`` if the slug is taken."""
-    return Tenant.objects.create(slug=slug, name=name or slug)
+    """A new tenant. Raises ``TenantExistsError`` if the slug is taken, ``TenantInvalidError``."""
+    tenant = Tenant(slug=slug, name=name or slug)
+    try:
+        tenant.clean_fields()
+    except ValidationError as error:
+        wrong = (f"{field}: {' '.join(messages)}" for field, messages in error.message_dict.items())
+        raise TenantInvalidError("; ".join(wrong)) from None
+    try:
+        with transaction.atomic():
+            tenant.save(force_insert=True)
+    except IntegrityError:
+        raise TenantExistsError(f"There is a tenant {slug!r} already.") from None
+    by = Actor.system(tenant.pk, "operator")
+    audit.record(by=by, action="tenant.created", target=f"tenant:{slug}", after={"slug": slug, "name": tenant.name})
+    return tenant
+
+
+@transaction.atomic
+def rename_tenant(*, by: Actor, tenant: Tenant, name: str) -> Tenant:
+    """Give a tenant (locked by the caller) another name. Its slug stays: it is in addresses."""
+    if tenant.name == name:
+        return tenant
+    before = {"name": tenant.name}
+    tenant.name, tenant.updated_at = name, timezone.now()
+    tenant.save(update_fields=["name", "updated_at"])
+    audit.record(by=by, action="tenant.renamed", target=f"tenant:{tenant.slug}", before=before, after={"name": name})
+    return tenant
+
+
+@transaction.atomic
+def suspend_tenant(*, tenant: Tenant) -> None:
+    """Refuse every credential of a tenant until it is resumed. Tenants are not deleted: their audit stays."""
+    tenant.suspend()
+    audit.record(by=Actor.system(tenant.pk, "operator"), action="tenant.suspended", target=f"tenant:{tenant.slug}")
+
+
+@transaction.atomic
+def resume_tenant(*, tenant: Tenant) -> None:
+    """Take the credentials of a suspended tenant again."""
+    tenant.resume()
+    audit.record(by=Actor.system(tenant.pk, "operator"), action="tenant.resumed", target=f"tenant:{tenant.slug}")
 
 
 @transaction.atomic
@@ -25,5 +69,11 @@ def create_api_key(*, tenant: Tenant, name: str, env: str = "live", role: Role =
         key_id=made.key_id,
         secret_hash=hash_secret(made.secret),
         last4=made.text[-4:],
+    )
+    audit.record(
+        by=Actor.system(tenant.pk, "operator"),
+        action="api_key.created",
+        target=f"api_key:{key.pk}",
+        after={"name": name, "role": role.value, "last4": key.last4},
     )
     return key, made.text

@@ -4,6 +4,9 @@ import pytest
 
 from tenants import failures, principals
 from tenants.limits import MemoryLimiter
+from tests.support import append_only
+
+append_only.empty_tables_after_tests()
 
 
 @pytest.fixture(autouse=True)

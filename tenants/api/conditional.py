@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import hashlib
 
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
 from tenants.errors import PreconditionFailedError, PreconditionRequiredError
+
+#: For the OpenAPI document: what an answer carries, and what a request that changes it sends back.
+ETAG = OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[200, 201], description="Of the present state.")
+IF_MATCH = OpenApiParameter(
+    "If-Match", str, OpenApiParameter.HEADER, required=True, description="The `ETag` of what was read, or `*`."
+)
+IF_MATCH_OPTIONAL = OpenApiParameter(
+    "If-Match", str, OpenApiParameter.HEADER, description="The `ETag` of what was read: refused if it has changed."
+)
 
 
 def etag(*parts: object) -> str:

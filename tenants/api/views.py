@@ -31,8 +31,8 @@ class TenantView(APIView):
     """
 
     permission_classes = (Allowed,)
-    #: What each method needs.
-    permissions: ClassVar[Mapping[str, Permission]] = {}
+    #: What each method needs; ``None``: nothing but a credential.
+    permissions: ClassVar[Mapping[str, Permission | None]] = {}
     #: Fields of an answer that are shown once: not stored with an ``Idempotency-Key``, so ``null`` in a replay.
     shown_once: ClassVar[tuple[str, ...]] = ()
 

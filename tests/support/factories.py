@@ -8,10 +8,10 @@ from django.utils import timezone
 
 from runs.models import Run
 from runs.services import start_run
-from tenants.access import Actor, Role
+from tenants.access import Actor, Principal, Role
+from tenants.invitations import invite
 from tenants.keys import hash_secret, make_key
-from tenants.models import ApiKey, Tenant
-from tenants.services import create_tenant
+from tenants.models import ApiKey, Invitation, Membership, Tenant
 from workflows.models import Version
 from workflows.services import put_workflow
 
@@ -34,7 +34,8 @@ _numbers = itertools.count(1)
 
 def make_tenant(slug: str = "") -> Tenant:
     """A tenant; of a name that no other has unless one is given."""
-    return create_tenant(slug=slug or f"tenant-{next(_numbers)}")
+    name = slug or f"tenant-{next(_numbers)}"
+    return Tenant.objects.create(slug=name, name=name)
 
 
 def a_test(tenant: Tenant) -> Actor:
@@ -67,6 +68,32 @@ def make_run(tenant: Tenant, source: str = HELLO, input: dict[str, Any] | None =
     version = make_workflow(tenant, source)
     given = input if input is not None else ({"who": "Ada"} if "who: string" in source else {})
     return start_run(by=a_test(tenant), workflow_name=version.workflow.name, input=given)
+
+
+def make_user(name: str = "") -> User:
+    """Somebody with an e-mail address and no password."""
+    email = name if "@" in name else f"{name or f'user-{next(_numbers)}'}@example.org"
+    user = User(username=email, email=email)
+    user.set_unusable_password()
+    user.save()
+    return user
+
+
+def make_member(tenant: Tenant, role: Role = Role.VIEWER, name: str = "") -> Membership:
+    """A new user who is a member of a tenant."""
+    member: Membership = Membership.objects.create(tenant=tenant, user=make_user(name), role=role.value)
+    return member
+
+
+def make_principal(tenant: Tenant, role: Role = Role.OWNER, **values: Any) -> Principal:
+    """Somebody who acts in a tenant, for verbs that are called directly."""
+    return Principal(tenant.pk, "key", "a-key", "a test", role, **values)
+
+
+def make_invitation(tenant: Tenant, email: str = "", role: str = "viewer") -> tuple[Invitation, str]:
+    """An open invitation and its token."""
+    email = email or f"guest-{next(_numbers)}@example.org"
+    return invite(by=a_test(tenant), principal=None, email=email, role=Role(role))
 
 
 def make_superuser(name: str = "root") -> User:

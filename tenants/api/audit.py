@@ -1,0 +1,160 @@
+"""The audit over HTTP: pages, and the whole of it as lines of JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, ClassVar
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.core.handlers.asgi import ASGIRequest
+from django.db import models
+from django.http import StreamingHttpResponse
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework import serializers
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from tenants.access import Permission
+from tenants.api.pagination import PageQuery, paginate
+from tenants.api.serializers import validated
+from tenants.api.views import TenantView
+from tenants.audit import BATCH, canonical, next_batch
+from tenants.models import AuditEntry
+from tenants.scoping import tenant_scope
+
+NDJSON_TYPE = "application/x-ndjson"
+
+
+class AuditActorShape(serializers.Serializer[Any]):
+    """Who did it."""
+
+    kind = serializers.ChoiceField(["key", "user", "system"])
+    id = serializers.CharField()
+    name = serializers.CharField()
+
+
+class AuditEntryShape(serializers.Serializer[Any]):
+    """Something that was done.
+
+    ``hash`` is the SHA-256 of ``previous``, a newline and the canonical JSON (sorted keys, no spaces, UTF-8) of the
+    other fields.
+    """
+
+    id = serializers.UUIDField()
+    tenant = serializers.UUIDField()
+    seq = serializers.IntegerField(help_text="1, 2, 3… without holes.")
+    at = serializers.CharField(help_text="RFC 3339, UTC, exactly as it was hashed.")
+    actor = AuditActorShape()
+    action = serializers.CharField(help_text="A noun and a verb: `member.removed`.")
+    target = serializers.CharField(help_text="A type and an id: `member:…`.")
+    request_id = serializers.CharField(allow_blank=True)
+    address = serializers.CharField(allow_blank=True)
+    before = serializers.DictField(allow_null=True)
+    after = serializers.DictField(allow_null=True)
+    previous = serializers.CharField(allow_blank=True, help_text="The hash of the entry before; empty for the first.")
+    hash = serializers.CharField()
+
+
+class AuditPageShape(serializers.Serializer[Any]):
+    """Some entries of the audit."""
+
+    results = AuditEntryShape(many=True)
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+
+
+class AuditQuery(PageQuery):
+    """Which entries."""
+
+    action = serializers.CharField(required=False, max_length=64, help_text="Exactly, as `member.removed`.")
+    actor = serializers.CharField(required=False, max_length=80, help_text="The id of a key or a user.")
+    target = serializers.CharField(required=False, max_length=320, help_text="Exactly, as `workflow:hello`.")
+    since = serializers.DateTimeField(required=False, help_text="At this time or later.")
+    until = serializers.DateTimeField(required=False, help_text="Before this time.")
+
+
+class NdjsonRenderer(BaseRenderer):
+    """Lets ``Accept: application/x-ndjson`` through; it renders problems only, the lines are streamed."""
+
+    media_type = NDJSON_TYPE
+    format = "ndjson"
+    charset = None
+
+    def render(
+        self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None
+    ) -> bytes:
+        """One object as JSON."""
+        return json.dumps(data, default=str, ensure_ascii=False).encode()
+
+
+class AuditView(TenantView):
+    """What was done in the tenant."""
+
+    permissions: ClassVar = {"GET": Permission.AUDIT_READ}
+    renderer_classes = (*APIView.renderer_classes, NdjsonRenderer)
+
+    @extend_schema(
+        operation_id="audit_list",
+        summary="Read or export the audit",
+        tags=["audit"],
+        parameters=[AuditQuery],
+        responses={
+            (200, "application/json"): AuditPageShape,
+            (200, "application/yaml"): AuditPageShape,
+            (200, NDJSON_TYPE): OpenApiResponse(
+                AuditEntryShape, description="Every entry that the filters let through, the oldest first, one a line."
+            ),
+        },
+    )
+    def get(self, request: Request) -> Response | StreamingHttpResponse:
+        """Pages, the newest first; with `Accept: application/x-ndjson` all of it as a stream, the oldest first."""
+        query = validated(AuditQuery, request.query_params.dict())
+        rows = _filtered(AuditEntry.objects.for_tenant(self.principal.tenant_id), query)
+        if request.accepted_renderer.format == "ndjson":
+            return _stream(request, rows, self.principal.tenant_id)
+        page = paginate(request, rows, query, tenant_id=self.principal.tenant_id, order=("-seq",))
+        return page.response(show_entry)
+
+
+def show_entry(entry: AuditEntry) -> dict[str, Any]:
+    """``AuditEntryShape`` of a row."""
+    shown: dict[str, Any] = json.loads(entry.record)
+    return shown | {"previous": entry.previous, "hash": entry.hash}
+
+
+def _filtered(rows: models.QuerySet[AuditEntry], query: Mapping[str, Any]) -> models.QuerySet[AuditEntry]:
+    names = {"action": "action", "actor": "actor", "target": "target", "since": "at__gte", "until": "at__lt"}
+    return rows.filter(**{names[name]: value for name, value in query.items() if name in names})
+
+
+def _stream(request: Request, rows: models.QuerySet[AuditEntry], tenant_id: UUID) -> StreamingHttpResponse:
+    # An iterator of the other kind would be read to its end before the first byte is sent.
+    served_async = isinstance(request._request, ASGIRequest)
+    lines = _lines_async(rows, tenant_id) if served_async else _lines(rows, tenant_id)
+    return StreamingHttpResponse(lines, content_type=NDJSON_TYPE)
+
+
+def _lines(rows: models.QuerySet[AuditEntry], tenant_id: UUID) -> Iterator[bytes]:
+    after: int | None = 0
+    while after is not None:
+        content, after = _batch(rows, tenant_id, after)
+        yield content
+
+
+async def _lines_async(rows: models.QuerySet[AuditEntry], tenant_id: UUID) -> AsyncIterator[bytes]:
+    after: int | None = 0
+    while after is not None:
+        content, after = await sync_to_async(_batch)(rows, tenant_id, after)
+        yield content
+
+
+def _batch(rows: models.QuerySet[AuditEntry], tenant_id: UUID, after: int) -> tuple[bytes, int | None]:
+    """Lines of the entries beyond ``after``, in a scope of their own, and where to go on, if anywhere."""
+    with tenant_scope(tenant_id, write=False):
+        entries = next_batch(rows, after)
+    content = "".join(canonical(show_entry(entry)) + "\n" for entry in entries).encode()
+    return content, entries[-1].seq if len(entries) == BATCH else None

@@ -1,0 +1,146 @@
+"""Verbs about API keys: making, ending and replacing them. Whom a key acts for is settled elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import models, transaction
+from django.utils import timezone
+
+from tenants import audit
+from tenants.access import Actor, Permission, Principal, Role, permissions_of
+from tenants.errors import BeyondOwnRightsError, KeyNotFoundError, KeyNotUsableError
+from tenants.keys import hash_secret, make_key
+from tenants.models import ApiKey
+
+#: How long a replaced key goes on working unless the request says so, and at most. Seconds.
+DEFAULT_GRACE = 86_400
+MAX_GRACE = 30 * 86_400
+
+
+def keys_of(tenant_id: UUID) -> models.QuerySet[ApiKey]:
+    """All keys of a tenant with who made them."""
+    return ApiKey.objects.for_tenant(tenant_id).select_related("created_by")
+
+
+def find_key(*, tenant_id: UUID, key_id: UUID) -> ApiKey:
+    """One key; ``KeyNotFoundError``."""
+    key = keys_of(tenant_id).filter(pk=key_id).first()
+    if key is None:
+        raise KeyNotFoundError(f"There is no API key {key_id}.")
+    return key
+
+
+def issue_key(
+    *,
+    by: Actor,
+    principal: Principal,
+    name: str,
+    role: Role,
+    scopes: Collection[Permission] | None,
+    expires_at: datetime | None,
+    env: str = "live",
+) -> tuple[ApiKey, str]:
+    """A new key of the principal's member and its text, which is not kept anywhere: show it now.
+
+    ``scopes`` narrow the role; ``None`` does not. Raises ``BeyondOwnRightsError`` if it could do what the principal
+    cannot.
+    """
+    _require_coverage(principal, role, scopes)
+    return _store(
+        by,
+        env,
+        "api_key.created",
+        name=name,
+        role=role.value,
+        scopes=None if scopes is None else sorted(scopes),
+        created_by_id=principal.user_id,
+        expires_at=expires_at,
+    )
+
+
+@transaction.atomic
+def revoke_key(*, by: Actor, key_id: UUID) -> None:
+    """End a key now. Raises ``KeyNotFoundError``; a key that was revoked before stays so."""
+    key = _locked(by.tenant_id, key_id)
+    if key.revoked_at is not None:
+        return
+    key.revoke()
+    audit.record(by=by, action="api_key.revoked", target=f"api_key:{key.pk}", before=_shown(key))
+
+
+@transaction.atomic
+def rotate_key(*, by: Actor, principal: Principal, key_id: UUID, grace: int = DEFAULT_GRACE) -> tuple[ApiKey, str]:
+    """A key that replaces another one, and its text; the old one works for ``grace`` more seconds.
+
+    The new one has the old one's name, rights and, from now, its time to live. Raises ``KeyNotFoundError``,
+    ``KeyNotUsableError``, and ``BeyondOwnRightsError`` if the key can do what the principal cannot: the new text would
+    be theirs.
+    """
+    old = _locked(by.tenant_id, key_id)
+    if not old.usable or old.replaced_by_id is not None:
+        raise KeyNotUsableError("The key is revoked, expired or replaced. Rotate the one that replaces it.")
+    scopes = None if old.scopes is None else [Permission(scope) for scope in old.scopes]
+    _require_coverage(principal, Role(old.role), scopes)
+    lifetime = None if old.expires_at is None else old.expires_at - old.created_at
+    new, text = _store(
+        by,
+        "live",
+        "api_key.rotated",
+        replaces=old,
+        name=old.name,
+        role=old.role,
+        scopes=old.scopes,
+        created_by_id=old.created_by_id,
+        expires_at=None if lifetime is None else timezone.now() + lifetime,
+    )
+    old.replace(new, grace=timedelta(seconds=grace))
+    return new, text
+
+
+def _store(by: Actor, env: str, action: str, *, replaces: ApiKey | None = None, **values: Any) -> tuple[ApiKey, str]:
+    made = make_key(env)
+    hashed = hash_secret(made.secret)
+    with transaction.atomic():
+        key: ApiKey = ApiKey.objects.create(
+            tenant_id=by.tenant_id, key_id=made.key_id, secret_hash=hashed, last4=made.text[-4:], **values
+        )
+        before = None if replaces is None else {"id": str(replaces.pk)}
+        audit.record(by=by, action=action, target=f"api_key:{key.pk}", before=before, after=_shown(key))
+    return key, made.text
+
+
+def _locked(tenant_id: UUID, key_id: UUID) -> ApiKey:
+    key = ApiKey.objects.for_tenant(tenant_id).select_for_update(of=("self",)).filter(pk=key_id).first()
+    if key is None:
+        raise KeyNotFoundError(f"There is no API key {key_id}.")
+    return key
+
+
+def _require_coverage(principal: Principal, role: Role, scopes: Collection[Permission] | None) -> None:
+    if role.rank > principal.role.rank:
+        raise BeyondOwnRightsError(f"A key may be no more than whoever makes it, and you are `{principal.role}`.")
+    wanted = permissions_of(role)
+    if scopes is not None:
+        beyond_role = sorted(set(scopes) - wanted)
+        if beyond_role:
+            raise BeyondOwnRightsError(f"The role `{role}` does not have: {_listed(beyond_role)}.")
+        wanted = frozenset(scopes)
+    missing = sorted(wanted - principal.permissions)
+    if missing:
+        raise BeyondOwnRightsError(
+            f"A key may do no more than whoever makes it, and you lack: {_listed(missing)}. Choose a lesser `role`, or "
+            "`scopes` among your own."
+        )
+
+
+def _listed(permissions: Collection[Permission]) -> str:
+    return ", ".join(f"`{permission}`" for permission in permissions)
+
+
+def _shown(key: ApiKey) -> dict[str, Any]:
+    expires_at = None if key.expires_at is None else key.expires_at.isoformat()
+    return {"name": key.name, "role": key.role, "scopes": key.scopes, "last4": key.last4, "expires_at": expires_at}

@@ -1,0 +1,123 @@
+"""Verbs about members: who belongs to a tenant, and as what."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth.models import AbstractUser
+from django.db import models, transaction
+from django.utils import timezone
+
+from tenants import audit
+from tenants.access import Actor, Principal, Role, permissions_of
+from tenants.errors import BeyondOwnRightsError, LastOwnerError, MemberNotFoundError
+from tenants.models import ApiKey, Membership, RefreshToken
+
+
+def members_of(tenant_id: UUID) -> models.QuerySet[Membership]:
+    """The members of a tenant with their users."""
+    return Membership.objects.for_tenant(tenant_id).select_related("user")
+
+
+def find_member(*, tenant_id: UUID, member_id: UUID) -> Membership:
+    """One member; ``MemberNotFoundError``."""
+    member = members_of(tenant_id).filter(pk=member_id).first()
+    if member is None:
+        raise MemberNotFoundError(f"There is no member {member_id}.")
+    return member
+
+
+def lock_member(*, tenant_id: UUID, member_id: UUID) -> Membership:
+    """One member, to be changed in this transaction; ``MemberNotFoundError``.
+
+    The owners are locked first, in one order: whoever is about to take one away sees how many there are, and nobody
+    waits for somebody who waits for them.
+    """
+    _lock_owners(tenant_id)
+    member = members_of(tenant_id).select_for_update(of=("self",)).filter(pk=member_id).first()
+    if member is None:
+        raise MemberNotFoundError(f"There is no member {member_id}.")
+    return member
+
+
+def add_member(*, by: Actor, user: AbstractUser, role: Role) -> Membership:
+    """Make a user, who is none yet, a member. Callers see to it that they may."""
+    member: Membership = Membership.objects.create(tenant_id=by.tenant_id, user=user, role=role.value)
+    audit.record(by=by, action="member.added", target=f"member:{member.pk}", after=_shown(member))
+    return member
+
+
+@transaction.atomic
+def change_role(*, by: Actor, principal: Principal, member: Membership, role: Role) -> Membership:
+    """Give a member (from ``lock_member``) another role.
+
+    Raises ``BeyondOwnRightsError`` if the member has, or would get, more than the principal; ``LastOwnerError``.
+    """
+    require_coverage(principal, Role(member.role))
+    require_coverage(principal, role)
+    if member.role == role.value:
+        return member
+    if member.role == Role.OWNER.value:
+        _require_another_owner(member)
+    before = _shown(member)
+    member.role, member.updated_at = role.value, timezone.now()
+    member.save(update_fields=["role", "updated_at"])
+    audit.record(by=by, action="member.role_changed", target=f"member:{member.pk}", before=before, after=_shown(member))
+    return member
+
+
+@transaction.atomic
+def remove_member(*, by: Actor, principal: Principal, member: Membership) -> None:
+    """End a membership (from ``lock_member``), and with it the member's keys and tokens in this tenant.
+
+    Raises ``BeyondOwnRightsError`` if the member has more than the principal; ``LastOwnerError``.
+    """
+    require_coverage(principal, Role(member.role))
+    _end(by, member, "member.removed")
+
+
+@transaction.atomic
+def leave_tenant(*, by: Actor, user_id: int) -> None:
+    """End one's own membership, as ``remove_member``. Raises ``MemberNotFoundError``, ``LastOwnerError``."""
+    member_id = Membership.objects.for_tenant(by.tenant_id).filter(user=user_id).values_list("pk", flat=True).first()
+    if member_id is None:
+        raise MemberNotFoundError("You are not a member of this tenant.")
+    _end(by, lock_member(tenant_id=by.tenant_id, member_id=member_id), "member.left")
+
+
+def require_coverage(principal: Principal | None, role: Role) -> None:
+    """Raise ``BeyondOwnRightsError`` unless the principal has all that the role has. ``None``: the operator."""
+    if principal is not None and not principal.covers(permissions_of(role)):
+        raise BeyondOwnRightsError(
+            f"`{role}` may do more than you: your role is `{principal.role}`"
+            + ("." if principal.scopes is None else ", narrowed by the scopes of this key.")
+        )
+
+
+def _end(by: Actor, member: Membership, action: str) -> None:
+    if member.role == Role.OWNER.value:
+        _require_another_owner(member)
+    now = timezone.now()
+    keys = ApiKey.objects.for_tenant(by.tenant_id).filter(created_by=member.user_id, revoked_at__isnull=True)
+    tokens = RefreshToken.objects.for_tenant(by.tenant_id).filter(user=member.user_id, revoked_at__isnull=True)
+    ended = {"keys_revoked": keys.update(revoked_at=now)}
+    tokens.update(revoked_at=now)
+    before, target = _shown(member), f"member:{member.pk}"
+    member.delete()
+    audit.record(by=by, action=action, target=target, before=before, after=ended)
+
+
+def _lock_owners(tenant_id: UUID) -> None:
+    owners = Membership.objects.for_tenant(tenant_id).filter(role=Role.OWNER.value)
+    list(owners.select_for_update().order_by("pk").values_list("pk", flat=True))
+
+
+def _require_another_owner(member: Membership) -> None:
+    others = Membership.objects.for_tenant(member.tenant_id).filter(role=Role.OWNER.value).exclude(pk=member.pk)
+    if not others.exists():
+        raise LastOwnerError("This is the last owner of the tenant. Make another member an owner first.")
+
+
+def _shown(member: Membership) -> dict[str, Any]:
+    return {"user": member.user_id, "username": member.user.get_username(), "role": member.role}
