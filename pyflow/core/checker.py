@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 from pydantic import BaseModel
@@ -21,11 +22,14 @@ from pyflow.core.models import CompensateDef, NodeDef, OnError, RetryDef, RunIf,
 from pyflow.core.node import NodeRegistry
 from pyflow.core.problems import locate, suggest
 from pyflow.core.suspension import SuspendingNode
-from pyflow.core.template import is_template
+from pyflow.core.template import is_reference, is_template, template_strings
 from pyflow.core.visibility import ITEM_NAMES, RESERVED_NAMES, Sight, upstream_ids
 
 __all__ = [
+    "MAX_EXPRESSIONS",
     "MAX_NODES",
+    "MAX_PROBLEMS",
+    "MAX_TEMPLATES",
     "RESERVED_NAMES",
     "SECTIONS",
     "check_graph",
@@ -36,29 +40,59 @@ __all__ = [
 ]
 
 MAX_NODES = 10_000
+#: Nobody reads more of them, and looking for them takes time.
+MAX_PROBLEMS = 200
+#: Different templates of one workflow that are more than a reference such as ``{{ a.b }}``: compiling one takes half a
+#: millisecond.
+MAX_TEMPLATES = 2_000
+#: Different values of ``when``.
+MAX_EXPRESSIONS = 4_000
+#: Of a cycle, nodes that are named.
+_SHOWN = 20
 _ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 SECTIONS = ("nodes", "on_failure", "finally")
 
 
 def check_workflow(workflow: WorkflowDef, registry: NodeRegistry) -> list[Problem]:
-    """Everything that is wrong with ``workflow``, in the order of the document; with positions if it has a source."""
-    problems = [*_check_size(workflow), *check_graph(workflow.version, _raw_sections(workflow))]
+    """Everything that is wrong with ``workflow``, in the order of the document; with positions if it has a source.
+
+    At most ``MAX_PROBLEMS``, and then one that says so.
+    """
+    found = check_graph(workflow.version, _raw_sections(workflow))
     if workflow.version != 1:
-        problems += _check_keys(workflow)
-        problems += _check_names(workflow)
-        problems += _check_nodes(workflow, registry)
-        problems += _check_outputs(workflow)
-        problems += check_inputs(workflow)
+        too_large = list(_check_size(workflow))
+        if too_large:
+            return locate(too_large, workflow._document)
+        found = chain(
+            found,
+            _check_keys(workflow),
+            _check_names(workflow),
+            _check_nodes(workflow, registry),
+            _check_outputs(workflow),
+            check_inputs(workflow),
+        )
+    problems = list(islice(found, MAX_PROBLEMS))
+    if next(found, None) is not None:
+        problems.append(Problem("too_many_problems", f"more than {MAX_PROBLEMS} problems; the others are not listed"))
     return locate(problems, workflow._document)
 
 
 def _check_size(workflow: WorkflowDef) -> Iterator[Problem]:
+    """What makes a closer look at the workflow too expensive."""
     count = sum(1 for _ in workflow.all_nodes())
-    if workflow.version != 1 and count > MAX_NODES:
-        yield Problem(
-            "too_many_nodes", f"the workflow has {count:,} nodes; at most {MAX_NODES:,} are allowed", "/nodes"
-        )
+    if count > MAX_NODES:
+        message = f"the workflow has {count:,} nodes; at most {MAX_NODES:,} are allowed"
+        yield Problem("too_many_nodes", message, "/nodes")
+    definition = workflow.model_dump(by_alias=True, exclude_none=True)
+    templates = {text for _, text in template_strings(definition) if not is_reference(text)}
+    if len(templates) > MAX_TEMPLATES:
+        message = f"the workflow has {len(templates):,} different templates; at most {MAX_TEMPLATES:,} are allowed"
+        yield Problem("too_many_templates", f"{message} besides references such as {{{{ a.b }}}}", "/nodes")
+    expressions = {node.when for node in workflow.all_nodes()}
+    if len(expressions) > MAX_EXPRESSIONS:
+        message = f"the workflow has {len(expressions):,} different conditions; at most {MAX_EXPRESSIONS:,} are allowed"
+        yield Problem("too_many_expressions", message, "/nodes")
 
 
 # --- the graph ---------------------------------------------------------------------------------------------------
@@ -71,9 +105,8 @@ def _raw_sections(workflow: WorkflowDef) -> list[list[_RawNode]]:
     return [[((name, i), node.id, list(node.depends_on)) for i, node in enumerate(nodes)] for name, nodes in sections]
 
 
-def check_graph(version: int, sections: list[list[_RawNode]]) -> list[Problem]:
+def check_graph(version: int, sections: list[list[_RawNode]]) -> Iterator[Problem]:
     """Unknown dependencies and cycles of each section, from ``(path, id, depends_on)`` of its nodes."""
-    problems: list[Problem] = []
     for nodes in sections:
         index = {node_id: i for i, (_, node_id, _) in enumerate(nodes)}
         edges: list[list[int]] = []
@@ -85,15 +118,15 @@ def check_graph(version: int, sections: list[list[_RawNode]]) -> list[Problem]:
                     continue
                 near = suggest(str(dependency), index) if version != 1 else None
                 message = f"Node {node_id!r} depends on {dependency!r}, which does not exist"
-                problems.append(
-                    Problem("unknown_dependency", message, make_pointer((*path, "depends_on", at)), suggestion=near)
-                )
+                pointer = make_pointer((*path, "depends_on", at))
+                yield Problem("unknown_dependency", message, pointer, suggestion=near)
             edges.append(known)
         loop = Graph(edges).cycle()
         if loop:
-            names = " -> ".join(nodes[i][1] for i in loop)
-            problems.append(Problem("cycle", f"Cycle detected: {names}", make_pointer(nodes[loop[0]][0])))
-    return problems
+            names = [nodes[i][1] for i in loop]
+            if len(names) > _SHOWN:
+                names[_SHOWN:-1] = ["..."]
+            yield Problem("cycle", f"Cycle detected: {' -> '.join(names)}", make_pointer(nodes[loop[0]][0]))
 
 
 # --- version 2 ---------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from pyflow.core.errors import PyFlowError
 from pyflow.core.expression_errors import EvaluationAttributeError, ExpressionLimitError, UnsafeExpressionError
-from pyflow.core.weight import NestingError, Scale
+from pyflow.core.weight import ClashError, NestingError, Scale, check_clashes
 
 MAX_STEPS = 10_000
 MAX_INT_BITS = 256
@@ -201,6 +201,37 @@ def _round(value: Any, digits: Any = None) -> Any:
     return round(value, digits)
 
 
+def _distinct(keys: Iterable[Any]) -> list[Any]:
+    """The keys of a set or mapping that is about to be made."""
+    keys = list(keys)
+    try:
+        check_clashes(keys)
+    except ClashError as error:
+        raise ExpressionLimitError(str(error)) from None
+    return keys
+
+
+def make_set(items: Iterable[Any] = ()) -> set[Any]:
+    """``set(items)`` in linear time; ``ExpressionLimitError`` if that cannot be."""
+    return set(items if isinstance(items, set | str | dict) else _distinct(items))
+
+
+def make_dict(items: Any = ()) -> dict[Any, Any]:
+    """``dict(items)`` in linear time; ``ExpressionLimitError`` if that cannot be."""
+    if not isinstance(items, Mapping):
+        items = [tuple(pair) for pair in items]
+        _distinct(pair[0] for pair in items if pair)
+    return dict(items)
+
+
+_OF_SETS = ("union", "intersection", "difference", "symmetric_difference", "issubset", "issuperset", "isdisjoint")
+
+
+def _with_sets(name: str) -> Callable[..., Any]:
+    method = getattr(set, name)
+    return lambda own, *others: method(own, *map(make_set, others))
+
+
 def _sum(items: Iterable[Any], start: Any = 0) -> Any:
     total = start
     for item in items:
@@ -215,7 +246,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "all": all,
     "any": any,
     "bool": bool,
-    "dict": dict,
+    "dict": make_dict,
     "enumerate": lambda items, start=0: [(start + i, item) for i, item in enumerate(items)],
     "float": float,
     "int": _to_int,
@@ -227,7 +258,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "range": _range,
     "reversed": lambda items: list(reversed(items)),
     "round": _round,
-    "set": set,
+    "set": make_set,
     "sorted": sorted,
     "str": str,
     "sum": _sum,
@@ -277,7 +308,10 @@ METHODS: tuple[tuple[type, dict[str, Callable[..., Any]]], ...] = (
     (dict, _plain_methods(dict, "get keys values items")),
     (list, _plain_methods(list, "count index")),
     (tuple, _plain_methods(tuple, "count index")),
-    (set, _plain_methods(set, "union intersection difference symmetric_difference issubset issuperset isdisjoint")),
+    (
+        set,
+        {name: _with_sets(name) for name in _OF_SETS},
+    ),
     (datetime.datetime, _plain_methods(datetime.datetime, "date isoformat isoweekday timestamp weekday")),
     (datetime.date, _plain_methods(datetime.date, "isoformat isoweekday weekday")),
     (float, _plain_methods(float, "is_integer")),

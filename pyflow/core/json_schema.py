@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from itertools import islice
 from typing import Any, ClassVar
 
 from pyflow.core.document import make_pointer
 from pyflow.core.errors import Problem, PyFlowError
+from pyflow.core.schema_cost import MAX_CHECKS, count_parts, count_values
 
 __all__ = ["UnusableSchemaError", "check_schema", "mismatches"]
+
+
+#: Nobody reads more of them.
+MAX_MISMATCHES = 100
+#: Parts times values, up to which more than the first mismatch is looked for.
+FEW_CHECKS = 100_000
 
 
 class UnusableSchemaError(PyFlowError, ValueError):
@@ -25,9 +33,9 @@ def check_schema(schema: Mapping[str, Any]) -> None:
 
 
 def mismatches(schema: Mapping[str, Any], value: Any, pointer: str = "") -> list[Problem]:
-    """Everything in ``value`` that does not fit, as ``bad_input``; ``pointer`` is where the value itself stands.
+    """What in ``value`` does not fit, as ``bad_input``: up to ``MAX_MISMATCHES``, of a large value only the first.
 
-    Raises ``UnusableSchemaError``.
+    ``pointer`` is where the value itself stands. Raises ``UnusableSchemaError``.
     """
     found = _validator(json.dumps(schema, sort_keys=True))(value)
     return [Problem("bad_input", message, pointer + at) for message, at in found]
@@ -42,15 +50,31 @@ def _validator(schema: str) -> Callable[[Any], list[tuple[str, str]]]:
         raise ValueError(f"a schema may not refer to {uri}")
 
     try:
+        parsed = json.loads(schema)
+        parts = count_parts(parsed)
         validator = jsonschema_rs.Draft202012Validator(
-            json.loads(schema), retriever=refuse, pattern_options=jsonschema_rs.RegexOptions()
+            parsed, retriever=refuse, pattern_options=jsonschema_rs.RegexOptions()
         )
     except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
         raise UnusableSchemaError(f"not a usable JSON Schema: {str(error).splitlines()[0]}") from None
 
-    def misfits(value: Any) -> list[tuple[str, str]]:
+    def first(value: Any) -> jsonschema_rs.ValidationError:
         try:
-            return [(error.message, make_pointer(tuple(error.instance_path))) for error in validator.iter_errors(value)]
+            validator.validate(value)
+        except jsonschema_rs.ValidationError as error:
+            return error
+        raise AssertionError("a value is valid and is not")
+
+    def misfits(value: Any) -> list[tuple[str, str]]:
+        checks = parts * count_values(value)
+        if checks > MAX_CHECKS:
+            return [("the value is too large to be checked against a schema of so many parts", "")]
+        try:
+            if validator.is_valid(value):
+                return []
+            # All errors are collected before the first is told, each branch of a combination besides.
+            errors = islice(validator.iter_errors(value), MAX_MISMATCHES) if checks <= FEW_CHECKS else [first(value)]
+            return [(error.message, make_pointer(tuple(error.instance_path))) for error in errors]
         except ValueError as error:  # not JSON data
             return [(str(error), "")]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import starmap
+from itertools import islice, starmap
 
 from pyflow.core import lint_fates, lint_references
 from pyflow.core.checker import SECTIONS
@@ -25,6 +27,8 @@ _PURE = frozenset({"transform", "template", "condition"})
 _REMOTE = frozenset({"http", "sql", "llm", "email"})
 _ASKING = frozenset({"approval", "signal"})
 _REPEATS_HARM = frozenset({"POST", "PATCH"})
+#: Of each rule.
+MAX_WARNINGS = 100
 _FAN_OUT_KEYS = ("item_key", "max_parallel", "tolerate_failures")
 
 
@@ -43,7 +47,7 @@ class _Subject:
 def lint_workflow(workflow: WorkflowDef, registry: NodeRegistry) -> list[Problem]:
     """The warnings about a valid workflow in document order, with positions where it has a source.
 
-    v1 workflows get those that are about what v1 knew.
+    v1 workflows get those that are about what v1 knew. Each rule gives at most ``MAX_WARNINGS``.
     """
     parts = zip(SECTIONS, (workflow.nodes, workflow.on_failure, workflow.finally_), strict=True)
     sections = [(name, part, _graph(part)) for name, part in parts]
@@ -52,7 +56,8 @@ def lint_workflow(workflow: WorkflowDef, registry: NodeRegistry) -> list[Problem
     ]
     subject = _Subject(workflow, registry, placed, sections)
     rules = _RULES if workflow.version == 1 else (*_RULES, *_VERSION_2_RULES)
-    return locate((warning for rule in rules for warning in rule(subject)), workflow._document)
+    warnings = (warning for rule in rules for warning in islice(rule(subject), MAX_WARNINGS))
+    return locate(warnings, workflow._document)
 
 
 # --- rules for every workflow ------------------------------------------------------------------------------------
@@ -76,23 +81,27 @@ def _redundant_dependency(subject: _Subject) -> Iterator[Problem]:
             needs_all = subject.workflow.version != 1 and node.run_if in (None, RunIf.ALL_SUCCEEDED)
             if not awaits_all and not needs_all:
                 continue
-            for j in graph.dependencies[i]:
-                others = [k for k in graph.dependencies[i] if k != j and implied[k] >> j & 1]
-                if others:
-                    first, second = part[j].id, part[others[0]].id
+            dependencies = graph.dependencies[i]
+            beyond = functools.reduce(operator.or_, (implied[j] for j in dependencies), 0)
+            for j in dependencies:
+                if beyond >> j & 1:
+                    first = part[j].id
+                    second = part[next(k for k in dependencies if implied[k] >> j & 1)].id
                     message = f"{node.id!r} depends on {second!r}, which depends on {first!r} already"
                     at: Path = (section, i, "depends_on", node.depends_on.index(first))
                     yield _warning("redundant_dependency", message, at)
-            for j in graph.dependencies[i]:
-                implied[i] |= implied[j] | 1 << j
+                implied[i] |= 1 << j
+            implied[i] |= beyond
 
 
 def _repeated_dependency(subject: _Subject) -> Iterator[Problem]:
     for path, node in subject.nodes:
+        seen: set[str] = set()
         for at, name in enumerate(node.depends_on):
-            if name in node.depends_on[:at]:
+            if name in seen:
                 message = f"{node.id!r} names {name!r} twice"
                 yield _warning("repeated_dependency", message, (*path, "depends_on", at))
+            seen.add(name)
 
 
 def _unused_output(subject: _Subject) -> Iterator[Problem]:

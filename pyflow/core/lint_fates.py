@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 from pyflow.core.errors import PyFlowError
@@ -17,15 +19,21 @@ FAILED: Final = 2
 SKIPPED: Final = 4
 #: Built-in types that give what they are given.
 _HARMLESS = frozenset({"template", "log"})
+#: What loops, or makes much of little.
+_LONG = (ast.Call, ast.comprehension, ast.Mult, ast.Pow)
 
 
+@lru_cache(maxsize=4096)
 def constant(when: str | None) -> bool | None:
-    """The value of a ``when`` that depends on nothing; ``None`` for any other, and for one that fails."""
+    """The value of a ``when`` that depends on nothing; ``None`` for any other, and for one that fails.
+
+    Nor for one that takes its time to find out: nothing is run for a warning.
+    """
     if when is None:
         return None
     try:
         expression = compile_expression(when)
-        if expression.names:
+        if expression.names or any(isinstance(part, _LONG) for part in ast.walk(ast.parse(when.strip(), mode="eval"))):
             return None
         return bool(expression.evaluate({}))
     except PyFlowError:

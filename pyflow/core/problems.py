@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from difflib import get_close_matches
+from difflib import SequenceMatcher
+from heapq import nlargest
 
 from pyflow.core.document import Document
 from pyflow.core.errors import Problem
@@ -24,7 +25,33 @@ def locate(problems: Iterable[Problem], document: Document | None) -> list[Probl
     return sorted(placed, key=lambda problem: (problem.line or 0, problem.column or 0))
 
 
+#: A word that is longer has not slipped from a pen, and comparing is quadratic.
+MAX_WORD = 64
+#: Among more names than these nobody finds the one that was meant in a moment.
+MAX_KNOWN = 1000
+_NEAR = 0.6
+_LOOKED_AT = 5
+
+
 def suggest(word: str, known: Iterable[str]) -> str | None:
-    """The nearest of ``known``, if one is near enough to be a slip of the pen."""
-    matches = get_close_matches(word, sorted(known), n=1, cutoff=0.6)
-    return matches[0] if matches else None
+    """The nearest of ``known``, if one is near enough to be a slip of the pen.
+
+    All are compared by the letters that they have in common, and only the nearest of these letter by letter.
+    """
+    names = sorted(name for name in known if len(name) <= MAX_WORD)
+    if len(word) > MAX_WORD or len(names) > MAX_KNOWN:
+        return None
+    matcher = SequenceMatcher()
+    matcher.set_seq2(word)
+    candidates: list[tuple[float, str]] = []
+    for name in names:
+        matcher.set_seq1(name)
+        if matcher.real_quick_ratio() >= _NEAR and (common := matcher.quick_ratio()) >= _NEAR:
+            candidates.append((common, name))
+    best: tuple[float, str] | None = None
+    for _, name in nlargest(_LOOKED_AT, candidates):
+        matcher.set_seq1(name)
+        found = (matcher.ratio(), name)
+        if found[0] >= _NEAR and (best is None or found > best):
+            best = found
+    return None if best is None else best[1]

@@ -48,6 +48,8 @@ from pyflow.core.expression_values import (
     Loop,
     bounded,
     call_method,
+    make_dict,
+    make_set,
     read_field,
     run_loops,
 )
@@ -397,10 +399,10 @@ class _Compiler:
         return self._comprehension(node.generators, [node.elt], list)
 
     def _SetComp(self, node: ast.SetComp) -> Code:
-        return self._comprehension(node.generators, [node.elt], set)
+        return self._comprehension(node.generators, [node.elt], make_set)
 
     def _DictComp(self, node: ast.DictComp) -> Code:
-        return self._comprehension(node.generators, [node.key, node.value], dict)
+        return self._comprehension(node.generators, [node.key, node.value], make_dict)
 
     def _comprehension(
         self, generators: list[ast.comprehension], results: list[ast.expr], kind: Callable[[Iterable[Any]], Any]

@@ -300,6 +300,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         budget.spend(1 + sum(map(_cost, args)))
         if isinstance(obj, LoopContext) and args:
             args = (budget.steps(args[0]), *args[1:])
+        elif obj is dict and args and not isinstance(args[0], Mapping):
+            args = (limits.pairs(budget.steps(args[0])), *args[1:])
         elif isinstance(obj, types.BuiltinMethodType):
             limits.method(obj.__self__, obj.__name__, args, kwargs)
         return budget.made(super().call(context, obj, *args, **kwargs))

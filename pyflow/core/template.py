@@ -44,6 +44,7 @@ __all__ = [
     "Value",
     "compile_template",
     "compile_value",
+    "is_reference",
     "is_template",
     "resolve_templates",
     "template_strings",
@@ -88,6 +89,12 @@ class Template:
 def is_template(text: str) -> bool:
     """Whether ``text`` holds any template syntax."""
     return "{" in text and any(mark in text for mark in _MARKS)
+
+
+def is_reference(text: str) -> bool:
+    """Whether a template is just ``{{ a.b['c'][0] }}``, which costs next to nothing."""
+    reference = _REFERENCE.fullmatch(text)
+    return reference is not None and reference[1] not in _JINJA_CONSTANTS
 
 
 def template_strings(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:

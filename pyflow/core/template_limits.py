@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from pyflow.core.expression_values import MAX_INT_BITS, MAX_ITEMS, MAX_TEXT
 from pyflow.core.template_errors import TemplateLimitError, TemplateSecurityError
+from pyflow.core.weight import ClashError, check_clashes
 
 #: Filters that work in Python, character by character, or more than once over their input: characters.
 MAX_SLOW_TEXT = 64 * 1024
@@ -224,6 +225,8 @@ def method(owner: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any])
     """Raise if a built-in method is not one for data, or its result would be too large."""
     if name == "strftime":
         time_format(str(args[0] if args else kwargs.get("format", "")))
+    if isinstance(owner, type):  # `{}.fromkeys`, `(1).from_bytes`
+        raise TemplateSecurityError(f"the method {name!r} is not allowed in a template")
     for kinds, names in _ALLOWED:
         if isinstance(owner, kinds):
             if name not in names:
@@ -231,6 +234,25 @@ def method(owner: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any])
             break
     if isinstance(owner, str):
         _text_method(owner, name, args, kwargs)
+    elif isinstance(owner, set | frozenset):
+        for arg in args:
+            if isinstance(arg, list | tuple):
+                keys(arg)
+
+
+def keys(values: Iterable[Any]) -> None:
+    """Raise ``TemplateLimitError`` if a set or mapping with these keys would take quadratic time."""
+    try:
+        check_clashes(values)
+    except ClashError as error:
+        raise TemplateLimitError(str(error)) from None
+
+
+def pairs(items: Iterable[Any]) -> list[Any]:
+    """The items of a mapping that is about to be made; see ``keys``."""
+    found = [tuple(item) for item in items]
+    keys(pair[0] for pair in found if pair)
+    return found
 
 
 def _text_method(text: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

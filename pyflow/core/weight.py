@@ -5,16 +5,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 #: About what a value of one word costs; a character costs 1.
 UNIT = 16
 MAX_NESTING = 100
+#: Different values with one hash in one set or mapping.
+MAX_CLASHES = 100
 _FLAT = frozenset({int, float, bool, type(None)})
 
 
 class NestingError(ValueError):
     """A value is nested deeper than ``MAX_NESTING``, perhaps without end."""
+
+
+class ClashError(ValueError):
+    """Many different values have the same hash: looking up one of them takes as long as looking at all."""
+
+
+def check_clashes(keys: Iterable[Any]) -> None:
+    """Raise ``ClashError`` if a set of ``keys`` would take quadratic time, as numbers that were chosen for it can."""
+    first: dict[int, Any] = {}
+    clashes = 0
+    for key in keys:
+        if type(key) is str:  # its hash is another one in each process
+            continue
+        other = first.setdefault(hash(key), key)
+        if other is not key and other != key:
+            clashes += 1
+            if clashes > MAX_CLASHES:
+                raise ClashError(f"more than {MAX_CLASHES} different values with the same hash in one set or mapping")
 
 
 class Scale:

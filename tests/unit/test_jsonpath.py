@@ -68,10 +68,10 @@ def test_regular_expressions_are_refused(expression: str):
 
 @pytest.mark.parametrize("expression", ["$..*..*..*..*", "$..[*]..[*]..[*]", "$" + "..*" * 100])
 def test_an_expression_that_multiplies_is_stopped(expression: str):
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(JsonPathError, match="takes"):
         find(expression, CHAIN)
-    assert time.perf_counter() - started < 10  # CPU is bounded at 1.5 s; the machine may be busy
+    assert time.process_time() - started < 5  # the evaluation is bounded at 1.5 s
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,35 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from pyflow.core.checker import check_workflow
 from pyflow.core.document import read_json, read_yaml
-from pyflow.core.errors import PyFlowError
+from pyflow.core.errors import DefinitionError, InputError, PyFlowError
+from pyflow.core.json_schema import mismatches
+from pyflow.core.lint import lint_workflow
 from pyflow.core.loader import parse_workflow
 from pyflow.core.safe_eval import ExpressionLimitError, safe_eval
 from pyflow.core.template import TemplateLimitError, compile_value
+from pyflow.nodes import default_registry
 
 MEMORY = 256 * 1024 * 1024
 CPU_SECONDS = 2
 LIMITS = (ExpressionLimitError, TemplateLimitError)
+
+
+def _checked(source: str, _: dict[str, Any]) -> int:
+    workflow = parse_workflow(source)
+    problems = check_workflow(workflow, default_registry)
+    if problems:
+        raise DefinitionError(problems)
+    return len(lint_workflow(workflow, default_registry))
+
+
+def _fits(source: str, context: dict[str, Any]) -> bool:
+    problems = mismatches(json.loads(source), context["value"])
+    if problems:
+        raise InputError(problems)
+    return True
+
 
 KINDS: dict[str, Callable[[str, dict[str, Any]], Any]] = {
     "expression": safe_eval,
@@ -30,6 +50,8 @@ KINDS: dict[str, Callable[[str, dict[str, Any]], Any]] = {
     "yaml": lambda source, _: read_yaml(source).data,
     "json": lambda source, _: read_json(source).data,
     "workflow": lambda source, _: parse_workflow(source).name,
+    "checked": _checked,
+    "schema": _fits,
 }
 
 
@@ -89,6 +111,8 @@ def main() -> None:
     # What is imported on first use would count against the first case.
     compile_value("{{ a|upper }}", typed=True).render({"a": "b"})
     safe_eval("1 + 1")
+    _fits("{}", {"value": 1})
+    _checked("version: 2\nname: x\nnodes: [{id: a, type: log, config: {message: x}}]", {})
     json.dump({case["id"]: _in_a_box(case) for case in json.load(sys.stdin)}, sys.stdout)
 
 

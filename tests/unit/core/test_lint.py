@@ -177,3 +177,121 @@ def test_the_secrets_that_a_workflow_uses():
     """
     assert secrets_used(parse_workflow(textwrap.dedent(text))) == ["*", "FLAG", "HOOK", "KEY", "URL"]
     assert secrets_used(parse_workflow("version: 2\nname: x\nnodes: []")) == []
+
+
+INPUTS = "version: 2\nname: flow\ninputs: {order_id: string}\n"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "warnings"),
+    [
+        ("- {id: a, type: log, config: {message: '{{ input.order_id }}'}}", []),
+        (
+            "- {id: a, type: log, config: {message: '{{ input.oder_id }}'}}",
+            [("undeclared_input", "/nodes/0/config/message", "(did you mean 'order_id'?)")],
+        ),
+        (
+            "- {id: a, type: log, config: {message: x}, when: \"input.get('other') == 1\"}",
+            [("undeclared_input", "/nodes/0/when", "'other'")],
+        ),
+        (
+            "- {id: a, type: condition, config: {if: \"input['other'] == 1\"}}",
+            [("undeclared_input", "/nodes/0/config/if", "'other'")],
+        ),
+        ("- {id: a, type: log, config: {message: '{{ input }}'}}", []),
+    ],
+)
+def test_fields_of_the_input_that_nobody_declared(nodes: str, warnings: list[tuple[str, str, str]]):
+    found = [each for each in lint(nodes, INPUTS) if each.code == "undeclared_input"]
+    assert [(each.code, each.pointer) for each in found] == [each[:2] for each in warnings]
+    assert all(part in each.message for each, (_, _, part) in zip(found, warnings, strict=True))
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        "{type: object, properties: {a: {}}, additionalProperties: true}",
+        "{type: object, properties: {a: {}}, patternProperties: {'^x': {}}}",
+        "{type: object, properties: {a: {}}, allOf: [{properties: {other: {}}}]}",
+        "{type: object}",
+    ],
+)
+def test_inputs_that_leave_room_for_more_fields(inputs: str):
+    nodes = "- {id: a, type: log, config: {message: '{{ input.other }}'}}"
+    assert found(nodes, f"version: 2\nname: flow\ninputs: {inputs}\n") == []
+
+
+def test_keys_that_are_new_each_time():
+    now = "'{{ run.now }}'"
+    nodes = f"""
+        - {{id: a, {T}, cache: {{key: {now}, ttl: 60}}}}
+        - {{id: b, {T}, depends_on: [a], concurrency: {{key: {now}, limit: 1}}}}
+        - {{id: c, {T}, depends_on: [b], for_each: [1], item_key: {now}}}
+        - {{id: d, {T}, depends_on: [c], cache: {{key: '{{{{ run.id }}}}', ttl: 60}}}}
+    """
+    assert [each for each in found(nodes) if each[0] == "unsteady_key"] == [
+        ("unsteady_key", "/nodes/0/cache/key"),
+        ("unsteady_key", "/nodes/1/concurrency/key"),
+        ("unsteady_key", "/nodes/2/item_key"),
+    ]
+
+
+def test_the_error_of_a_run_that_has_not_failed():
+    message = "type: log, config: {message: '{{ run.error.message }}'}"
+    head = f"version: 2\nname: flow\non_failure: [{{id: z, {message}}}]\n"
+    undo = "compensate: {type: log, config: {message: '{{ run.error.message }}'}}"
+    assert found(f"- {{id: a, {message}}}", head) == [("no_error_yet", "/nodes/0/config/message")]
+    assert found(f"- {{id: a, type: log, config: {{message: x}}, {undo}}}", head) == []
+
+
+def test_templates_where_none_is_rendered():
+    head = "version: 2\nname: flow\nlabels: {team: '{{ input.team }}'}\nvars: {url: 'http://{{ input.host }}'}\n"
+    nodes = "- {id: a, type: http, timeout: 5, config: {url: '{{ vars.url }}', headers: {'X-{{ input.x }}': y}}}"
+    assert found(nodes, head) == [
+        ("not_rendered", "/labels/team"),
+        ("not_rendered", "/vars/url"),
+        ("not_rendered", "/nodes/0/config/headers/X-{{ input.x }}"),
+    ]
+
+
+def test_a_compensation_where_nothing_is_undone():
+    head = f"version: 2\nname: flow\nfinally: [{{id: z, {T}, compensate: {{{T}}}}}]\n"
+    assert ("no_compensation", "/finally/0/compensate") in found(f"- {{id: a, {T}}}", head)
+    assert found(f"- {{id: a, {T}, compensate: {{{T}}}}}") == []
+
+
+def test_a_config_that_hangs_on_templates_giving_nothing():
+    both = "{url: 'http://a.test', method: POST, body: '{{ input.a }}', form: '{{ input.b }}'}"
+    [(code, pointer)] = found(f"- {{id: a, type: http, timeout: 5, config: {both}}}")
+    assert code == "doubtful_config"
+    assert pointer.startswith("/nodes/0/config")
+
+
+def test_a_dependency_named_twice():
+    nodes = """
+        - {id: a, type: log, config: {message: 1}}
+        - {id: b, type: log, config: {message: 1}, depends_on: [a, a, a]}
+    """
+    assert found(nodes) == [
+        ("repeated_dependency", "/nodes/1/depends_on/1"),
+        ("repeated_dependency", "/nodes/1/depends_on/2"),
+    ]
+
+
+def test_a_constant_that_takes_long_to_find_out_is_left_alone():
+    assert found(f"- {{id: a, {T}, when: '[x for x in range(9999)] == 3'}}") == []
+    assert found(f"- {{id: a, {T}, when: '\"a\" * 1000000 == 3'}}") == []
+
+
+def test_each_dependency_that_others_imply_is_named_once():
+    names = [f"n{i}" for i in range(13)]
+    log = "type: log, config: {message: x}"
+    warnings = lint("".join(f"- {{id: {n}, {log}, depends_on: {names[:i]}}}\n" for i, n in enumerate(names)))
+    # All but the last one of each node.
+    assert len(warnings) == sum(max(i - 1, 0) for i in range(13))
+    assert "'n2' depends on 'n1', which depends on 'n0' already" in [each.message for each in warnings]
+
+
+def test_each_rule_gives_a_hundred_warnings_at_most():
+    nodes = "".join(f"- {{id: a{i}, {H}}}\n" for i in range(150))
+    assert len(found(nodes)) == 100
