@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from django.core.exceptions import ImproperlyConfigured
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -34,6 +36,15 @@ class Environment(BaseSettings):
     """A file that holds the same. In development one is made once and kept in ``home``."""
     secret_providers: str = "vault,environment"  # noqa: S105 - names of providers
     """Where ``{{ secrets.NAME }}`` is looked up, by commas; the first that has the name gives its value."""
+    jwt_private_key: str = ""
+    """Signs access tokens of users: an Ed25519 or P-256 key in PEM, or a file with one. Default: in development one is
+    made and kept in ``home``; in production there are no tokens."""
+    jwt_public_keys: str = ""
+    """Further keys whose tokens are accepted, while a key is rotated: public keys in PEM, or a file with them."""
+    jwt_issuer: str = "pyflow"
+    """The issuer of access tokens."""
+    proxies: int = Field(default=0, ge=0)
+    """How many proxies of yours a request comes through; each adds to ``X-Forwarded-For`` whom it was called by."""
     allowed_hosts: str = "localhost,127.0.0.1,[::1]"
     """Host names that are served, separated by commas."""
     trusted_origins: str = ""
@@ -112,6 +123,18 @@ class Environment(BaseSettings):
             known = ", ".join(sorted(SECRET_PROVIDERS))
             raise ImproperlyConfigured(f"PYFLOW_SECRET_PROVIDERS: {wrong[0]!r} is not one of {known}")
         return names
+
+    def token_key(self) -> str:
+        """The key that signs access tokens; in development one is made once and kept in ``home``."""
+        if self.jwt_private_key or self.production:
+            return self.jwt_private_key
+        return read_or_create(self.home / "token-key.pem", _new_token_key)
+
+
+def _new_token_key() -> str:
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return pem.decode().strip()
 
 
 def read_or_create(path: Path, make: Any) -> str:

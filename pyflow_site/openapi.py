@@ -86,11 +86,11 @@ class Schema(AutoSchema):
 
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """How an API key is sent."""
+    """How an API key or an access token is sent."""
 
-    target_class = "tenants.api.authentication.ApiKeyAuthentication"
+    target_class = "tenants.api.authentication.BearerAuthentication"
     name = "apiKey"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
         """OpenAPI security scheme object."""
-        return {"type": "http", "scheme": "bearer", "bearerFormat": "pyf_<env>_<id>_<secret>"}
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "pyf_<env>_<id>_<secret> or JWT"}

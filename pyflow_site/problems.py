@@ -44,8 +44,11 @@ from tenants.errors import (
     MemberExistsError,
     MemberNotFoundError,
     PasswordError,
+    InvalidTokenError,
+    LoginError,
     PreconditionFailedError,
     PreconditionRequiredError,
+    TokensDisabledError,
     TooManyFailuresError,
 )
 from workflows.errors import GraphTooLargeError, WorkflowExistsError, WorkflowMissingError
@@ -61,6 +64,9 @@ STATUS_OF: Mapping[type[PyFlowError], int] = {
     DefinitionError: status.HTTP_422_UNPROCESSABLE_ENTITY,
     InputError: status.HTTP_422_UNPROCESSABLE_ENTITY,
     InvalidKeyError: status.HTTP_401_UNAUTHORIZED,
+    InvalidTokenError: status.HTTP_401_UNAUTHORIZED,
+    LoginError: status.HTTP_401_UNAUTHORIZED,
+    TokensDisabledError: status.HTTP_503_SERVICE_UNAVAILABLE,
     ForbiddenError: status.HTTP_403_FORBIDDEN,
     CursorError: status.HTTP_400_BAD_REQUEST,
     IdempotencyKeyError: status.HTTP_400_BAD_REQUEST,

@@ -102,7 +102,7 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
 REST_FRAMEWORK: dict[str, Any] = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.api.authentication.ApiKeyAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.api.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_PARSER_CLASSES": ["pyflow_site.formats.JSONParser", "pyflow_site.formats.YAMLParser"],
     "DEFAULT_RENDERER_CLASSES": ["pyflow_site.formats.JSONRenderer", "pyflow_site.formats.YAMLRenderer"],
@@ -142,6 +142,10 @@ PYFLOW_ALLOWED_NETWORKS = [entry.strip() for entry in ENVIRONMENT.allowed_networ
 PYFLOW_MASTER_KEYS = ENVIRONMENT.master_key_text()
 PYFLOW_SECRET_PROVIDERS = ENVIRONMENT.secret_provider_names()
 PYFLOW_KEY_PEPPER = ENVIRONMENT.key_pepper or SECRET_KEY
+PYFLOW_PROXIES = ENVIRONMENT.proxies
+PYFLOW_JWT_PRIVATE_KEY = ENVIRONMENT.token_key()
+PYFLOW_JWT_PUBLIC_KEYS = ENVIRONMENT.jwt_public_keys
+PYFLOW_JWT_ISSUER = ENVIRONMENT.jwt_issuer
 PYFLOW_LIMITS_URL = ENVIRONMENT.redis_database(3) if ENVIRONMENT.redis_url else ""
 
 CELERY_BROKER_URL = ENVIRONMENT.redis_database(0) if ENVIRONMENT.redis_url else "memory://"

@@ -1,7 +1,7 @@
 """Whom a credential acts for.
 
-A key that was found good is believed for some seconds without asking bcrypt or the database again. Every change of
-somebody's access counts the tenant's ``auth_version`` up in its own transaction; ``tenant_scope`` reads that number
+A credential that was found good is believed for some seconds without asking bcrypt or the database again. Every change
+of somebody's access counts the tenant's ``auth_version`` up in its own transaction; ``tenant_scope`` reads that number
 with the first query of a request, and a principal of another version is looked up anew.
 """
 
@@ -15,11 +15,11 @@ from django.contrib.auth.models import User
 from django.db.models import Subquery
 from django.utils import timezone
 
-from tenants import failures
+from tenants import failures, tokens
 from tenants.access import Permission, Principal, Role
-from tenants.errors import InvalidKeyError
+from tenants.errors import InvalidKeyError, InvalidTokenError
 from tenants.keys import ParsedKey, check_secret, hash_secret, parse_key
-from tenants.models import ApiKey, Membership, Tenant
+from tenants.models import ApiKey, Membership, RefreshToken, Tenant
 from tenants.principals import CACHE_SECONDS, Checked, cache
 from tenants.scoping import lookup_scope, tenant_scope
 
@@ -43,6 +43,32 @@ def authenticate_key(*, text: str, address: str = "") -> Principal:
         return principal
     with cache.one_at_a_time(digest):
         return cache.principal(digest) or _check(parsed, digest, address)
+
+
+def authenticate_token(*, text: str) -> Principal:
+    """Who an access token acts for: its user, as the member that they are now. Raises ``InvalidTokenError``."""
+    digest = cache.digest(text)
+    principal = cache.principal(digest)
+    if principal is not None:
+        return principal
+    claims = tokens.read(text)
+    with tenant_scope(claims.tenant_id, write=False):
+        standing = standing_of(claims.tenant_id, claims.user_id)
+        family = RefreshToken.objects.for_tenant(claims.tenant_id).filter(family=claims.family, user=claims.user_id)
+        if standing is None or standing.role is None or not family.filter(revoked_at__isnull=True).exists():
+            raise InvalidTokenError(tokens.REFUSAL)
+    principal = Principal(
+        tenant_id=claims.tenant_id,
+        kind="user",
+        id=str(claims.user_id),
+        name=standing.name,
+        role=standing.role,
+        user_id=claims.user_id,
+        auth_version=standing.auth_version,
+    )
+    now = time.monotonic()
+    cache.put(digest, principal, until=now + min(CACHE_SECONDS, claims.expires + tokens.LEEWAY - time.time()))
+    return principal
 
 
 def _check(parsed: ParsedKey, digest: bytes, address: str) -> Principal:

@@ -148,3 +148,21 @@ class TenantInvalidError(PyFlowError):
     """The slug or the name of the tenant is not one that it may have."""
 
     code: ClassVar[str] = "tenant_invalid"
+
+
+class InvalidTokenError(PyFlowError):
+    """The access or refresh token is malformed, unknown, used, expired or revoked. Log in again."""
+
+    code: ClassVar[str] = "token_invalid"
+
+
+class LoginError(PyFlowError):
+    """The user name, the password or the tenant is not right; which of them is not told."""
+
+    code: ClassVar[str] = "login_failed"
+
+
+class TokensDisabledError(PyFlowError):
+    """This installation has no key to sign tokens with: its operator has not set `PYFLOW_JWT_PRIVATE_KEY`."""
+
+    code: ClassVar[str] = "tokens_disabled"

@@ -244,6 +244,14 @@ class ApiKey(_Access):
         self.save(update_fields=["expires_at", "replaced_by"])
 
 
+class RefreshTokens(TenantManager["RefreshToken"]):
+    """Refresh tokens, which are looked up before it is known whose they are."""
+
+    def presented(self, token_hash: str) -> RefreshToken | None:
+        """The token that somebody has shown; inside its ``lookup_scope``."""
+        return self._unscoped().filter(token_hash=token_hash).first()
+
+
 class RefreshToken(TenantOwned):
     """A token that is traded for the next pair, once. One that is shown twice ends its whole ``family``."""
 
@@ -256,11 +264,18 @@ class RefreshToken(TenantOwned):
     used_at = models.DateTimeField(null=True, editable=False)
     revoked_at = models.DateTimeField(null=True, editable=False)
 
+    objects: ClassVar[RefreshTokens] = RefreshTokens()
+
     class Meta(TenantOwned.Meta):
         """Newest first."""
 
         abstract = False
         ordering = ("-id",)
+
+    @property
+    def usable(self) -> bool:
+        """Neither used, nor revoked, nor too old."""
+        return self.used_at is None and self.revoked_at is None and self.expires_at > timezone.now()
 
     def __str__(self) -> str:
         return str(self.pk)

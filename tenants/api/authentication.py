@@ -1,33 +1,49 @@
-"""API keys on requests: ``Authorization: Bearer pyf_…``."""
+"""Credentials on requests: ``Authorization: Bearer …``, an API key or a user's access token."""
 
 from __future__ import annotations
 
+from django.conf import settings
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from tenants.access import Principal
-from tenants.authentication import authenticate_key
-from tenants.errors import InvalidKeyError
+from tenants.authentication import authenticate_key, authenticate_token
+from tenants.errors import InvalidKeyError, InvalidTokenError
 
 
-class ApiKeyAuthentication(BaseAuthentication):
-    """Sets ``request.user`` to a ``Principal``. Keys are read from the header only: URLs end up in logs."""
+class BearerAuthentication(BaseAuthentication):
+    """Sets ``request.user`` to a ``Principal``. Credentials are read from the header only: URLs end up in logs."""
 
     def authenticate(self, request: Request) -> tuple[Principal, None] | None:
         """The principal, or ``None`` without a bearer credential; ``AuthenticationFailed`` for a bad one."""
         scheme, _, credential = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
+        text = credential.strip()
         try:
-            address = request.META.get("REMOTE_ADDR", "")
-            return authenticate_key(text=credential.strip(), address=address), None
-        except InvalidKeyError as error:
+            # Three parts with dots between them are a JWT; a key has no dot.
+            if text.count(".") == 2:
+                return authenticate_token(text=text), None
+            return authenticate_key(text=text, address=address_of(request)), None
+        except (InvalidKeyError, InvalidTokenError) as error:
             raise AuthenticationFailed(str(error)) from None
 
     def authenticate_header(self, request: Request) -> str:
         """``WWW-Authenticate`` of a 401 (RFC 6750)."""
         return 'Bearer realm="pyflow"'
+
+
+def address_of(request: Request) -> str:
+    """The caller's address: the connection's, or what the proxies in front of us (``PYFLOW_PROXIES``) say it was.
+
+    Each proxy adds the address that it was called from to the end of ``X-Forwarded-For``. What stands before the part
+    that ours have added was written by the caller, and says nothing.
+    """
+    direct: str = request.META.get("REMOTE_ADDR") or ""
+    added = settings.PYFLOW_PROXIES
+    hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
+    return hops[-added][:64] if 0 < added <= len(hops) else direct
 
 
 def tenant_of(request: Request) -> Principal:

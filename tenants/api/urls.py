@@ -4,12 +4,17 @@ from django.urls import path
 
 from tenants.api.api_keys import KeysView, KeyView, RotateKeyView
 from tenants.api.audit import AuditView
+from tenants.api.auth import JwksView, RefreshView, RevokeView, TokenView
 from tenants.api.invitations import AcceptInvitationView, InvitationsView, InvitationView
 from tenants.api.me import MeView
 from tenants.api.members import MembersView, MemberView
 from tenants.api.tenant import TenantDetailView
 
 urlpatterns = [
+    path("auth/token", TokenView.as_view(), name="auth-token"),
+    path("auth/refresh", RefreshView.as_view(), name="auth-refresh"),
+    path("auth/revoke", RevokeView.as_view(), name="auth-revoke"),
+    path("auth/jwks", JwksView.as_view(), name="auth-jwks"),
     path("tenants/current", TenantDetailView.as_view(), name="tenant"),
     path("me", MeView.as_view(), name="me"),
     path("members", MembersView.as_view(), name="members"),

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from tenants.access import Actor, Permission, Principal
+from tenants.api.authentication import address_of
 from tenants.api.idempotency import answer_once, in_flight
 from tenants.api.permissions import Allowed
 from tenants.principals import cache
@@ -55,7 +56,7 @@ class TenantView(APIView):
     def actor(self) -> Actor:
         """Who asks, for the audit."""
         request_id = getattr(self.request, "request_id", "")
-        return self.principal.acting(request_id=request_id, address=self.request.META.get("REMOTE_ADDR", ""))
+        return self.principal.acting(request_id=request_id, address=address_of(self.request))
 
     def check_permissions(self, request: Request) -> None:
         """Only whether somebody asks: what they may do depends on rows of the tenant, and is asked in its scope."""

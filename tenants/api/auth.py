@@ -1,0 +1,136 @@
+"""Sessions of users over HTTP: tokens, and the keys that they are signed with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from tenants import tokens
+from tenants.api.authentication import address_of
+from tenants.api.serializers import Strict, validated
+from tenants.sessions import Pair, log_in, log_out, refresh
+
+#: RFC 6749, 5.1.
+NOT_STORED = {"Cache-Control": "no-store"}
+PROBLEM = "application/problem+json"
+
+
+class Login(Strict):
+    """Who wants to act for which tenant."""
+
+    username = serializers.CharField(max_length=150)
+    password = serializers.CharField(max_length=1024, trim_whitespace=False, write_only=True)
+    tenant = serializers.SlugField(max_length=63, help_text="The tenant's slug.")
+
+
+class Refresh(Strict):
+    """The refresh token that came last."""
+
+    refresh_token = serializers.CharField(max_length=200)
+
+
+class PairShape(serializers.Serializer[Any]):
+    """An access token, and the refresh token that is traded for the next pair (RFC 6749, 5.1)."""
+
+    access_token = serializers.CharField()
+    token_type = serializers.ChoiceField(["Bearer"])
+    expires_in = serializers.IntegerField(help_text="Seconds for which the access token is good.")
+    refresh_token = serializers.CharField(help_text="Good once.")
+    refresh_expires_in = serializers.IntegerField(help_text="Seconds for which the refresh token is good.")
+
+
+class JwksShape(serializers.Serializer[Any]):
+    """A JWK set (RFC 7517)."""
+
+    keys = serializers.ListField(child=serializers.DictField(child=serializers.CharField()))
+
+
+def _problem(text: str) -> OpenApiResponse:
+    return OpenApiResponse(serializers.DictField(), description=text)
+
+
+REFUSED = {
+    (401, PROBLEM): _problem("Refused; in the same words whatever is wrong."),
+    (429, PROBLEM): _problem("Too many attempts have failed; `Retry-After` says how many seconds to wait."),
+    (503, PROBLEM): _problem("This installation issues no tokens."),
+}
+
+
+class _OpenView(APIView):
+    authentication_classes = ()
+    permission_classes = ()
+
+    def origin(self, request: Request) -> dict[str, str]:
+        """Where a request comes from, for the audit and for counting failures."""
+        return {"address": address_of(request), "request_id": getattr(request, "request_id", "")}
+
+
+class TokenView(_OpenView):
+    """New sessions."""
+
+    @extend_schema(
+        operation_id="auth_token",
+        summary="Log in",
+        request=Login,
+        responses={200: PairShape, **REFUSED},
+        examples=[
+            OpenApiExample(
+                "A member", value={"username": "ada", "password": "a long secret", "tenant": "acme"}, request_only=True
+            )
+        ],
+    )
+    def post(self, request: Request) -> Response:
+        """Trade a user's name and password for a pair of tokens of one tenant."""
+        return _show(log_in(**validated(Login, request.data), **self.origin(request)))
+
+
+class RefreshView(_OpenView):
+    """Sessions that go on."""
+
+    @extend_schema(
+        operation_id="auth_refresh", summary="Renew a session", request=Refresh, responses={200: PairShape, **REFUSED}
+    )
+    def post(self, request: Request) -> Response:
+        """Trade a refresh token for the next pair. One that is shown a second time ends the session."""
+        token = validated(Refresh, request.data)["refresh_token"]
+        return _show(refresh(token=token, **self.origin(request)))
+
+
+class RevokeView(_OpenView):
+    """Sessions that end."""
+
+    @extend_schema(
+        operation_id="auth_revoke",
+        summary="Log out",
+        request=Refresh,
+        responses={204: OpenApiResponse(description="The session has ended, and its access tokens with it.")},
+    )
+    def post(self, request: Request) -> Response:
+        """End a session by its refresh token; an unknown one is answered alike (RFC 7009)."""
+        log_out(token=validated(Refresh, request.data)["refresh_token"], **self.origin(request))
+        return Response(status=204, headers=NOT_STORED)
+
+
+class JwksView(_OpenView):
+    """The keys of access tokens."""
+
+    @extend_schema(operation_id="auth_jwks", summary="Read the public keys of access tokens", responses=JwksShape)
+    def get(self, request: Request) -> Response:
+        """The key that signs now, and those that are still accepted."""
+        return Response(tokens.jwks(), headers={"Cache-Control": "public, max-age=300"})
+
+
+def _show(pair: Pair) -> Response:
+    body = {
+        "access_token": pair.access,
+        "token_type": "Bearer",
+        "expires_in": tokens.ACCESS_SECONDS,
+        "refresh_token": pair.refresh,
+        "refresh_expires_in": tokens.REFRESH_SECONDS,
+    }
+    return Response(body, headers=NOT_STORED)
