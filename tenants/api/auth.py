@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -51,7 +52,7 @@ class JwksShape(serializers.Serializer[Any]):
 
 
 def _problem(text: str) -> OpenApiResponse:
-    return OpenApiResponse(serializers.DictField(), description=text)
+    return OpenApiResponse(OpenApiTypes.OBJECT, description=text)
 
 
 REFUSED = {
