@@ -70,4 +70,5 @@ def test_only_health_and_logging_in_are_open_to_anybody(operations):
         "auth_refresh",
         "auth_revoke",
         "auth_jwks",
+        "invitations_accept",
     }
