@@ -59,6 +59,8 @@ class Environment(BaseSettings):
     """How long a run belongs to a process that stopped renewing it."""
     sweep_seconds: float = Field(default=2.0, gt=0.0)
     """How often lost and due runs are looked for."""
+    linger_seconds: float = Field(default=30.0, ge=0.0)
+    """How long a Celery worker's process stays awake after its last run, so that the next one begins at once."""
     concurrent_runs: int = Field(default=100, ge=1)
     """How many runs one process executes at the same time."""
     db_pool: bool = True

@@ -136,6 +136,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
 PYFLOW_EXECUTOR = ENVIRONMENT.executor_kind
 PYFLOW_LEASE_SECONDS = ENVIRONMENT.lease_seconds
 PYFLOW_SWEEP_SECONDS = ENVIRONMENT.sweep_seconds
+PYFLOW_LINGER_SECONDS = ENVIRONMENT.linger_seconds
 PYFLOW_CONCURRENT_RUNS = ENVIRONMENT.concurrent_runs
 PYFLOW_STORAGE_ROOT = ENVIRONMENT.home / "storage"
 PYFLOW_ALLOWED_NETWORKS = [entry.strip() for entry in ENVIRONMENT.allowed_networks.split(",") if entry.strip()]

@@ -2,6 +2,9 @@
 
 Losing every ring, or hearing each twice, changes nothing but latency: executors look for themselves now and then.
 What goes through the broker is sent by one thread per process: whoever rings never waits for the network.
+
+A ring is published to the executors that are awake; only when nobody hears it, a Celery message wakes one. So there are
+few messages however many runs there are, and none in the way of a run while an executor is at hand.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -23,12 +27,14 @@ from django.db import transaction
 
 logger = logging.getLogger(__name__)
 EXECUTE_TASK = "runs.execute"
-#: Rings that come together wake so many executors at most; each of them drives many runs.
+#: So many messages may lie in a queue unheard; each wakes an executor, which drives many runs.
 MAX_MESSAGES = 8
+#: An executor that is full wakes another one, but not more often than this. Seconds.
+PASS_ON_SECONDS = 0.5
 #: How long the end of the process waits for what is not sent yet. Seconds.
 EXIT_SECONDS = 1.0
-#: How long a hint waits for the broker. Seconds.
-HINT_TIMEOUT = 1.0
+#: How long what is sent waits for the broker. Seconds.
+SEND_TIMEOUT = 1.0
 
 _lock = threading.Lock()
 _doorbells: list[Callable[[], None]] = []
@@ -46,9 +52,9 @@ def detach(doorbell: Callable[[], None]) -> None:
         _doorbells.remove(doorbell)
 
 
-def nudge() -> None:
-    """Ring once the current transaction is committed (at once outside of one)."""
-    transaction.on_commit(ring)
+def nudge(queue: str = "") -> None:
+    """Ring for runs of ``queue`` once the current transaction is committed (at once outside of one)."""
+    transaction.on_commit(lambda: ring(queue))
 
 
 def hint(run_id: UUID) -> None:
@@ -56,11 +62,18 @@ def hint(run_id: UUID) -> None:
     transaction.on_commit(lambda: _tell(run_id))
 
 
-def ring() -> None:
+def ring(queue: str = "") -> None:
     """Ring now. Never raises and never waits: if the broker is away, the sweeper finds the run."""
     _ring_here()
     if settings.PYFLOW_EXECUTOR == "celery":
-        _sender.put()
+        _sender.put(rings={queue})
+
+
+def wake(queue: str = "") -> None:
+    """Wake one more executor: those that are awake may be full, or frozen."""
+    _ring_here()
+    if settings.PYFLOW_EXECUTOR == "celery":
+        _sender.put(wakes={queue})
 
 
 def settle(timeout: float) -> bool:
@@ -80,6 +93,16 @@ def hint_channel(url: str) -> str:
     return f"pyflow:{urlsplit(url).path.strip('/') or '0'}:look"
 
 
+def ring_channel(url: str, queue: str) -> str:
+    """Where rings for a queue go."""
+    return f"pyflow:{urlsplit(url).path.strip('/') or '0'}:ring:{queue}"
+
+
+def celery_queue(queue: str) -> str:
+    """Celery's name of a queue; its default one has none of ours."""
+    return queue or str(current_app.conf.task_default_queue)
+
+
 def _ring_here() -> None:
     with _lock:
         doorbells = list(_doorbells)
@@ -90,7 +113,19 @@ def _ring_here() -> None:
 def _tell(run_id: UUID) -> None:
     _ring_here()
     if settings.PYFLOW_EXECUTOR == "celery":
-        _sender.put(run_id)
+        _sender.put(hints={run_id})
+
+
+@dataclass(slots=True)
+class _Parcel:
+    """What is to be sent: each of it once, however often it was asked for."""
+
+    rings: set[str] = field(default_factory=set)
+    wakes: set[str] = field(default_factory=set)
+    hints: set[UUID] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.rings or self.wakes or self.hints)
 
 
 class _Sender:
@@ -98,21 +133,19 @@ class _Sender:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._rings = 0
-        self._hints: set[UUID] = set()
+        self._parcel = _Parcel()
         self._sending = False
         self._thread: threading.Thread | None = None
         self._client: redis.Redis | None = None
         self._client_url = ""
         self._is_away = False
 
-    def put(self, run_id: UUID | None = None) -> None:
-        """Send a ring, or the hint to look at a run, soon."""
+    def put(self, *, rings: Collection[str] = (), wakes: Collection[str] = (), hints: Collection[UUID] = ()) -> None:
+        """Send rings or wake-up calls for queues, or hints to look at runs, soon."""
         with self._changed:
-            if run_id is None:
-                self._rings = min(MAX_MESSAGES, self._rings + 1)
-            else:
-                self._hints.add(run_id)
+            self._parcel.rings.update(rings)
+            self._parcel.wakes.update(wakes)
+            self._parcel.hints.update(hints)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="pyflow-doorbell", daemon=True)
                 self._thread.start()
@@ -122,7 +155,7 @@ class _Sender:
         """See the module's ``settle``."""
         deadline = time.monotonic() + timeout
         with self._changed:
-            while self._rings or self._hints or self._sending:
+            while self._parcel or self._sending:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
@@ -134,18 +167,16 @@ class _Sender:
             with self._changed:
                 self._sending = False
                 self._changed.notify_all()
-                while not self._rings and not self._hints:
+                while not self._parcel:
                     self._changed.wait()
-                rings, hints = self._rings, self._hints
-                self._rings, self._hints, self._sending = 0, set(), True
-            self._send(rings, hints)
+                parcel, self._parcel, self._sending = self._parcel, _Parcel(), True
+            self._send(parcel)
 
-    def _send(self, rings: int, hints: Collection[UUID]) -> None:
+    def _send(self, parcel: _Parcel) -> None:
         try:
-            if hints:
-                self._publish(hints)
-            for _ in range(rings):
-                current_app.send_task(EXECUTE_TASK, ignore_result=True, expires=60)
+            unheard = self._publish(parcel)
+            for queue in sorted(unheard | parcel.wakes):
+                self._message(queue)
         except Exception:
             if not self._is_away:
                 logger.warning("the broker does not answer; the sweeper will find the runs", exc_info=True)
@@ -155,21 +186,39 @@ class _Sender:
                 logger.info("the broker answers again")
             self._is_away = False
 
-    def _publish(self, hints: Collection[UUID]) -> None:
+    def _publish(self, parcel: _Parcel) -> set[str]:
+        """Publish rings and hints; the queues whose ring nobody heard."""
+        client, url = self._connected(), broker_url()
+        rings = sorted(parcel.rings)
+        if client is None or url is None:
+            return parcel.rings  # a broker without channels
+        if not rings and not parcel.hints:
+            return set()
+        with client.pipeline(transaction=False) as pipeline:
+            for queue in rings:
+                pipeline.publish(ring_channel(url, queue), "")
+            for run_id in parcel.hints:
+                pipeline.publish(hint_channel(url), str(run_id))
+            heard = pipeline.execute()
+        return {queue for queue, listeners in zip(rings, heard, strict=False) if not listeners}
+
+    def _message(self, queue: str) -> None:
+        name, client = celery_queue(queue), self._connected()
+        if client is None or client.llen(name) < MAX_MESSAGES:
+            current_app.send_task(EXECUTE_TASK, queue=name, ignore_result=True, expires=60)
+
+    def _connected(self) -> redis.Redis | None:
         url = broker_url()
         if url is None:
-            return  # a broker without channels
+            return None
         if self._client is None or self._client_url != url:
             if self._client is not None:
                 self._client.close()
             self._client_url = url
             self._client = redis.Redis.from_url(
-                url, socket_connect_timeout=HINT_TIMEOUT, socket_timeout=HINT_TIMEOUT, retry=None
+                url, socket_connect_timeout=SEND_TIMEOUT, socket_timeout=SEND_TIMEOUT, retry=None
             )
-        with self._client.pipeline(transaction=False) as pipeline:
-            for run_id in hints:
-                pipeline.publish(hint_channel(url), str(run_id))
-            pipeline.execute()
+        return self._client
 
 
 _sender = _Sender()

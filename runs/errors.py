@@ -23,3 +23,9 @@ class FencedError(PyFlowError):
     """Another process has taken the run over: nothing that this one still does for it counts."""
 
     code: ClassVar[str] = "fenced"
+
+
+class LeaseLapsedError(FencedError):
+    """The lease was not renewed in time: another process may execute the run by now, so this one does not go on."""
+
+    code: ClassVar[str] = "lease_lapsed"

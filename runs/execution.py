@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import math
 import os
-import queue
 import socket
 import threading
+import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
 from django.db import Error as DatabaseFailure  # InterfaceError is one, yet no DatabaseError
-from django.db import connections
 
 from plugins.discovery import discover
 from pyflow.core.addresses import NetworkPolicy, current_policy
@@ -30,15 +30,17 @@ from pyflow.core.ids import new_id
 from pyflow.core.plain import plain_output
 from pyflow.core.plan import compile_stored
 from pyflow.core.ports import SystemClock
-from pyflow.core.result import ErrorInfo
-from pyflow.core.shared import Shared
+from pyflow.core.result import ErrorInfo, NodeRun
 from pyflow.core.states import RunState
+from pyflow.core.suspension import Signal
+from pyflow.core.threads import NodeThreads
 from runs import dispatch
 from runs.children import DatabaseChildRuns
-from runs.errors import FencedError
+from runs.errors import FencedError, LeaseLapsedError
 from runs.hints import listen
-from runs.leases import Claim, claim, release, renew
-from runs.services import news, stop_children
+from runs.leases import MAX_LOSSES, Claim, claim, release, renew, trusted_seconds, unclaimed_queues
+from runs.reader import Reader
+from runs.services import QUEUE_TIMEOUT, WORKER_LOST, end_run, news, stop_children
 from runs.stores import DatabaseSink, recorded_nodes, waiting_signals
 from runs.writer import GroupWriter
 from secrets_vault.providers import EnvironmentProvider
@@ -47,36 +49,21 @@ logger = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
 
 
-class _Reader:
-    """One thread with one connection. Not a ``ThreadPoolExecutor``: those refuse work while the process ends, which is
-    when unfinished runs are handed back."""
+#: How long what is cancelled may take to end when a process hands its runs back. Seconds.
+HAND_BACK_SECONDS = 5.0
+#: So many threads that never came back, and the process is replaced.
+MAX_GIVEN_UP = 16
+#: Timers of parked runs beyond this are left to the sweeper. Seconds.
+LONGEST_TIMER = 60.0
 
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._work, name="pyflow-reader", daemon=True).start()
 
-    def submit(self, function: Callable[..., ResultT], *args: Any) -> Future[ResultT]:
-        future: Future[ResultT] = Future()
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A claimed run with what is on record of it."""
 
-        def work() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(function(*args))
-            except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits
-                connections.close_all()  # it may be the connection that is broken; the next call makes a new one
-                future.set_exception(error)
-
-        self._queue.put(work)
-        return future
-
-    def stop(self) -> None:
-        self._queue.put(None)
-
-    def _work(self) -> None:
-        while (work := self._queue.get()) is not None:
-            work()
-        connections.close_all()
+    claim: Claim
+    recorded: dict[str, NodeRun]
+    signals: list[Signal]
 
 
 class RunExecutor:
@@ -84,23 +71,35 @@ class RunExecutor:
 
     ``drain`` works until nothing is left to claim; ``serve`` goes on until ``stop``. Both renew the leases of what
     they execute. What they cannot finish is handed back, or taken over by others when its lease runs out.
+
+    ``queues``: whose runs it executes; ``None``: all. ``linger``: how long ``drain`` stays after the last run, so that
+    the next one finds it awake. Seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, queues: Collection[str] | None = None, *, linger: float = 0.0) -> None:
         self.owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{new_id()}"
+        self._queues = queues
+        self._linger = linger
         self._active: dict[UUID, asyncio.Task[None]] = {}
         self._executions: dict[UUID, tuple[Execution, DatabaseChildRuns]] = {}
         #: Runs that execute while they await child runs, and how many. They take no place, or parents could keep all
         #: children out.
         self._parents: Counter[UUID] = Counter()
-        #: Concurrency slots and cached results, of each tenant its own.
-        self._shared: dict[UUID, Shared] = defaultdict(Shared)
+        #: One a tenant: concurrency slots and cached results are its own.
+        self._engines: dict[UUID, WorkflowEngine] = {}
+        #: Until when each lease is relied on (monotonic seconds), and the runs whose leases were not renewed in time.
+        self._trusted: dict[UUID, float] = {}
+        self._lapsed: set[UUID] = set()
         self._writer = GroupWriter()
         # One thread, so one connection, for claims and reads.
-        self._reader = _Reader()
+        self._reader = Reader()
+        self._threads = NodeThreads()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
         self._stopping = False
+        #: When to look for what others left behind, and when another executor may be woken (monotonic seconds).
+        self._sweep_at = 0.0
+        self._pass_on_at = 0.0
 
     async def drain(self, only: UUID | None = None) -> None:
         """Execute what can be claimed (or just the run ``only``) until there is nothing left."""
@@ -120,41 +119,82 @@ class RunExecutor:
         self._stopping = True
         self.ring()
 
+    @property
+    def is_worn(self) -> bool:
+        """Whether so many nodes never returned that the process had better be replaced."""
+        return self._threads.given_up >= MAX_GIVEN_UP
+
     async def _work(self, *, forever: bool, only: UUID | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        self._loop.set_default_executor(self._threads)
         self._writer.start()
-        helpers = [self._loop.create_task(self._renew()), self._loop.create_task(listen(self._hear))]
+        renewing = self._loop.create_task(self._renew())
+        listening = self._listen()
         try:
+            idle_since = time.monotonic()
             while not self._stopping:
                 self._wake.clear()
                 claimed = await self._claim(only)
                 await self._deliver()
-                if not claimed:
-                    if not forever and not self._active:
+                if claimed or self._active:
+                    idle_since = time.monotonic()
+                elif not forever and time.monotonic() - idle_since >= self._linger:
+                    # A ring that only this process heard must not be lost: look again after the last of them.
+                    await _end(listening)
+                    if not await self._claim(only):
                         break
-                    await self._rest()
-                elif self._load() >= settings.PYFLOW_CONCURRENT_RUNS:
+                    listening = self._listen()
+                if not claimed or self._load() >= settings.PYFLOW_CONCURRENT_RUNS:
                     await self._rest()
         finally:
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
+            await _end(renewing)
+            await _end(listening)
             await self._hand_back()
             await self._writer.stop()
             self._reader.stop()
 
+    def _listen(self) -> asyncio.Task[None]:
+        return asyncio.ensure_future(listen(self._hear, self._queues or ("",)))
+
     async def _claim(self, only: UUID | None) -> int:
-        free = max(0, settings.PYFLOW_CONCURRENT_RUNS - self._load())
+        free = settings.PYFLOW_CONCURRENT_RUNS - self._load()
+        if free <= 0:
+            return 0
+        asked = time.monotonic()
+        overdue = asked >= self._sweep_at
         try:
-            claims = await self._call(claim, self.owner, free, only, list(self._active))
+            taken = await self._call(self._take, free, only, overdue)
         except DatabaseFailure as error:
             logger.warning("cannot claim runs, trying again: %s", error)
             return 0
-        for taken in claims:
-            task = asyncio.create_task(self._execute(taken))
-            self._active[taken.run_id] = task
-            task.add_done_callback(lambda _, run_id=taken.run_id: self._done(run_id))  # type: ignore[misc]
-        return len(claims)
+        if overdue:
+            self._sweep_at = asked + settings.PYFLOW_SWEEP_SECONDS
+        for work in taken:
+            run_id = work.claim.run_id
+            self._trusted[run_id] = asked + trusted_seconds()
+            task = asyncio.create_task(self._execute(work))
+            self._active[run_id] = task
+            task.add_done_callback(lambda _, run_id=run_id: self._done(run_id))  # type: ignore[misc]
+        if len(taken) == free and asked >= self._pass_on_at:
+            self._pass_on_at = asked + dispatch.PASS_ON_SECONDS
+            for queue in self._queues or ("",):
+                dispatch.wake(queue)
+        return len(taken)
+
+    def _take(self, limit: int, only: UUID | None, overdue: bool) -> list[_Work]:
+        """Claim runs, with what is on record of them; now and then, look for others on behalf of their workers."""
+        if overdue and self._queues is not None:
+            for queue in unclaimed_queues() - set(self._queues):
+                dispatch.wake(queue)
+        claims = claim(self.owner, limit, only, list(self._active), queues=self._queues, overdue=overdue)
+        if not claims:
+            return []
+        run_ids = [taken.run_id for taken in claims]
+        signals: dict[UUID, list[Signal]] = defaultdict(list)
+        for run_id, signal in waiting_signals(run_ids):
+            signals[run_id].append(signal)
+        recorded = recorded_nodes(run_ids)
+        return [_Work(taken, recorded[taken.run_id], signals[taken.run_id]) for taken in claims]
 
     def _load(self) -> int:
         return len(self._active) - len(self._parents)
@@ -162,6 +202,7 @@ class RunExecutor:
     def _done(self, run_id: UUID) -> None:
         self._active.pop(run_id, None)
         self._executions.pop(run_id, None)
+        self._trusted.pop(run_id, None)
         self._wake.set()
 
     def _hear(self, run_id: UUID | None) -> None:
@@ -206,61 +247,82 @@ class RunExecutor:
             return
 
     async def _renew(self) -> None:
+        pause = settings.PYFLOW_LEASE_SECONDS / 3
         while True:
-            await asyncio.sleep(settings.PYFLOW_LEASE_SECONDS / 3)
-            if not self._active:
+            await asyncio.sleep(pause)
+            if not self._active and not self._lapsed:
                 continue
-            asked = dict(self._active)
+            asked, at = dict(self._active), time.monotonic()
             try:
-                kept = await self._call(renew, self.owner, list(asked))
-            except DatabaseFailure as error:
-                logger.warning("cannot renew leases: %s", error)
+                kept = await asyncio.wait_for(self._call(renew, self.owner, list(asked)), trusted_seconds() - pause)
+                await self._call(release, self.owner, list(self._lapsed))
+            except (DatabaseFailure, TimeoutError) as error:
+                logger.warning("cannot renew leases: %s", str(error) or "the database does not answer")
+                self._drop_lapsed()
                 continue
+            self._lapsed.clear()
+            self._trusted.update(dict.fromkeys(kept & self._active.keys(), at + trusted_seconds()))
             # Of those that were asked for: what was claimed meanwhile is not among the kept ones, yet ours.
             for run_id in asked.keys() - kept:
                 if not asked[run_id].done():
                     logger.warning("fenced: run %s belongs to another process now", run_id)
                     asked[run_id].cancel()
 
+    def _is_trusted(self, run_id: UUID) -> bool:
+        return self._trusted.get(run_id, 0.0) > time.monotonic()
+
+    def _drop_lapsed(self) -> None:
+        """Stop executing what another process may have claimed by now."""
+        for run_id, task in self._active.items():
+            if not self._is_trusted(run_id):
+                logger.warning("the lease of run %s could not be renewed in time; it is left to others", run_id)
+                self._lapsed.add(run_id)
+                task.cancel()
+
     async def _hand_back(self) -> None:
         left = dict(self._active)
         for task in left.values():
             task.cancel()
-        await asyncio.gather(*left.values(), return_exceptions=True)
         if left:
-            count = await self._call(release, self.owner, list(left))
+            await asyncio.wait(left.values(), timeout=HAND_BACK_SECONDS)
+        if left or self._lapsed:
+            count = await self._call(release, self.owner, [*left, *self._lapsed])
             logger.info("handed %d unfinished runs back", count)
+            for queue in self._queues or ("",):
+                dispatch.wake(queue)
 
     async def _call(self, function: Callable[..., ResultT], *args: Any) -> ResultT:
         return await asyncio.wrap_future(self._reader.submit(function, *args))
 
-    async def _execute(self, claimed: Claim) -> None:
-        sink = DatabaseSink(self._writer, claimed)
+    async def _execute(self, work: _Work) -> None:
+        run_id = work.claim.run_id
+        sink = DatabaseSink(self._writer, work.claim, lambda: self._is_trusted(run_id))
         try:
-            await self._run(claimed, sink)
+            await self._run(work, sink)
+        except LeaseLapsedError:
+            logger.warning("run %s stopped here: its lease was not renewed in time", run_id)
+            self._lapsed.add(run_id)
         except FencedError:
-            logger.warning("fenced: run %s belongs to another process now", claimed.run_id)
+            logger.warning("fenced: run %s belongs to another process now", run_id)
         except Exception:
             # Nothing is lost: the lease runs out, and somebody goes on from what is recorded.
-            logger.exception("run %s stopped here; it is taken up again when its lease ends", claimed.run_id)
+            logger.exception("run %s stopped here; it is taken up again when its lease ends", run_id)
 
-    async def _run(self, claimed: Claim, sink: DatabaseSink) -> None:
-        execution: Execution | None = None
+    async def _run(self, work: _Work, sink: DatabaseSink) -> None:
+        claimed = work.claim
         if claimed.too_late:
-            await sink.commit(_too_late(claimed))
+            await self._call(partial(end_run, run_id=claimed.run_id, epoch=claimed.epoch, ending=QUEUE_TIMEOUT))
             return
+        if claimed.losses >= MAX_LOSSES:
+            logger.error("run %s was lost with %d executors in a row; it fails", claimed.run_id, claimed.losses)
+            await self._call(partial(end_run, run_id=claimed.run_id, epoch=claimed.epoch, ending=WORKER_LOST))
+            return
+        execution: Execution | None = None
         children = DatabaseChildRuns(
             claimed, self._call, lambda: execution is None or execution.abandoned, self._parents
         )
-        engine = WorkflowEngine(
-            discover().registry,
-            middleware=(plain_output,),
-            secrets=EnvironmentProvider(claimed.tenant_slug),
-            children=children,
-            shared=self._shared[claimed.tenant_id],
-        )
-        recorded = await self._call(recorded_nodes, claimed.run_id)
-        sink.restore(recorded)
+        engine = self._engine(claimed)
+        sink.restore(work.recorded)
         current_root.set(settings.PYFLOW_STORAGE_ROOT / str(claimed.tenant_id))
         current_policy.set(network_policy())
         try:
@@ -270,10 +332,11 @@ class RunExecutor:
                 run_id=str(claimed.run_id),
                 input=claimed.input if plan.version != 1 else None,
                 initial_context={"trigger": claimed.input},
-                recorded=recorded,
-                signals=[signal for _, signal in await self._call(waiting_signals, [claimed.run_id])],
+                recorded=work.recorded,
+                signals=work.signals,
                 lineage=claimed.lineage,
                 sink=sink,
+                children=children,
                 park=True,
                 begun_at=claimed.begun_at,
             )
@@ -288,22 +351,39 @@ class RunExecutor:
         self._executions.pop(claimed.run_id, None)
         if result.state is RunState.WAITING:
             await sink.park(result.wake_at)
+            self._look_at(result.wake_at)
         elif result.state in (RunState.CANCELLED, RunState.TIMED_OUT):
             # Those of nodes that were under way in a process that died are waited for by nobody here.
             await self._call(partial(stop_children, parent_id=claimed.run_id))
+
+    def _engine(self, claimed: Claim) -> WorkflowEngine:
+        engine = self._engines.get(claimed.tenant_id)
+        if engine is None:
+            engine = self._engines[claimed.tenant_id] = WorkflowEngine(
+                discover().registry, middleware=(plain_output,), secrets=EnvironmentProvider(claimed.tenant_slug)
+            )
+        return engine
+
+    def _look_at(self, wake_at: float | None) -> None:
+        """Claim a run that waits when its time has come, to the moment, if this process is still there."""
+        left = math.inf if wake_at is None else wake_at - time.time()
+        if self._loop is not None and left < LONGEST_TIMER:
+            self._loop.call_later(max(0.0, left), self._sweep_now)
+
+    def _sweep_now(self) -> None:
+        self._sweep_at = 0.0
+        self._wake.set()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 @cache
 def network_policy() -> NetworkPolicy:
     """What workflows of this installation may reach: the public internet and what the operator lists."""
     return NetworkPolicy.of(settings.PYFLOW_ALLOWED_NETWORKS, permit_private_networks=False)
-
-
-def _too_late(claimed: Claim) -> Event:
-    error = ErrorInfo("queue_timeout", "the run was not started within its `queue_timeout`", "TimeoutError", None)
-    data = {"state": RunState.TIMED_OUT, "error": error.as_dict()}
-    run_id, now = str(claimed.run_id), SystemClock().time()
-    return Event(EventType.RUN_FAILED, run_id, claimed.workflow_name, 0, now, None, data)
 
 
 def _failure(claimed: Claim, error: PyFlowError) -> Event:

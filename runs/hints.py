@@ -1,16 +1,16 @@
-"""Listens for hints: "look again at this run", said by processes that do not execute it."""
+"""Listens for rings ("there is work") and hints ("look again at this run"), said by other processes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from uuid import UUID
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from runs.dispatch import broker_url, hint_channel
+from runs.dispatch import broker_url, hint_channel, ring_channel
 
 logger = logging.getLogger(__name__)
 #: Most runs are shorter: for those no connection is made. Seconds.
@@ -22,8 +22,9 @@ CONNECT_TIMEOUT = 2.0
 POLL_SECONDS = 5.0
 
 
-async def listen(on_hint: Callable[[UUID | None], None]) -> None:
-    """Call ``on_hint`` with the run of every hint until cancelled; with ``None`` when some may have been missed.
+async def listen(on_hint: Callable[[UUID | None], None], queues: Collection[str] = ()) -> None:
+    """Call ``on_hint`` with the run of every hint until cancelled; with ``None`` for a ring for one of ``queues``, and
+    when something may have been missed.
 
     Returns at once where there is no broker. One that is away is tried again and again: the sweeper does its work
     meanwhile.
@@ -43,7 +44,7 @@ async def listen(on_hint: Callable[[UUID | None], None]) -> None:
 
     while True:
         try:
-            await _follow(url, subscribed, on_hint)
+            await _follow(url, queues, subscribed, on_hint)
         except (RedisError, OSError) as error:
             if not is_away:
                 logger.warning("the broker does not answer; signals arrive with the next sweep: %s", error)
@@ -52,12 +53,14 @@ async def listen(on_hint: Callable[[UUID | None], None]) -> None:
         backoff = min(LAST_BACKOFF, backoff * 2)
 
 
-async def _follow(url: str, subscribed: Callable[[], None], on_hint: Callable[[UUID | None], None]) -> None:
+async def _follow(
+    url: str, queues: Collection[str], subscribed: Callable[[], None], on_hint: Callable[[UUID | None], None]
+) -> None:
     client = Redis.from_url(
         url, socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=CONNECT_TIMEOUT, health_check_interval=10
     )
     async with client, client.pubsub() as channel:
-        await channel.subscribe(hint_channel(url))
+        await channel.subscribe(hint_channel(url), *(ring_channel(url, queue) for queue in queues))
         while True:
             message = await channel.get_message(timeout=POLL_SECONDS)
             if message is not None and message["type"] == "subscribe":
@@ -70,4 +73,4 @@ def _run_id(data: bytes) -> UUID | None:
     try:
         return UUID(data.decode())
     except ValueError:
-        return None  # not one of ours: to look once for nothing is harmless
+        return None  # a ring, or not one of ours: to look once for nothing is harmless

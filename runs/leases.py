@@ -10,12 +10,19 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from pyflow.core.states import RunState
 from runs.models import Run
+
+#: So many executors lost with a run, one after the other and before a node completed, and it fails as ``worker_lost``.
+MAX_LOSSES = 3
+#: So many runs that were left behind are asked for their queues; the others are found after these are claimed.
+LOOKED_AT = 100
+#: A lease is not trusted to its very end: what is on its way to the database by then may arrive late. Seconds, at most.
+MARGIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,35 +43,51 @@ class Claim:
     cancel_requested: bool
     too_late: bool
     begun_at: float | None
+    losses: int
 
 
-def claimable() -> Q:
-    """Runs that wait for an executor, whose time has come, or whose executor stopped renewing its lease."""
-    due = Q(state=RunState.WAITING.value, wake_at__lte=Now())
-    return Q(state=RunState.QUEUED.value) | due | Q(state=RunState.RUNNING.value, lease_until__lt=Now())
+def trusted_seconds() -> float:
+    """How long after asking for it the holder of a lease relies on it, by its own clock."""
+    seconds = float(settings.PYFLOW_LEASE_SECONDS)
+    return seconds - min(MARGIN, seconds / 5)
 
 
-def claim(owner: str, limit: int, run_id: UUID | None = None, active: Collection[UUID] = ()) -> list[Claim]:
+def claim(
+    owner: str,
+    limit: int,
+    run_id: UUID | None = None,
+    active: Collection[UUID] = (),
+    *,
+    queues: Collection[str] | None = None,
+    overdue: bool = True,
+) -> list[Claim]:
     """Take up to ``limit`` runs, the most urgent and of those the oldest first (or only ``run_id`` and those below it).
 
     Two executors never get the same one.
 
-    ``active``: what ``owner`` executes already. Late with a renewal, it must not take its own runs over.
+    ``active``: what ``owner`` executes already. Late with a renewal, it must not take its own runs over. ``queues``:
+    whose runs to take; ``None``: all. ``overdue``: also look for what was left behind and for what has waited.
     """
+    if limit <= 0:
+        return []
     with transaction.atomic():
-        # Rows that others are claiming right now are passed over (SQLite: claims queue for its one lock instead).
-        rows = Run.objects.across_tenants().select_for_update(
-            skip_locked=connection.features.has_select_for_update_skip_locked
-        )
-        wanted = rows.filter(claimable()).order_by("-priority", "created_at")
+        runs = Run.objects.across_tenants()
         if run_id is not None:
-            wanted = wanted.filter(pk__in=_family(run_id))
+            runs = runs.filter(pk__in=_family(run_id))
         if active:
-            wanted = wanted.exclude(pk__in=active)
-        ids = list(wanted.values_list("pk", flat=True)[:limit])
+            runs = runs.exclude(pk__in=active)
+        if queues is not None:
+            runs = runs.filter(queue__in=queues)
+        ids: list[UUID] = []
+        if overdue:
+            lost = _take(runs.filter(_lost()).order_by("lease_until"), limit)
+            Run.objects.across_tenants().filter(pk__in=lost).update(losses=F("losses") + 1)
+            ids = lost + _take(runs.filter(_due()).order_by("wake_at"), limit - len(lost))
+        ids += _queued(runs, limit - len(ids))
         if not ids:
             return []
-        Run.objects.across_tenants().filter(pk__in=ids).update(
+        taken = Run.objects.across_tenants().filter(pk__in=ids)
+        taken.update(
             state=RunState.RUNNING.value,
             owner=owner,
             lease_until=_lease_end(),
@@ -72,8 +95,63 @@ def claim(owner: str, limit: int, run_id: UUID | None = None, active: Collection
             epoch=F("epoch") + 1,
             claims=F("claims") + 1,
         )
-        runs = Run.objects.across_tenants().filter(pk__in=ids).select_related("version", "workflow", "tenant")
-        return [_as_claim(run) for run in runs.order_by("-priority", "created_at")]
+        claimed = {run.pk: run for run in taken.select_related("version", "workflow", "tenant").only(*_CLAIMED)}
+        return [_as_claim(claimed[pk]) for pk in ids]
+
+
+_CLAIMED = (
+    *(
+        "id",
+        "input",
+        "epoch",
+        "claims",
+        "losses",
+        "parent_id",
+        "lineage",
+        "cancel_requested_at",
+        "started_at",
+        "event_seq",
+    ),
+    *("queue_deadline", "tenant__slug", "workflow__name", "version__number", "version__checksum"),
+    "version__definition",
+)
+
+
+def _queued(runs: QuerySet[Run], limit: int) -> list[UUID]:
+    """The next runs of the queue: what is claimed in which order is decided here and nowhere else."""
+    return _take(runs.filter(state=RunState.QUEUED.value).order_by("-priority", "created_at"), limit)
+
+
+def _take(runs: QuerySet[Run], limit: int) -> list[UUID]:
+    """Lock up to ``limit`` rows, passing over those that others are claiming (SQLite: claims take turns instead)."""
+    if limit <= 0:
+        return []
+    locked = runs.select_for_update(skip_locked=connection.features.has_select_for_update_skip_locked)
+    return list(locked.values_list("pk", flat=True)[:limit])
+
+
+def _lost() -> Q:
+    """Runs whose executor stopped renewing its lease."""
+    return Q(state=RunState.RUNNING.value, lease_until__lt=Now())
+
+
+def _due() -> Q:
+    """Waiting runs whose time has come."""
+    return Q(state=RunState.WAITING.value, wake_at__lte=Now())
+
+
+def unclaimed_queues() -> set[str]:
+    """The queues with runs that somebody should claim now. A few look-ups in indexes, however many runs wait."""
+    runs = Run.objects.across_tenants()
+    found: set[str] = set()
+    after = runs.filter(state=RunState.QUEUED.value)
+    queue = after.order_by("queue").values_list("queue", flat=True).first()
+    while queue is not None:
+        found.add(queue)
+        queue = after.filter(queue__gt=queue).order_by("queue").values_list("queue", flat=True).first()
+    for those, order in ((_lost(), "lease_until"), (_due(), "wake_at")):
+        found.update(runs.filter(those).order_by(order).values_list("queue", flat=True)[:LOOKED_AT])
+    return found
 
 
 def renew(owner: str, run_ids: Iterable[UUID]) -> set[UUID]:
@@ -127,5 +205,6 @@ def _as_claim(run: Run) -> Claim:
         lineage=tuple(run.lineage),
         cancel_requested=run.cancel_requested_at is not None,
         begun_at=None if run.started_at is None else run.started_at.timestamp(),
+        losses=run.losses,
         too_late=run.started_at is None and run.queue_deadline is not None and run.queue_deadline < timezone.now(),
     )

@@ -57,6 +57,10 @@ class Run(TenantOwned):
     lease_until = models.DateTimeField(null=True, blank=True, editable=False)
     epoch = models.PositiveIntegerField(default=0, editable=False)
     claims = models.PositiveIntegerField(default=0, editable=False)
+    losses = models.PositiveIntegerField(
+        default=0, editable=False, help_text="How many executors in a row were lost with it before a node completed."
+    )
+    queue = models.CharField(max_length=63, blank=True, default="", editable=False, help_text="Whose workers run it.")
     event_seq = models.PositiveIntegerField(default=0, editable=False)
     compensation = models.CharField(max_length=16, blank=True, default="", help_text="How undoing went, if it did.")
     wake_at = models.DateTimeField(null=True, blank=True, help_text="When a waiting run is looked at again.")
@@ -87,7 +91,9 @@ class Run(TenantOwned):
         )
         indexes = (
             models.Index(
-                fields=("-priority", "created_at"), name="run_queue", condition=models.Q(state=RunState.QUEUED.value)
+                fields=("queue", "-priority", "created_at"),
+                name="run_queue",
+                condition=models.Q(state=RunState.QUEUED.value),
             ),
             models.Index(fields=("lease_until",), name="run_leases", condition=models.Q(state=RunState.RUNNING.value)),
             models.Index(fields=("wake_at",), name="run_timers", condition=models.Q(state=RunState.WAITING.value)),

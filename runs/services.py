@@ -71,6 +71,7 @@ def start_version(
             trigger=trigger.value,
             started_by=None if by is None else by.as_dict(),
             input=accepted,
+            queue=settings.queue or "",
             priority=settings.priority or DEFAULT_PRIORITY,
             queue_deadline=None if settings.queue_timeout is None else now + timedelta(seconds=settings.queue_timeout),
             created_at=now,
@@ -86,7 +87,7 @@ def start_version(
             data={"state": run.state},
         )
         queued.save(force_insert=True)
-        dispatch.nudge()
+        dispatch.nudge(run.queue)
     return run
 
 
@@ -178,7 +179,7 @@ def _ring_for(run: Run) -> None:
     if run.state == RunState.RUNNING:
         dispatch.hint(run.pk)
     else:
-        dispatch.nudge()
+        dispatch.nudge(run.queue)
 
 
 def _locked(tenant_id: UUID, run_id: UUID) -> Run:
@@ -242,33 +243,92 @@ def stop_children(*, parent_id: UUID, only: Collection[UUID] | None = None) -> N
                 cancel_run(by=Actor.system(child.tenant_id, f"run:{parent_id}"), run_id=child.pk)
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ends that its executor does not end: the states, and the error, of the run and of its open nodes."""
+
+    run_state: RunState
+    node_state: NodeState
+    code: str
+    node_code: str
+    message: str
+    type: str
+
+
+TERMINATED = Ending(
+    RunState.CANCELLED,
+    NodeState.CANCELLED,
+    "run_cancelled",
+    "node_cancelled",
+    "terminated with its parent",
+    "CancelledError",
+)
+QUEUE_TIMEOUT = Ending(
+    RunState.TIMED_OUT,
+    NodeState.CANCELLED,
+    "queue_timeout",
+    "node_cancelled",
+    "the run was not started within its `queue_timeout`",
+    "TimeoutError",
+)
+WORKER_LOST = Ending(
+    RunState.FAILED,
+    NodeState.FAILED,
+    "worker_lost",
+    "worker_lost",
+    "each worker that executed the run was lost with it; look for a node that kills its process, or uses up its memory",
+    "WorkerLostError",
+)
+
+
 def terminate_run(*, run_id: UUID) -> None:
     """End a run at once, without clean-up, and then what it waits for; whoever executes it is fenced.
 
     Runs are ended from the top down, each in a transaction: an ended run starts no more children.
     """
-    with transaction.atomic():
-        run = Run.objects.across_tenants().select_for_update().get(pk=run_id)
-        if run.state not in TERMINAL_RUN_STATES:
-            if run.state == RunState.RUNNING:
-                dispatch.hint(run.pk)
-            _end_now(run, timezone.now())
+    end_run(run_id=run_id, ending=TERMINATED)
     stop_children(parent_id=run_id)
 
 
-def _end_now(run: Run, now: datetime) -> None:
+def end_run(*, run_id: UUID, ending: Ending, epoch: int | None = None) -> bool:
+    """End a run from outside its execution, its open nodes with it; whoever executes it is fenced.
+
+    ``False`` if it has ended already, or (with ``epoch``) belongs to another executor by now.
+    """
+    with transaction.atomic():
+        run = Run.objects.across_tenants().select_for_update().get(pk=run_id)
+        if run.state in TERMINAL_RUN_STATES or epoch not in (None, run.epoch):
+            return False
+        if run.state == RunState.RUNNING:
+            dispatch.hint(run.pk)
+        _end_now(run, ending, timezone.now())
+        if run.parent_id is not None:
+            _wake_parent(run.parent_id)
+    return True
+
+
+def _wake_parent(parent_id: UUID) -> None:
+    """A parent that waits looks at its children again; one that is executed is told to."""
+    parents = Run.objects.across_tenants().filter(pk=parent_id)
+    if parents.filter(state=RunState.WAITING.value).update(state=RunState.QUEUED.value):
+        dispatch.nudge(parents.values_list("queue", flat=True).get())
+    else:
+        dispatch.hint(parent_id)
+
+
+def _end_now(run: Run, ending: Ending, now: datetime) -> None:
     rows = NodeRun.objects.for_tenant(run.tenant_id).filter(run=run)
     open_nodes = list(rows.filter(state__in=[NodeState.RUNNING, NodeState.WAITING, NodeState.RETRYING]))
-    error = {"message": "terminated with its parent", "type": "CancelledError"}
+    error = {"message": ending.message, "type": ending.type}
     happened: list[tuple[EventType, str, dict[str, Any]]] = []
     for node in open_nodes:
-        node.state, node.finished_at, node.wake_at, node.wait = NodeState.CANCELLED.value, now, None, None
-        node.error = error | {"code": "node_cancelled", "node_id": node.node_id}
+        node.state, node.finished_at, node.wake_at, node.wait = ending.node_state.value, now, None, None
+        node.error = error | {"code": ending.node_code, "node_id": node.node_id}
         data = {"attempt": node.attempts, "state": node.state, "error": node.error}
-        happened.append((NODE_ENDS[NodeState.CANCELLED], node.node_id, data))
-    run.state, run.finished_at, run.wake_at = RunState.CANCELLED.value, now, None
-    run.error = error | {"code": "run_cancelled", "node_id": None}
-    happened.append((RUN_ENDS[RunState.CANCELLED], "", {"state": run.state, "error": run.error}))
+        happened.append((NODE_ENDS[ending.node_state], node.node_id, data))
+    run.state, run.finished_at, run.wake_at = ending.run_state.value, now, None
+    run.error = error | {"code": ending.code, "node_id": None}
+    happened.append((RUN_ENDS[ending.run_state], "", {"state": run.state, "error": run.error}))
     events = [
         RunEvent(tenant_id=run.tenant_id, run=run, seq=seq, type=str(type), node_id=node_id, at=now, data=data)
         for seq, (type, node_id, data) in enumerate(happened, run.event_seq + 1)

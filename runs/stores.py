@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from pyflow.core.events import Event, EventType
 from pyflow.core.plain import NotPlainError, to_plain
 from pyflow.core.states import NodeState, RunState
 from pyflow.core.suspension import Signal, Suspension
+from runs.errors import LeaseLapsedError
 from runs.leases import Claim
 from runs.models import NodeItem, NodeRun, RunSignal
 from runs.writer import EPHEMERAL, GroupWriter, Write, moment
@@ -24,9 +25,10 @@ _RUN_ENDS = frozenset({EventType.RUN_SUCCEEDED, EventType.RUN_FAILED, EventType.
 class DatabaseSink:
     """The ``EventSink`` of one claimed run: its events and node rows, durable when ``commit`` returns."""
 
-    def __init__(self, writer: GroupWriter, claim: Claim) -> None:
+    def __init__(self, writer: GroupWriter, claim: Claim, trusted: Callable[[], bool]) -> None:
         self._writer = writer
         self._claim = claim
+        self._trusted = trusted
         self._rows: dict[str, dict[str, Any]] = {}
         self._pending = self._new_write()
         self._flush: asyncio.TimerHandle | None = None
@@ -38,9 +40,14 @@ class DatabaseSink:
             self._rows[node_id] = _EMPTY_ROW | {"attempts": run.attempts, "started_at": started}
 
     def emit(self, event: Event) -> None:
-        """Note a start; it rides along with the next completion, or goes by itself a moment later."""
+        """Note a start; it rides along with the next completion, or goes by itself a moment later.
+
+        Raises ``LeaseLapsedError`` where a node would start although the lease may have ended.
+        """
         if event.type in EPHEMERAL:
             return
+        if event.type is EventType.NODE_STARTED and not self._trusted():
+            raise LeaseLapsedError(f"the lease of run {self._claim.run_id} is not trusted any more")
         self._note(_storable(event))
         if self._flush is None:
             self._flush = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush_now)
@@ -82,6 +89,8 @@ class DatabaseSink:
     def _note(self, event: Event) -> None:
         self._pending.events.append(event)
         item = event.data.get("item")
+        if self._claim.losses and event.type is EventType.NODE_SUCCEEDED:
+            self._pending.changes["losses"] = 0  # it gets on: what it was lost with before was not its doing
         if event.node_id is not None and item is not None:
             self._pending.items[event.node_id, item["index"]] = _item_row(event, item)
         elif event.node_id is not None:
@@ -173,20 +182,24 @@ def _item_row(event: Event, item: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def recorded_nodes(run_id: UUID) -> dict[str, result.NodeRun]:
-    """The node runs that a run has on record, for the engine to go on from."""
-    runs = {row.node_id: _restore(row) for row in NodeRun.objects.across_tenants().filter(run=run_id)}
-    for row in NodeItem.objects.across_tenants().filter(run=run_id).order_by("node_id", "index"):
-        run = runs.setdefault(row.node_id, result.NodeRun(row.node_id, NodeState.RUNNING, attempts=1))
+def recorded_nodes(run_ids: Collection[UUID]) -> dict[UUID, dict[str, result.NodeRun]]:
+    """The node runs that runs have on record, for the engine to go on from."""
+    found: dict[UUID, dict[str, result.NodeRun]] = {run_id: {} for run_id in run_ids}
+    for row in NodeRun.objects.across_tenants().filter(run__in=run_ids):
+        found[row.run_id][row.node_id] = _restore(row)
+    items = NodeItem.objects.across_tenants().filter(run__in=run_ids).order_by("run", "node_id", "index")
+    for item in items:
+        runs = found[item.run_id]
+        run = runs.setdefault(item.node_id, result.NodeRun(item.node_id, NodeState.RUNNING, attempts=1))
         if run.items is None:
             run.items = {}
-        run.items[row.index] = _restore_item(row)
-    return runs
+        run.items[item.index] = _restore_item(item)
+    return found
 
 
-def waiting_signals(run_ids: Iterable[UUID]) -> list[tuple[UUID, Signal]]:
+def waiting_signals(run_ids: Collection[UUID]) -> list[tuple[UUID, Signal]]:
     """The signals that were delivered to runs and not taken by a node yet, oldest first."""
-    rows = RunSignal.objects.across_tenants().filter(run__in=list(run_ids), consumed=False).order_by("id")
+    rows = RunSignal.objects.across_tenants().filter(run__in=run_ids, consumed=False).order_by("id")
     return [(row.run_id, Signal(row.name, row.payload, row.dedupe_id)) for row in rows]
 
 

@@ -3,26 +3,79 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
+import sys
+from typing import Any
 
-from celery import shared_task
+from celery import current_app, shared_task
+from celery.signals import worker_init, worker_process_init, worker_ready, worker_shutting_down
+from django.conf import settings
 from django.db import connections
 
 from runs import dispatch
 from runs.execution import RunExecutor
-from runs.leases import claimable
-from runs.models import Run
+from runs.leases import unclaimed_queues
+from runs.watchdog import Watchdog
+
+logger = logging.getLogger(__name__)
+#: Objects made between two looks of the garbage collector: a run makes hundreds, nearly all of which need none.
+GC_THRESHOLD = 20_000
+
+_watchdog: Watchdog | None = None
 
 
 @shared_task(name=dispatch.EXECUTE_TASK, ignore_result=True)
 def execute() -> None:
-    """Execute runs until there are none left to claim."""
+    """Execute runs until there are none left to claim, and for a while after that none have come."""
+    executor = RunExecutor(served_queues(), linger=settings.PYFLOW_LINGER_SECONDS)
     # An event loop of its own: Celery's pool runs tasks in plain processes.
-    asyncio.run(RunExecutor().drain())
+    asyncio.run(executor.drain() if _watchdog is None else _watchdog.drain(executor))
     connections.close_all()
+    dispatch.settle(dispatch.EXIT_SECONDS)
+    if executor.is_worn:
+        logger.warning("too many nodes never returned: this process is replaced")
+        sys.exit(0)
 
 
 @shared_task(name="runs.sweep", ignore_result=True, expires=10)
 def sweep() -> None:
-    """Ring for runs that nobody executes: their message was lost, or their executor was."""
-    if Run.objects.across_tenants().filter(claimable()).exists():
-        dispatch.ring()
+    """Wake executors for runs that nobody executes: their message was lost, or their executor was."""
+    for queue in unclaimed_queues():
+        dispatch.wake(queue)
+
+
+def served_queues() -> frozenset[str]:
+    """The queues of this worker (`-Q`), as runs name them."""
+    default = dispatch.celery_queue("")
+    return frozenset("" if name == default else name for name in current_app.amqp.queues.consume_from)
+
+
+@worker_init.connect
+def _make_watchdog(**_: Any) -> None:
+    global _watchdog  # noqa: PLW0603 - one per worker, inherited by its pool
+    _watchdog = Watchdog()
+
+
+@worker_ready.connect
+def _start_watchdog(**_: Any) -> None:
+    queues = served_queues()
+    if _watchdog is not None:
+        _watchdog.start(queues)
+    for queue in queues:  # what has come while no worker was there
+        dispatch.wake(queue)
+
+
+@worker_process_init.connect
+def _enter_pool(**_: Any) -> None:
+    if _watchdog is not None:
+        _watchdog.entered_pool()
+    # What is imported stays: the collector need not look at it again.
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 50, 50)
+
+
+@worker_shutting_down.connect
+def _end(**_: Any) -> None:
+    if _watchdog is not None:
+        _watchdog.shut_down()

@@ -11,37 +11,24 @@ import logging
 import queue
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import connections, transaction
-from django.db.models import F
 
 from pyflow.core.events import Event, EventType
+from pyflow.core.ids import new_uuid
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
 from pyflow.core.suspension import Suspension, awaited
-from runs import dispatch
+from runs import bulk, dispatch
 from runs.errors import FencedError
-from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal
+from runs.models import NodeRun, Run, RunSignal
 
 logger = logging.getLogger(__name__)
 MAX_BATCH = 500
-NODE_FIELDS = (
-    "state",
-    "attempts",
-    "output",
-    "error",
-    "reason",
-    "tolerated",
-    "started_at",
-    "finished_at",
-    "wake_at",
-    "wait",
-)
-ITEM_FIELDS = ("key", "state", "attempts", "output", "error", "at")
 
 
 @dataclass(slots=True)
@@ -144,50 +131,76 @@ def store(writes: Sequence[Write]) -> set[UUID]:
     ended = _ended_children(by_run)
     if ended:
         _lock(by_run.keys() | ended.keys())
-    fenced: set[UUID] = set()
-    events: list[RunEvent] = []
-    nodes: list[NodeRun] = []
-    items: list[NodeItem] = []
-    # In one order everywhere, so that two transactions never wait for each other's rows.
-    for run_id in sorted(by_run):
-        group = by_run[run_id]
-        seq = _take_numbers(run_id, group)
-        if seq is None:
-            fenced.add(run_id)
-            continue
-        rows: dict[str, NodeRun] = {}
-        item_rows: dict[tuple[str, int], NodeItem] = {}
-        for write in group:
-            for event in write.events:
-                events.append(_event_row(write, event, seq))
-                seq += 1
-            for node_id, values in write.nodes.items():
-                rows[node_id] = NodeRun(tenant_id=write.tenant_id, run_id=run_id, node_id=node_id, **values)
-            for (node_id, index), values in write.items.items():
-                item_rows[node_id, index] = NodeItem(
-                    tenant_id=write.tenant_id, run_id=run_id, node_id=node_id, index=index, **values
-                )
-            if write.signals:
-                taken = RunSignal.objects.across_tenants().filter(run=run_id, dedupe_id__in=write.signals)
-                taken.update(consumed=True)
-        nodes.extend(rows.values())
-        items.extend(item_rows.values())
-    if events:
-        RunEvent.objects.bulk_create(events)
-    if nodes:
-        NodeRun.objects.bulk_create(
-            nodes, update_conflicts=True, unique_fields=("run", "node_id"), update_fields=NODE_FIELDS
-        )
-    if items:
-        NodeItem.objects.bulk_create(
-            items, update_conflicts=True, unique_fields=("run", "node_id", "index"), update_fields=ITEM_FIELDS
-        )
-    for run_id in by_run.keys() - fenced:
-        if any(write.changes.get("state") == RunState.WAITING for write in by_run[run_id]):
-            _wake_if_told(run_id)
+    held = bulk.held({run_id: group[0].epoch for run_id, group in by_run.items()})
+    batch = _Batch()
+    for run_id, group in by_run.items():
+        row = held.get(run_id)
+        if row is not None and all(write.epoch == row["epoch"] for write in group):
+            batch.add(row, group)
+    batch.store()
+    for run_id in batch.parked:
+        _wake_if_told(run_id)
+    fenced = set(by_run) - batch.stored
     if ended:
         _tell_parents(ended, fenced)
     return fenced
+
+
+class _Batch:
+    """The rows of one transaction, collected run by run."""
+
+    def __init__(self) -> None:
+        self.stored: set[UUID] = set()
+        #: Runs that are being put down.
+        self.parked: list[UUID] = []
+        self._moved: list[bulk.Row] = []
+        self._changed: list[bulk.Row] = []
+        self._events: list[bulk.Row] = []
+        self._nodes: list[bulk.Row] = []
+        self._items: list[bulk.Row] = []
+        self._signals: list[tuple[UUID, list[str]]] = []
+
+    def add(self, row: bulk.Row, group: Sequence[Write]) -> None:
+        """Add what is written of one run, whose row is locked."""
+        run_id, seq = row["id"], row["event_seq"]
+        changes: dict[str, Any] = {}
+        nodes: dict[str, bulk.Row] = {}
+        items: dict[tuple[str, int], bulk.Row] = {}
+        for write in group:
+            changes |= write.changes
+            nodes |= write.nodes
+            items |= write.items
+            for event in write.events:
+                seq += 1
+                self._events.append(_event_row(write, event, seq))
+            if write.signals:
+                self._signals.append((run_id, write.signals))
+        row["event_seq"] = seq
+        (self._changed if changes else self._moved).append({"outputs": None, "error": None} | row | changes)
+        tenant_id = group[0].tenant_id
+        for node_id, values in nodes.items():
+            self._nodes.append(
+                {"id": new_uuid(), "tenant_id": tenant_id, "run_id": run_id, "node_id": node_id} | values
+            )
+        for (node_id, index), values in items.items():
+            place = {"run_id": run_id, "node_id": node_id, "index": index}
+            self._items.append({"id": new_uuid(), "tenant_id": tenant_id} | place | values)
+        self.stored.add(run_id)
+        if changes.get("state") == RunState.WAITING:
+            self.parked.append(run_id)
+
+    def store(self) -> None:
+        """A statement for each table."""
+        bulk.advance(self._moved, self._changed)
+        if self._events:
+            bulk.insert_events(self._events)
+        if self._nodes:
+            bulk.upsert_nodes(self._nodes)
+        if self._items:
+            bulk.upsert_items(self._items)
+        for run_id, taken in self._signals:
+            rows = RunSignal.objects.across_tenants().filter(run=run_id, dedupe_id__in=taken)
+            rows.update(consumed=True)
 
 
 def _ended_children(by_run: Mapping[UUID, Sequence[Write]]) -> dict[UUID, set[UUID]]:
@@ -209,16 +222,18 @@ def _lock(run_ids: Iterable[UUID]) -> None:
     list(rows.order_by("pk").values_list("pk"))
 
 
-def _tell_parents(ended: Mapping[UUID, set[UUID]], fenced: set[UUID]) -> None:
+def _tell_parents(ended: Mapping[UUID, set[UUID]], fenced: Collection[UUID]) -> None:
     """Queue the runs that wait for those which end here; tell the executors of those that are executed."""
-    ended = {parent_id: children - fenced for parent_id, children in ended.items()}
+    ended = {parent_id: children.difference(fenced) for parent_id, children in ended.items()}
     runs = Run.objects.across_tenants()
-    states = dict(runs.filter(pk__in=[parent for parent, gone in ended.items() if gone]).values_list("pk", "state"))
+    found = runs.filter(pk__in=[parent for parent, gone in ended.items() if gone]).values_list("pk", "state", "queue")
+    states = {parent_id: state for parent_id, state, _ in found}
     waiting = [parent_id for parent_id, state in states.items() if state == RunState.WAITING]
     woken = {run_id for run_id, awaits in _awaits(waiting).items() if awaits & ended[run_id]} if waiting else set()
     if woken:
         runs.filter(pk__in=woken).update(state=RunState.QUEUED.value)
-        dispatch.nudge()
+        for queue in {queue for parent_id, _, queue in found if parent_id in woken}:
+            dispatch.nudge(queue)
     for parent_id, state in states.items():
         if state == RunState.RUNNING:
             dispatch.hint(parent_id)
@@ -251,31 +266,17 @@ def _wake_if_told(run_id: UUID) -> None:
         run.update(state=RunState.QUEUED.value)
 
 
-def _take_numbers(run_id: UUID, group: list[Write]) -> int | None:
-    """Reserve a sequence number per event and apply changes; the first number, or ``None`` if we are fenced."""
-    count = sum(len(write.events) for write in group)
-    changes: dict[str, Any] = {}
-    for write in group:
-        changes |= write.changes
-    ours = Run.objects.across_tenants().filter(pk=run_id, epoch=group[0].epoch, state=RunState.RUNNING.value)
-    if any(write.epoch != group[0].epoch for write in group) or not ours.update(
-        event_seq=F("event_seq") + count, **changes
-    ):
-        return None
-    last: int = Run.objects.across_tenants().values_list("event_seq", flat=True).get(pk=run_id)
-    return last - count + 1
-
-
-def _event_row(write: Write, event: Event, seq: int) -> RunEvent:
-    return RunEvent(
-        tenant_id=write.tenant_id,
-        run_id=write.run_id,
-        seq=seq,
-        type=str(event.type),
-        node_id=event.node_id or "",
-        at=moment(event.at),
-        data=event.data,
-    )
+def _event_row(write: Write, event: Event, seq: int) -> bulk.Row:
+    return {
+        "id": new_uuid(),
+        "tenant_id": write.tenant_id,
+        "run_id": write.run_id,
+        "seq": seq,
+        "type": event.type.value,
+        "node_id": event.node_id or "",
+        "at": moment(event.at),
+        "data": event.data,
+    }
 
 
 def moment(at: float) -> datetime:

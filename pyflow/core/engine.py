@@ -109,6 +109,7 @@ class WorkflowEngine:
         sink: EventSink | None = None,
         signals: Iterable[Signal] = (),
         lineage: tuple[str, ...] = (),
+        children: ChildRuns | None = None,
         park: bool = False,
         begun_at: float | None = None,
     ) -> Execution:
@@ -117,6 +118,7 @@ class WorkflowEngine:
         ``input`` is checked against the workflow's ``inputs`` (``InputError``). ``initial_context`` is stored like
         results. ``recorded``: finished node runs to go on from, by node id. ``only``: the other nodes are skipped.
         ``signals``: those that arrived already. ``lineage``: names of the workflows above, of a child run.
+        ``children``: how this run runs its child runs, if not as the engine's others do.
         ``begun_at``: when the run first began (POSIX seconds), for its timeout. ``park``: end in state ``waiting``
         instead of waiting when nothing else is left to do.
         """
@@ -136,7 +138,7 @@ class WorkflowEngine:
             clock=self.clock,
             secrets=self.secrets,
             shared=self.shared,
-            children=self.children,
+            children=children or self.children,
             lineage=lineage,
             recorded=recorded,
             only=only,

@@ -42,7 +42,8 @@ class _Budget:
     def __init__(self) -> None:
         self.steps = MAX_STEPS
         self.look_at = MAX_STEPS - _STEPS_BETWEEN_LOOKS
-        self.deadline = time.thread_time() + MAX_SECONDS
+        #: From the first look on: most expressions are done before that, and asking for the time is not free.
+        self.deadline: float | None = None
 
     def spend(self, steps: int) -> None:
         self.steps -= steps
@@ -51,7 +52,9 @@ class _Budget:
         self.look_at = self.steps - _STEPS_BETWEEN_LOOKS
         if self.steps < 0:
             raise JsonPathError(f"the JSONPath takes more than {MAX_STEPS:,} steps on this data")
-        if time.thread_time() > self.deadline:
+        if self.deadline is None:
+            self.deadline = time.thread_time() + MAX_SECONDS
+        elif time.thread_time() > self.deadline:
             raise JsonPathError(f"the JSONPath takes longer than {MAX_SECONDS:g} s on this data")
 
 

@@ -39,6 +39,10 @@ class RunIf(StrEnum):
     ANY_SUCCEEDED = "any_succeeded"
 
 
+#: Whose workers do the work: ``celery worker -Q NAME``.
+QueueName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$")]
+
+
 class _Model(DescribedModel):
     # Unknown keys are kept: v1 ignored them, the checker refuses them in version 2, with a suggestion.
     model_config = ConfigDict(extra="allow")
@@ -174,6 +178,11 @@ class NodeDef(_Model):
     """With ``isolation: process``: how much CPU time the child may use."""
     max_output_size: Size | None = None
     """A larger output (as JSON) fails the node. Default 16 MiB."""
+    queue: QueueName | None = None
+    """Execute it by any worker of this queue, on the platform."""
+    on_lost: Literal["retry", "fail"] | None = None
+    """What becomes of it when its worker is lost: ``retry`` executes it again (at least once), ``fail`` fails it (at
+    most once). Default ``retry``."""
     description: str | None = None
     """For people."""
 
@@ -189,6 +198,10 @@ class SettingsDef(_Model):
     """From 1 (last) to 9 (first), on the platform. Default 5."""
     concurrency: ConcurrencyDef | None = None
     """How many runs of the same key run at a time."""
+    queue: QueueName | None = None
+    """Run it by the workers of this queue, on the platform."""
+    distribute: bool | None = None
+    """Execute every node by any worker of the run's queue, not just those that name one, on the platform."""
     durability: Literal["node", "run"] | None = None
     """``node``: each result is durable before dependents start; ``run``: only the end is. Default ``node``."""
 

@@ -32,7 +32,7 @@ def broker(settings) -> Iterator[str]:
 
 @pytest.fixture
 def fleet(tmp_path: Path, transactional_db, broker: str) -> dict[str, str]:
-    return environment(tmp_path / "home", REDIS_URL=broker, PYFLOW_EXECUTOR="celery")
+    return environment(tmp_path / "home", REDIS_URL=broker, PYFLOW_EXECUTOR="celery", PYFLOW_LINGER_SECONDS="0.2")
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_flushed_broker_loses_no_run(api: Api, fleet: dict[str, str], tmp_path
     """The clock rings for what is queued, with nothing but the database to go by."""
     runs = [start(api) for _ in range(5)]
     with redis.Redis.from_url(broker) as client:
-        assert client.llen("celery") == 5
+        assert 1 <= client.llen("celery") <= 5, "rings that come together are one message"
         client.flushall()
     with Beat(fleet, tmp_path / "beat"), Worker(fleet, tmp_path / "worker"):
         for run in runs:
@@ -101,6 +101,6 @@ def test_messages_without_work_are_harmless(api: Api, fleet: dict[str, str], tmp
     for _ in range(10):
         app.send_task("runs.execute", ignore_result=True)
     with Worker(fleet, tmp_path / "worker") as worker:
-        waiting.until(lambda: worker.log().count("succeeded in") == 11, what="end of all tasks")
+        waiting.until(lambda: worker.log().count("succeeded in") >= 11, what="end of all tasks")
     assert_is_whole(run, CHAIN)
     assert len(ledger.calls()) == 3

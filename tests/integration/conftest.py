@@ -33,8 +33,8 @@ def registry(monkeypatch) -> NodeRegistry:
 
 @pytest.fixture(autouse=True)
 def quick(settings, tmp_path) -> None:
-    """Leases of a second, looks for lost runs every tenth of one, files of this test only."""
-    settings.PYFLOW_LEASE_SECONDS = 1.0
+    """Leases of two seconds, looks for lost runs every tenth of one, files of this test only."""
+    settings.PYFLOW_LEASE_SECONDS = 2.0
     settings.PYFLOW_SWEEP_SECONDS = 0.1
     settings.PYFLOW_STORAGE_ROOT = tmp_path / "storage"
     settings.PYFLOW_EXECUTOR = "inprocess"

@@ -225,7 +225,8 @@ def test_stopping_hands_unfinished_runs_back(tenant, registry, finished):
     assert NodeRun.objects.for_tenant(tenant).get().output == "attempt 2"
 
 
-def test_two_executors_never_execute_one_run(tenant, registry):
+def test_two_executors_never_execute_one_run(tenant, registry, settings):
+    settings.PYFLOW_LEASE_SECONDS = 30.0  # they fight for SQLite's one lock: no lease may end of that
     called = []
     register(registry, "note", lambda ctx: called.append((ctx.run_id, ctx.node_id)))
     runs = [

@@ -58,4 +58,5 @@ def succeeded(output: Any) -> dict[str, Any]:
         "started_at": now,
         "finished_at": now,
         "wake_at": None,
+        "wait": None,
     }
