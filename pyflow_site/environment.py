@@ -63,6 +63,8 @@ class Environment(BaseSettings):
     """How long a Celery worker's process stays awake after its last run, so that the next one begins at once."""
     concurrent_runs: int = Field(default=100, ge=1)
     """How many runs one process executes at the same time."""
+    default_plan: Literal["free", "pro", "enterprise"] = "enterprise"
+    """What a new tenant has. Set it to ``free`` where tenants are strangers; ``manage.py setplan`` changes one's."""
     db_pool: bool = True
     """Keep a pool of PostgreSQL connections (web processes; Celery workers turn it off)."""
     database_url: str = Field(default="", validation_alias="DATABASE_URL")

@@ -46,10 +46,14 @@ from tenants.errors import (
     MemberExistsError,
     MemberNotFoundError,
     PasswordError,
+    PlanError,
     PreconditionFailedError,
     PreconditionRequiredError,
+    QuotaExceededError,
+    RateLimitedError,
     TokensDisabledError,
     TooManyFailuresError,
+    UpgradeNeededError,
 )
 from workflows.errors import GraphTooLargeError, WorkflowExistsError, WorkflowMissingError
 
@@ -86,6 +90,10 @@ STATUS_OF: Mapping[type[PyFlowError], int] = {
     PasswordError: status.HTTP_422_UNPROCESSABLE_ENTITY,
     KeyNotFoundError: status.HTTP_404_NOT_FOUND,
     KeyNotUsableError: status.HTTP_409_CONFLICT,
+    PlanError: status.HTTP_422_UNPROCESSABLE_ENTITY,
+    QuotaExceededError: status.HTTP_403_FORBIDDEN,
+    UpgradeNeededError: status.HTTP_402_PAYMENT_REQUIRED,
+    RateLimitedError: status.HTTP_429_TOO_MANY_REQUESTS,
     WorkflowMissingError: status.HTTP_404_NOT_FOUND,
     WorkflowExistsError: status.HTTP_409_CONFLICT,
     GraphTooLargeError: status.HTTP_422_UNPROCESSABLE_ENTITY,
@@ -103,6 +111,7 @@ STATUS_OF: Mapping[type[PyFlowError], int] = {
 TITLES = {
     400: "Bad request",
     401: "Not authenticated",
+    402: "Plan limit reached",
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
@@ -173,6 +182,9 @@ def _describe_own(error: PyFlowError) -> dict[str, Any]:
     if isinstance(error, DecisionError):  # as above; a decision is the payload of a signal
         errors = [item.as_dict() for item in error.problems]
         return problem(known, error.code, str(error), [e | {"pointer": f"/payload{e['pointer']}"} for e in errors])
+    if isinstance(error, QuotaExceededError):
+        members = {"quota": error.quota, "limit": error.limit, "used": error.used, "resets_at": error.resets_at}
+        return problem(known, error.code, str(error)) | members
     located = [error.problem.as_dict()] if isinstance(error, DocumentError) else None
     return problem(known, error.code, str(error), located)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal, Trigger
 from runs.stores import waiting_signals
 from tenants import audit
 from tenants.access import Actor
+from tenants.plans import Quota
+from tenants.quotas import consume
 from workflows.models import Version
 from workflows.services import latest_version, plan_of
 
@@ -34,7 +37,7 @@ DEFAULT_PRIORITY = 5
 def start_run(*, by: Actor, workflow_name: str, input: dict[str, Any]) -> Run:
     """Accept a run of the newest version. Once this returns, the run will be executed, whatever happens.
 
-    Raises ``WorkflowMissingError`` or ``InputError``.
+    Raises ``WorkflowMissingError``, ``InputError`` or ``QuotaExceededError``.
     """
     version = latest_version(tenant_id=by.tenant_id, name=workflow_name)
     return start_version(version=version, input=input, by=by, trigger=Trigger.API)
@@ -51,7 +54,7 @@ def start_version(
     lineage: list[str] | None = None,
     on_parent_cancel: str = "",
 ) -> Run:
-    """Accept a run of one version. Raises ``InputError``.
+    """Accept a run of one version. Raises ``InputError`` or ``QuotaExceededError``; child runs count as all others.
 
     Who started it is kept in its own row, not in the audit's chain, whose lock would make a tenant's starts queue up.
     """
@@ -87,6 +90,9 @@ def start_version(
             data={"state": run.state},
         )
         queued.save(force_insert=True)
+        # Last, because the tenant's other starts wait from here to the commit.
+        size = len(json.dumps(accepted, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+        consume(tenant_id=version.tenant_id, amounts={Quota.RUNS_PER_DAY: 1, Quota.STORED_BYTES: size})
         dispatch.nudge(run.queue)
     return run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 from pyflow.core.errors import PyFlowError
@@ -166,3 +167,50 @@ class TokensDisabledError(PyFlowError):
     """This installation has no key to sign tokens with: its operator has not set `PYFLOW_JWT_PRIVATE_KEY`."""
 
     code: ClassVar[str] = "tokens_disabled"
+
+
+class PlanError(PyFlowError):
+    """There is no such plan or quota, or its limit is not a whole number."""
+
+    code: ClassVar[str] = "plan_invalid"
+
+
+class QuotaExceededError(PyFlowError):
+    """A quota of the tenant is used up: `quota` names it, `limit`, `used` and `resets_at` say how far and till when."""
+
+    code: ClassVar[str] = "quota_exceeded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        quota: str,
+        limit: int,
+        used: int,
+        resets_at: datetime | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.quota = quota
+        self.limit = limit
+        self.used = used
+        self.resets_at = resets_at
+        #: Seconds until it begins anew.
+        self.retry_after = retry_after
+
+
+class UpgradeNeededError(QuotaExceededError):
+    """A quota of the tenant's plan is used up, of which another plan has more; members as of `quota_exceeded`."""
+
+    code: ClassVar[str] = "plan_limit_reached"
+
+
+class RateLimitedError(PyFlowError):
+    """Too many requests within a minute; `Retry-After` tells when the next one is let through."""
+
+    code: ClassVar[str] = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        #: Seconds.
+        self.retry_after = retry_after

@@ -13,7 +13,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,8 +22,15 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tenants.access import Principal
+from tenants.errors import RateLimitedError
+from tenants.plans import Quota
+from tenants.quotas import allowance_of
+
 logger = logging.getLogger(__name__)
 
+#: The window of requests of the API. Seconds.
+MINUTE = 60
 #: How long a request may be held up by a Redis that does not answer. Seconds.
 REDIS_TIMEOUT = 0.25
 #: How long such a Redis is then left alone. Seconds.
@@ -204,3 +211,38 @@ class RedisLimiter(Limiter):
 
 
 limiter: Limiter = RedisLimiter(settings.PYFLOW_LIMITS_URL) if settings.PYFLOW_LIMITS_URL else MemoryLimiter()
+
+
+def request_rules(principal: Principal) -> dict[str, Rule]:
+    """The rules for requests of the API, by the names that they have in headers."""
+    limits = allowance_of(principal.tenant_id).limits
+    names = {
+        "tenant": (Quota.API_REQUESTS_PER_MINUTE, f"api:{principal.tenant_id}"),
+        principal.kind: (Quota.KEY_REQUESTS_PER_MINUTE, f"api:{principal.tenant_id}:{principal.kind}:{principal.id}"),
+    }
+    rules = {name: (limits[quota], key) for name, (quota, key) in names.items()}
+    return {name: Rule(key, limit, MINUTE) for name, (limit, key) in rules.items() if limit is not None}
+
+
+def admit(principal: Principal, headers: MutableMapping[str, str]) -> None:
+    """Count a request of the API and add the ``RateLimit`` fields to the headers of its answer.
+
+    Raises ``RateLimitedError``. Source of the fields: draft-ietf-httpapi-ratelimit-headers-09. ``t`` is the number of
+    seconds until ``r`` grows.
+    """
+    rules = request_rules(principal)
+    if not rules:
+        return
+    verdicts = dict(zip(rules, limiter.judge(list(rules.values())), strict=True))
+    headers["RateLimit-Policy"] = ", ".join(f'"{name}";q={rule.limit};w={MINUTE}' for name, rule in rules.items())
+    headers["RateLimit"] = ", ".join(
+        f'"{name}";r={verdict.remaining};t={math.ceil(verdict.reset)}' for name, verdict in verdicts.items()
+    )
+    refused = {name: verdict for name, verdict in verdicts.items() if not verdict.allowed}
+    if refused:
+        name, verdict = max(refused.items(), key=lambda item: item[1].reset)
+        whose = "the tenant" if name == "tenant" else "this key" if name == "key" else "this member"
+        raise RateLimitedError(
+            f"Too many requests: {whose} may make {verdict.rule.limit} a minute.",
+            retry_after=max(1, math.ceil(verdict.reset)),
+        )

@@ -7,16 +7,19 @@ from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.utils import timezone
 
 from pyflow.core.ids import new_uuid
 from tenants.access import Role
+from tenants.errors import PlanError
+from tenants.plans import Plan, checked_overrides
 from tenants.principals import cache
 from tenants.scoping import TenantManager, TenantOwned
 
 ROLES = [(role.value, role.value) for role in Role]
-PLANS = [(plan, plan) for plan in ("free", "pro", "enterprise")]
+PLANS = [(plan.value, plan.value) for plan in Plan]
 
 
 class Tenant(models.Model):
@@ -41,6 +44,13 @@ class Tenant(models.Model):
 
     def __str__(self) -> str:
         return self.slug
+
+    def clean(self) -> None:
+        """Limits are of quotas that exist, and numbers."""
+        try:
+            self.limits = checked_overrides(self.limits)
+        except PlanError as error:
+            raise ValidationError({"limits": str(error)}) from None
 
     def suspend(self) -> None:
         """Nobody acts for the tenant from now on, until ``resume``."""

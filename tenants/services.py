@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -16,7 +17,7 @@ from tenants.models import ApiKey, Tenant
 @transaction.atomic
 def create_tenant(*, slug: str, name: str = "") -> Tenant:
     """A new tenant. Raises ``TenantExistsError`` if the slug is taken, ``TenantInvalidError``."""
-    tenant = Tenant(slug=slug, name=name or slug)
+    tenant = Tenant(slug=slug, name=name or slug, plan=settings.PYFLOW_DEFAULT_PLAN)
     try:
         tenant.clean_fields()
     except ValidationError as error:

@@ -17,8 +17,9 @@ from pyflow.core.errors import DefinitionError, Problem
 from pyflow.core.loader import Format, parse_workflow
 from pyflow.core.models import WorkflowDef
 from pyflow.core.plan import Plan, compile_plan, compile_stored
-from tenants import audit
+from tenants import audit, quotas
 from tenants.access import Actor, Principal
+from tenants.plans import Quota
 from workflows.errors import WorkflowExistsError, WorkflowMissingError
 from workflows.models import Version, Workflow
 
@@ -44,10 +45,13 @@ class Saved:
 
 
 def create_workflow(*, by: Actor, source: str, source_format: Format) -> Saved:
-    """Store a new workflow. Raises ``DocumentError``, ``DefinitionError`` or ``WorkflowExistsError``."""
-    definition = _checked(source, source_format)
+    """Store a new workflow. Raises ``DocumentError``, ``DefinitionError``, ``WorkflowExistsError`` or
+    ``QuotaExceededError``.
+    """
+    definition = _checked(by.tenant_id, source, source_format)
     try:
         with transaction.atomic():
+            _check_room(by.tenant_id)
             workflow = Workflow.objects.create(tenant_id=by.tenant_id, name=definition.name)
             version = _add_version(workflow, definition, source, source_format, number=1)
             _record(by, "workflow.created", version)
@@ -66,7 +70,7 @@ def put_workflow(
     The text of the newest version, sent again, changes nothing. Raises as ``create_workflow`` does, what the
     precondition raises, and ``DefinitionError`` if the document has another name.
     """
-    definition = _checked(source, source_format)
+    definition = _checked(by.tenant_id, source, source_format)
     if definition.name != name:
         message = f"the document's name is {definition.name!r}, the address says {name!r}"
         raise DefinitionError([Problem("name_mismatch", message, "/name")])
@@ -77,6 +81,7 @@ def put_workflow(
         precondition(workflow)
         created = workflow is None
         if workflow is None:
+            _check_room(by.tenant_id)
             try:
                 with transaction.atomic():
                     workflow = Workflow.objects.create(tenant_id=by.tenant_id, name=name)
@@ -134,8 +139,14 @@ def _traits(version: Version) -> dict[str, Any]:
     return {"version": version.number, "checksum": version.checksum}
 
 
-def _checked(source: str, source_format: Format) -> WorkflowDef:
+def _check_room(tenant_id: UUID) -> None:
+    quotas.check_room(tenant_id=tenant_id, quota=Quota.WORKFLOWS, count=Workflow.objects.for_tenant(tenant_id).count)
+
+
+def _checked(tenant_id: UUID, source: str, source_format: Format) -> WorkflowDef:
     definition = parse_workflow(source, source_format)
+    nodes = len(definition.nodes) + len(definition.on_failure) + len(definition.finally_)
+    quotas.check(tenant_id=tenant_id, quota=Quota.NODES_PER_WORKFLOW, wanted=nodes)
     if definition.version == 1 and (problems := list(_not_storable(definition))):
         raise DefinitionError(locate(problems, definition._document))
     compile_plan(definition, discover().registry)
@@ -171,4 +182,5 @@ def _add_version(
         checksum=definition.checksum(),
     )
     version.save()
+    quotas.add_stored_bytes(tenant_id=workflow.tenant_id, amount=len(source.encode("utf-8", "surrogatepass")))
     return version

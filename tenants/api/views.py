@@ -17,6 +17,7 @@ from tenants.access import Actor, Permission, Principal
 from tenants.api.authentication import address_of
 from tenants.api.idempotency import answer_once, in_flight
 from tenants.api.permissions import Allowed
+from tenants.limits import admit
 from tenants.principals import cache
 from tenants.scoping import tenant_scope
 
@@ -57,6 +58,12 @@ class TenantView(APIView):
         """Who asks, for the audit."""
         request_id = getattr(self.request, "request_id", "")
         return self.principal.acting(request_id=request_id, address=address_of(self.request))
+
+    def perform_authentication(self, request: Request) -> None:
+        """Afterwards the request is counted, whatever becomes of it; its answer says how many more there may be."""
+        super().perform_authentication(request)
+        if isinstance(request.user, Principal):
+            admit(request.user, self.headers)
 
     def check_permissions(self, request: Request) -> None:
         """Only whether somebody asks: what they may do depends on rows of the tenant, and is asked in its scope."""

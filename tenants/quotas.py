@@ -1,0 +1,249 @@
+"""How much a tenant may have and do, and how much of that it has used.
+
+What is counted in a counter is taken by one conditional statement in the transaction of what it is taken for: no two
+requests take the same last piece, and what is rolled back has taken nothing. Counters are locked until that transaction
+ends: take from them before writing to the audit, as everybody does, or two transactions may wait for each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import F, Value
+from django.db.models.functions import Greatest
+from django.utils import timezone
+
+from pyflow.core.ids import new_uuid
+from tenants import audit
+from tenants.access import Actor
+from tenants.errors import PlanError, QuotaExceededError, UpgradeNeededError
+from tenants.models import Tenant, UsageCounter
+from tenants.plans import LEAST, MOST, Plan, Quota, better_plan, checked_overrides, effective
+
+#: How long a process believes what a tenant's limits are. Seconds.
+CACHE_SECONDS = 5.0
+CACHE_SIZE = 10_000
+#: The period of what is counted for good.
+ALL_TIME = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """A tenant's plan and what follows from it and from the tenant's own limits."""
+
+    plan: Plan
+    limits: Mapping[Quota, int | None]
+    overridden: frozenset[Quota]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much of a quota is used; ``None`` where it limits one thing at a time, and nothing adds up."""
+
+    quota: Quota
+    used: int | None
+    limit: int | None
+    resets_at: datetime | None
+
+
+_allowances: dict[UUID, tuple[float, Allowance]] = {}
+
+
+def remember(tenant: Tenant) -> Allowance:
+    """Keep what a tenant that was just read is allowed, for ``CACHE_SECONDS``."""
+    allowance = Allowance(
+        Plan(tenant.plan), effective(tenant.plan, tenant.limits), frozenset(Quota(name) for name in tenant.limits)
+    )
+    if len(_allowances) >= CACHE_SIZE:
+        _allowances.clear()
+    _allowances[tenant.pk] = (time.monotonic() + CACHE_SECONDS, allowance)
+    return allowance
+
+
+def allowance_of(tenant_id: UUID) -> Allowance:
+    """What a tenant is allowed, as of ``CACHE_SECONDS`` ago at most."""
+    until, allowance = _allowances.get(tenant_id, (0.0, None))
+    if allowance is not None and until > time.monotonic():
+        return allowance
+    return remember(Tenant.objects.only("plan", "limits").get(pk=tenant_id))
+
+
+def limit_of(tenant_id: UUID, quota: Quota) -> int | None:
+    """The limit of one quota; ``None`` is no limit."""
+    return allowance_of(tenant_id).limits[quota]
+
+
+def check(*, tenant_id: UUID, quota: Quota, wanted: int) -> None:
+    """Whether one thing may be as large as ``wanted`` (of schedules: as frequent). Raises ``QuotaExceededError``."""
+    limit = limit_of(tenant_id, quota)
+    if limit is not None and (wanted < limit if quota in LEAST else wanted > limit):
+        raise _exceeded(tenant_id, quota, limit, wanted, "this would be")
+
+
+def check_room(*, tenant_id: UUID, quota: Quota, count: Callable[[], int]) -> None:
+    """Whether there may be one more than ``count`` finds. Raises ``QuotaExceededError``.
+
+    Until the current transaction ends nobody else adds one: creators of the same tenant come one at a time.
+    """
+    limit = limit_of(tenant_id, quota)
+    if limit is None:
+        return
+    _lock(tenant_id, quota)
+    there_are = count()
+    if there_are >= limit:
+        raise _exceeded(tenant_id, quota, limit, there_are)
+
+
+def consume(*, tenant_id: UUID, amounts: Mapping[Quota, int]) -> None:
+    """Take from counted quotas, from all or from none, in one statement. Raises ``QuotaExceededError``.
+
+    Amounts are positive; those of 0 are left out.
+    """
+    limits = allowance_of(tenant_id).limits
+    wanted = {quota: amounts[quota] for quota in sorted(amounts) if amounts[quota]}
+    for quota, amount in wanted.items():
+        limit = limits[quota]
+        if limit is not None and amount > limit:  # what no counter could grant, be there one or not
+            raise _exceeded(tenant_id, quota, limit, _used(tenant_id, quota))
+    if not wanted:
+        return
+    taken = _take(tenant_id, wanted, limits)
+    missed = next((quota for quota in wanted if quota not in taken), None)
+    if missed is not None:
+        for quota in taken:
+            _give_back(tenant_id, quota, wanted[quota])
+        raise _exceeded(tenant_id, missed, limits[missed] or 0, _used(tenant_id, missed))
+
+
+def add_stored_bytes(*, tenant_id: UUID, amount: int) -> None:
+    """Count bytes that are stored from now on or, if negative, no more. Raises ``QuotaExceededError``."""
+    if amount >= 0:
+        consume(tenant_id=tenant_id, amounts={Quota.STORED_BYTES: amount})
+    else:
+        _give_back(tenant_id, Quota.STORED_BYTES, -amount)
+
+
+def usage_of(*, tenant_id: UUID, measured: Mapping[Quota, Usage | int]) -> list[Usage]:
+    """Every quota of a tenant with what is used of it; what others count is ``measured`` by them."""
+    limits = allowance_of(tenant_id).limits
+    counted = {Quota(name): count for name, count in _counters(tenant_id).values_list("name", "count")}
+    usages = []
+    for quota in Quota:
+        known = measured.get(quota, counted.get(quota, 0 if quota in PERIODS else None))
+        usages.append(known if isinstance(known, Usage) else Usage(quota, known, limits[quota], resets_at(quota)))
+    return usages
+
+
+def history(*, tenant_id: UUID, first: date, last: date) -> dict[date, int]:
+    """The runs that were accepted on each day of UTC from ``first`` to ``last``, days without any included."""
+    rows = UsageCounter.objects.for_tenant(tenant_id).filter(
+        name=Quota.RUNS_PER_DAY.value, period__gte=first.isoformat(), period__lte=last.isoformat()
+    )
+    counts = dict(rows.values_list("period", "count"))
+    days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+    return {day: counts.get(day.isoformat(), 0) for day in days}
+
+
+def set_plan(*, tenant: Tenant, plan: str, overrides: Mapping[str, Any], by: Actor) -> Tenant:
+    """Give a tenant a plan and limits of its own, in place of those that it had. Raises ``PlanError``.
+
+    Other processes notice within ``CACHE_SECONDS``. What is beyond a lowered limit stays; there is only no more of it.
+    """
+    if plan not in set(Plan):
+        raise PlanError(f"There is no plan {plan!r}. There is {', '.join(Plan)}.")
+    limits = checked_overrides(overrides)
+    with transaction.atomic():
+        row = Tenant.objects.select_for_update().get(pk=tenant.pk)
+        before = {"plan": row.plan, "limits": row.limits}
+        row.plan, row.limits, row.updated_at = plan, limits, timezone.now()
+        row.save(update_fields=["plan", "limits", "updated_at"])
+        after = {"plan": plan, "limits": limits}
+        audit.record(by=by, action="tenant.plan_changed", target=f"tenant:{row.slug}", before=before, after=after)
+        transaction.on_commit(lambda: _allowances.pop(row.pk, None))
+    return row
+
+
+def resets_at(quota: Quota) -> datetime | None:
+    """When a counter begins anew; ``None`` for what never does."""
+    if quota is not Quota.RUNS_PER_DAY:
+        return None
+    tomorrow = timezone.now().astimezone(UTC).date() + timedelta(days=1)
+    return datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=UTC)
+
+
+def _today() -> str:
+    return timezone.now().astimezone(UTC).date().isoformat()
+
+
+#: The period that each counted quota is counted in now.
+PERIODS: Mapping[Quota, Callable[[], str]] = {Quota.RUNS_PER_DAY: _today, Quota.STORED_BYTES: lambda: ALL_TIME}
+
+
+def _take(tenant_id: UUID, amounts: Mapping[Quota, int], limits: Mapping[Quota, int | None]) -> set[Quota]:
+    """Add to the counters that stay within their limits; which those were. Rows are locked in the order of names."""
+    table = connection.ops.quote_name(UsageCounter._meta.db_table)
+    rows, cases = [], []
+    for quota, amount in amounts.items():
+        limit = limits[quota]
+        ids = [UsageCounter._meta.pk.get_db_prep_value(value, connection) for value in (new_uuid(), tenant_id)]
+        rows += [*ids, quota.value, PERIODS[quota](), amount]
+        cases += [quota.value, MOST if limit is None else limit]
+    sql = f"""
+        INSERT INTO {table} (id, tenant_id, name, period, count)
+        VALUES {", ".join(["(%s, %s, %s, %s, %s)"] * len(amounts))}
+        ON CONFLICT (tenant_id, name, period) DO UPDATE SET count = {table}.count + excluded.count
+        WHERE {table}.count + excluded.count <= CASE {table}.name {"WHEN %s THEN %s " * len(amounts)} END
+        RETURNING name
+    """  # noqa: S608 - names and placeholders; every value is a parameter
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*rows, *cases])
+        return {Quota(name) for (name,) in cursor.fetchall()}
+
+
+def _give_back(tenant_id: UUID, quota: Quota, amount: int) -> None:
+    left = Greatest(F("count") - amount, Value(0))
+    UsageCounter.objects.for_tenant(tenant_id).filter(name=quota.value, period=PERIODS[quota]()).update(count=left)
+
+
+def _used(tenant_id: UUID, quota: Quota) -> int:
+    return _counters(tenant_id).filter(name=quota.value).values_list("count", flat=True).first() or 0
+
+
+def _counters(tenant_id: UUID) -> Any:
+    """The counters of the present periods."""
+    return UsageCounter.objects.for_tenant(tenant_id).filter(period__in=[period() for period in PERIODS.values()])
+
+
+def _exceeded(tenant_id: UUID, quota: Quota, limit: int, used: int, said: str = "used are") -> QuotaExceededError:
+    allowance = allowance_of(tenant_id)
+    better = None if quota in allowance.overridden else better_plan(quota, limit)
+    resets = resets_at(quota)
+    detail = f"The quota `{quota}` is at {'least' if quota in LEAST else 'most'} {limit}; {said} {used}."
+    if resets is not None:
+        detail += f" It begins anew at {resets:%Y-%m-%d %H:%M} UTC."
+    if better is not None:
+        detail += f" The plan `{better}` allows more than `{allowance.plan}`."
+    kind = QuotaExceededError if better is None else UpgradeNeededError
+    return kind(
+        detail,
+        quota=quota.value,
+        limit=limit,
+        used=used,
+        resets_at=resets,
+        retry_after=None if resets is None else max(1, int((resets - timezone.now()).total_seconds()) + 1),
+    )
+
+
+def _lock(tenant_id: UUID, quota: Quota) -> None:
+    # SQLite lets one transaction write at a time anyway.
+    if connection.vendor == "postgresql":
+        digest = hashlib.sha256(f"quota {quota.value} {tenant_id}".encode()).digest()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [int.from_bytes(digest[:8], "big", signed=True)])
