@@ -1,14 +1,17 @@
 """How much a tenant may have and do, and how much of that it has used.
 
 What is counted in a counter is taken by one conditional statement in the transaction of what it is taken for: no two
-requests take the same last piece, and what is rolled back has taken nothing. Counters are locked until that transaction
-ends: take from them before writing to the audit, as everybody does, or two transactions may wait for each other.
+requests take the same last piece, and what is rolled back has taken nothing. A counter is locked until that transaction
+ends: take from it before writing to the audit, as everybody does, or two transactions may wait for each other. What has
+no limit is counted in shards, one for each of a few threads, so that an unlimited tenant's requests do not queue up.
 """
 
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -16,7 +19,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import F, Value
+from django.db.models import F, Q, QuerySet, Sum, Value
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
@@ -30,6 +33,8 @@ from tenants.plans import LEAST, MOST, Plan, Quota, better_plan, checked_overrid
 #: How long a process believes what a tenant's limits are. Seconds.
 CACHE_SECONDS = 5.0
 CACHE_SIZE = 10_000
+#: How many rows share the count of what has no limit.
+SHARDS = 16
 #: The period of what is counted for good.
 ALL_TIME = "all"
 
@@ -115,11 +120,12 @@ def consume(*, tenant_id: UUID, amounts: Mapping[Quota, int]) -> None:
     if not wanted:
         return
     taken = _take(tenant_id, wanted, limits)
-    missed = next((quota for quota in wanted if quota not in taken), None)
-    if missed is not None:
-        for quota in taken:
-            _give_back(tenant_id, quota, wanted[quota])
-        raise _exceeded(tenant_id, missed, limits[missed] or 0, _used(tenant_id, missed))
+    for quota in wanted:
+        limit = limits[quota]
+        if quota not in taken and limit is not None:
+            for other in taken:
+                _give_back(tenant_id, other, wanted[other], limits[other])
+            raise _exceeded(tenant_id, quota, limit, _used(tenant_id, quota))
 
 
 def add_stored_bytes(*, tenant_id: UUID, amount: int) -> None:
@@ -127,16 +133,15 @@ def add_stored_bytes(*, tenant_id: UUID, amount: int) -> None:
     if amount >= 0:
         consume(tenant_id=tenant_id, amounts={Quota.STORED_BYTES: amount})
     else:
-        _give_back(tenant_id, Quota.STORED_BYTES, -amount)
+        _give_back(tenant_id, Quota.STORED_BYTES, -amount, limit_of(tenant_id, Quota.STORED_BYTES))
 
 
 def usage_of(*, tenant_id: UUID, measured: Mapping[Quota, Usage | int]) -> list[Usage]:
     """Every quota of a tenant with what is used of it; what others count is ``measured`` by them."""
     limits = allowance_of(tenant_id).limits
-    counted = {Quota(name): count for name, count in _counters(tenant_id).values_list("name", "count")}
     usages = []
     for quota in Quota:
-        known = measured.get(quota, counted.get(quota, 0 if quota in PERIODS else None))
+        known = measured.get(quota, _used(tenant_id, quota) if quota in PERIODS else None)
         usages.append(known if isinstance(known, Usage) else Usage(quota, known, limits[quota], resets_at(quota)))
     return usages
 
@@ -144,11 +149,13 @@ def usage_of(*, tenant_id: UUID, measured: Mapping[Quota, Usage | int]) -> list[
 def history(*, tenant_id: UUID, first: date, last: date) -> dict[date, int]:
     """The runs that were accepted on each day of UTC from ``first`` to ``last``, days without any included."""
     rows = UsageCounter.objects.for_tenant(tenant_id).filter(
-        name=Quota.RUNS_PER_DAY.value, period__gte=first.isoformat(), period__lte=last.isoformat()
+        name=Quota.RUNS_PER_DAY.value, period__gte=first.isoformat(), period__lt=(last + timedelta(days=1)).isoformat()
     )
-    counts = dict(rows.values_list("period", "count"))
+    counts = Counter[str]()
+    for period, count in rows.values_list("period", "count"):
+        counts[period.partition("/")[0]] += count
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
-    return {day: counts.get(day.isoformat(), 0) for day in days}
+    return {day: counts[day.isoformat()] for day in days}
 
 
 def set_plan(*, tenant: Tenant, plan: str, overrides: Mapping[str, Any], by: Actor) -> Tenant:
@@ -162,6 +169,8 @@ def set_plan(*, tenant: Tenant, plan: str, overrides: Mapping[str, Any], by: Act
     with transaction.atomic():
         row = Tenant.objects.select_for_update().get(pk=tenant.pk)
         before = {"plan": row.plan, "limits": row.limits}
+        for quota in PERIODS:
+            _gather(row.pk, quota)
         row.plan, row.limits, row.updated_at = plan, limits, timezone.now()
         row.save(update_fields=["plan", "limits", "updated_at"])
         after = {"plan": plan, "limits": limits}
@@ -193,7 +202,7 @@ def _take(tenant_id: UUID, amounts: Mapping[Quota, int], limits: Mapping[Quota, 
     for quota, amount in amounts.items():
         limit = limits[quota]
         ids = [UsageCounter._meta.pk.get_db_prep_value(value, connection) for value in (new_uuid(), tenant_id)]
-        rows += [*ids, quota.value, PERIODS[quota](), amount]
+        rows += [*ids, quota.value, _period(quota, limit), amount]
         cases += [quota.value, MOST if limit is None else limit]
     sql = f"""
         INSERT INTO {table} (id, tenant_id, name, period, count)
@@ -207,18 +216,41 @@ def _take(tenant_id: UUID, amounts: Mapping[Quota, int], limits: Mapping[Quota, 
         return {Quota(name) for (name,) in cursor.fetchall()}
 
 
-def _give_back(tenant_id: UUID, quota: Quota, amount: int) -> None:
+def _period(quota: Quota, limit: int | None) -> str:
+    """Where this thread counts: in the one row of the period or, without a limit, in its shard.
+
+    A thread keeps to its shard: whoever locked several, each at another time, would wait for others in a circle.
+    """
+    period = PERIODS[quota]()
+    return period if limit is not None else f"{period}/{threading.get_native_id() % SHARDS:02}"
+
+
+def _give_back(tenant_id: UUID, quota: Quota, amount: int, limit: int | None) -> None:
+    if limit is None:  # a shard may be negative: what it gives back was counted by another
+        _take(tenant_id, {quota: -amount}, {quota: None})
+        return
     left = Greatest(F("count") - amount, Value(0))
     UsageCounter.objects.for_tenant(tenant_id).filter(name=quota.value, period=PERIODS[quota]()).update(count=left)
 
 
 def _used(tenant_id: UUID, quota: Quota) -> int:
-    return _counters(tenant_id).filter(name=quota.value).values_list("count", flat=True).first() or 0
+    return max(0, _counters(tenant_id, quota).aggregate(total=Sum("count"))["total"] or 0)
 
 
-def _counters(tenant_id: UUID) -> Any:
-    """The counters of the present periods."""
-    return UsageCounter.objects.for_tenant(tenant_id).filter(period__in=[period() for period in PERIODS.values()])
+def _counters(tenant_id: UUID, quota: Quota) -> QuerySet[UsageCounter]:
+    """The rows of a counter in its present period."""
+    period = PERIODS[quota]()
+    here = Q(period=period) | Q(period__startswith=f"{period}/")
+    return UsageCounter.objects.for_tenant(tenant_id).filter(here, name=quota.value)
+
+
+def _gather(tenant_id: UUID, quota: Quota) -> None:
+    """Count in one row what was counted in shards, so that a limit that is new sees all of it."""
+    rows = list(_counters(tenant_id, quota).select_for_update().order_by("period"))
+    if any("/" in row.period for row in rows):
+        total = max(0, sum(row.count for row in rows))
+        _counters(tenant_id, quota).filter(pk__in=[row.pk for row in rows]).delete()
+        UsageCounter.objects.create(tenant_id=tenant_id, name=quota.value, period=PERIODS[quota](), count=total)
 
 
 def _exceeded(tenant_id: UUID, quota: Quota, limit: int, used: int, said: str = "used are") -> QuotaExceededError:

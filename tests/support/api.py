@@ -16,6 +16,8 @@ JSON = "application/json"
 #: Every problem that the documentation page explains.
 DOCUMENTED = {str(item["code"]) for item in GENERAL} | {cls.code for cls in STATUS_OF}
 
+#: Of the problems `quota_exceeded` and `plan_limit_reached`.
+QUOTA_MEMBERS = {"quota", "limit", "used", "resets_at"}
 
 #: Shared: loading the middleware lists every static file there is, which costs more than most tests.
 _handler = Client().handler
@@ -74,7 +76,9 @@ def assert_problem(response: HttpResponse, status: int, code: str) -> dict[str, 
     assert body["detail"]
     assert body["instance"].startswith("/")
     assert body["request_id"] == response.headers["X-Request-ID"]
-    assert body.keys() <= {"type", "title", "status", "detail", "instance", "code", "request_id", "errors"}
+    members = QUOTA_MEMBERS if code in {"quota_exceeded", "plan_limit_reached"} else set()
+    assert body.keys() >= members
+    assert body.keys() <= {"type", "title", "status", "detail", "instance", "code", "request_id", "errors"} | members
     assert b"Traceback" not in response.content
     for error in body.get("errors", ()):
         assert {"pointer", "code", "detail"} <= error.keys()

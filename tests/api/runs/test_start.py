@@ -180,5 +180,5 @@ def test_a_viewer_may_not(tenant):
 
 def test_its_queries_are_counted(api: Api, django_assert_num_queries):
     api.get("/api/v1/workflows")
-    with django_assert_num_queries(3):  # the version, the run and its event
+    with django_assert_num_queries(4):  # the version, the run and its event, the counters of quotas
         assert api.post(PATH, {"input": {"who": "Ada"}}).status_code == 202

@@ -129,7 +129,9 @@ def test_it_hides_other_tenants(other_api: Api, tenant):
 def test_its_queries_are_counted(api: Api, tenant, django_assert_num_queries):
     make_workflow(tenant)
     api.get(PATH)
-    with django_assert_num_queries(7):  # the workflow, its newest version, what is shown, the new one; 3 audit
+    with django_assert_num_queries(
+        8
+    ):  # the workflow, its newest version, what is shown, the new one, its bytes; 3 audit
         assert api.put(PATH, HELLO.replace("Greets", "Greets again"), YAML).status_code == 200
     with django_assert_num_queries(2):
         assert api.put(PATH, HELLO.replace("Greets", "Greets again"), YAML).status_code == 200
