@@ -175,7 +175,8 @@ def set_plan(*, tenant: Tenant, plan: str, overrides: Mapping[str, Any], by: Act
         row.save(update_fields=["plan", "limits", "updated_at"])
         after = {"plan": plan, "limits": limits}
         audit.record(by=by, action="tenant.plan_changed", target=f"tenant:{row.slug}", before=before, after=after)
-        transaction.on_commit(lambda: _allowances.pop(row.pk, None))
+        _allowances.pop(row.pk, None)
+        transaction.on_commit(lambda: _allowances.pop(row.pk, None))  # others may have read the old ones meanwhile
     return row
 
 
