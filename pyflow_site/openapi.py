@@ -43,6 +43,10 @@ class Problem(serializers.Serializer[Any]):
     code = serializers.CharField(help_text="Stable, for programs.")
     request_id = serializers.CharField()
     errors = ProblemItem(many=True, required=False)  # type: ignore[assignment]
+    quota = serializers.CharField(required=False, help_text="Of a quota that is exceeded: its name.")
+    limit = serializers.IntegerField(required=False)
+    used = serializers.IntegerField(required=False)
+    resets_at = serializers.DateTimeField(required=False, allow_null=True, help_text="When it begins anew, if it does.")
 
 
 class Schema(AutoSchema):
@@ -63,7 +67,7 @@ class Schema(AutoSchema):
         if self.get_auth():
             common["401"] = "Not authenticated"
         if isinstance(self.view, TenantView):
-            common["403"] = "Not allowed"
+            common |= {"403": "Not allowed", "429": "Too many requests"}
             if self.method == "POST":
                 common["409"] = "Conflict"
         if self.method in {"POST", "PUT", "PATCH"}:

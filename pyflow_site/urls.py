@@ -10,6 +10,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, Spec
 
 from pyflow_site.health import LiveView, ReadyView
 from pyflow_site.pages import ProblemsPage
+from pyflow_site.usage import QuotasView, UsageView
 
 #: The package's own loads fonts from the network.
 REDOC = "pyflow_site/redoc.html"
@@ -24,6 +25,8 @@ urlpatterns = [
     path("api/v1/", include("secrets_vault.api.urls")),
     path("api/v1/health/live", LiveView.as_view(), name="health-live"),
     path("api/v1/health/ready", ReadyView.as_view(), name="health-ready"),
+    path("api/v1/quotas", QuotasView.as_view(), name="quotas"),
+    path("api/v1/usage", UsageView.as_view(), name="usage"),
     path("api/v1/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("api/docs/redoc", SpectacularRedocView.as_view(url_name="schema", template_name=REDOC), name="redoc"),

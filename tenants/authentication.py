@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from django.db.models import Subquery
 from django.utils import timezone
 
-from tenants import failures, tokens
+from tenants import failures, quotas, tokens
 from tenants.access import Permission, Principal, Role
 from tenants.errors import InvalidKeyError, InvalidTokenError
 from tenants.keys import ParsedKey, check_secret, hash_secret, parse_key
@@ -140,10 +140,17 @@ def standing_of(tenant_id: UUID, user_id: int | None) -> Standing | None:
             member_role=Subquery(member.values("role")[:1]),
             member_name=Subquery(User.objects.filter(pk=user_id).values("username")[:1]),
         )
-        found = rows.values_list("auth_version", "member_role", "member_name").first()
-        return None if found is None or found[1] is None else Standing(Role(found[1]), found[2], found[0])
-    version = rows.values_list("auth_version", flat=True).first()
-    return None if version is None else Standing(None, "", version)
+        found = rows.values_list("auth_version", "member_role", "member_name", "plan", "limits").first()
+        if found is None or found[1] is None:
+            return None
+        version, role, name, plan, limits = found
+        quotas.remember(tenant_id, plan, limits)  # the request will ask for them next
+        return Standing(Role(role), name, version)
+    row = rows.values_list("auth_version", "plan", "limits").first()
+    if row is None:
+        return None
+    quotas.remember(tenant_id, row[1], row[2])
+    return Standing(None, "", row[0])
 
 
 _unknown: list[str] = []

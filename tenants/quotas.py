@@ -20,18 +20,19 @@ from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.models import F, Q, QuerySet, Sum, Value
-from django.db.models.functions import Greatest
+from django.db.models.functions import Greatest, Substr
 from django.utils import timezone
 
 from pyflow.core.ids import new_uuid
 from tenants import audit
 from tenants.access import Actor
 from tenants.errors import PlanError, QuotaExceededError, UpgradeNeededError
-from tenants.models import Tenant, UsageCounter
+from tenants.models import Tenant, UsageCounter, access_changed
 from tenants.plans import LEAST, MOST, Plan, Quota, better_plan, checked_overrides, effective
 
-#: How long a process believes what a tenant's limits are. Seconds.
-CACHE_SECONDS = 5.0
+#: How long a process believes what a tenant's limits are; longer than it believes a credential, whose check reads
+#: them anew. Seconds.
+CACHE_SECONDS = 10.0
 CACHE_SIZE = 10_000
 #: How many rows share the count of what has no limit.
 SHARDS = 16
@@ -61,14 +62,12 @@ class Usage:
 _allowances: dict[UUID, tuple[float, Allowance]] = {}
 
 
-def remember(tenant: Tenant) -> Allowance:
+def remember(tenant_id: UUID, plan: str, limits: Mapping[str, Any]) -> Allowance:
     """Keep what a tenant that was just read is allowed, for ``CACHE_SECONDS``."""
-    allowance = Allowance(
-        Plan(tenant.plan), effective(tenant.plan, tenant.limits), frozenset(Quota(name) for name in tenant.limits)
-    )
+    allowance = Allowance(Plan(plan), effective(plan, limits), frozenset(Quota(name) for name in limits))
     if len(_allowances) >= CACHE_SIZE:
         _allowances.clear()
-    _allowances[tenant.pk] = (time.monotonic() + CACHE_SECONDS, allowance)
+    _allowances[tenant_id] = (time.monotonic() + CACHE_SECONDS, allowance)
     return allowance
 
 
@@ -77,7 +76,8 @@ def allowance_of(tenant_id: UUID) -> Allowance:
     until, allowance = _allowances.get(tenant_id, (0.0, None))
     if allowance is not None and until > time.monotonic():
         return allowance
-    return remember(Tenant.objects.only("plan", "limits").get(pk=tenant_id))
+    plan, limits = Tenant.objects.values_list("plan", "limits").get(pk=tenant_id)
+    return remember(tenant_id, plan, limits)
 
 
 def limit_of(tenant_id: UUID, quota: Quota) -> int | None:
@@ -148,20 +148,20 @@ def usage_of(*, tenant_id: UUID, measured: Mapping[Quota, Usage | int]) -> list[
 
 def history(*, tenant_id: UUID, first: date, last: date) -> dict[date, int]:
     """The runs that were accepted on each day of UTC from ``first`` to ``last``, days without any included."""
-    rows = UsageCounter.objects.for_tenant(tenant_id).filter(
-        name=Quota.RUNS_PER_DAY.value, period__gte=first.isoformat(), period__lt=(last + timedelta(days=1)).isoformat()
-    )
+    rows = UsageCounter.objects.for_tenant(tenant_id).filter(name=Quota.RUNS_PER_DAY.value)
+    rows = rows.annotate(day=Substr("period", 1, 10))  # without the shard
     counts = Counter[str]()
-    for period, count in rows.values_list("period", "count"):
-        counts[period.partition("/")[0]] += count
+    for day, count in rows.filter(day__range=(first.isoformat(), last.isoformat())).values_list("day", "count"):
+        counts[day] += count
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
-    return {day: counts[day.isoformat()] for day in days}
+    return {date_: counts[date_.isoformat()] for date_ in days}
 
 
 def set_plan(*, tenant: Tenant, plan: str, overrides: Mapping[str, Any], by: Actor) -> Tenant:
     """Give a tenant a plan and limits of its own, in place of those that it had. Raises ``PlanError``.
 
-    Other processes notice within ``CACHE_SECONDS``. What is beyond a lowered limit stays; there is only no more of it.
+    Requests notice at once, as of every change of access; workers within ``CACHE_SECONDS``.
+    What is beyond a lowered limit stays; there is only no more of it.
     """
     if plan not in set(Plan):
         raise PlanError(f"There is no plan {plan!r}. There is {', '.join(Plan)}.")
@@ -175,6 +175,7 @@ def set_plan(*, tenant: Tenant, plan: str, overrides: Mapping[str, Any], by: Act
         row.save(update_fields=["plan", "limits", "updated_at"])
         after = {"plan": plan, "limits": limits}
         audit.record(by=by, action="tenant.plan_changed", target=f"tenant:{row.slug}", before=before, after=after)
+        access_changed(row.pk)
         _allowances.pop(row.pk, None)
         transaction.on_commit(lambda: _allowances.pop(row.pk, None))  # others may have read the old ones meanwhile
     return row

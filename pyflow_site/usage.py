@@ -1,0 +1,154 @@
+"""What a tenant may have and what of it is used. Here, because what is counted belongs to several apps."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from math import ceil
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from pyflow.core.states import RunState
+from runs.models import Run
+from tenants.access import Permission, Principal
+from tenants.api.serializers import Strict, validated
+from tenants.api.views import TenantView
+from tenants.limits import limiter, request_rules
+from tenants.plans import MEANINGS, Plan, Quota
+from tenants.quotas import Usage, allowance_of, history, usage_of
+from workflows.models import Workflow
+
+MOST_DAYS = 366
+DEFAULT_DAYS = 30
+
+
+class QuotaShape(serializers.Serializer[Any]):
+    """One limit."""
+
+    quota = serializers.ChoiceField(list(Quota))
+    limit = serializers.IntegerField(allow_null=True, help_text="null: no limit.")
+    overridden = serializers.BooleanField(help_text="Whether it is the tenant's own, instead of its plan's.")
+    meaning = serializers.CharField()
+
+
+class QuotasShape(serializers.Serializer[Any]):
+    """A tenant's plan and limits."""
+
+    plan = serializers.ChoiceField(list(Plan))
+    quotas = QuotaShape(many=True)
+
+
+class UsedShape(serializers.Serializer[Any]):
+    """How much of a quota is used."""
+
+    quota = serializers.ChoiceField(list(Quota))
+    used = serializers.IntegerField(allow_null=True, help_text="null where nothing adds up: it limits one thing each.")
+    limit = serializers.IntegerField(allow_null=True, help_text="null: no limit.")
+    resets_at = serializers.DateTimeField(allow_null=True, help_text="When some of it is free again by itself.")
+
+
+class DayShape(serializers.Serializer[Any]):
+    """What was counted on a day of UTC."""
+
+    date = serializers.DateField()
+    runs = serializers.IntegerField()
+
+
+class UsageShape(serializers.Serializer[Any]):
+    """What of a tenant's quotas is used, and what was used on each day."""
+
+    plan = serializers.ChoiceField(list(Plan))
+    quotas = UsedShape(many=True)
+    history = DayShape(many=True)
+
+
+class HistoryQuery(Strict):
+    """Which days of the history are shown: the last 30 unless it says so."""
+
+    def get_fields(self) -> dict[str, Any]:
+        """``from`` and ``to``, of which one is a word of Python's."""
+        return {
+            "from": serializers.DateField(required=False, help_text="The first day; 29 days before `to` if left out."),
+            "to": serializers.DateField(required=False, help_text="The last day; today in UTC if left out."),
+        }
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """At least one day, and a year at most."""
+        last = attrs.get("to") or timezone.now().date()
+        try:
+            first = attrs.get("from") or last - timedelta(days=DEFAULT_DAYS - 1)
+        except OverflowError:
+            first = last
+        if not 0 <= (last - first).days < MOST_DAYS:
+            raise serializers.ValidationError({"from": f"It is 0 to {MOST_DAYS - 1} days before `to`."})
+        return {"from": first, "to": last}
+
+
+class QuotasView(TenantView):
+    """The limits of the tenant."""
+
+    permissions: ClassVar = {"GET": Permission.TENANT_READ}
+
+    @extend_schema(operation_id="quotas_read", summary="Read the plan and its limits", responses=QuotasShape)
+    def get(self, request: Request) -> Response:  # noqa: ARG002 - DRF hands it over
+        """What the tenant may have and do."""
+        allowance = allowance_of(self.principal.tenant_id)
+        quotas = [
+            {
+                "quota": quota.value,
+                "limit": limit,
+                "overridden": quota in allowance.overridden,
+                "meaning": MEANINGS[quota],
+            }
+            for quota, limit in allowance.limits.items()
+        ]
+        return Response({"plan": allowance.plan.value, "quotas": quotas})
+
+
+class UsageView(TenantView):
+    """What of the limits is used."""
+
+    permissions: ClassVar = {"GET": Permission.TENANT_READ}
+
+    @extend_schema(
+        operation_id="usage_read", summary="Read what is used", parameters=[HistoryQuery], responses=UsageShape
+    )
+    def get(self, request: Request) -> Response:
+        """Every quota with what is used of it, and the runs of each day."""
+        query = validated(HistoryQuery, request.query_params)
+        tenant_id = self.principal.tenant_id
+        days = history(tenant_id=tenant_id, first=query["from"], last=query["to"])
+        usages = usage_of(tenant_id=tenant_id, measured={**_rows(tenant_id), **_requests(self.principal)})
+        return Response(
+            {
+                "plan": allowance_of(tenant_id).plan.value,
+                "quotas": [
+                    {"quota": item.quota.value, "used": item.used, "limit": item.limit, "resets_at": item.resets_at}
+                    for item in usages
+                ],
+                "history": [{"date": day, "runs": count} for day, count in days.items()],
+            }
+        )
+
+
+def _rows(tenant_id: UUID) -> dict[Quota, int]:
+    return {
+        Quota.WORKFLOWS: Workflow.objects.for_tenant(tenant_id).count(),
+        Quota.CONCURRENT_RUNS: Run.objects.for_tenant(tenant_id).filter(state=RunState.RUNNING.value).count(),
+    }
+
+
+def _requests(principal: Principal) -> dict[Quota, Usage]:
+    usages, now = {}, timezone.now()
+    for name, rule in request_rules(principal).items():
+        verdict = limiter.peek(rule.key, rule.limit, rule.window)
+        used = rule.limit - verdict.remaining
+        quota = Quota.API_REQUESTS_PER_MINUTE if name == "tenant" else Quota.KEY_REQUESTS_PER_MINUTE
+        free_at = now + timedelta(seconds=ceil(verdict.reset)) if used else None
+        usages[quota] = Usage(quota, used, rule.limit, free_at)
+    return usages
