@@ -151,7 +151,7 @@ def history(*, tenant_id: UUID, first: date, last: date) -> dict[date, int]:
     rows = UsageCounter.objects.for_tenant(tenant_id).filter(name=Quota.RUNS_PER_DAY.value)
     rows = rows.annotate(day=Substr("period", 1, 10))  # without the shard
     counts = Counter[str]()
-    for day, count in rows.filter(day__range=(first.isoformat(), last.isoformat())).values_list("day", "count"):
+    for day, count in rows.filter(day__gte=first.isoformat(), day__lte=last.isoformat()).values_list("day", "count"):
         counts[day] += count
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
     return {date_: counts[date_.isoformat()] for date_ in days}

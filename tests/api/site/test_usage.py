@@ -31,7 +31,7 @@ def test_it_tells_what_is_used_of_each_quota(api: Api, tenant):
     assert quotas["concurrent_runs"]["used"] == 0, "both wait in the queue"
     assert quotas["runs_per_day"]["used"] == 2
     tomorrow = datetime.now(UTC).date() + timedelta(days=1)
-    assert quotas["runs_per_day"]["resets_at"] == f"{tomorrow}T00:00:00Z"
+    assert quotas["runs_per_day"]["resets_at"] == f"{tomorrow}T00:00:00+00:00"
     assert quotas["stored_bytes"]["used"] == len(HELLO) + 2 * len('{"who":"Ada"}')
     assert (quotas["nodes_per_workflow"]["used"], quotas["nodes_per_workflow"]["limit"]) == (None, 100)
 
