@@ -35,7 +35,7 @@ _numbers = itertools.count(1)
 def make_tenant(slug: str = "") -> Tenant:
     """A tenant; of a name that no other has unless one is given."""
     name = slug or f"tenant-{next(_numbers)}"
-    return Tenant.objects.create(slug=name, name=name)
+    return Tenant.objects.create(slug=name, name=name, plan="enterprise")
 
 
 def a_test(tenant: Tenant) -> Actor:
