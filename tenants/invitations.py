@@ -157,7 +157,7 @@ def _account(email: str, password: str, user_id: int | None, address: str) -> Us
     if not users:
         return _new_account(email, password)
     # Whoever may invite can get a token for any address: it must not serve to guess the password of the account.
-    subjects = (f"user:{email}", f"address:{address}")
+    subjects = (*(f"user:{user.username}" for user in users), f"address:{address}")
     failures.refuse_after_too_many(*subjects)
     for user in users:
         if user.is_active and user.check_password(password):

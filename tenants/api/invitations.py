@@ -14,6 +14,7 @@ from rest_framework.reverse import reverse
 from rest_framework.views import APIView
 
 from tenants.access import Permission, Principal, Role
+from tenants.api.authentication import address_of
 from tenants.api.idempotency import answer_once, in_flight
 from tenants.api.members import ROLES, MemberShape, show_member, show_user
 from tenants.api.pagination import PageQuery, paginate
@@ -222,7 +223,7 @@ class AcceptInvitationView(APIView):
                 password=body["password"],
                 user_id=user_id,
                 request_id=getattr(request, "request_id", ""),
-                address=request.META.get("REMOTE_ADDR", ""),
+                address=address_of(request),
             )
             location = reverse("member", kwargs={"member_id": member.pk}, request=request)
             shown = {"tenant": show_brief(Tenant.objects.get(pk=tenant_id)), "member": show_member(member)}

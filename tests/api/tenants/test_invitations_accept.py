@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from tenants import failures
 from tenants.models import AuditEntry, Invitation, Membership
+from tests.support import members
 from tests.support.api import Api, assert_problem, read
 from tests.support.factories import make_invitation, make_member, make_tenant, make_user
 
@@ -22,7 +23,8 @@ pytestmark = pytest.mark.database
 
 @pytest.fixture(autouse=True)
 def cheap_passwords(settings) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    quick = "django.contrib.auth.hashers.MD5PasswordHasher"
+    settings.PASSWORD_HASHERS = [quick, "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
 
 
 def test_a_new_person_gets_an_account_and_a_place(nobody: Api, tenant):
@@ -77,6 +79,16 @@ def test_an_account_that_was_closed_is_no_account(nobody: Api, tenant):
     user.save()
     _, token = make_invitation(tenant, "ada@example.org")
     assert_problem(nobody.post(PATH, {"token": token, "password": PASSWORD}), 403, "invitation_invalid")
+
+
+def test_an_account_is_proved_by_its_own_token_too(tenant, other_tenant):
+    member = members.make_member(other_tenant, username="ada@example.org")
+    _, token = make_invitation(tenant, "ada@example.org")
+    somebody = members.api_of(members.make_member(other_tenant))
+    assert_problem(somebody.post(PATH, {"token": token}), 403, "invitation_invalid")
+    assert members.api_of(member).post(PATH, {"token": token}).status_code == 201
+    assert Membership.objects.for_tenant(tenant).get().user == member.user
+    assert members.log_in(member, tenant=tenant.slug).status_code == 200
 
 
 def test_a_token_is_taken_once(nobody: Api, tenant):

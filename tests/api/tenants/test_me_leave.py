@@ -10,6 +10,7 @@ from tenants.access import Actor, Role
 from tenants.errors import LastOwnerError, MemberNotFoundError
 from tenants.members import leave_tenant
 from tenants.models import AuditEntry, Membership
+from tests.support import members
 from tests.support.api import Api, assert_problem
 from tests.support.factories import make_api_key, make_member, make_tenant
 
@@ -64,6 +65,16 @@ def test_who_left_is_gone(tenant):
     leave(member)
     with pytest.raises(MemberNotFoundError):
         leave(member)
+
+
+def test_a_user_leaves_with_a_token_that_is_good_for_nothing_afterwards(tenant):
+    make_member(tenant, Role.OWNER)
+    user = members.api_of(members.make_member(tenant))
+    assert user.send("DELETE", PATH).status_code == 204
+    assert_problem(user.get(PATH), 401, "authentication_failed")
+    last = members.api_of(members.make_member(other := make_tenant(), Role.OWNER))
+    assert_problem(last.send("DELETE", PATH), 409, "last_owner")
+    assert Membership.objects.for_tenant(other).exists()
 
 
 def test_a_key_cannot_leave(tenant):

@@ -3,6 +3,7 @@
 import pytest
 
 from tenants.access import Role, permissions_of
+from tests.support import members
 from tests.support.api import Api, assert_problem, read
 from tests.support.factories import make_api_key, make_member
 
@@ -36,6 +37,13 @@ def test_it_names_the_member_behind_a_key(tenant):
 def test_it_lists_what_a_role_may(tenant, role: Role):
     body = read(Api(make_api_key(tenant, role=role.value)[1]).get(PATH))
     assert (body["scopes"], set(body["permissions"])) == (None, set(permissions_of(role)))
+
+
+def test_it_says_who_a_user_is(tenant):
+    member = members.make_member(tenant, Role.EDITOR)
+    body = read(members.api_of(member).get(PATH))
+    assert (body["kind"], body["role"], body["scopes"]) == ("user", "editor", None)
+    assert body["user"]["id"] == member.user_id
 
 
 def test_it_needs_a_key(nobody: Api):
