@@ -13,6 +13,7 @@ from pyflow.cli.loading import RefusedError, check, read_workflow
 from pyflow.core import drawing
 from pyflow.core.errors import Problem
 from pyflow.core.lint import lint_workflow, secrets_used
+from pyflow.core.loader import workflow_files
 from pyflow.core.models import WorkflowDef, json_schema
 from pyflow.core.plan import compile_plan
 from pyflow.nodes import default_registry
@@ -67,7 +68,7 @@ def list_workflows(
     """List the workflows of a directory (*.yaml and *.yml)."""
     if directory.exists() and not directory.is_dir():
         fail(f"{directory} is not a directory")
-    files = sorted(path for pattern in ("*.yaml", "*.yml") for path in directory.glob(pattern))
+    files = workflow_files(directory)
     if not files:
         out("No workflows found.")
         return

@@ -47,8 +47,13 @@ def load_all_workflows(directory: Path | str) -> list[WorkflowDef]:
     directory = Path(directory)
     if not directory.is_dir():
         return []
-    files = [path for pattern in ("*.yaml", "*.yml") for path in directory.glob(pattern)]
-    return [load_workflow(path) for path in sorted(files)]
+    return [load_workflow(path) for path in workflow_files(directory)]
+
+
+def workflow_files(directory: Path) -> list[Path]:
+    """The ``*.yaml`` and ``*.yml`` files of a directory, sorted; not pipes and devices, which may never end."""
+    found = sorted(path for pattern in ("*.yaml", "*.yml") for path in directory.glob(pattern))
+    return [path for path in found if path.is_file() or path.is_dir() or not path.exists()]
 
 
 def parse_workflow(text: str, format: Format = "yaml") -> WorkflowDef:

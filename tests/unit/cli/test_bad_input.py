@@ -275,3 +275,9 @@ def test_validate_tells_problems_as_json(tmp_path: Path):
         "nodes": 3,
         "problems": [],
     }
+
+
+def test_list_passes_over_a_pipe_that_nobody_writes_to(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "flow.yaml").write_text("version: 2\nname: flow\nnodes: []\n")
+    assert pyflow("list", str(tmp_path)).stdout == "  flow [manual] (0 nodes)\n"

@@ -6,6 +6,7 @@ from pyflow.core.checker import check_workflow
 from pyflow.core.errors import DefinitionError, Problem
 from pyflow.core.loader import parse_workflow
 from pyflow.core.plan import compile_plan
+from pyflow.core.problems import suggest
 from tests.unit.core import stage
 from tests.unit.core.stage import node, workflow
 
@@ -191,3 +192,25 @@ def test_v1_files_are_only_checked_for_their_graph():
         "name: t\ntrigger: {type: manual}\nnodes:\n- {id: a b, type: nope, whatever: 1, when: '1 +', depends_on: [x]}\n"
     )
     assert [p.code for p in problems(text)] == ["unknown_dependency"]
+
+
+def test_two_hundred_problems_are_listed_and_then_that_there_are_more():
+    listed = problems(HEAD + "".join(f"- {{id: n{i}, type: echo, dependson: []}}\n" for i in range(201)))
+    assert [p.code for p in listed if p.code != "unknown_key"] == ["too_many_problems"]
+    assert len(listed) == 201
+    assert len(problems(HEAD + "".join(f"- {{id: n{i}, type: echo, dependson: []}}\n" for i in range(200)))) == 200
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "nearest"),
+    [
+        ("chrage", ["change", "charge", "ship"], "charge"),
+        ("abc", ["cba", "abd"], "abd"),
+        ("ship", ["charge"], None),
+        ("x" * 65, ["x" * 64], None),
+        ("n1001", [f"n{i}" for i in range(1001)], None),
+        ("", ["a"], None),
+    ],
+)
+def test_the_nearest_name_is_suggested_if_it_can_be_told_soon(word: str, known: list[str], nearest: str | None):
+    assert suggest(word, known) == nearest
