@@ -55,7 +55,17 @@ from tenants.errors import (
     TooManyFailuresError,
     UpgradeNeededError,
 )
-from workflows.errors import GraphTooLargeError, WorkflowExistsError, WorkflowMissingError
+from workflows.errors import (
+    GraphTooLargeError,
+    NodeTypeMissingError,
+    NothingPublishedError,
+    VersionMissingError,
+    VersionStateError,
+    WorkflowArchivedError,
+    WorkflowExistsError,
+    WorkflowInUseError,
+    WorkflowMissingError,
+)
 
 logger = logging.getLogger(__name__)
 PROBLEM_JSON = "application/problem+json"
@@ -97,6 +107,12 @@ STATUS_OF: Mapping[type[PyFlowError], int] = {
     WorkflowMissingError: status.HTTP_404_NOT_FOUND,
     WorkflowExistsError: status.HTTP_409_CONFLICT,
     GraphTooLargeError: status.HTTP_422_UNPROCESSABLE_ENTITY,
+    VersionMissingError: status.HTTP_404_NOT_FOUND,
+    VersionStateError: status.HTTP_409_CONFLICT,
+    NothingPublishedError: status.HTTP_409_CONFLICT,
+    WorkflowArchivedError: status.HTTP_409_CONFLICT,
+    WorkflowInUseError: status.HTTP_409_CONFLICT,
+    NodeTypeMissingError: status.HTTP_404_NOT_FOUND,
     RunNotFoundError: status.HTTP_404_NOT_FOUND,
     RunFinishedError: status.HTTP_409_CONFLICT,
     SecretMissingError: status.HTTP_404_NOT_FOUND,

@@ -128,6 +128,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
         "RunStateEnum": [state.value for state in RunState],
         "NodeStateEnum": [state.value for state in NodeState],
+        "VersionStateEnum": ["draft", "published", "archived"],
+        "WorkflowsStateEnum": ["active", "archived", "all"],
         "InvitationStateEnum": ["open", "accepted", "revoked", "expired"],
     },
 }

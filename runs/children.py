@@ -18,7 +18,7 @@ from runs.leases import Claim
 from runs.models import NodeRun, Run
 from runs.services import start_child, stop_children
 from tenants.errors import QuotaExceededError
-from workflows.errors import WorkflowMissingError
+from workflows.errors import NothingPublishedError, WorkflowArchivedError, WorkflowMissingError
 
 Call = Callable[..., Awaitable[Any]]
 
@@ -56,7 +56,13 @@ class DatabaseChildRuns:
                 if request.may_suspend and (until is None or until > timezone.now().timestamp()):
                     return wait_for([request.run_id], until)
                 child = await self._end_of(request, until)
-        except (WorkflowMissingError, InputError, QuotaExceededError) as error:
+        except (
+            WorkflowMissingError,
+            WorkflowArchivedError,
+            NothingPublishedError,
+            InputError,
+            QuotaExceededError,
+        ) as error:
             raise ChildRunRefusedError(str(error)) from None
         except asyncio.CancelledError:
             if not self._abandoned():

@@ -14,7 +14,7 @@ class VersionInline(ReadOnly, admin.TabularInline[Version, Workflow]):
     """The versions of a workflow."""
 
     model = Version
-    fields = ("number", "source_format", "checksum", "created_at")
+    fields = ("number", "state", "source_format", "checksum", "created_at", "published_at")
     readonly_fields = fields
     ordering = ("-number",)
     show_change_link = True
@@ -26,7 +26,7 @@ class VersionInline(ReadOnly, admin.TabularInline[Version, Workflow]):
 class WorkflowAdmin(ReadOnly, admin.ModelAdmin[Workflow]):
     """Workflows by tenant and name."""
 
-    list_display = ("name", "tenant", "description", "updated_at")
+    list_display = ("name", "tenant", "description", "updated_at", "archived_at")
     list_filter = ("tenant",)
     list_select_related = ("tenant",)
     search_fields = ("name", "description")
@@ -37,11 +37,11 @@ class WorkflowAdmin(ReadOnly, admin.ModelAdmin[Workflow]):
 class VersionAdmin(ReadOnly, admin.ModelAdmin[Version]):
     """Versions, with the source as it was sent."""
 
-    list_display = ("workflow", "number", "tenant", "checksum", "created_at")
-    list_filter = ("tenant",)
+    list_display = ("workflow", "number", "state", "tenant", "checksum", "created_at")
+    list_filter = ("tenant", "state")
     list_select_related = ("workflow", "tenant")
     search_fields = ("workflow__name", "checksum")
-    fields = ("workflow", "number", "tenant", "checksum", "created_at", "document")
+    fields = ("workflow", "number", "state", "tenant", "checksum", "created_at", "published_at", "document")
     readonly_fields = ("document",)
 
     @admin.display(description="Source")

@@ -23,3 +23,39 @@ class GraphTooLargeError(PyFlowError):
     """The graph has too many nodes or edges to be drawn; as JSON or Mermaid it has no limit."""
 
     code: ClassVar[str] = "graph_too_large"
+
+
+class VersionMissingError(PyFlowError):
+    """The workflow has no version of that number."""
+
+    code: ClassVar[str] = "version_not_found"
+
+
+class VersionStateError(PyFlowError):
+    """The version is not in a state that allows this: only drafts are edited and published."""
+
+    code: ClassVar[str] = "version_state"
+
+
+class NothingPublishedError(PyFlowError):
+    """The workflow has no published version, so there is nothing that a run could start."""
+
+    code: ClassVar[str] = "workflow_not_published"
+
+
+class WorkflowArchivedError(PyFlowError):
+    """The workflow is archived: no run starts and nothing of it is changed until it is unarchived."""
+
+    code: ClassVar[str] = "workflow_archived"
+
+
+class WorkflowInUseError(PyFlowError):
+    """The workflow has runs: archive it before it is deleted, and let those in flight end."""
+
+    code: ClassVar[str] = "workflow_in_use"
+
+
+class NodeTypeMissingError(PyFlowError):
+    """There is no node type of that name in this installation."""
+
+    code: ClassVar[str] = "node_type_not_found"

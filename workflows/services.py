@@ -1,36 +1,40 @@
-"""Verbs about workflows."""
+"""Verbs about workflows; those about their versions are in ``versions``."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, models, transaction
+from django.db.models import F, OuterRef, Q, Subquery
 from django.utils import timezone
 
 from plugins.discovery import discover
-from pyflow.core.checker import locate
 from pyflow.core.errors import DefinitionError, Problem
-from pyflow.core.loader import Format, parse_workflow
+from pyflow.core.loader import Format
 from pyflow.core.models import WorkflowDef
-from pyflow.core.plan import Plan, compile_plan, compile_stored
+from pyflow.core.plan import Plan, compile_stored
 from tenants import audit, quotas
 from tenants.access import Actor, Principal
 from tenants.plans import Quota
-from workflows.errors import WorkflowExistsError, WorkflowMissingError
-from workflows.models import Version, Workflow
-
-MAX_NAME = 128
-MAX_NODE_ID = 255
+from workflows.dependents import dependents
+from workflows.documents import canonical_text, check_document, merged, uuid_of
+from workflows.errors import (
+    NothingPublishedError,
+    WorkflowArchivedError,
+    WorkflowExistsError,
+    WorkflowInUseError,
+    WorkflowMissingError,
+)
+from workflows.models import Version, VersionState, Workflow
 
 #: Asked with the row, once it is locked (``None``: there is none): raises if the caller means another state of it.
 Precondition = Callable[[Workflow | None], None]
 
 
-def _any_state(_: Workflow | None) -> None:
+def any_state(_: object) -> None:
     """The precondition of those who have none."""
 
 
@@ -44,17 +48,18 @@ class Saved:
     changed: bool
 
 
-def create_workflow(*, by: Actor, source: str, source_format: Format) -> Saved:
-    """Store a new workflow. Raises ``DocumentError``, ``DefinitionError``, ``WorkflowExistsError`` or
-    ``QuotaExceededError``.
+def create_workflow(*, by: Actor, source: str, source_format: Format, draft: bool = False) -> Saved:
+    """Store a new workflow, published unless it is to be a ``draft``.
+
+    Raises ``DocumentError``, ``DefinitionError``, ``WorkflowExistsError`` or ``QuotaExceededError``.
     """
-    definition = _checked(by.tenant_id, source, source_format)
+    definition = checked(by.tenant_id, source, source_format)
     try:
         with transaction.atomic():
             _check_room(by.tenant_id)
             workflow = Workflow.objects.create(tenant_id=by.tenant_id, name=definition.name)
-            version = _add_version(workflow, definition, source, source_format, number=1)
-            _record(by, "workflow.created", version)
+            version = add_version(workflow, definition, source, source_format, number=1, publication=int(not draft))
+            record_change(by, "workflow.created", version)
     except IntegrityError:
         raise WorkflowExistsError(
             f"A workflow named {definition.name!r} exists. PUT the document to its address to make a new version."
@@ -63,21 +68,17 @@ def create_workflow(*, by: Actor, source: str, source_format: Format) -> Saved:
 
 
 def put_workflow(
-    *, by: Actor, name: str, source: str, source_format: Format, precondition: Precondition = _any_state
+    *, by: Actor, name: str, source: str, source_format: Format, precondition: Precondition = any_state
 ) -> Saved:
-    """Store a document as the newest version of ``name``, making the workflow if need be.
+    """Publish a document as the newest version of ``name`` (or of that id), making the workflow if need be.
 
     The text of the newest version, sent again, changes nothing. Raises as ``create_workflow`` does, what the
-    precondition raises, and ``DefinitionError`` if the document has another name.
+    precondition raises, ``WorkflowArchivedError``, and ``DefinitionError`` if the document has another name.
     """
-    definition = _checked(by.tenant_id, source, source_format)
-    if definition.name != name:
-        message = f"the document's name is {definition.name!r}, the address says {name!r}"
-        raise DefinitionError([Problem("name_mismatch", message, "/name")])
+    definition = checked(by.tenant_id, source, source_format)
     with transaction.atomic():
-        # The row is locked (PostgreSQL; SQLite locks everything): version numbers are given one at a time.
-        rows = Workflow.objects.for_tenant(by.tenant_id).select_for_update()
-        workflow = rows.filter(name=name).first()
+        workflow = _locked(by.tenant_id, name)
+        _check_name(definition, name if workflow is None else workflow.name)
         precondition(workflow)
         created = workflow is None
         if workflow is None:
@@ -86,15 +87,62 @@ def put_workflow(
                 with transaction.atomic():
                     workflow = Workflow.objects.create(tenant_id=by.tenant_id, name=name)
             except IntegrityError:
-                workflow, created = rows.get(name=name), False
+                workflow, created = _found(_locked(by.tenant_id, name), name), False
                 precondition(workflow)
-        latest = workflow.latest()
-        if latest is not None and latest.checksum == definition.checksum() and latest.source == source:
-            return Saved(workflow, latest, created=False, changed=False)
-        number = 1 if latest is None else latest.number + 1
-        version = _add_version(workflow, definition, source, source_format, number=number)
-        _record(by, "workflow.created" if created else "workflow.updated", version, before=latest)
-    return Saved(workflow, version, created=created, changed=True)
+        return _publish_next(by, workflow, definition, source, source_format, created=created)
+
+
+def patch_workflow(*, by: Actor, name: str, patch: Any, precondition: Precondition = any_state) -> Saved:
+    """Publish the current document with a JSON Merge Patch (RFC 7396) applied as the newest version.
+
+    Raises as ``put_workflow`` does, and ``WorkflowMissingError``.
+    """
+    with transaction.atomic():
+        workflow = _found(_locked(by.tenant_id, name), name)
+        precondition(workflow)
+        version = current_version(workflow)
+        source_format: Format = "json" if version.source_format == "json" else "yaml"
+        source = merged(version.source, source_format, patch)
+        definition = checked(by.tenant_id, source, source_format)
+        _check_name(definition, workflow.name)
+        return _publish_next(by, workflow, definition, source, source_format, created=False)
+
+
+def archive_workflow(*, by: Actor, name: str, archived: bool, precondition: Precondition = any_state) -> Workflow:
+    """Archive a workflow, or bring it back: no run of an archived one starts, and it is not changed.
+
+    Doing it twice is doing it once. Raises ``WorkflowMissingError`` and what the precondition raises.
+    """
+    with transaction.atomic():
+        workflow = _found(_locked(by.tenant_id, name), name)
+        precondition(workflow)
+        if (workflow.archived_at is not None) == archived:
+            return workflow
+        workflow.archived_at = timezone.now() if archived else None
+        workflow.touch("archived_at")
+        action = "workflow.archived" if archived else "workflow.unarchived"
+        audit.record(by=by, action=action, target=f"workflow:{workflow.pk}", after={"name": workflow.name})
+    return workflow
+
+
+def delete_workflow(*, by: Actor, name: str, precondition: Precondition = any_state) -> None:
+    """Delete a workflow with its versions and, of an archived one, its runs.
+
+    Raises ``WorkflowMissingError``, what the precondition raises, and ``WorkflowInUseError`` while runs are in flight
+    or, unless it is archived, exist.
+    """
+    with transaction.atomic():
+        workflow = _found(_locked(by.tenant_id, name), name)
+        precondition(workflow)
+        whose = {"tenant_id": by.tenant_id, "workflow_id": workflow.pk}
+        if in_flight := sum(dependents().in_flight(**whose).values()):
+            raise WorkflowInUseError(f"{in_flight} of its runs are in flight. Cancel them, or wait for them.")
+        if workflow.archived_at is not None:
+            dependents().delete(**whose)
+        elif dependents().exist(**whose):
+            raise WorkflowInUseError("It has runs. Archive it first: it is then deleted together with them.")
+        audit.record(by=by, action="workflow.deleted", target=f"workflow:{workflow.pk}", before={"name": workflow.name})
+        workflow.delete()
 
 
 def visible_workflows(principal: Principal) -> models.QuerySet[Workflow]:
@@ -102,22 +150,73 @@ def visible_workflows(principal: Principal) -> models.QuerySet[Workflow]:
     return Workflow.objects.for_tenant(principal.tenant_id)
 
 
-def find_workflow(*, tenant_id: UUID, name: str) -> Workflow:
-    """A tenant's workflow by its name. Raises ``WorkflowMissingError``."""
-    workflow = Workflow.objects.for_tenant(tenant_id).filter(name=name).first()
-    if workflow is None:
+def with_current_version(rows: models.QuerySet[Workflow], tenant_id: UUID) -> models.QuerySet[Workflow]:
+    """The workflows with ``number``, ``checksum`` and ``version_state`` of their current version."""
+    versions = _by_currency(Version.objects.for_tenant(tenant_id).filter(workflow=OuterRef("pk")))
+    return rows.annotate(
+        number=Subquery(versions.values("number")[:1]),
+        checksum=Subquery(versions.values("checksum")[:1]),
+        version_state=Subquery(versions.values("state")[:1]),
+    )
+
+
+def current_version(workflow: Workflow) -> Version:
+    """The version that stands for a workflow: what runs start or, if none is published, the newest."""
+    rows = Version.objects.for_tenant(workflow.tenant_id).filter(workflow=workflow)
+    version = _by_currency(rows).first()
+    assert version is not None  # noqa: S101 - a workflow is stored together with its first version
+    return version
+
+
+def _by_currency(versions: models.QuerySet[Version]) -> models.QuerySet[Version]:
+    return versions.order_by(F("publication").desc(nulls_last=True), "-number")
+
+
+def named(name: str, prefix: str = "") -> Q:
+    """The condition that a workflow has this name, or this id."""
+    if "\0" in name:  # an address may hold one; PostgreSQL refuses to be asked for it
+        return Q(pk__in=())
+    found = uuid_of(name)
+    return Q(**{f"{prefix}name": name}) if found is None else Q(**{f"{prefix}id": found})
+
+
+def find_current(*, tenant_id: UUID, name: str) -> Version:
+    """The current version of a workflow by name or id, with its workflow. Raises ``WorkflowMissingError``."""
+    rows = Version.objects.for_tenant(tenant_id).filter(named(name, "workflow__")).select_related("workflow")
+    version = _by_currency(rows).first()
+    if version is None:
         raise WorkflowMissingError(f"There is no workflow named {name!r}.")
+    return version
+
+
+def find_workflow(*, tenant_id: UUID, name: str) -> Workflow:
+    """A tenant's workflow by its name or id. Raises ``WorkflowMissingError``."""
+    return _found(Workflow.objects.for_tenant(tenant_id).filter(named(name)).first(), name)
+
+
+def lock_workflow(*, tenant_id: UUID, name: str) -> Workflow:
+    """As ``find_workflow``, to change it or its versions in this transaction. Raises ``WorkflowArchivedError``, too."""
+    workflow = _found(_locked(tenant_id, name), name)
+    check_not_archived(workflow)
     return workflow
 
 
 def latest_version(*, tenant_id: UUID, name: str) -> Version:
-    """The newest version of a workflow, with its workflow loaded: one query. Raises ``WorkflowMissingError``."""
-    versions = Version.objects.for_tenant(tenant_id).filter(workflow__name=name)
-    # An address may hold a NUL character; PostgreSQL refuses to be asked for one.
-    version = versions.select_related("workflow").order_by("-number").first() if "\0" not in name else None
-    if version is None:
-        raise WorkflowMissingError(f"There is no workflow named {name!r}.")
+    """The version that runs start, with its workflow loaded: one query.
+
+    Raises ``WorkflowMissingError``, ``WorkflowArchivedError`` or ``NothingPublishedError``.
+    """
+    version = find_current(tenant_id=tenant_id, name=name)
+    check_not_archived(version.workflow)
+    if version.state != VersionState.PUBLISHED:
+        raise NothingPublishedError(f"The workflow {version.workflow.name!r} has no published version. Publish one.")
     return version
+
+
+def check_not_archived(workflow: Workflow) -> None:
+    """Raise ``WorkflowArchivedError`` for an archived workflow."""
+    if workflow.archived_at is not None:
+        raise WorkflowArchivedError(f"The workflow {workflow.name!r} is archived. Unarchive it first.")
 
 
 def plan_of(version: Version) -> Plan:
@@ -125,7 +224,66 @@ def plan_of(version: Version) -> Plan:
     return compile_stored(version.checksum, version.definition, discover().registry)
 
 
-def _record(by: Actor, action: str, version: Version, *, before: Version | None = None) -> None:
+def checked(tenant_id: UUID, source: str, source_format: Format) -> WorkflowDef:
+    """The definition of a document that the tenant may store.
+
+    Raises ``DocumentError``, ``DefinitionError`` or ``QuotaExceededError``.
+    """
+    definition = check_document(source, source_format)
+    nodes = sum(1 for _ in definition.all_nodes())
+    quotas.check(tenant_id=tenant_id, quota=Quota.NODES_PER_WORKFLOW, wanted=nodes)
+    return definition
+
+
+def size_of(source: str) -> int:
+    """What a stored document counts for, in bytes."""
+    return len(source.encode("utf-8", "surrogatepass"))
+
+
+def add_version(
+    workflow: Workflow,
+    definition: WorkflowDef,
+    source: str,
+    source_format: Format,
+    *,
+    number: int,
+    publication: int,
+    copied_from: Version | None = None,
+) -> Version:
+    """Store a version: published if it has a ``publication``, else (0) a draft. The workflow must be locked."""
+    now = timezone.now()
+    version = Version(
+        tenant_id=workflow.tenant_id,
+        workflow=workflow,
+        number=number,
+        state=VersionState.PUBLISHED if publication else VersionState.DRAFT,
+        publication=publication or None,
+        published_at=now if publication else None,
+        copied_from=copied_from,
+        source=source,
+        source_format=source_format,
+        definition=canonical_text(definition),
+        checksum=definition.checksum(),
+        created_at=now,
+        updated_at=now,
+    )
+    version.save(force_insert=True)
+    quotas.add_stored_bytes(tenant_id=workflow.tenant_id, amount=size_of(source))
+    if publication or number == 1:
+        workflow.description, workflow.labels = definition.description or "", definition.labels
+    workflow.touch("description", "labels")
+    return version
+
+
+def next_numbers(workflow: Workflow) -> tuple[int, int]:
+    """The number that the next version of a locked workflow gets, and its publication."""
+    rows = Version.objects.for_tenant(workflow.tenant_id).filter(workflow=workflow)
+    most = rows.aggregate(number=models.Max("number"), publication=models.Max("publication"))
+    return (most["number"] or 0) + 1, (most["publication"] or 0) + 1
+
+
+def record_change(by: Actor, action: str, version: Version, *, before: Version | None = None) -> None:
+    """Audit that something became of a version."""
     audit.record(
         by=by,
         action=action,
@@ -135,52 +293,39 @@ def _record(by: Actor, action: str, version: Version, *, before: Version | None 
     )
 
 
+def _publish_next(
+    by: Actor, workflow: Workflow, definition: WorkflowDef, source: str, source_format: Format, *, created: bool
+) -> Saved:
+    check_not_archived(workflow)
+    latest = None if created else current_version(workflow)
+    if latest is not None and latest.state == VersionState.PUBLISHED and latest.source == source:
+        return Saved(workflow, latest, created=False, changed=False)
+    number, publication = (1, 1) if created else next_numbers(workflow)
+    version = add_version(workflow, definition, source, source_format, number=number, publication=publication)
+    record_change(by, "workflow.created" if created else "workflow.updated", version, before=latest)
+    return Saved(workflow, version, created=created, changed=True)
+
+
+def _check_name(definition: WorkflowDef, name: str) -> None:
+    if definition.name != name:
+        message = f"the document's name is {definition.name!r}, the address says {name!r}"
+        raise DefinitionError([Problem("name_mismatch", message, "/name")])
+
+
+def _locked(tenant_id: UUID, name: str) -> Workflow | None:
+    # The row is locked (PostgreSQL; SQLite locks everything): version numbers are given one at a time.
+    return Workflow.objects.for_tenant(tenant_id).select_for_update().filter(named(name)).first()
+
+
+def _found(workflow: Workflow | None, name: str) -> Workflow:
+    if workflow is None:
+        raise WorkflowMissingError(f"There is no workflow named {name!r}.")
+    return workflow
+
+
 def _traits(version: Version) -> dict[str, Any]:
-    return {"version": version.number, "checksum": version.checksum}
+    return {"version": version.number, "state": version.state, "checksum": version.checksum}
 
 
 def _check_room(tenant_id: UUID) -> None:
     quotas.check_room(tenant_id=tenant_id, quota=Quota.WORKFLOWS, count=Workflow.objects.for_tenant(tenant_id).count)
-
-
-def _checked(tenant_id: UUID, source: str, source_format: Format) -> WorkflowDef:
-    definition = parse_workflow(source, source_format)
-    nodes = len(definition.nodes) + len(definition.on_failure) + len(definition.finally_)
-    quotas.check(tenant_id=tenant_id, quota=Quota.NODES_PER_WORKFLOW, wanted=nodes)
-    if definition.version == 1 and (problems := list(_not_storable(definition))):
-        raise DefinitionError(locate(problems, definition._document))
-    compile_plan(definition, discover().registry)
-    return definition
-
-
-def _not_storable(definition: WorkflowDef) -> Iterator[Problem]:
-    """What version 1 lets a file say and a stored workflow, which has an address and rows, cannot."""
-    name = definition.name
-    if not name.strip() or len(name) > MAX_NAME or "/" in name or name in {".", ".."} or not name.isprintable():
-        yield Problem(
-            "bad_name", f"{name!r:.200} cannot be part of an address: 1 to {MAX_NAME} characters, no '/'", "/name"
-        )
-    for i, node in enumerate(definition.nodes):
-        if len(node.id) > MAX_NODE_ID:
-            yield Problem("bad_node_id", f"a node id has at most {MAX_NODE_ID} characters", f"/nodes/{i}/id")
-
-
-def _add_version(
-    workflow: Workflow, definition: WorkflowDef, source: str, source_format: Format, *, number: int
-) -> Version:
-    workflow.description = definition.description or ""
-    workflow.labels = definition.labels
-    workflow.updated_at = timezone.now()
-    workflow.save(update_fields=["description", "labels", "updated_at"])
-    version = Version(
-        tenant_id=workflow.tenant_id,
-        workflow=workflow,
-        number=number,
-        source=source,
-        source_format=source_format,
-        definition=json.dumps(definition.canonical(), ensure_ascii=False, separators=(",", ":")),
-        checksum=definition.checksum(),
-    )
-    version.save()
-    quotas.add_stored_bytes(tenant_id=workflow.tenant_id, amount=len(source.encode("utf-8", "surrogatepass")))
-    return version

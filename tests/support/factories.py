@@ -14,6 +14,7 @@ from tenants.keys import hash_secret, make_key
 from tenants.models import ApiKey, Invitation, Membership, Tenant
 from workflows.models import Version
 from workflows.services import put_workflow
+from workflows.versions import create_draft
 
 HELLO = """\
 # says hello
@@ -61,6 +62,11 @@ def make_workflow(tenant: Tenant, source: str = HELLO) -> Version:
     """The newest version of a workflow, stored from its YAML; its name is read from there."""
     name = next(line.partition(":")[2].strip() for line in source.splitlines() if line.startswith("name:"))
     return put_workflow(by=a_test(tenant), name=name, source=source, source_format="yaml").version
+
+
+def make_draft(tenant: Tenant, source: str = HELLO, name: str = "hello") -> Version:
+    """A draft of a workflow that there is."""
+    return create_draft(by=a_test(tenant), name=name, source=source, source_format="yaml")
 
 
 def make_run(tenant: Tenant, source: str = HELLO, input: dict[str, Any] | None = None) -> Run:

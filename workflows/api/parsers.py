@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rest_framework.parsers import BaseParser
+from rest_framework.request import Request
 
-from pyflow.core.document import MAX_BYTES, decode
+from pyflow.core.document import MAX_BYTES, decode, read_json, read_yaml
+from pyflow.core.errors import DocumentError
 from pyflow.core.loader import Format
 
 
@@ -40,3 +42,23 @@ class YAMLSourceParser(_SourceParser):
 
     media_type = "application/yaml"
     format: Format = "yaml"
+
+
+class MergePatchParser(_SourceParser):
+    """``application/merge-patch+json`` (RFC 7396)."""
+
+    media_type = "application/merge-patch+json"
+    format: Format = "json"
+
+
+def source_of(request: Request) -> Source:
+    """The document in the body. Raises ``DocumentError`` if there is no body."""
+    data: object = request.data
+    if not isinstance(data, Source):  # DRF parses no body at all
+        raise DocumentError("the request has no body; it is the workflow document, YAML or JSON")
+    return data
+
+
+def data_of(source: Source) -> Any:
+    """What a body means. Raises ``DocumentError``."""
+    return (read_json(source.text) if source.format == "json" else read_yaml(source.text)).data

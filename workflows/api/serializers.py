@@ -1,13 +1,19 @@
-"""Shapes of workflows in the API."""
+"""Shapes of workflows and their versions in the API."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from rest_framework import serializers
 
-from workflows.models import Workflow
-from workflows.services import Saved
+from tenants.api.pagination import PageQuery
+from tenants.api.serializers import Strict
+from workflows.models import Version, VersionState, Workflow
+
+FORMATS = ["json", "yaml"]
+MAX_LABELS = 10
+ORDERS = ("name", "created_at", "updated_at")
 
 
 class WorkflowShape(serializers.Serializer[Any]):
@@ -17,14 +23,16 @@ class WorkflowShape(serializers.Serializer[Any]):
     name = serializers.CharField()
     description = serializers.CharField(allow_blank=True)
     labels = serializers.DictField(child=serializers.CharField())
-    version = serializers.IntegerField(help_text="Number of the newest version.")
+    version = serializers.IntegerField(help_text="What runs start; if nothing is published, the newest version.")
+    version_state = serializers.ChoiceField(VersionState.values)
     checksum = serializers.CharField(help_text="SHA-256 of the canonical definition.")
+    archived_at = serializers.DateTimeField(allow_null=True)
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
 
 
 class WorkflowDetailShape(WorkflowShape):
-    """A workflow with its newest definition."""
+    """A workflow with the definition of that version."""
 
     definition = serializers.DictField(help_text="The canonical definition.")
 
@@ -37,7 +45,129 @@ class WorkflowListShape(serializers.Serializer[Any]):
     previous = serializers.CharField(allow_null=True)
 
 
-def show(workflow: Workflow, *, number: int, checksum: str) -> dict[str, Any]:
+class VersionShape(serializers.Serializer[Any]):
+    """A version of a workflow."""
+
+    id = serializers.UUIDField()
+    workflow = serializers.CharField()
+    number = serializers.IntegerField()
+    state = serializers.ChoiceField(VersionState.values)
+    source_format = serializers.ChoiceField(FORMATS)
+    checksum = serializers.CharField(help_text="SHA-256 of the canonical definition.")
+    copied_from = serializers.IntegerField(allow_null=True, help_text="The version that a rollback brought back.")
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+    published_at = serializers.DateTimeField(allow_null=True)
+    archived_at = serializers.DateTimeField(allow_null=True)
+
+
+class VersionDetailShape(VersionShape):
+    """A version with what it says."""
+
+    definition = serializers.DictField(help_text="The canonical definition.")
+
+
+class VersionListShape(serializers.Serializer[Any]):
+    """A page of versions."""
+
+    results = VersionShape(many=True)
+    next = serializers.CharField(allow_null=True)
+    previous = serializers.CharField(allow_null=True)
+
+
+class WorkflowsQuery(PageQuery):
+    """Which workflows."""
+
+    search = serializers.CharField(required=False, help_text="In the name and the description.")
+    label = serializers.ListField(  # type: ignore[assignment] # `label` is an attribute of fields as well
+        child=serializers.RegexField(r"(?s)^[^:]+:.*$"),
+        required=False,
+        default=list,
+        max_length=MAX_LABELS,
+        help_text="`key:value`; given several times, all must be there.",
+    )
+    state = serializers.ChoiceField(["active", "archived", "all"], required=False, default="active")
+    created_after = serializers.DateTimeField(required=False)
+    created_before = serializers.DateTimeField(required=False)
+    updated_after = serializers.DateTimeField(required=False)
+    updated_before = serializers.DateTimeField(required=False)
+    ordering = serializers.ChoiceField(
+        [*ORDERS, *(f"-{field}" for field in ORDERS)], required=False, default="name", help_text="`-`: descending."
+    )
+
+    def validate_search(self, value: str) -> str:
+        """PostgreSQL cannot be asked for a NUL character."""
+        return _without_nul(value)
+
+    def validate_label(self, value: list[str]) -> list[str]:
+        """As above."""
+        return [_without_nul(label) for label in value]
+
+
+def _without_nul(value: str) -> str:
+    if "\0" in value:
+        raise serializers.ValidationError("Text may not hold a NUL character.")
+    return value
+
+
+class VersionsQuery(PageQuery):
+    """Which versions."""
+
+    state = serializers.ChoiceField(VersionState.values, required=False)
+
+
+class DocumentQuery(Strict):
+    """How a workflow or a version is read."""
+
+    format = serializers.ChoiceField(
+        FORMATS,
+        required=False,
+        help_text="Answers with the document itself: byte for byte as it was sent if it was sent in this format.",
+    )
+
+
+class CreateQuery(Strict):
+    """How a new workflow is stored."""
+
+    draft = serializers.BooleanField(required=False, default=False, help_text="Do not publish it yet.")
+
+
+class DiffQuery(Strict):
+    """What is compared."""
+
+    format = serializers.ChoiceField(["semantic", "json-patch", "text"], required=False, default="semantic")
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        """`from` is a word of Python."""
+        return {
+            "from": serializers.IntegerField(min_value=1, help_text="The number of a version."),
+            "to": serializers.IntegerField(min_value=1, help_text="The number of another version."),
+            **super().get_fields(),
+        }
+
+
+class GraphQuery(Strict):
+    """How a graph is drawn."""
+
+    format = serializers.ChoiceField(["json", "mermaid", "svg"], required=False, default="json")
+    version = serializers.IntegerField(required=False, min_value=1, help_text="The current one if it is left out.")
+
+
+class DryRunOfDocument(Strict):
+    """A document and what it would be run with."""
+
+    document = serializers.JSONField(help_text="The workflow: a mapping, or its text (YAML or JSON).")
+    input = serializers.DictField(required=False, default=dict)
+
+
+class DryRun(Strict):
+    """What a stored workflow would be run with."""
+
+    input = serializers.DictField(required=False, default=dict)
+    version = serializers.IntegerField(required=False, min_value=1, help_text="The current one if it is left out.")
+
+
+def show(workflow: Workflow, *, number: int, state: str, checksum: str) -> dict[str, Any]:
     """``WorkflowShape`` of a row."""
     return {
         "id": str(workflow.pk),
@@ -45,12 +175,37 @@ def show(workflow: Workflow, *, number: int, checksum: str) -> dict[str, Any]:
         "description": workflow.description,
         "labels": workflow.labels,
         "version": number,
+        "version_state": state,
         "checksum": checksum,
+        "archived_at": workflow.archived_at,
         "created_at": workflow.created_at,
         "updated_at": workflow.updated_at,
     }
 
 
-def show_saved(saved: Saved) -> dict[str, Any]:
-    """``WorkflowShape`` of what was just stored."""
-    return show(saved.workflow, number=saved.version.number, checksum=saved.version.checksum)
+def show_with(version: Version) -> dict[str, Any]:
+    """``WorkflowShape`` of the workflow of its current version."""
+    return show(version.workflow, number=version.number, state=version.state, checksum=version.checksum)
+
+
+def show_version(version: Version) -> dict[str, Any]:
+    """``VersionShape`` of a row with its workflow and the version that it was copied from."""
+    return {
+        "id": str(version.pk),
+        "workflow": version.workflow.name,
+        "number": version.number,
+        "state": version.state,
+        "source_format": version.source_format,
+        "checksum": version.checksum,
+        "copied_from": None if version.copied_from is None else version.copied_from.number,
+        "created_at": version.created_at,
+        "updated_at": version.updated_at,
+        "published_at": version.published_at,
+        "archived_at": version.archived_at,
+    }
+
+
+def definition_of(version: Version) -> dict[str, Any]:
+    """The canonical definition as data."""
+    definition: dict[str, Any] = json.loads(version.definition)
+    return definition

@@ -2,9 +2,19 @@
 
 from django.urls import path
 
-from workflows.api.views import WorkflowsView, WorkflowView
+from workflows.api.versions import ArchiveVersionView, PublishView, RollbackView, VersionsView, VersionView
+from workflows.api.views import ArchiveView, UnarchiveView, WorkflowsView, WorkflowView
+
+VERSION = "workflows/<str:name>/versions/<int:number>"
 
 urlpatterns = [
     path("workflows", WorkflowsView.as_view(), name="workflows"),
     path("workflows/<str:name>", WorkflowView.as_view(), name="workflow"),
+    path("workflows/<str:name>/archive", ArchiveView.as_view(), name="workflow-archive"),
+    path("workflows/<str:name>/unarchive", UnarchiveView.as_view(), name="workflow-unarchive"),
+    path("workflows/<str:name>/versions", VersionsView.as_view(), name="workflow-versions"),
+    path(VERSION, VersionView.as_view(), name="workflow-version"),
+    path(f"{VERSION}/publish", PublishView.as_view(), name="version-publish"),
+    path(f"{VERSION}/archive", ArchiveVersionView.as_view(), name="version-archive"),
+    path(f"{VERSION}/rollback", RollbackView.as_view(), name="version-rollback"),
 ]

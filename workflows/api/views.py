@@ -2,140 +2,248 @@
 
 from __future__ import annotations
 
-import json
-from functools import partial
 from typing import Any, ClassVar
 
-from django.db.models import OuterRef, Subquery
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from django.db.models import Q, QuerySet
+from django.db.models.fields.json import KeyTransform
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.reverse import reverse
 
-from pyflow.core.errors import DocumentError
 from tenants.access import Permission
-from tenants.api.conditional import check_match, etag, is_known
-from tenants.api.pagination import PageQuery, paginate
+from tenants.api.conditional import is_known
+from tenants.api.pagination import paginate
 from tenants.api.serializers import validated
 from tenants.api.views import TenantView
-from workflows.api.parsers import JSONSourceParser, Source, YAMLSourceParser
-from workflows.api.serializers import WorkflowDetailShape, WorkflowListShape, WorkflowShape, show, show_saved
-from workflows.models import Version, Workflow
-from workflows.services import create_workflow, latest_version, put_workflow, visible_workflows
-
-DOCUMENT = {("application/yaml"): OpenApiTypes.OBJECT, ("application/json"): OpenApiTypes.OBJECT}
-HELLO = OpenApiExample(
-    "Hello",
-    value={
-        "version": 2,
-        "name": "hello",
-        "inputs": {"who": "string"},
-        "outputs": {"greeting": "{{ greet }}"},
-        "nodes": [
-            {"id": "greet", "type": "transform", "config": {"input": "Hello {{ input.who }}", "expression": "$"}}
-        ],
-    },
-    request_only=True,
+from workflows.api.answers import (
+    DOCUMENT,
+    HELLO,
+    IF_MATCH,
+    NAME,
+    NEEDS_IF_MATCH,
+    STALE,
+    UNSEEN,
+    document,
+    headers_of,
+    refused,
+    tag_of,
+    unchanged,
 )
-NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, description="The workflow's name.")
-CONFLICT = {(409, "application/problem+json"): OpenApiResponse(OpenApiTypes.OBJECT, description="The name is taken")}
+from workflows.api.parsers import JSONSourceParser, MergePatchParser, YAMLSourceParser, data_of, source_of
+from workflows.api.serializers import (
+    CreateQuery,
+    DocumentQuery,
+    WorkflowDetailShape,
+    WorkflowListShape,
+    WorkflowShape,
+    WorkflowsQuery,
+    definition_of,
+    show,
+    show_with,
+)
+from workflows.models import Workflow
+from workflows.services import (
+    Saved,
+    archive_workflow,
+    create_workflow,
+    current_version,
+    delete_workflow,
+    find_current,
+    patch_workflow,
+    put_workflow,
+    visible_workflows,
+    with_current_version,
+)
+
+SENT_BACK = "With `format`, the document itself."
+ARCHIVED = (409, "The workflow is archived")
 
 
 class WorkflowsView(TenantView):
     """The workflows of the tenant."""
 
+    parser_classes = (JSONSourceParser, YAMLSourceParser)
     permissions: ClassVar = {"GET": Permission.WORKFLOWS_READ, "POST": Permission.WORKFLOWS_WRITE}
 
-    parser_classes = (JSONSourceParser, YAMLSourceParser)
-
     @extend_schema(
-        operation_id="workflows_list", summary="List workflows", parameters=[PageQuery], responses=WorkflowListShape
+        operation_id="workflows_list",
+        summary="List workflows",
+        parameters=[WorkflowsQuery],
+        responses=WorkflowListShape,
     )
     def get(self, request: Request) -> Response:
-        """The workflows of the tenant by name, with the number and checksum of their newest version."""
-        query = validated(PageQuery, request.query_params)
-        newest = Version.objects.for_tenant(self.principal.tenant_id).filter(workflow=OuterRef("pk"))
-        newest = newest.order_by("-number")
-        rows = visible_workflows(self.principal).annotate(
-            number=Subquery(newest.values("number")[:1]), checksum=Subquery(newest.values("checksum")[:1])
-        )
-        page = paginate(request, rows, query, tenant_id=self.principal.tenant_id, order=("name",))
-        return page.response(_show_annotated)
+        """The workflows of the tenant by name, with the number and checksum of the version that runs start."""
+        query = validated(WorkflowsQuery, request.query_params)
+        tenant_id = self.principal.tenant_id
+        rows = with_current_version(_filtered(visible_workflows(self.principal), query), tenant_id)
+        ordering = query["ordering"]
+        order = (ordering,) if ordering.endswith("name") else (ordering, "id")
+        return paginate(request, rows, query, tenant_id=tenant_id, order=order).response(_show_annotated)
 
     @extend_schema(
         operation_id="workflows_create",
         summary="Store a new workflow",
+        parameters=[CreateQuery],
         request=DOCUMENT,
         examples=[HELLO],
-        responses={201: WorkflowShape, **CONFLICT},
+        responses={201: WorkflowShape, **refused((409, "The name is taken"))},
     )
     def post(self, request: Request) -> Response:
         """The body is the workflow document, YAML or JSON. Everything that is wrong with it is told at once."""
-        source = _source(request)
-        saved = create_workflow(by=self.actor, source=source.text, source_format=source.format)
-        return Response(show_saved(saved), status=201, headers=_headers(request, saved.workflow))
+        draft = validated(CreateQuery, request.query_params)["draft"]
+        source = source_of(request)
+        saved = create_workflow(by=self.actor, source=source.text, source_format=source.format, draft=draft)
+        return _answer(request, saved)
 
 
 class WorkflowView(TenantView):
     """One workflow."""
 
-    permissions: ClassVar = {"GET": Permission.WORKFLOWS_READ, "PUT": Permission.WORKFLOWS_WRITE}
-
-    parser_classes = (JSONSourceParser, YAMLSourceParser)
+    parser_classes = (JSONSourceParser, YAMLSourceParser, MergePatchParser)
+    permissions: ClassVar = {
+        "GET": Permission.WORKFLOWS_READ,
+        "PUT": Permission.WORKFLOWS_WRITE,
+        "PATCH": Permission.WORKFLOWS_WRITE,
+        "DELETE": Permission.WORKFLOWS_WRITE,
+    }
 
     @extend_schema(
-        operation_id="workflows_read", summary="Read a workflow", parameters=[NAME], responses=WorkflowDetailShape
+        operation_id="workflows_read",
+        summary="Read a workflow",
+        parameters=[NAME, DocumentQuery],
+        responses={
+            200: OpenApiResponse(WorkflowDetailShape, description=SENT_BACK),
+            304: OpenApiResponse(description="`If-None-Match` names this state."),
+        },
     )
     def get(self, request: Request, name: str) -> Response:
-        """The workflow with the definition of its newest version."""
-        version = latest_version(tenant_id=self.principal.tenant_id, name=name)
-        tag = _tag(version.workflow)
+        """The workflow with the definition of its current version: what runs start or, with none, the newest."""
+        query = validated(DocumentQuery, request.query_params)
+        version = find_current(tenant_id=self.principal.tenant_id, name=name)
+        tag = tag_of(version.workflow)
         if is_known(request, tag):
             return Response(status=304, headers={"ETag": tag})
-        body = show(version.workflow, number=version.number, checksum=version.checksum)
-        return Response(body | {"definition": json.loads(version.definition)}, headers={"ETag": tag})
+        if "format" in query:
+            return document(request, version, query["format"], tag)
+        return Response(show_with(version) | {"definition": definition_of(version)}, headers={"ETag": tag})
 
     @extend_schema(
         operation_id="workflows_put",
-        summary="Store a workflow or a new version of it",
-        parameters=[NAME],
+        summary="Publish a document as a workflow, or as its next version",
+        parameters=[NAME, IF_MATCH],
         request=DOCUMENT,
         examples=[HELLO],
-        responses={200: WorkflowShape, 201: WorkflowShape},
+        responses={200: WorkflowShape, 201: WorkflowShape, **refused(ARCHIVED, STALE)},
     )
     def put(self, request: Request, name: str) -> Response:
         """201 for a new workflow, else 200; a document that changes nothing makes no version."""
-        source = _source(request)
+        source = source_of(request)
         saved = put_workflow(
             by=self.actor,
             name=name,
             source=source.text,
             source_format=source.format,
-            precondition=partial(_check, request),
+            precondition=unchanged(request),
         )
-        status = 201 if saved.created else 200
-        return Response(show_saved(saved), status=status, headers=_headers(request, saved.workflow))
+        return _answer(request, saved)
+
+    @extend_schema(
+        operation_id="workflows_patch",
+        summary="Publish the current document with changes",
+        parameters=[NAME, NEEDS_IF_MATCH],
+        request=dict.fromkeys(["application/merge-patch+json", *DOCUMENT], dict[str, Any]),
+        responses={200: WorkflowShape, **refused(ARCHIVED, STALE, UNSEEN)},
+    )
+    def patch(self, request: Request, name: str) -> Response:
+        """The body is a JSON Merge Patch (RFC 7396) of the document: `null` removes, lists are replaced as a whole.
+
+        The result is the next version, in the format of the one before; comments of YAML are lost.
+        """
+        patch = data_of(source_of(request))
+        saved = patch_workflow(by=self.actor, name=name, patch=patch, precondition=unchanged(request, required=True))
+        return _answer(request, saved)
+
+    @extend_schema(
+        operation_id="workflows_delete",
+        summary="Delete a workflow",
+        parameters=[NAME, IF_MATCH],
+        request=None,
+        responses={
+            204: OpenApiResponse(description="It is gone, with its versions and runs."),
+            **refused((409, "It has runs and is not archived, or runs are in flight"), STALE),
+        },
+    )
+    def delete(self, request: Request, name: str) -> Response:
+        """Refused while it has runs, unless it is archived: then they are deleted with it. Runs in flight must end."""
+        delete_workflow(by=self.actor, name=name, precondition=unchanged(request))
+        return Response(status=204)
 
 
-def _source(request: Request) -> Source:
-    data: object = request.data
-    if not isinstance(data, Source):  # DRF parses no body at all
-        raise DocumentError("the request has no body; it is the workflow document, YAML or JSON")
-    return data
+class _ArchivingView(TenantView):
+    permissions: ClassVar = {"POST": Permission.WORKFLOWS_WRITE}
+    archived: ClassVar[bool]
+
+    def _archive(self, request: Request, name: str) -> Response:
+        workflow = archive_workflow(by=self.actor, name=name, archived=self.archived, precondition=unchanged(request))
+        version = current_version(workflow)
+        version.workflow = workflow
+        return Response(show_with(version), headers={"ETag": tag_of(workflow)})
+
+
+class ArchiveView(_ArchivingView):
+    """Taking a workflow out of use."""
+
+    archived = True
+
+    @extend_schema(
+        operation_id="workflows_archive",
+        summary="Archive a workflow",
+        parameters=[NAME, IF_MATCH],
+        request=None,
+        responses={200: WorkflowShape, **refused(STALE)},
+    )
+    def post(self, request: Request, name: str) -> Response:
+        """No run starts and nothing is changed until it is unarchived; runs in flight go on. Twice is once."""
+        return self._archive(request, name)
+
+
+class UnarchiveView(_ArchivingView):
+    """Taking a workflow back into use."""
+
+    archived = False
+
+    @extend_schema(
+        operation_id="workflows_unarchive",
+        summary="Unarchive a workflow",
+        parameters=[NAME, IF_MATCH],
+        request=None,
+        responses={200: WorkflowShape, **refused(STALE)},
+    )
+    def post(self, request: Request, name: str) -> Response:
+        """It can be run and changed again. Twice is once."""
+        return self._archive(request, name)
+
+
+def _answer(request: Request, saved: Saved) -> Response:
+    saved.version.workflow = saved.workflow
+    status = 201 if saved.created else 200
+    return Response(show_with(saved.version), status=status, headers=headers_of(request, saved.workflow))
+
+
+def _filtered(rows: QuerySet[Workflow], query: dict[str, Any]) -> QuerySet[Workflow]:
+    if query["state"] != "all":
+        rows = rows.filter(archived_at__isnull=query["state"] == "active")
+    if "search" in query:
+        rows = rows.filter(Q(name__icontains=query["search"]) | Q(description__icontains=query["search"]))
+    for field in ("created", "updated"):
+        for edge, comparison in (("after", "gte"), ("before", "lt")):
+            if f"{field}_{edge}" in query:
+                rows = rows.filter(**{f"{field}_at__{comparison}": query[f"{field}_{edge}"]})
+    for number, label in enumerate(query["label"]):
+        key, _, value = label.partition(":")
+        rows = rows.alias(**{f"label_{number}": KeyTransform(key, "labels")}).filter(**{f"label_{number}": value})
+    return rows
 
 
 def _show_annotated(row: Any) -> dict[str, Any]:
-    return show(row, number=row.number, checksum=row.checksum)
-
-
-def _tag(workflow: Workflow) -> str:
-    return etag("workflow", workflow.pk, workflow.updated_at.isoformat())
-
-
-def _check(request: Request, workflow: Workflow | None) -> None:
-    check_match(request, None if workflow is None else _tag(workflow), required=False)
-
-
-def _headers(request: Request, workflow: Workflow) -> dict[str, Any]:
-    return {"Location": reverse("workflow", kwargs={"name": workflow.name}, request=request), "ETag": _tag(workflow)}
+    return show(row, number=row.number, state=row.version_state, checksum=row.checksum)

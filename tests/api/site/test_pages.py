@@ -80,7 +80,7 @@ def test_a_mistake_of_ours_is_a_problem_without_its_details(api: Api, monkeypatc
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the password is hunter2")
 
-    monkeypatch.setattr("workflows.api.views.latest_version", broken)
+    monkeypatch.setattr("workflows.api.views.find_current", broken)
     response = api.get("/api/v1/workflows/hello")
     assert_problem(response, 500, "internal_error")
     assert b"hunter2" not in response.content

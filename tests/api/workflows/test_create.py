@@ -187,6 +187,19 @@ def test_a_repeated_request_is_answered_again_and_does_nothing(api: Api, tenant)
     assert Workflow.objects.for_tenant(tenant).count() == 1
 
 
+def test_a_draft_is_not_published(api: Api, tenant):
+    response = api.post(f"{PATH}?draft=true", HELLO, YAML)
+    assert (response.status_code, read(response)["version_state"]) == (201, "draft")
+    start = api.post(f"{PATH}/hello/runs", {"input": {"who": "Ada"}})
+    assert_problem(start, 409, "workflow_not_published")
+
+
+@pytest.mark.parametrize("name", ["validate", "dry-run", "schema", "0192d1a6-0000-7000-8000-000000000000"])
+def test_a_name_that_means_something_else_in_an_address_is_refused(api: Api, name: str):
+    body = assert_problem(api.post(PATH, DOCUMENT | {"name": name}), 422, "definition_invalid")
+    assert body["errors"][0]["code"] == "reserved_name"
+
+
 def test_a_viewer_may_not(tenant):
     viewer = Api(make_api_key(tenant, role="viewer")[1])
     assert_problem(viewer.post(PATH, HELLO, YAML), 403, "forbidden")

@@ -26,7 +26,8 @@ def test_it_lists_workflows_by_name_with_their_newest_version(api: Api, tenant):
     assert first["labels"] == {"team": "tests"}
     assert is_uuid7(first["id"])
     assert first.keys() == {
-        "id", "name", "description", "labels", "version", "checksum", "created_at", "updated_at",
+        "id", "name", "description", "labels", "version", "version_state", "checksum",
+        "archived_at", "created_at", "updated_at",
     }  # fmt: skip
     assert first["created_at"].endswith(("Z", "+00:00"))
 
@@ -67,10 +68,44 @@ def test_it_comes_in_pages_that_stay_stable_while_workflows_are_added(api: Api, 
     assert [item["name"] for item in back["results"]] == ["b", "d"]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "nmae=hello", "page=2"])
-def test_parameters_that_there_are_not_are_refused(api: Api, query: str):
-    body = assert_problem(api.get(f"{PATH}?{query}"), 422, "input_invalid")
-    assert body["errors"][0]["pointer"] == f"/{query.partition('=')[0]}"
+REFUSED = {
+    "limit": "limit=0", "limit ": "limit=201", "limit  ": "limit=x", "nmae": "nmae=hello", "page": "page=2",
+    "label/0": "label=team", "state": "state=x", "ordering": "ordering=checksum", "search": "search=%00",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", REFUSED)
+def test_parameters_that_there_are_not_are_refused(api: Api, field: str):
+    body = assert_problem(api.get(f"{PATH}?{REFUSED[field]}"), 422, "input_invalid")
+    assert body["errors"][0]["pointer"] == f"/{field.strip()}"
+
+
+def test_filters_and_orders(api: Api, tenant):
+    make_workflow(tenant)
+    make_workflow(tenant, HELLO.replace("name: hello", "name: other").replace("team: tests", "team: 'a:b', k__x: y"))
+
+    def names(query: str) -> list[str]:
+        return [item["name"] for item in read(api.get(f"{PATH}?{query}"))["results"]]
+
+    assert names("search=HELL") == ["hello"]
+    assert names("search=greets&ordering=-name") == ["other", "hello"]
+    assert names("label=team:tests") == ["hello"]
+    assert names("label=team:a:b&label=k__x:y") == ["other"]
+    assert names("label=team:tests&label=k__x:y") == []
+    assert names("label=team__contains:t") == []
+    assert names("ordering=-created_at&limit=1") == ["other"]
+    assert names("created_after=2020-01-01T00:00:00Z") == ["hello", "other"]
+    assert names("created_before=2020-01-01T00:00:00Z") == []
+    assert names("updated_before=2020-01-01T00:00:00Z") == []
+
+
+def test_what_is_archived_is_listed_when_it_is_asked_for(api: Api, tenant):
+    make_workflow(tenant)
+    api.post(f"{PATH}/hello/archive")
+    assert read(api.get(PATH))["results"] == []
+    [archived] = read(api.get(f"{PATH}?state=archived"))["results"]
+    assert archived["archived_at"]
+    assert len(read(api.get(f"{PATH}?state=all"))["results"]) == 1
 
 
 def test_a_cursor_of_nobody_is_refused(api: Api):

@@ -55,6 +55,18 @@ def test_nobody_overwrites_what_they_have_not_seen(api: Api, tenant):
     assert read(api.get(PATH))["description"] == "Mine"
 
 
+def test_an_archived_workflow_is_not_changed(api: Api, tenant):
+    make_workflow(tenant)
+    api.post(f"{PATH}/archive")
+    assert_problem(api.put(PATH, HELLO.replace("Greets", "Again"), YAML), 409, "workflow_archived")
+
+
+def test_it_is_addressed_by_its_id_too(api: Api, tenant):
+    version = make_workflow(tenant)
+    response = api.put(f"/api/v1/workflows/{version.workflow_id}", HELLO.replace("Greets", "Again"), YAML)
+    assert (response.status_code, read(response)["version"]) == (200, 2)
+
+
 def test_if_match_makes_no_workflow(api: Api, tenant):
     assert_problem(api.put(PATH, HELLO, YAML, if_match="*"), 412, "precondition_failed")
     assert not Workflow.objects.for_tenant(tenant).exists()
@@ -71,7 +83,9 @@ def test_it_is_recorded(api: Api, tenant):
     created, updated = AuditEntry.objects.for_tenant(tenant).order_by("seq")
     assert (created.action, updated.action) == ("workflow.created", "workflow.updated")
     assert updated.target == f"workflow:{first.workflow_id}"
-    assert json.loads(updated.record)["before"] == {"version": 1, "checksum": first.checksum}
+    assert json.loads(updated.record)["before"] == {
+        "version": 1, "state": "published", "checksum": first.checksum,
+    }  # fmt: skip
 
 
 def test_it_answers_in_yaml(api: Api):
@@ -129,9 +143,7 @@ def test_it_hides_other_tenants(other_api: Api, tenant):
 def test_its_queries_are_counted(api: Api, tenant, django_assert_num_queries):
     make_workflow(tenant)
     api.get(PATH)
-    with django_assert_num_queries(
-        8
-    ):  # the workflow, its newest version, what is shown, the new one, its bytes; 3 audit
+    with django_assert_num_queries(9):  # the workflow, its version, the next number, both changes, bytes; 3 audit
         assert api.put(PATH, HELLO.replace("Greets", "Greets again"), YAML).status_code == 200
     with django_assert_num_queries(2):
         assert api.put(PATH, HELLO.replace("Greets", "Greets again"), YAML).status_code == 200

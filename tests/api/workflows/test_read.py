@@ -32,6 +32,37 @@ def test_its_definition_can_be_stored_again(api: Api, tenant):
     assert read(api.get(PATH))["definition"] == definition
 
 
+def test_the_document_comes_back_byte_for_byte(api: Api, tenant):
+    source = HELLO.replace("name: hello", "name:   hello   # a comment").encode()
+    api.put(PATH, source, YAML)
+    response = api.get(f"{PATH}?format=yaml")
+    assert (response.status_code, response.headers["Content-Type"], response.content) == (200, YAML, source)
+
+
+def test_the_document_comes_in_the_other_format_and_means_the_same(api: Api, tenant):
+    version = make_workflow(tenant)
+    response = api.get(f"{PATH}?format=json")
+    assert response.headers["Content-Type"] == "application/json"
+    assert api.put(PATH, response.content).status_code == 200
+    assert read(api.get(PATH))["checksum"] == version.checksum
+    again = api.get(f"{PATH}?format=yaml")
+    assert again.content.startswith(b"version: 2\n")
+    assert read(api.put(PATH, again.content, YAML))["checksum"] == version.checksum
+
+
+def test_it_is_read_by_its_id_too(api: Api, tenant):
+    version = make_workflow(tenant)
+    assert read(api.get(f"/api/v1/workflows/{version.workflow_id}"))["name"] == "hello"
+    assert read(api.get(f"/api/v1/workflows/{version.workflow_id.hex}"))["name"] == "hello"
+    assert_problem(api.get(f"/api/v1/workflows/{version.pk}"), 404, "workflow_not_found")
+
+
+def test_a_workflow_without_a_published_version_shows_its_draft(api: Api):
+    api.post("/api/v1/workflows?draft=true", HELLO, YAML)
+    body = read(api.get(PATH))
+    assert (body["version"], body["version_state"]) == (1, "draft")
+
+
 def test_what_one_has_is_not_sent_again(api: Api, tenant):
     make_workflow(tenant)
     tag = api.get(PATH).headers["ETag"]

@@ -1,0 +1,30 @@
+"""What workflows ask about their runs (``workflows.dependents``)."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db.models import Count
+
+from pyflow.core.states import TERMINAL_RUN_STATES
+from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal
+
+
+class RunsOfWorkflows:
+    """Answers from the tables."""
+
+    def exist(self, *, tenant_id: UUID, workflow_id: UUID) -> bool:
+        """See ``workflows.dependents.Dependents``."""
+        return Run.objects.for_tenant(tenant_id).filter(workflow=workflow_id).exists()
+
+    def in_flight(self, *, tenant_id: UUID, workflow_id: UUID) -> dict[int, int]:
+        """See ``workflows.dependents.Dependents``."""
+        rows = Run.objects.for_tenant(tenant_id).filter(workflow=workflow_id).exclude(state__in=TERMINAL_RUN_STATES)
+        counted = rows.order_by().values("version__number").annotate(count=Count("pk"))
+        return {row["version__number"]: row["count"] for row in counted.order_by("version__number")}
+
+    def delete(self, *, tenant_id: UUID, workflow_id: UUID) -> None:
+        """See ``workflows.dependents.Dependents``. What belongs to runs goes first, each table in one statement."""
+        for model in (RunEvent, RunSignal, NodeItem, NodeRun):
+            model.objects.for_tenant(tenant_id).filter(run__workflow=workflow_id).delete()
+        Run.objects.for_tenant(tenant_id).filter(workflow=workflow_id).only("pk").delete()

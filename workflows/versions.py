@@ -1,0 +1,159 @@
+"""Verbs about the versions of a workflow: drafts are edited, published, archived, and earlier ones come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+from django.db import models, transaction
+from django.utils import timezone
+
+from pyflow.core.errors import DefinitionError, Problem
+from pyflow.core.loader import Format
+from pyflow.core.models import WorkflowDef
+from tenants.access import Actor
+from workflows.documents import canonical_text
+from workflows.errors import VersionMissingError, VersionStateError
+from workflows.models import Version, VersionState, Workflow
+from workflows.services import (
+    add_version,
+    any_state,
+    checked,
+    find_workflow,
+    lock_workflow,
+    next_numbers,
+    record_change,
+)
+
+Precondition = Callable[[Version], None]
+MAX_NUMBER = 2**31 - 1
+
+
+def versions_of(workflow: Workflow) -> models.QuerySet[Version]:
+    """The versions of a workflow without their documents, and with the one that they were copied from."""
+    rows = Version.objects.for_tenant(workflow.tenant_id).filter(workflow=workflow).select_related("copied_from")
+    return rows.defer("source", "definition", "copied_from__source", "copied_from__definition")
+
+
+def find_version(*, tenant_id: UUID, name: str, number: int) -> Version:
+    """A version with its workflow. Raises ``WorkflowMissingError`` or ``VersionMissingError``."""
+    workflow = find_workflow(tenant_id=tenant_id, name=name)
+    return _version(workflow, number)
+
+
+def create_draft(*, by: Actor, name: str, source: str, source_format: Format) -> Version:
+    """Store a document as a draft: no run starts it until it is published.
+
+    Raises ``WorkflowMissingError``, ``WorkflowArchivedError``, ``DocumentError`` or ``DefinitionError``.
+    """
+    definition = checked(by.tenant_id, source, source_format)
+    with transaction.atomic():
+        workflow = lock_workflow(tenant_id=by.tenant_id, name=name)
+        _check_name(definition, workflow)
+        number, _ = next_numbers(workflow)
+        version = add_version(workflow, definition, source, source_format, number=number, publication=0)
+        record_change(by, "version.drafted", version)
+    return version
+
+
+def edit_draft(
+    *, by: Actor, name: str, number: int, source: str, source_format: Format, precondition: Precondition = any_state
+) -> Version:
+    """Replace the document of a draft. Raises as ``create_draft`` does, and ``VersionStateError``."""
+    definition = checked(by.tenant_id, source, source_format)
+    with transaction.atomic():
+        workflow, version = _locked(by, name, number, precondition)
+        _check_name(definition, workflow)
+        version.must_be_draft()
+        before = Version(number=number, state=version.state, checksum=version.checksum)
+        version.source, version.source_format = source, source_format
+        version.definition, version.checksum = canonical_text(definition), definition.checksum()
+        version.updated_at = timezone.now()
+        version.save()
+        record_change(by, "version.edited", version, before=before)
+    return version
+
+
+def delete_draft(*, by: Actor, name: str, number: int, precondition: Precondition = any_state) -> None:
+    """Delete a draft. Raises ``VersionStateError`` for what is none, or is all that the workflow has."""
+    with transaction.atomic():
+        workflow, version = _locked(by, name, number, precondition)
+        version.must_be_draft()
+        if not versions_of(workflow).exclude(pk=version.pk).exists():
+            raise VersionStateError("It is the only version of its workflow. Delete the workflow.")
+        record_change(by, "version.deleted", version)
+        version.delete()
+
+
+def publish_version(*, by: Actor, name: str, number: int, precondition: Precondition = any_state) -> Version:
+    """Freeze a draft and let runs start it from now on; runs in flight keep the version that they began with.
+
+    Raises ``VersionStateError``, and ``DefinitionError`` if it cannot run here any more.
+    """
+    with transaction.atomic():
+        workflow, version = _locked(by, name, number, precondition)
+        version.must_be_draft()
+        definition = checked(by.tenant_id, version.source, _format(version))
+        version.publish(next_numbers(workflow)[1])
+        workflow.description, workflow.labels = definition.description or "", definition.labels
+        workflow.touch("description", "labels")
+        record_change(by, "workflow.published", version)
+    return version
+
+
+def archive_version(*, by: Actor, name: str, number: int, precondition: Precondition = any_state) -> Version:
+    """Let no run start a version any more; runs then start the one published before. Raises ``VersionStateError``."""
+    with transaction.atomic():
+        workflow, version = _locked(by, name, number, precondition)
+        version.archive()
+        workflow.touch()
+        record_change(by, "version.archived", version)
+    return version
+
+
+def rollback(*, by: Actor, name: str, number: int) -> Version:
+    """Publish a copy of an earlier version, which says where it came from. Raises ``VersionStateError`` for a draft."""
+    with transaction.atomic():
+        workflow, earlier = _locked(by, name, number, any_state)
+        if earlier.state == VersionState.DRAFT:
+            raise VersionStateError(f"Version {number} is a draft, which never ran. Publish it.")
+        source_format = _format(earlier)
+        definition = checked(by.tenant_id, earlier.source, source_format)
+        following, publication = next_numbers(workflow)
+        version = add_version(
+            workflow,
+            definition,
+            earlier.source,
+            source_format,
+            number=following,
+            publication=publication,
+            copied_from=earlier,
+        )
+        record_change(by, "workflow.rolled_back", version, before=earlier)
+    return version
+
+
+def _locked(by: Actor, name: str, number: int, precondition: Precondition) -> tuple[Workflow, Version]:
+    workflow = lock_workflow(tenant_id=by.tenant_id, name=name)
+    version = _version(workflow, number)
+    precondition(version)
+    return workflow, version
+
+
+def _version(workflow: Workflow, number: int) -> Version:
+    rows = Version.objects.for_tenant(workflow.tenant_id).filter(workflow=workflow, number=number)
+    version = rows.select_related("copied_from").first() if number <= MAX_NUMBER else None
+    if version is None:
+        raise VersionMissingError(f"The workflow {workflow.name!r} has no version {number}.")
+    version.workflow = workflow
+    return version
+
+
+def _format(version: Version) -> Format:
+    return "json" if version.source_format == "json" else "yaml"
+
+
+def _check_name(definition: WorkflowDef, workflow: Workflow) -> None:
+    if definition.name != workflow.name:
+        message = f"the document's name is {definition.name!r}, that of the workflow {workflow.name!r}"
+        raise DefinitionError([Problem("name_mismatch", message, "/name")])
