@@ -1,6 +1,7 @@
 """A real HTTP server that answers as it is told, and both clients behind one way of calling them."""
 
 import asyncio
+import inspect
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -68,7 +69,7 @@ def server() -> Iterator[Server]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_PUT = respond  # noqa: N815 - the names that http.server looks for
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = respond  # noqa: N815 - the names that http.server looks for
 
         def log_message(self, *args: Any) -> None:
             """Keep quiet."""
@@ -84,18 +85,18 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(params=["sync", "async"])
 def ask(request: pytest.FixtureRequest, server: Server) -> Callable[..., Any]:
-    """``ask("run", id)`` calls that method of a client of either kind; what ``follow`` gives comes as a list."""
+    """``ask("run", id)`` calls that method of a client of either kind; what comes bit by bit comes as a list."""
     retries = Retries(attempts=3, seconds=5, first_wait=0.01)
 
     def sync_ask(name: str, *args: Any, **kwargs: Any) -> Any:
         with Client(server.url, "key", timeout=5, retries=retries) as client:
             result = getattr(client, name)(*args, **kwargs)
-            return list(result) if name == "follow" else result
+            return list(result) if inspect.isgenerator(result) else result
 
     async def async_ask(name: str, *args: Any, **kwargs: Any) -> Any:
         async with AsyncClient(server.url, "key", timeout=5, retries=retries) as client:
             result = getattr(client, name)(*args, **kwargs)
-            return [event async for event in result] if name == "follow" else await result
+            return [item async for item in result] if inspect.isasyncgen(result) else await result
 
     if request.param == "sync":
         return sync_ask

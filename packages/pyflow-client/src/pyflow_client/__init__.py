@@ -13,13 +13,21 @@ from pyflow_client.errors import (
     UnexpectedAnswer,
 )
 from pyflow_client.models import (
+    Accepted,
+    ApiKey,
+    AuditEntry,
     ErrorInfo,
     Event,
     EventPage,
     Health,
+    Invitation,
+    Me,
+    Member,
     NodeRun,
     ProblemItem,
     Run,
+    Tenant,
+    User,
     Wait,
     Workflow,
 )
@@ -27,7 +35,10 @@ from pyflow_client.retries import Retries
 from pyflow_client.synchronous import Client
 
 __all__ = [
+    "Accepted",
+    "ApiKey",
     "AsyncClient",
+    "AuditEntry",
     "Client",
     "ClientError",
     "Conflict",
@@ -37,6 +48,9 @@ __all__ = [
     "EventPage",
     "Health",
     "Invalid",
+    "Invitation",
+    "Me",
+    "Member",
     "NodeRun",
     "NotAuthenticated",
     "NotFound",
@@ -45,7 +59,9 @@ __all__ = [
     "Retries",
     "Run",
     "RunNotFinished",
+    "Tenant",
     "UnexpectedAnswer",
+    "User",
     "Wait",
     "Workflow",
 ]

@@ -23,7 +23,7 @@ def understand(call: Call[AnswerT], response: httpx2.Response) -> AnswerT:
     if not response.is_success and response.status_code not in call.accepts:
         raise problem(response)
     try:
-        return call.answer.model_validate_json(response.content)
+        return call.answer.model_validate_json(response.content or b"{}")
     except ValidationError as error:
         if not response.is_success:  # accepted, but from a proxy in front
             raise problem(response) from None

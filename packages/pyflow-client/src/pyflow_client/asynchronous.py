@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -18,7 +19,22 @@ from pyflow_client.calls import AnswerT, Call, Document
 from pyflow_client.connection import arguments, no_answer, options
 from pyflow_client.errors import ConnectionFailed
 from pyflow_client.following import Follower, Waiter
-from pyflow_client.models import Event, EventPage, Health, Run, Workflow
+from pyflow_client.models import (
+    Accepted,
+    ApiKey,
+    AuditEntry,
+    Event,
+    EventPage,
+    Health,
+    Invitation,
+    Me,
+    Member,
+    Page,
+    Run,
+    Tenant,
+    Workflow,
+)
+from pyflow_client.paging import ItemT, Pages
 from pyflow_client.retries import Retries
 
 
@@ -116,6 +132,81 @@ class AsyncClient:
     async def health(self) -> Health:
         """How the server is now, asked once; a server that is not ready is an answer, not an error."""
         return await self._send(calls.health())
+
+    async def me(self) -> Me:
+        """Who the credential is, and what it may do."""
+        return await self._send(calls.me())
+
+    async def leave(self) -> None:
+        """Leave the tenant, as a user; ``Conflict`` for its last owner."""
+        await self._send(calls.leave())
+
+    async def tenant(self) -> Tenant:
+        """The tenant of the credential."""
+        return await self._send(calls.tenant())
+
+    async def rename_tenant(self, name: str, *, if_match: str = "*") -> Tenant:
+        """Give the tenant another name; ``if_match`` is the ``ETag`` that must be its present one."""
+        return await self._send(calls.rename_tenant(name, if_match))
+
+    async def members(self) -> AsyncIterator[Member]:
+        """All members, those who joined first come first."""
+        async for item in self._pages(Pages("api/v1/members", Page[Member])):
+            yield item
+
+    async def change_role(self, member_id: str | UUID, role: str, *, if_match: str = "*") -> Member:
+        """Give a member another role; ``Conflict`` for the last owner."""
+        return await self._send(calls.change_role(member_id, role, if_match))
+
+    async def remove_member(self, member_id: str | UUID) -> None:
+        """End a membership, and the keys that the member made; ``Conflict`` for the last owner."""
+        await self._send(calls.remove_member(member_id))
+
+    async def invitations(self) -> AsyncIterator[Invitation]:
+        """All invitations, the newest first."""
+        async for item in self._pages(Pages("api/v1/invitations", Page[Invitation])):
+            yield item
+
+    async def invite(self, email: str, role: str, *, expires_in: int | None = None) -> Invitation:
+        """Offer a membership, for ``expires_in`` seconds; the ``token`` is shown this once."""
+        return await self._send(calls.invite(email, role, expires_in))
+
+    async def revoke_invitation(self, invitation_id: str | UUID) -> None:
+        """Withdraw an invitation; ``Conflict`` if it was accepted."""
+        await self._send(calls.revoke_invitation(invitation_id))
+
+    async def accept_invitation(self, token: str, password: str | None = None) -> Accepted:
+        """Take the place that an invitation offers; the password is that of the account, old or new."""
+        return await self._send(calls.accept_invitation(token, password))
+
+    async def api_keys(self) -> AsyncIterator[ApiKey]:
+        """All keys, the newest first, those that ended included."""
+        async for item in self._pages(Pages("api/v1/api-keys", Page[ApiKey])):
+            yield item
+
+    async def create_api_key(
+        self, name: str, role: str, *, scopes: Collection[str] | None = None, expires_at: datetime | None = None
+    ) -> ApiKey:
+        """Make a key; its ``key`` is shown this once."""
+        return await self._send(calls.create_api_key(name, role, scopes, expires_at))
+
+    async def revoke_api_key(self, key_id: str | UUID) -> None:
+        """End a key now."""
+        await self._send(calls.revoke_api_key(key_id))
+
+    async def rotate_api_key(self, key_id: str | UUID, *, grace: int | None = None) -> ApiKey:
+        """Make the successor of a key, which works for ``grace`` more seconds; ``key`` is shown this once."""
+        return await self._send(calls.rotate_api_key(key_id, grace))
+
+    async def audit(self, **filters: str) -> AsyncIterator[AuditEntry]:
+        """What was done, the newest first; filters are ``action``, ``actor``, ``target``, ``since``, ``until``."""
+        async for item in self._pages(Pages("api/v1/audit", Page[AuditEntry], filters)):
+            yield item
+
+    async def _pages(self, pages: Pages[ItemT]) -> AsyncIterator[ItemT]:
+        while not pages.done:
+            for item in pages.take(await self._send(pages.call())):
+                yield item
 
     async def _send(self, call: Call[AnswerT]) -> AnswerT:
         if not call.repeatable:

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
 from pydantic import BaseModel
 
-from pyflow_client.models import Delivery, EventPage, Health, Run, Workflow, WorkflowList
+from pyflow_client.models import (
+    Accepted,
+    ApiKey,
+    Delivery,
+    EventPage,
+    Health,
+    Invitation,
+    Me,
+    Member,
+    Nothing,
+    Run,
+    Tenant,
+    Workflow,
+    WorkflowList,
+)
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 #: A workflow: the text of a YAML or JSON document, or the document as a mapping.
 Document = str | Mapping[str, Any]
-Method = Literal["GET", "POST", "PUT"]
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 MOST_EVENTS = 1000
 
@@ -31,11 +46,12 @@ class Call(Generic[AnswerT]):
     method: Method
     path: str
     answer: type[AnswerT]
-    params: Mapping[str, int] = field(default_factory=dict)
+    params: Mapping[str, int | str] = field(default_factory=dict)
     content: bytes | None = None
     content_type: str = "application/json"
     repeatable: bool = True
     accepts: frozenset[int] = frozenset()
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         # Retries are logged with their arguments: no document belongs into a log.
@@ -101,6 +117,89 @@ def events(run_id: str | UUID, after: int, limit: int) -> Call[EventPage]:
 def health() -> Call[Health]:
     """Whether the server is ready. Asked once: whoever asks wants to know how it is now."""
     return Call("GET", "api/v1/health/ready", Health, repeatable=False, accepts=frozenset({503}))
+
+
+def me() -> Call[Me]:
+    """Who the credential is."""
+    return Call("GET", "api/v1/me", Me)
+
+
+def leave() -> Call[Nothing]:
+    """The end of the user's own membership."""
+    return Call("DELETE", "api/v1/me", Nothing, repeatable=False)
+
+
+def tenant() -> Call[Tenant]:
+    """The tenant of the credential."""
+    return Call("GET", "api/v1/tenants/current", Tenant)
+
+
+def rename_tenant(name: str, if_match: str) -> Call[Tenant]:
+    """Another name for the tenant."""
+    return _json("PATCH", "api/v1/tenants/current", Tenant, {"name": name}, headers={"If-Match": if_match})
+
+
+def change_role(member_id: str | UUID, role: str, if_match: str) -> Call[Member]:
+    """Another role for a member."""
+    path = f"api/v1/members/{_segment(str(member_id))}"
+    return _json("PATCH", path, Member, {"role": role}, headers={"If-Match": if_match})
+
+
+def remove_member(member_id: str | UUID) -> Call[Nothing]:
+    """The end of a membership. Not repeatable: the second time there is no such member."""
+    return Call("DELETE", f"api/v1/members/{_segment(str(member_id))}", Nothing, repeatable=False)
+
+
+def invite(email: str, role: str, expires_in: int | None) -> Call[Invitation]:
+    """An invitation. Not repeatable: its token is shown once."""
+    body = {"email": email, "role": role} | ({} if expires_in is None else {"expires_in": expires_in})
+    return _json("POST", "api/v1/invitations", Invitation, body, repeatable=False)
+
+
+def revoke_invitation(invitation_id: str | UUID) -> Call[Nothing]:
+    """The withdrawal of an invitation; the second one changes nothing."""
+    return Call("DELETE", f"api/v1/invitations/{_segment(str(invitation_id))}", Nothing)
+
+
+def accept_invitation(token: str, password: str | None) -> Call[Accepted]:
+    """The place that an invitation offers."""
+    body = {"token": token} | ({} if password is None else {"password": password})
+    return _json("POST", "api/v1/invitations/accept", Accepted, body, repeatable=False)
+
+
+def create_api_key(name: str, role: str, scopes: Collection[str] | None, expires_at: datetime | None) -> Call[ApiKey]:
+    """A key. Not repeatable: it is shown once."""
+    body = {
+        "name": name,
+        "role": role,
+        "scopes": None if scopes is None else list(scopes),
+        "expires_at": None if expires_at is None else expires_at.isoformat(),
+    }
+    return _json("POST", "api/v1/api-keys", ApiKey, body, repeatable=False)
+
+
+def revoke_api_key(key_id: str | UUID) -> Call[Nothing]:
+    """The end of a key; the second one changes nothing."""
+    return Call("DELETE", f"api/v1/api-keys/{_segment(str(key_id))}", Nothing)
+
+
+def rotate_api_key(key_id: str | UUID, grace: int | None) -> Call[ApiKey]:
+    """The successor of a key. Not repeatable: it is shown once."""
+    path = f"api/v1/api-keys/{_segment(str(key_id))}/rotate"
+    return _json("POST", path, ApiKey, {} if grace is None else {"grace": grace}, repeatable=False)
+
+
+def _json(
+    method: Method,
+    path: str,
+    answer: type[AnswerT],
+    body: Mapping[str, Any],
+    *,
+    headers: Mapping[str, str] | None = None,
+    repeatable: bool = True,
+) -> Call[AnswerT]:
+    content = json.dumps(dict(body)).encode()
+    return Call(method, path, answer, content=content, headers=headers or {}, repeatable=repeatable)
 
 
 def encode(document: Document) -> tuple[bytes, str]:

@@ -36,7 +36,7 @@ class RequestArguments(TypedDict):
 
     method: str
     url: str
-    params: dict[str, int] | None
+    params: dict[str, int | str] | None
     content: bytes | None
     headers: dict[str, str]
 
@@ -48,7 +48,7 @@ def arguments(call: Call[AnswerT]) -> RequestArguments:
         "url": call.path,
         "params": dict(call.params) or None,
         "content": call.content,
-        "headers": {} if call.content is None else {"Content-Type": call.content_type},
+        "headers": dict(call.headers) | ({} if call.content is None else {"Content-Type": call.content_type}),
     }
 
 

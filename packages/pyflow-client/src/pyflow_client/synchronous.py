@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -17,7 +18,22 @@ from pyflow_client.calls import AnswerT, Call, Document
 from pyflow_client.connection import arguments, no_answer, options
 from pyflow_client.errors import ConnectionFailed
 from pyflow_client.following import Follower, Waiter
-from pyflow_client.models import Event, EventPage, Health, Run, Workflow
+from pyflow_client.models import (
+    Accepted,
+    ApiKey,
+    AuditEntry,
+    Event,
+    EventPage,
+    Health,
+    Invitation,
+    Me,
+    Member,
+    Page,
+    Run,
+    Tenant,
+    Workflow,
+)
+from pyflow_client.paging import ItemT, Pages
 from pyflow_client.retries import Retries
 
 
@@ -116,6 +132,76 @@ class Client:
     def health(self) -> Health:
         """How the server is now, asked once; a server that is not ready is an answer, not an error."""
         return self._send(calls.health())
+
+    def me(self) -> Me:
+        """Who the credential is, and what it may do."""
+        return self._send(calls.me())
+
+    def leave(self) -> None:
+        """Leave the tenant, as a user; ``Conflict`` for its last owner."""
+        self._send(calls.leave())
+
+    def tenant(self) -> Tenant:
+        """The tenant of the credential."""
+        return self._send(calls.tenant())
+
+    def rename_tenant(self, name: str, *, if_match: str = "*") -> Tenant:
+        """Give the tenant another name; ``if_match`` is the ``ETag`` that must be its present one."""
+        return self._send(calls.rename_tenant(name, if_match))
+
+    def members(self) -> Iterator[Member]:
+        """All members, those who joined first come first."""
+        yield from self._pages(Pages("api/v1/members", Page[Member]))
+
+    def change_role(self, member_id: str | UUID, role: str, *, if_match: str = "*") -> Member:
+        """Give a member another role; ``Conflict`` for the last owner."""
+        return self._send(calls.change_role(member_id, role, if_match))
+
+    def remove_member(self, member_id: str | UUID) -> None:
+        """End a membership, and the keys that the member made; ``Conflict`` for the last owner."""
+        self._send(calls.remove_member(member_id))
+
+    def invitations(self) -> Iterator[Invitation]:
+        """All invitations, the newest first."""
+        yield from self._pages(Pages("api/v1/invitations", Page[Invitation]))
+
+    def invite(self, email: str, role: str, *, expires_in: int | None = None) -> Invitation:
+        """Offer a membership, for ``expires_in`` seconds; the ``token`` is shown this once."""
+        return self._send(calls.invite(email, role, expires_in))
+
+    def revoke_invitation(self, invitation_id: str | UUID) -> None:
+        """Withdraw an invitation; ``Conflict`` if it was accepted."""
+        self._send(calls.revoke_invitation(invitation_id))
+
+    def accept_invitation(self, token: str, password: str | None = None) -> Accepted:
+        """Take the place that an invitation offers; the password is that of the account, old or new."""
+        return self._send(calls.accept_invitation(token, password))
+
+    def api_keys(self) -> Iterator[ApiKey]:
+        """All keys, the newest first, those that ended included."""
+        yield from self._pages(Pages("api/v1/api-keys", Page[ApiKey]))
+
+    def create_api_key(
+        self, name: str, role: str, *, scopes: Collection[str] | None = None, expires_at: datetime | None = None
+    ) -> ApiKey:
+        """Make a key; its ``key`` is shown this once."""
+        return self._send(calls.create_api_key(name, role, scopes, expires_at))
+
+    def revoke_api_key(self, key_id: str | UUID) -> None:
+        """End a key now."""
+        self._send(calls.revoke_api_key(key_id))
+
+    def rotate_api_key(self, key_id: str | UUID, *, grace: int | None = None) -> ApiKey:
+        """Make the successor of a key, which works for ``grace`` more seconds; ``key`` is shown this once."""
+        return self._send(calls.rotate_api_key(key_id, grace))
+
+    def audit(self, **filters: str) -> Iterator[AuditEntry]:
+        """What was done, the newest first; filters are ``action``, ``actor``, ``target``, ``since``, ``until``."""
+        yield from self._pages(Pages("api/v1/audit", Page[AuditEntry], filters))
+
+    def _pages(self, pages: Pages[ItemT]) -> Iterator[ItemT]:
+        while not pages.done:
+            yield from pages.take(self._send(pages.call()))
 
     def _send(self, call: Call[AnswerT]) -> AnswerT:
         if not call.repeatable:
