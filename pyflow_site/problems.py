@@ -16,7 +16,7 @@ from pyflow.core.document import make_pointer
 from pyflow.core.errors import DefinitionError, DocumentError, DocumentTooLargeError, InputError, PyFlowError
 from pyflow.nodes.approval import DecisionError
 from pyflow_site.formats import YAML_TYPE, to_json, to_yaml
-from runs.errors import RunFinishedError, RunNotFoundError
+from runs.errors import NodeNotFoundError, RunFinishedError, RunNotFoundError
 from secrets_vault.errors import (
     MasterKeyUnknownError,
     SecretExistsError,
@@ -114,6 +114,7 @@ STATUS_OF: Mapping[type[PyFlowError], int] = {
     WorkflowInUseError: status.HTTP_409_CONFLICT,
     NodeTypeMissingError: status.HTTP_404_NOT_FOUND,
     RunNotFoundError: status.HTTP_404_NOT_FOUND,
+    NodeNotFoundError: status.HTTP_404_NOT_FOUND,
     RunFinishedError: status.HTTP_409_CONFLICT,
     SecretMissingError: status.HTTP_404_NOT_FOUND,
     SecretVersionMissingError: status.HTTP_404_NOT_FOUND,

@@ -38,6 +38,7 @@ SEND_TIMEOUT = 1.0
 
 _lock = threading.Lock()
 _doorbells: list[Callable[[], None]] = []
+_end_bells: list[Callable[[Collection[UUID]], None]] = []
 
 
 def attach(doorbell: Callable[[], None]) -> None:
@@ -60,6 +61,17 @@ def nudge(queue: str = "") -> None:
 def hint(run_id: UUID) -> None:
     """Tell the executor of a run, wherever it is, to look for news of it; once the transaction is committed."""
     transaction.on_commit(lambda: _tell(run_id))
+
+
+def attach_end(bell: Callable[[Collection[UUID]], None]) -> None:
+    """Tell ``bell`` (from any thread) of the runs that end in this process, for as long as it lives."""
+    with _lock:
+        _end_bells.append(bell)
+
+
+def ended(run_ids: Collection[UUID]) -> None:
+    """Tell whoever waits for the end of one of these runs, wherever it is; once the transaction is committed."""
+    transaction.on_commit(lambda: _tell_ended(run_ids))
 
 
 def ring(queue: str = "") -> None:
@@ -98,6 +110,11 @@ def ring_channel(url: str, queue: str) -> str:
     return f"pyflow:{urlsplit(url).path.strip('/') or '0'}:ring:{queue}"
 
 
+def end_channel(url: str) -> str:
+    """Where it is said which runs have ended; see ``hint_channel``."""
+    return f"pyflow:{urlsplit(url).path.strip('/') or '0'}:ended"
+
+
 def celery_queue(queue: str) -> str:
     """Celery's name of a queue; its default one has none of ours."""
     return queue or str(current_app.conf.task_default_queue)
@@ -116,6 +133,15 @@ def _tell(run_id: UUID) -> None:
         _sender.put(hints={run_id})
 
 
+def _tell_ended(run_ids: Collection[UUID]) -> None:
+    with _lock:
+        bells = list(_end_bells)
+    for bell in bells:
+        bell(run_ids)
+    if settings.PYFLOW_EXECUTOR == "celery":
+        _sender.put(ended=run_ids)
+
+
 @dataclass(slots=True)
 class _Parcel:
     """What is to be sent: each of it once, however often it was asked for."""
@@ -123,9 +149,10 @@ class _Parcel:
     rings: set[str] = field(default_factory=set)
     wakes: set[str] = field(default_factory=set)
     hints: set[UUID] = field(default_factory=set)
+    ended: set[UUID] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return bool(self.rings or self.wakes or self.hints)
+        return bool(self.rings or self.wakes or self.hints or self.ended)
 
 
 class _Sender:
@@ -140,12 +167,20 @@ class _Sender:
         self._client_url = ""
         self._is_away = False
 
-    def put(self, *, rings: Collection[str] = (), wakes: Collection[str] = (), hints: Collection[UUID] = ()) -> None:
-        """Send rings or wake-up calls for queues, or hints to look at runs, soon."""
+    def put(
+        self,
+        *,
+        rings: Collection[str] = (),
+        wakes: Collection[str] = (),
+        hints: Collection[UUID] = (),
+        ended: Collection[UUID] = (),
+    ) -> None:
+        """Send rings or wake-up calls for queues, hints to look at runs, or which have ended, soon."""
         with self._changed:
             self._parcel.rings.update(rings)
             self._parcel.wakes.update(wakes)
             self._parcel.hints.update(hints)
+            self._parcel.ended.update(ended)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="pyflow-doorbell", daemon=True)
                 self._thread.start()
@@ -192,13 +227,15 @@ class _Sender:
         rings = sorted(parcel.rings)
         if client is None or url is None:
             return parcel.rings  # a broker without channels
-        if not rings and not parcel.hints:
+        if not rings and not parcel.hints and not parcel.ended:
             return set()
         with client.pipeline(transaction=False) as pipeline:
             for queue in rings:
                 pipeline.publish(ring_channel(url, queue), "")
             for run_id in parcel.hints:
                 pipeline.publish(hint_channel(url), str(run_id))
+            if parcel.ended:
+                pipeline.publish(end_channel(url), ",".join(map(str, parcel.ended)))
             heard = pipeline.execute()
         return {queue for queue, listeners in zip(rings, heard, strict=False) if not listeners}
 

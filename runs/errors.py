@@ -13,6 +13,12 @@ class RunNotFoundError(PyFlowError):
     code: ClassVar[str] = "run_not_found"
 
 
+class NodeNotFoundError(PyFlowError):
+    """The run's workflow has no node of that id."""
+
+    code: ClassVar[str] = "node_not_found"
+
+
 class RunFinishedError(PyFlowError):
     """The run has ended: nothing can be asked of it or told to it any more."""
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any, ClassVar
+from uuid import UUID
 
 from django.db import models
+from django.db.models import Q
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.lookups import Exact
 from django.utils import timezone
 
 from pyflow.core.ids import new_uuid
 from pyflow.core.states import NodeState, RunState
-from tenants.scoping import TenantOwned
+from tenants.scoping import TenantManager, TenantOwned
 from workflows.models import Version, Workflow
 
 RUN_STATES = [(state.value, state.value) for state in RunState]
@@ -30,6 +35,36 @@ class Trigger(StrEnum):
 
 
 TRIGGERS = [(trigger.value, trigger.value) for trigger in Trigger]
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    """Questions about runs."""
+
+    def with_names(self) -> RunQuerySet:
+        """Each with its workflow and the number of its version, without the documents."""
+        return self.select_related("workflow", "version").defer("version__source", "version__definition")
+
+    def labelled(self, name: str, value: str) -> RunQuerySet:
+        """Those with a label of this value."""
+        return self.filter(Exact(KeyTextTransform(name, "labels"), value))
+
+    def found_by(self, text: str) -> RunQuerySet:
+        """Those whose workflow's name contains the text, or whose id it is."""
+        try:
+            return self.filter(Q(workflow__name__icontains=text) | Q(pk=UUID(text)))
+        except ValueError:
+            return self.filter(workflow__name__icontains=text)
+
+
+class RunManager(TenantManager["Run"]):
+    """Runs of a tenant, or of all."""
+
+    def for_tenant(self, tenant: Any) -> RunQuerySet:
+        """See ``TenantManager``."""
+        return self._unscoped().filter(tenant=tenant)
+
+    def _unscoped(self) -> RunQuerySet:
+        return RunQuerySet(self.model, using=self._db)
 
 
 class Run(TenantOwned):
@@ -76,6 +111,8 @@ class Run(TenantOwned):
     priority = models.PositiveSmallIntegerField(default=5, editable=False, help_text="From 1 (last) to 9 (first).")
     queue_deadline = models.DateTimeField(null=True, blank=True, help_text="Not started by then, it times out.")
     lineage = models.JSONField(default=list, editable=False, help_text="Names of the workflows above.")
+
+    objects: ClassVar[RunManager] = RunManager()
 
     class Meta(TenantOwned.Meta):
         """Newest first; the queue is an index over what is not finished."""

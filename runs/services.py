@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,93 +15,39 @@ from django.utils import timezone
 
 from pyflow.core.events import NODE_ENDS, RUN_ENDS, EventType
 from pyflow.core.ids import new_uuid
-from pyflow.core.inputs import accept_input
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
 from pyflow.core.suspension import Signal
 from pyflow.nodes.approval import check_decision
 from runs import dispatch
-from runs.errors import RunFinishedError, RunNotFoundError
+from runs.errors import NodeNotFoundError, RunFinishedError, RunNotFoundError
 from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal, Trigger
+from runs.starting import start_version
 from runs.stores import waiting_signals
 from tenants import audit
 from tenants.access import Actor
-from tenants.plans import Quota
-from tenants.quotas import consume
-from workflows.models import Version
 from workflows.services import latest_version, plan_of
-
-DEFAULT_PRIORITY = 5
-
-
-def start_run(*, by: Actor, workflow_name: str, input: dict[str, Any]) -> Run:
-    """Accept a run of the newest version. Once this returns, the run will be executed, whatever happens.
-
-    Raises ``WorkflowMissingError``, ``InputError`` or ``QuotaExceededError``.
-    """
-    version = latest_version(tenant_id=by.tenant_id, name=workflow_name)
-    return start_version(version=version, input=input, by=by, trigger=Trigger.API)
-
-
-def start_version(
-    *,
-    version: Version,
-    input: dict[str, Any],
-    by: Actor | None = None,
-    trigger: Trigger = Trigger.MANUAL,
-    run_id: UUID | None = None,
-    parent_id: UUID | None = None,
-    lineage: list[str] | None = None,
-    on_parent_cancel: str = "",
-) -> Run:
-    """Accept a run of one version. Raises ``InputError`` or ``QuotaExceededError``; child runs count as all others.
-
-    Who started it is kept in its own row, not in the audit's chain, whose lock would make a tenant's starts queue up.
-    """
-    workflow = plan_of(version).workflow
-    accepted = accept_input(workflow, input)
-    settings, now = workflow.settings, timezone.now()
-    with transaction.atomic():
-        run = Run(
-            id=run_id or new_uuid(),
-            parent_id=parent_id,
-            lineage=lineage or [],
-            on_parent_cancel=on_parent_cancel,
-            tenant_id=version.tenant_id,
-            workflow=version.workflow,
-            version=version,
-            state=RunState.QUEUED.value,
-            trigger=trigger.value,
-            started_by=None if by is None else by.as_dict(),
-            input=accepted,
-            queue=settings.queue or "",
-            priority=settings.priority or DEFAULT_PRIORITY,
-            queue_deadline=None if settings.queue_timeout is None else now + timedelta(seconds=settings.queue_timeout),
-            created_at=now,
-            event_seq=1,
-        )
-        run.save(force_insert=True)
-        queued = RunEvent(
-            tenant_id=version.tenant_id,
-            run=run,
-            seq=1,
-            type=str(EventType.RUN_QUEUED),
-            at=now,
-            data={"state": run.state},
-        )
-        queued.save(force_insert=True)
-        # Last, because the tenant's other starts wait from here to the commit.
-        size = len(json.dumps(accepted, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
-        consume(tenant_id=version.tenant_id, amounts={Quota.RUNS_PER_DAY: 1, Quota.STORED_BYTES: size})
-        dispatch.nudge(run.queue)
-    return run
 
 
 def find_run(*, tenant_id: UUID, run_id: UUID) -> Run:
-    """A tenant's run, with its workflow and version. Raises ``RunNotFoundError``."""
-    run = Run.objects.for_tenant(tenant_id).select_related("workflow", "version").filter(pk=run_id).first()
+    """A tenant's run, with its workflow and the number of its version. Raises ``RunNotFoundError``."""
+    run = Run.objects.for_tenant(tenant_id).with_names().filter(pk=run_id).first()
     if run is None:
         raise RunNotFoundError(f"There is no run {run_id}.")
     return run
+
+
+def find_node(*, tenant_id: UUID, run_id: UUID, node_id: str) -> tuple[NodeRun, str]:
+    """A node of a run, and its type; a pending one that is not stored if nothing happened to it yet.
+
+    Raises ``RunNotFoundError`` or ``NodeNotFoundError``.
+    """
+    run = find_run(tenant_id=tenant_id, run_id=run_id)
+    plan = plan_of(run.version)
+    index = plan.by_id.get(node_id)
+    if index is None:
+        raise NodeNotFoundError(f"The workflow of this run has no node {node_id!r}.")
+    node = NodeRun.objects.for_tenant(tenant_id).filter(run=run, node_id=node_id).first()
+    return node or NodeRun(tenant_id=tenant_id, run=run, node_id=node_id), plan.nodes[index].type
 
 
 def start_child(
@@ -115,7 +60,7 @@ def start_child(
     lineage: list[str],
     on_parent_cancel: str = "",
 ) -> Run:
-    """The child run ``run_id``, started unless it was before. Raises as ``start_run`` does.
+    """The child run ``run_id``, started unless it was before. Raises as ``start_version`` does.
 
     ``on_parent_cancel``: what becomes of it when its parent waits no more (as ``on_cancel`` of a `workflow` node).
     """
@@ -189,7 +134,7 @@ def _ring_for(run: Run) -> None:
 
 
 def _locked(tenant_id: UUID, run_id: UUID) -> Run:
-    rows = Run.objects.for_tenant(tenant_id).select_related("workflow", "version").select_for_update(of=("self",))
+    rows = Run.objects.for_tenant(tenant_id).with_names().select_for_update(of=("self",))
     run = rows.filter(pk=run_id).first()
     if run is None:
         raise RunNotFoundError(f"There is no run {run_id}.")
@@ -308,6 +253,7 @@ def end_run(*, run_id: UUID, ending: Ending, epoch: int | None = None) -> bool:
         if run.state == RunState.RUNNING:
             dispatch.hint(run.pk)
         _end_now(run, ending, timezone.now())
+        dispatch.ended([run.pk])
         if run.parent_id is not None:
             _wake_parent(run.parent_id)
     return True

@@ -143,7 +143,13 @@ def store(writes: Sequence[Write]) -> set[UUID]:
     fenced = set(by_run) - batch.stored
     if ended:
         _tell_parents(ended, fenced)
+    if over := [run_id for run_id in by_run.keys() - fenced if _ends(by_run[run_id])]:
+        dispatch.ended(over)
     return fenced
+
+
+def _ends(group: Iterable[Write]) -> bool:
+    return any(write.changes.get("state") in TERMINAL_RUN_STATES for write in group)
 
 
 class _Batch:
@@ -208,7 +214,7 @@ def _ended_children(by_run: Mapping[UUID, Sequence[Write]]) -> dict[UUID, set[UU
     ended: dict[UUID, set[UUID]] = defaultdict(set)
     for run_id, group in by_run.items():
         parent_id = group[0].parent_id
-        if parent_id is not None and any(write.changes.get("state") in TERMINAL_RUN_STATES for write in group):
+        if parent_id is not None and _ends(group):
             ended[parent_id].add(run_id)
     return ended
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from rest_framework import serializers
 
+from pyflow.core.events import EventType
 from pyflow.core.states import NodeState, RunState
-from runs.models import NodeRun, Run, RunEvent
+from runs.models import NodeItem, NodeRun, Run, RunEvent, Trigger
 from tenants.api.serializers import Strict
+
+#: As the filter of lists wants them.
+LABEL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._/-]{0,62}")
+MOST_LABELS = 32
 
 
 class StartRun(Strict):
@@ -16,6 +23,37 @@ class StartRun(Strict):
 
     input = serializers.DictField(
         required=False, default=dict, help_text="Checked against the workflow's `inputs`; `trigger` of a v1 workflow."
+    )
+    version = serializers.IntegerField(
+        required=False, min_value=1, max_value=2**31 - 1, help_text="Its number. Without it: the newest."
+    )
+    labels = serializers.DictField(
+        child=serializers.CharField(max_length=255), required=False, default=dict, help_text="Besides the workflow's."
+    )
+    priority = serializers.IntegerField(
+        required=False, min_value=1, max_value=9, help_text="From 1 (last) to 9 (first). Without it: the workflow's."
+    )
+    key = serializers.CharField(
+        required=False,
+        max_length=255,
+        help_text="A workflow has one run of each key: a second start answers with the first run.",
+    )
+
+    def validate_labels(self, labels: dict[str, str]) -> dict[str, str]:
+        """Names that can be filtered by."""
+        wrong = [name for name in labels if not LABEL_NAME.fullmatch(name)]
+        if wrong or len(labels) > MOST_LABELS:
+            raise serializers.ValidationError(
+                f"At most {MOST_LABELS} labels, each named by a letter and up to 62 letters, digits or ._/- after it."
+            )
+        return labels
+
+
+class StartRuns(Strict):
+    """Many runs of one workflow."""
+
+    runs = serializers.ListField(
+        child=serializers.DictField(), min_length=1, max_length=1000, help_text="Each as the body of a single start."
     )
 
 
@@ -46,15 +84,27 @@ class ErrorShape(serializers.Serializer[Any]):
     node_id = serializers.CharField(allow_null=True)
 
 
-class RunShape(serializers.Serializer[Any]):
-    """A run."""
+class StartedByShape(serializers.Serializer[Any]):
+    """Who started a run."""
+
+    kind = serializers.CharField(help_text="key, user or system.")
+    id = serializers.CharField()
+    name = serializers.CharField()
+    request_id = serializers.CharField(allow_blank=True)
+
+
+class RunSummaryShape(serializers.Serializer[Any]):
+    """A run without what went into it and came out of it."""
 
     id = serializers.UUIDField()
     workflow = serializers.CharField()
     version = serializers.IntegerField()
     state = serializers.ChoiceField([state.value for state in RunState])
-    input = serializers.DictField()
-    outputs = serializers.JSONField(allow_null=True)
+    trigger = serializers.ChoiceField([trigger.value for trigger in Trigger], help_text="What started it.")
+    started_by = StartedByShape(allow_null=True)
+    labels = serializers.DictField(child=serializers.CharField())
+    priority = serializers.IntegerField(help_text="From 1 (last) to 9 (first).")
+    key = serializers.CharField(allow_null=True)
     error = ErrorShape(allow_null=True)
     compensation = serializers.CharField(allow_null=True, help_text="How undoing went: succeeded or failed.")
     wake_at = serializers.DateTimeField(allow_null=True, help_text="When a waiting run goes on, signals apart.")
@@ -62,6 +112,21 @@ class RunShape(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
+
+
+class RunShape(RunSummaryShape):
+    """A run."""
+
+    input = serializers.DictField()
+    outputs = serializers.JSONField(allow_null=True)
+
+
+class RunsShape(serializers.Serializer[Any]):
+    """A page of runs."""
+
+    results = RunSummaryShape(many=True)
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
 
 
 class NodeRunShape(serializers.Serializer[Any]):
@@ -76,6 +141,67 @@ class NodeRunShape(serializers.Serializer[Any]):
     wait = serializers.DictField(allow_null=True, help_text="What it waits for: {until, signal, details}.")
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
+
+
+class AttemptShape(serializers.Serializer[Any]):
+    """One attempt of a node."""
+
+    attempt = serializers.IntegerField()
+    state = serializers.CharField(help_text="running, succeeded, failed, …")
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+    error = serializers.DictField(allow_null=True)
+
+
+class NodeRunDetailShape(NodeRunShape):
+    """A node of a run with its attempts."""
+
+    type = serializers.CharField()
+    history = AttemptShape(many=True, help_text="Its attempts, those of fan-out items apart.")
+    items = serializers.IntegerField(help_text="How many items of a fan-out are on record; `/items` has them.")
+
+
+class NodeRunsShape(serializers.Serializer[Any]):
+    """A page of the nodes of a run."""
+
+    results = NodeRunShape(many=True)
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+
+
+class ItemShape(serializers.Serializer[Any]):
+    """One item of a fan-out."""
+
+    index = serializers.IntegerField()
+    key = serializers.CharField()
+    state = serializers.ChoiceField([state.value for state in NodeState])
+    attempts = serializers.IntegerField()
+    output = serializers.JSONField(allow_null=True)
+    error = ErrorShape(allow_null=True)
+    at = serializers.DateTimeField(help_text="When this became so.")
+
+
+class ItemsShape(serializers.Serializer[Any]):
+    """A page of items."""
+
+    results = ItemShape(many=True)
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+
+
+class BatchItemShape(serializers.Serializer[Any]):
+    """What became of one start: a run, or a problem."""
+
+    status = serializers.IntegerField(help_text="202: accepted. 200: started before with this key. Else: refused.")
+    run = RunSummaryShape(required=False)
+    problem = serializers.DictField(required=False, help_text="A problem document; its pointers go into the item.")
+
+
+class BatchShape(serializers.Serializer[Any]):
+    """What became of each start, in their order."""
+
+    results = BatchItemShape(many=True)
+    accepted = serializers.IntegerField(help_text="How many are new runs.")
 
 
 class EventShape(serializers.Serializer[Any]):
@@ -102,15 +228,18 @@ class EventsShape(serializers.Serializer[Any]):
     state = serializers.ChoiceField([state.value for state in RunState], help_text="The run's state by now.")
 
 
-def show_run(run: Run) -> dict[str, Any]:
-    """``RunShape`` of a row; its workflow and version must be loaded."""
+def show_summary(run: Run) -> dict[str, Any]:
+    """``RunSummaryShape`` of a row; its workflow and version must be loaded."""
     return {
         "id": str(run.pk),
         "workflow": run.workflow.name,
         "version": run.version.number,
         "state": run.state,
-        "input": run.input,
-        "outputs": run.outputs,
+        "trigger": run.trigger,
+        "started_by": run.started_by,
+        "labels": run.labels,
+        "priority": run.priority,
+        "key": run.dedupe_key,
         "error": run.error,
         "compensation": run.compensation or None,
         "wake_at": run.wake_at,
@@ -119,6 +248,49 @@ def show_run(run: Run) -> dict[str, Any]:
         "started_at": run.started_at,
         "finished_at": run.finished_at,
     }
+
+
+def show_run(run: Run) -> dict[str, Any]:
+    """``RunShape`` of a row."""
+    return show_summary(run) | {"input": run.input, "outputs": run.outputs}
+
+
+def show_item(item: NodeItem) -> dict[str, Any]:
+    """``ItemShape`` of a row."""
+    return {
+        "index": item.index,
+        "key": item.key,
+        "state": item.state,
+        "attempts": item.attempts,
+        "output": item.output,
+        "error": item.error,
+        "at": item.at,
+    }
+
+
+def show_attempts(events: Iterable[RunEvent]) -> list[dict[str, Any]]:
+    """``AttemptShape`` of each attempt that a node's events, in their order, tell of."""
+    attempts: dict[int, dict[str, Any]] = {}
+    for event in events:
+        number = event.data.get("attempt")
+        if number is None or event.data.get("item") is not None:
+            continue
+        attempt = attempts.setdefault(
+            number, {"attempt": number, "state": "running", "started_at": None, "finished_at": None, "error": None}
+        )
+        if event.type == EventType.NODE_STARTED:
+            attempt["started_at"] = attempt["started_at"] or event.at
+        elif event.type in _ENDS_OF_ATTEMPTS:
+            attempt |= {"finished_at": event.at, "error": event.data.get("error")}
+            attempt["state"] = event.data.get("state") or _ENDS_OF_ATTEMPTS[event.type]
+    return list(attempts.values())
+
+
+_ENDS_OF_ATTEMPTS = {
+    str(EventType.NODE_SUCCEEDED): "succeeded",
+    str(EventType.NODE_FAILED): "failed",
+    str(EventType.NODE_RETRYING): "failed",
+}
 
 
 def show_node(node: NodeRun) -> dict[str, Any]:

@@ -2,11 +2,20 @@
 
 from django.urls import path
 
-from runs.api.views import CancelView, EventsView, RunView, SignalsView, StartRunView
+from runs.api.batch import BatchView
+from runs.api.graph import GraphView
+from runs.api.nodes import ItemsView, NodesView, NodeView
+from runs.api.views import CancelView, EventsView, RunsView, RunView, SignalsView, WorkflowRunsView
 
 urlpatterns = [
-    path("workflows/<str:name>/runs", StartRunView.as_view(), name="workflow-runs"),
+    path("workflows/<str:name>/runs", WorkflowRunsView.as_view(), name="workflow-runs"),
+    path("workflows/<str:name>/runs/batch", BatchView.as_view(), name="workflow-runs-batch"),
+    path("runs", RunsView.as_view(), name="runs"),
     path("runs/<uuid:run_id>", RunView.as_view(), name="run"),
+    path("runs/<uuid:run_id>/nodes", NodesView.as_view(), name="run-nodes"),
+    path("runs/<uuid:run_id>/nodes/<str:node_id>", NodeView.as_view(), name="run-node"),
+    path("runs/<uuid:run_id>/nodes/<str:node_id>/items", ItemsView.as_view(), name="run-node-items"),
+    path("runs/<uuid:run_id>/graph", GraphView.as_view(), name="run-graph"),
     path("runs/<uuid:run_id>/signals", SignalsView.as_view(), name="run-signals"),
     path("runs/<uuid:run_id>/cancel", CancelView.as_view(), name="run-cancel"),
     path("runs/<uuid:run_id>/events", EventsView.as_view(), name="run-events"),

@@ -1,10 +1,12 @@
-"""Runs over HTTP."""
+"""Runs over HTTP: one, and many."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Collection
+from typing import Any, ClassVar
 from uuid import UUID
 
+from django.db import connection
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers
@@ -12,50 +14,146 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
+from pyflow.core.states import TERMINAL_RUN_STATES
+from runs.api.preferences import preferred_wait
+from runs.api.queries import ORDERS, AllRunsQuery, RunsQuery, matching
 from runs.api.serializers import (
     EventsShape,
     RunDetailShape,
     RunShape,
+    RunsShape,
     SendSignal,
     SignalShape,
     StartRun,
     show_event,
     show_node,
     show_run,
+    show_summary,
 )
-from runs.models import NodeRun, RunEvent
-from runs.services import cancel_run, find_run, signal_run, start_run
-from tenants.access import Permission
+from runs.endings import await_end
+from runs.models import NodeRun, Run, RunEvent, RunQuerySet
+from runs.services import cancel_run, find_run, signal_run
+from runs.starting import Start, start_run
+from tenants.access import Permission, Principal
+from tenants.api.conditional import etag, is_known
+from tenants.api.pagination import paginate
+from tenants.api.serializers import Strict, validated
 from tenants.api.views import TenantView
+from tenants.scoping import tenant_scope
+from workflows.services import find_workflow
 
 EVENTS_SHOWN = 1000
 FINISHED = {(409, "application/problem+json"): OpenApiResponse(OpenApiTypes.OBJECT, description="The run has ended")}
 NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, description="The workflow's name.")
+PREFER = OpenApiParameter(
+    "Prefer",
+    str,
+    OpenApiParameter.HEADER,
+    description="`wait=N` (RFC 7240): answer 200 with the finished run if it ends within N seconds (60 at most).",
+)
 
 
-class StartRunView(TenantView):
+class WorkflowRunsView(TenantView):
     """Runs of one workflow."""
 
-    permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
+    permissions: ClassVar = {"GET": Permission.RUNS_READ, "POST": Permission.RUNS_WRITE}
+
+    @extend_schema(
+        operation_id="workflow_runs_list",
+        summary="List a workflow's runs",
+        parameters=[NAME, RunsQuery],
+        responses=RunsShape,
+    )
+    def get(self, request: Request, name: str) -> Response:
+        """Its runs, the newest first unless `ordering` says otherwise."""
+        query = validated(RunsQuery, request.query_params)
+        workflow = find_workflow(tenant_id=self.principal.tenant_id, name=name)
+        runs = Run.objects.for_tenant(workflow.tenant_id).filter(workflow=workflow)
+        return _page(request, self.principal, runs, query)
 
     @extend_schema(
         operation_id="runs_start",
         summary="Start a run",
-        parameters=[NAME],
+        parameters=[NAME, PREFER],
         request=StartRun,
         responses={
             202: OpenApiResponse(
                 RunShape, description="Accepted: it will be executed. `Location` is where it can be followed."
-            )
+            ),
+            200: OpenApiResponse(RunShape, description="It has ended already, or a run of this `key` was there."),
         },
     )
     def post(self, request: Request, name: str) -> Response:
-        """Start a run of the newest version. Once this is answered, nothing loses the run."""
-        body = StartRun(data=request.data)
-        body.is_valid(raise_exception=True)
-        run = start_run(by=self.actor, workflow_name=name, input=body.validated_data["input"])
-        location = reverse("run", kwargs={"run_id": run.pk}, request=request)
-        return Response(show_run(run), status=202, headers={"Location": location})
+        """Start a run, of the newest version unless another is named. Once this is answered, nothing loses the run."""
+        start = Start(**validated(StartRun, request.data))
+        started = start_run(by=self.actor, workflow_name=name, start=start)
+        headers = {"Location": _address(request, "run", started.run)} | _links(request, started.run)
+        return Response(show_run(started.run), status=202 if started.created else 200, headers=headers)
+
+    def after(self, request: Request, response: Response) -> Response:
+        """With ``Prefer: wait``: the run once it has ended."""
+        seconds = preferred_wait(request) if request.method == "POST" else None
+        if seconds is None:
+            return response
+        tenant_id, run_id = self.principal.tenant_id, UUID(response.data["id"])
+
+        def has_ended() -> bool:
+            with tenant_scope(tenant_id, write=False):
+                ended = Run.objects.for_tenant(tenant_id).filter(pk=run_id, state__in=TERMINAL_RUN_STATES).exists()
+            if not connection.in_atomic_block:
+                connection.close_if_unusable_or_obsolete()  # one of a pool goes back there
+            return ended
+
+        if not await_end(run_id, seconds, has_ended):
+            return response
+        with tenant_scope(tenant_id, write=False):
+            response.data = show_run(find_run(tenant_id=tenant_id, run_id=run_id))
+        response.status_code = 200
+        response.headers["Preference-Applied"] = f"wait={seconds}"
+        return response
+
+
+class RunsView(TenantView):
+    """The runs of all workflows."""
+
+    permissions: ClassVar = {"GET": Permission.RUNS_READ}
+
+    @extend_schema(
+        operation_id="runs_list",
+        summary="List runs",
+        parameters=[AllRunsQuery],
+        responses=RunsShape,
+    )
+    def get(self, request: Request) -> Response:
+        """The tenant's runs, the newest first unless `ordering` says otherwise."""
+        query = validated(AllRunsQuery, request.query_params)
+        return _page(request, self.principal, Run.objects.for_tenant(self.principal.tenant_id), query)
+
+
+def _page(request: Request, principal: Principal, rows: RunQuerySet, query: dict[str, Any]) -> Response:
+    rows = matching(rows, query).with_names().defer(*NOT_LISTED)
+    order = ORDERS[query["ordering"]]
+    return paginate(request, rows, query, tenant_id=principal.tenant_id, order=order).response(show_summary)
+
+
+#: Of any size, and not part of a summary.
+NOT_LISTED = ("version__source", "version__definition", "input", "outputs")
+FIELDS = tuple(RunDetailShape().fields)
+
+
+class RunQuery(Strict):
+    """How much of a run is wanted."""
+
+    fields = serializers.CharField(  # type: ignore[assignment]
+        required=False, max_length=500, help_text="Only these, separated by commas: `id,state` is little to poll for."
+    )
+
+    def validate_fields(self, text: str) -> frozenset[str]:
+        """The names."""
+        names = frozenset(text.split(","))
+        if unknown := sorted(names - set(FIELDS)):
+            raise serializers.ValidationError(f"There is no field {unknown[0]!r}; there is {', '.join(FIELDS)}.")
+        return names
 
 
 class RunView(TenantView):
@@ -63,17 +161,43 @@ class RunView(TenantView):
 
     permissions: ClassVar = {"GET": Permission.RUNS_READ}
 
-    @extend_schema(operation_id="runs_read", summary="Read a run", responses=RunDetailShape)
+    @extend_schema(
+        operation_id="runs_read",
+        summary="Read a run",
+        parameters=[RunQuery],
+        responses={200: RunDetailShape, 304: OpenApiResponse(description="As `If-None-Match` has it")},
+    )
     def get(self, request: Request, run_id: UUID) -> Response:
-        """The run with its node runs and its first 1,000 events."""
-        tenant_id = self.principal.tenant_id
-        run = find_run(tenant_id=tenant_id, run_id=run_id)
-        nodes = NodeRun.objects.for_tenant(tenant_id).filter(run=run)
-        events = RunEvent.objects.for_tenant(tenant_id).filter(run=run).order_by("seq")[:EVENTS_SHOWN]
-        body = show_run(run)
-        body["nodes"] = [show_node(node) for node in nodes]
+        """The run with its node runs and its first 1,000 events. `ETag` and `If-None-Match` make polling cheap."""
+        fields = validated(RunQuery, request.query_params).get("fields", frozenset(FIELDS))
+        run = find_run(tenant_id=self.principal.tenant_id, run_id=run_id)
+        tag = etag("run", run.pk, run.event_seq, run.state, run.wake_at, request.accepted_media_type, *sorted(fields))
+        headers = {"ETag": tag} | _links(request, run)
+        if is_known(request, tag):
+            return Response(status=304, headers=headers)
+        return Response(_detail(run, fields), headers=headers)
+
+
+def _detail(run: Run, fields: Collection[str]) -> dict[str, Any]:
+    body = show_run(run)
+    if "nodes" in fields:
+        body["nodes"] = [show_node(node) for node in NodeRun.objects.for_tenant(run.tenant_id).filter(run=run)]
+    if "events" in fields:
+        events = RunEvent.objects.for_tenant(run.tenant_id).filter(run=run).order_by("seq")[:EVENTS_SHOWN]
         body["events"] = [show_event(event) for event in events]
-        return Response(body)
+    return {name: value for name, value in body.items() if name in fields}
+
+
+def _address(request: Request, name: str, run: Run) -> str:
+    return reverse(name, kwargs={"run_id": run.pk}, request=request)
+
+
+def _links(request: Request, run: Run) -> dict[str, str]:
+    """What belongs to a run (RFC 8288)."""
+    run_address = _address(request, "run", run)
+    workflow = reverse("workflow", kwargs={"name": run.workflow.name}, request=request)
+    links = [(workflow, "up"), *((f"{run_address}/{part}", part) for part in ("nodes", "events", "graph"))]
+    return {"Link": ", ".join(f'<{address}>; rel="{relation}"' for address, relation in links)}
 
 
 class SignalsView(TenantView):
@@ -92,9 +216,7 @@ class SignalsView(TenantView):
     )
     def post(self, request: Request, run_id: UUID) -> Response:
         """Deliver a named payload. A decision on an approval is checked before it is accepted."""
-        body = SendSignal(data=request.data)
-        body.is_valid(raise_exception=True)
-        signal = body.validated_data
+        signal = validated(SendSignal, request.data)
         delivered = signal_run(
             by=self.actor,
             run_id=run_id,
@@ -119,10 +241,10 @@ class CancelView(TenantView):
     def post(self, request: Request, run_id: UUID) -> Response:
         """Cooperative: running nodes are cancelled, completed ones compensated, then `finally` runs."""
         run = cancel_run(by=self.actor, run_id=run_id)
-        return Response(show_run(run), status=202)
+        return Response(show_run(run), status=202, headers=_links(request, run))
 
 
-class EventsQuery(serializers.Serializer[dict[str, int]]):
+class EventsQuery(Strict):
     """Where to go on reading."""
 
     after = serializers.IntegerField(
@@ -141,11 +263,10 @@ class EventsView(TenantView):
     )
     def get(self, request: Request, run_id: UUID) -> Response:
         """The events after `after`, in order. When they are empty and `state` is final, there will be no more."""
-        query = EventsQuery(data=request.query_params)
-        query.is_valid(raise_exception=True)
+        query = validated(EventsQuery, request.query_params)
         tenant_id = self.principal.tenant_id
         # The state is read before the events: a final state then means that no event is missing.
         run = find_run(tenant_id=tenant_id, run_id=run_id)
-        rows = RunEvent.objects.for_tenant(tenant_id).filter(run=run, seq__gt=query.validated_data["after"])
-        events = rows.order_by("seq")[: query.validated_data["limit"]]
+        rows = RunEvent.objects.for_tenant(tenant_id).filter(run=run, seq__gt=query["after"])
+        events = rows.order_by("seq")[: query["limit"]]
         return Response({"results": [show_event(event) for event in events], "state": run.state})

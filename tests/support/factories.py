@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from runs.models import Run
-from runs.services import start_run
+from runs.starting import Start, start_run
 from tenants.access import Actor, Principal, Role
 from tenants.invitations import invite
 from tenants.keys import hash_secret, make_key
@@ -73,7 +73,7 @@ def make_run(tenant: Tenant, source: str = HELLO, input: dict[str, Any] | None =
     """A queued run of a workflow, which is stored before."""
     version = make_workflow(tenant, source)
     given = input if input is not None else ({"who": "Ada"} if "who: string" in source else {})
-    return start_run(by=a_test(tenant), workflow_name=version.workflow.name, input=given)
+    return start_run(by=a_test(tenant), workflow_name=version.workflow.name, start=Start(input=given)).run
 
 
 def make_user(name: str = "") -> User:

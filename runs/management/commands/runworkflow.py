@@ -17,7 +17,7 @@ from pyflow.core.loader import parse_workflow, read_source
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
 from runs.execution import RunExecutor
 from runs.models import NodeRun, Run
-from runs.services import start_version
+from runs.starting import start_version
 from tenants.access import Actor
 from tenants.models import Tenant
 from tenants.services import create_tenant

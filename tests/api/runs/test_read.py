@@ -56,7 +56,8 @@ def test_it_shows_only_what_is_part_of_the_contract(api: Api, run, path: str):
     body = read(api.get(path))
     assert body.keys() == {
         "id", "workflow", "version", "state", "input", "outputs", "error", "compensation", "wake_at", "parent",
-        "created_at", "started_at", "finished_at", "nodes", "events",
+        "created_at", "started_at", "finished_at", "nodes", "events", "trigger", "started_by", "labels",
+        "priority", "key",
     }  # fmt: skip
     assert body["nodes"][0].keys() == {
         "id", "state", "attempts", "output", "error", "reason", "wait", "started_at", "finished_at",
@@ -101,6 +102,28 @@ def test_it_hides_other_tenants(other_api: Api, path: str):
     hidden, unknown = other_api.get(path), other_api.get(f"/api/v1/runs/{UUID(int=7 << 76 | 2 << 62)}")
     assert_problem(hidden, 404, "run_not_found")
     assert_same_answer(hidden, unknown)
+
+
+def test_what_is_known_is_not_sent_again(api: Api, run, path: str, django_assert_num_queries):
+    tag = api.get(path).headers["ETag"]
+    with django_assert_num_queries(1):  # the run
+        response = api.get(path, if_none_match=tag)
+    assert (response.status_code, response.content, response.headers["ETag"]) == (304, b"", tag)
+    record(run)
+    assert api.get(path, if_none_match=tag).status_code == 200
+
+
+def test_a_few_fields_are_little_to_poll_for(api: Api, run, path: str, django_assert_num_queries):
+    whole = api.get(path)
+    with django_assert_num_queries(1):  # the run
+        response = api.get(f"{path}?fields=id,state")
+    assert read(response) == {"id": str(run.pk), "state": "queued"}
+    assert response.headers["ETag"] != whole.headers["ETag"]
+
+
+@pytest.mark.parametrize("query", ["fields=id,nmae", "fields=,", "field=id"])
+def test_a_wrong_query_is_refused(api: Api, path: str, query: str):
+    assert_problem(api.get(f"{path}?{query}"), 422, "input_invalid")
 
 
 def test_its_queries_are_counted(api: Api, run, path: str, django_assert_num_queries):

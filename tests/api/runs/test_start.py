@@ -1,6 +1,7 @@
 """`POST /api/v1/workflows/{name}/runs`."""
 
 import json
+import time
 
 import pytest
 
@@ -150,10 +151,71 @@ def test_it_needs_a_key(nobody: Api):
     assert_problem(nobody.post(PATH, {"input": {"who": "Ada"}}), 401, "not_authenticated")
 
 
-def test_it_is_not_read_by_get(api: Api):
-    response = api.get(PATH)
-    assert_problem(response, 405, "method_not_allowed")
-    assert "POST" in response.headers["Allow"]
+def test_a_named_version_is_run(api: Api, tenant):
+    make_workflow(tenant, HELLO.replace("Greets", "Greets again"))
+    assert read(api.post(PATH, {"input": {"who": "Ada"}, "version": 1}))["version"] == 1
+    assert_problem(api.post(PATH, {"input": {"who": "Ada"}, "version": 3}), 404, "workflow_not_found")
+
+
+def test_labels_are_added_to_the_workflows_own(api: Api):
+    body = read(api.post(PATH, {"input": {"who": "Ada"}, "labels": {"customer": "7"}, "priority": 9}))
+    assert body["labels"] == {"team": "tests", "customer": "7"}
+    assert (body["priority"], body["trigger"]) == (9, "api")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("labels", {"1": "x"}),
+        ("labels", {"a": {}}),
+        ("labels", {f"l{i}": "" for i in range(40)}),
+        ("priority", 0),
+        ("priority", 10),
+        ("version", 0),
+        ("version", 2**31),
+        ("key", ""),
+        ("key", "x" * 256),
+    ],
+)
+def test_a_wrong_option_starts_nothing(api: Api, tenant, field: str, value):
+    body = assert_problem(api.post(PATH, {"input": {"who": "Ada"}, field: value}), 422, "input_invalid")
+    assert body["errors"][0]["pointer"].startswith(f"/{field}")
+    assert not Run.objects.for_tenant(tenant).exists()
+
+
+def test_a_key_starts_one_run(api: Api, tenant):
+    first, second = (api.post(PATH, {"input": {"who": "Ada"}, "key": "order-7"}) for _ in range(2))
+    assert (first.status_code, second.status_code) == (202, 200)
+    assert read(first)["id"] == read(second)["id"]
+    assert read(second)["key"] == "order-7"
+    assert RunEvent.objects.for_tenant(tenant).count() == 1
+
+
+def test_an_idempotent_start_is_answered_twice_and_done_once(api: Api, tenant):
+    first, second = (api.post(PATH, {"input": {"who": "Ada"}}, idempotency_key="k") for _ in range(2))
+    assert read(first)["id"] == read(second)["id"]
+    assert second.headers["Idempotent-Replayed"] == "true"
+    assert Run.objects.for_tenant(tenant).count() == 1
+
+
+@pytest.mark.parametrize("preference", ["", "wait", "wait=x", "wait=-1", "respond-async", "wait=0"])
+def test_a_preference_that_says_nothing_is_ignored(api: Api, preference: str):
+    response = api.post(PATH, {"input": {"who": "Ada"}}, prefer=preference)
+    assert response.status_code == 202
+    assert "Preference-Applied" not in response.headers
+
+
+def test_a_run_that_does_not_end_in_time_is_answered_as_accepted(api: Api):
+    began = time.monotonic()
+    response = api.post(PATH, {"input": {"who": "Ada"}}, prefer="respond-async, wait=1")
+    assert 1 <= time.monotonic() - began < 10
+    assert (response.status_code, read(response)["state"]) == (202, "queued")
+
+
+def test_it_links_to_what_belongs_to_the_run(api: Api):
+    response = api.post(PATH, {"input": {"who": "Ada"}})
+    assert '/api/v1/workflows/hello>; rel="up"' in response.headers["Link"]
+    assert f'/api/v1/runs/{read(response)["id"]}/nodes>; rel="nodes"' in response.headers["Link"]
 
 
 def test_it_hides_other_tenants(other_api: Api):

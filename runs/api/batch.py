@@ -1,0 +1,56 @@
+"""Many starts in one request."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from runs.api.serializers import BatchShape, StartRun, StartRuns, show_summary
+from runs.starting import Start, Started, start_runs
+from tenants.access import Permission
+from tenants.api.serializers import validated
+from tenants.api.views import TenantView
+
+NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, description="The workflow's name.")
+
+
+class BatchView(TenantView):
+    """Many new runs of one workflow."""
+
+    permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
+
+    @extend_schema(
+        operation_id="runs_start_batch",
+        summary="Start up to 1,000 runs",
+        parameters=[NAME],
+        request=StartRuns,
+        responses={202: OpenApiResponse(BatchShape, description="One answer a start, in their order.")},
+    )
+    def post(self, request: Request, name: str) -> Response:
+        """What is valid is started, all of it in one transaction; what is not is answered with a problem each."""
+        bodies = validated(StartRuns, request.data)["runs"]
+        read = [_read(body) for body in bodies]
+        starts = [start for start in read if isinstance(start, Start)]
+        outcomes = iter(start_runs(by=self.actor, workflow_name=name, starts=starts))
+        results = [self._show(next(outcomes) if isinstance(start, Start) else start) for start in read]
+        accepted = sum(result["status"] == 202 for result in results)
+        return Response({"results": results, "accepted": accepted}, status=202)
+
+    def _show(self, outcome: Started | Exception) -> dict[str, Any]:
+        if isinstance(outcome, Started):
+            return {"status": 202 if outcome.created else 200, "run": show_summary(outcome.run)}
+        # The same words that a single start would be answered with.
+        problem = self.get_exception_handler()(outcome, self.get_exception_handler_context())
+        assert problem is not None  # noqa: S101 - ours describes every error
+        return {"status": problem.status_code, "problem": problem.data}
+
+
+def _read(body: dict[str, Any]) -> Start | ValidationError:
+    try:
+        return Start(**validated(StartRun, body))
+    except ValidationError as error:
+        return error
