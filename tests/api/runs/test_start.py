@@ -4,6 +4,7 @@ import json
 import time
 
 import pytest
+from django.db import connection
 
 from runs import dispatch
 from runs.models import Run, RunEvent
@@ -242,5 +243,7 @@ def test_a_viewer_may_not(tenant):
 
 def test_its_queries_are_counted(api: Api, django_assert_num_queries):
     api.get("/api/v1/workflows")
-    with django_assert_num_queries(4):  # the version, the run and its event, the counters of quotas
+    with django_assert_num_queries(
+        4 - (connection.vendor == "postgresql")
+    ):  # the version, the run and its event, the counters of quotas
         assert api.post(PATH, {"input": {"who": "Ada"}}).status_code == 202
