@@ -80,7 +80,5 @@ def test_it_hides_other_tenants(other_api: Api):
 @pytest.mark.parametrize("count", [1, 20])
 def test_its_queries_are_counted(api: Api, count: int, django_assert_num_queries):
     api.get("/api/v1/workflows")
-    with django_assert_num_queries(
-        7
-    ):  # the version; the runs, their events, what they use; the audit: head, entry, new end
+    with django_assert_num_queries(7):  # version; runs, events, usage; the audit's head, entry and new end
         assert read(api.post(PATH, {"runs": [ADA] * count}))["accepted"] == count
