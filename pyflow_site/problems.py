@@ -12,6 +12,7 @@ from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from plugins.errors import NodeTypeMissingError
 from pyflow.core.document import make_pointer
 from pyflow.core.errors import DefinitionError, DocumentError, DocumentTooLargeError, InputError, PyFlowError
 from pyflow.nodes.approval import DecisionError
@@ -57,7 +58,6 @@ from tenants.errors import (
 )
 from workflows.errors import (
     GraphTooLargeError,
-    NodeTypeMissingError,
     NothingPublishedError,
     VersionMissingError,
     VersionStateError,

@@ -20,6 +20,7 @@ urlpatterns = [
     path("favicon.ico", RedirectView.as_view(url=static("drf_spectacular_sidecar/swagger-ui-dist/favicon-32x32.png"))),
     path("admin/", admin.site.urls),
     path("api/v1/", include("tenants.api.urls")),
+    path("api/v1/", include("plugins.api.urls")),
     path("api/v1/", include("workflows.api.urls")),
     path("api/v1/", include("runs.api.urls")),
     path("api/v1/", include("secrets_vault.api.urls")),

@@ -53,9 +53,3 @@ class WorkflowInUseError(PyFlowError):
     """The workflow has runs: archive it before it is deleted, and let those in flight end."""
 
     code: ClassVar[str] = "workflow_in_use"
-
-
-class NodeTypeMissingError(PyFlowError):
-    """There is no node type of that name in this installation."""
-
-    code: ClassVar[str] = "node_type_not_found"

@@ -132,32 +132,11 @@ class CreateQuery(Strict):
     draft = serializers.BooleanField(required=False, default=False, help_text="Do not publish it yet.")
 
 
-class DiffQuery(Strict):
-    """What is compared."""
-
-    format = serializers.ChoiceField(["semantic", "json-patch", "text"], required=False, default="semantic")
-
-    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        """`from` is a word of Python."""
-        return {
-            "from": serializers.IntegerField(min_value=1, help_text="The number of a version."),
-            "to": serializers.IntegerField(min_value=1, help_text="The number of another version."),
-            **super().get_fields(),
-        }
-
-
 class GraphQuery(Strict):
     """How a graph is drawn."""
 
     format = serializers.ChoiceField(["json", "mermaid", "svg"], required=False, default="json")
     version = serializers.IntegerField(required=False, min_value=1, help_text="The current one if it is left out.")
-
-
-class DryRunOfDocument(Strict):
-    """A document and what it would be run with."""
-
-    document = serializers.JSONField(help_text="The workflow: a mapping, or its text (YAML or JSON).")
-    input = serializers.DictField(required=False, default=dict)
 
 
 class DryRun(Strict):

@@ -1,0 +1,10 @@
+"""Routes of the catalogue, below ``/api/v1/``."""
+
+from django.urls import path
+
+from plugins.api.views import NodesView, NodeView
+
+urlpatterns = [
+    path("nodes", NodesView.as_view(), name="nodes"),
+    path("nodes/<str:type>", NodeView.as_view(), name="node"),
+]

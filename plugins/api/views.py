@@ -1,0 +1,71 @@
+"""The node types of this installation over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from plugins.discovery import discover
+from plugins.errors import NodeTypeMissingError
+from pyflow.nodes.catalogue import describe, describe_type
+from tenants.access import Permission
+from tenants.api.serializers import Strict, validated
+from tenants.api.views import TenantView
+
+
+class NodeTypeShape(serializers.Serializer[Any]):
+    """A node type; its schemas are JSON Schema (2020-12)."""
+
+    type = serializers.CharField()
+    display_name = serializers.CharField()
+    category = serializers.CharField()
+    description = serializers.CharField(allow_blank=True)
+    version = serializers.CharField()
+    config = serializers.DictField(help_text="JSON Schema of its config.")
+    output = serializers.DictField(help_text="JSON Schema of its output; empty: anything.")
+    example = serializers.DictField(help_text="A config.")
+
+
+class NodeTypeListShape(serializers.Serializer[Any]):
+    """All node types of the installation; there are no pages."""
+
+    results = NodeTypeShape(many=True)
+
+
+class NoQuery(Strict):
+    """No parameters."""
+
+
+class NodesView(TenantView):
+    """The catalogue."""
+
+    permissions: ClassVar = {"GET": Permission.WORKFLOWS_READ}
+
+    @extend_schema(operation_id="nodes_list", summary="List the node types", responses=NodeTypeListShape)
+    def get(self, request: Request) -> Response:
+        """All of them by name, with the schemas of their config and output."""
+        validated(NoQuery, request.query_params)
+        return Response({"results": describe(discover().registry)})
+
+
+class NodeView(TenantView):
+    """One node type."""
+
+    permissions: ClassVar = {"GET": Permission.WORKFLOWS_READ}
+
+    @extend_schema(
+        operation_id="nodes_read",
+        summary="Read a node type",
+        parameters=[OpenApiParameter("type", str, OpenApiParameter.PATH, description="Its name, such as `http`.")],
+        responses=NodeTypeShape,
+    )
+    def get(self, request: Request, type: str) -> Response:
+        """One node type with the schemas of its config and output, and an example."""
+        registry = discover().registry
+        if type not in registry:
+            raise NodeTypeMissingError(f"There is no node type {type!r} here. `/api/v1/nodes` lists those there are.")
+        return Response(describe_type(registry, type))

@@ -1,0 +1,13 @@
+"""Errors of the catalogue."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pyflow.core.errors import PyFlowError
+
+
+class NodeTypeMissingError(PyFlowError):
+    """There is no node type of that name in this installation."""
+
+    code: ClassVar[str] = "node_type_not_found"

@@ -1,0 +1,158 @@
+"""Workflows without running them, over HTTP: the format, verdicts on documents, dry runs and graphs."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from plugins.discovery import discover
+from pyflow.core.drawing import graph, mermaid
+from pyflow.core.dry_run import dry_run
+from pyflow.core.models import json_schema
+from tenants.access import Permission
+from tenants.api.serializers import validated
+from tenants.api.views import TenantView
+from workflows.api.answers import DOCUMENT, HELLO, NAME, verbatim, version_tag
+from workflows.api.parsers import JSONSourceParser, YAMLSourceParser, source_of
+from workflows.api.serializers import DryRun, GraphQuery
+from workflows.documents import examine
+from workflows.graph_drawing import svg
+from workflows.models import Version
+from workflows.services import find_current, plan_of
+from workflows.versions import find_version
+
+
+class VerdictProblemShape(serializers.Serializer[Any]):
+    """One thing that is wrong or doubtful."""
+
+    code = serializers.CharField()
+    detail = serializers.CharField()
+    pointer = serializers.CharField(help_text="JSON Pointer (RFC 6901) into the document.")
+    line = serializers.IntegerField(required=False)
+    column = serializers.IntegerField(required=False)
+    suggestion = serializers.CharField(required=False)
+
+
+class VerdictShape(serializers.Serializer[Any]):
+    """What is to be said of a document."""
+
+    valid = serializers.BooleanField()
+    name = serializers.CharField(allow_null=True)
+    problems = VerdictProblemShape(many=True)
+    warnings = VerdictProblemShape(many=True, help_text="Valid, and probably a mistake.")
+    secrets = serializers.ListField(child=serializers.CharField(), help_text="The names of the secrets it uses.")
+
+
+class DryRunShape(serializers.Serializer[Any]):
+    """What a run would do."""
+
+    workflow = serializers.CharField()
+    version = serializers.IntegerField(help_text="Of the format.")
+    order = serializers.ListField(child=serializers.CharField())
+    levels = serializers.ListField(child=serializers.ListField(child=serializers.CharField()))
+    critical_path = serializers.ListField(child=serializers.CharField())
+    skipped = serializers.DictField(child=serializers.CharField(), help_text="Reasons by node.")
+    unresolved = serializers.ListField(child=serializers.DictField())
+    input_problems = serializers.ListField(child=serializers.DictField())
+    nodes = serializers.ListField(child=serializers.DictField())
+
+
+class ValidateView(TenantView):
+    """Verdicts on documents."""
+
+    parser_classes = (JSONSourceParser, YAMLSourceParser)
+    permissions: ClassVar = {"POST": Permission.WORKFLOWS_READ}
+
+    @extend_schema(
+        operation_id="workflows_validate",
+        summary="Check a document and store nothing",
+        request=DOCUMENT,
+        examples=[HELLO],
+        responses=VerdictShape,
+    )
+    def post(self, request: Request) -> Response:
+        """Everything that is wrong with it, with line, column and suggestion; what is doubtful; the secrets it uses."""
+        source = source_of(request)
+        verdict = examine(source.text, source.format)
+        return Response(
+            {
+                "valid": verdict.definition is not None,
+                "name": None if verdict.definition is None else verdict.definition.name,
+                "problems": [problem.as_dict() for problem in verdict.problems],
+                "warnings": [warning.as_dict() for warning in verdict.warnings],
+                "secrets": verdict.secrets,
+            }
+        )
+
+
+class FormatView(TenantView):
+    """The format of documents."""
+
+    permissions: ClassVar = {"GET": Permission.WORKFLOWS_READ}
+
+    @extend_schema(
+        operation_id="workflows_schema", summary="Read the JSON Schema of workflows", responses=OpenApiTypes.OBJECT
+    )
+    def get(self, request: Request) -> Response:
+        """For editors that check and complete documents."""
+        return Response(json_schema())
+
+
+class DryRunView(TenantView):
+    """Plans of runs."""
+
+    permissions: ClassVar = {"POST": Permission.WORKFLOWS_READ}
+
+    @extend_schema(
+        operation_id="workflows_dry_run",
+        summary="Plan a run and run nothing",
+        parameters=[NAME],
+        request=DryRun,
+        responses=DryRunShape,
+    )
+    def post(self, request: Request, name: str) -> Response:
+        """Order, levels, critical path, what would be skipped, and references that would find nothing."""
+        body = validated(DryRun, request.data)
+        version = _version(self.principal.tenant_id, name, body)
+        report = dry_run(plan_of(version).workflow, discover().registry, input=body["input"])
+        return Response(report.as_dict())
+
+
+class GraphView(TenantView):
+    """Graphs."""
+
+    permissions: ClassVar = {"GET": Permission.WORKFLOWS_READ}
+
+    @extend_schema(
+        operation_id="workflows_graph",
+        summary="Draw a workflow's graph",
+        parameters=[NAME, GraphQuery],
+        responses={
+            (200, "application/json"): OpenApiResponse(OpenApiTypes.OBJECT, description="Nodes, edges and levels."),
+            (200, "application/yaml"): OpenApiResponse(OpenApiTypes.OBJECT),
+            (200, "image/svg+xml"): OpenApiResponse(OpenApiTypes.STR, description="`format=svg`"),
+            (200, "text/plain"): OpenApiResponse(OpenApiTypes.STR, description="`format=mermaid`"),
+        },
+    )
+    def get(self, request: Request, name: str) -> Response:
+        """As data, as Mermaid or as SVG without scripts; a drawing has at most 500 nodes."""
+        query = validated(GraphQuery, request.query_params)
+        version = _version(self.principal.tenant_id, name, query)
+        plan, headers = plan_of(version), {"ETag": version_tag(version)}
+        if query["format"] == "svg":
+            closed = {"Content-Security-Policy": "default-src 'none'"}
+            return verbatim(request, svg(plan), "image/svg+xml", headers | closed)
+        if query["format"] == "mermaid":
+            return verbatim(request, "\n".join([*mermaid(plan), ""]), "text/plain; charset=utf-8", headers)
+        return Response(graph(plan), headers=headers)
+
+
+def _version(tenant_id: Any, name: str, query: dict[str, Any]) -> Version:
+    if "version" in query:
+        return find_version(tenant_id=tenant_id, name=name, number=query["version"])
+    return find_current(tenant_id=tenant_id, name=name)
