@@ -64,6 +64,24 @@ LEAST_ROLE: Mapping[Permission, Role] = {
 }
 
 
+class Level(StrEnum):
+    """For what an object is shared; each includes the ones before it."""
+
+    READ = "read"
+    RUN = "run"
+    WRITE = "write"
+
+
+#: What a level allows with the object that is shared.
+LEVELS: Mapping[Level, frozenset[Permission]] = {
+    Level.READ: frozenset({Permission.WORKFLOWS_READ, Permission.RUNS_READ}),
+    Level.RUN: frozenset({Permission.WORKFLOWS_READ, Permission.RUNS_READ, Permission.RUNS_WRITE}),
+    Level.WRITE: frozenset(
+        {Permission.WORKFLOWS_READ, Permission.RUNS_READ, Permission.RUNS_WRITE, Permission.WORKFLOWS_WRITE}
+    ),
+}
+
+
 def permissions_of(role: Role) -> frozenset[Permission]:
     """All that a role may do."""
     return frozenset(permission for permission, least in LEAST_ROLE.items() if role.rank >= least.rank)

@@ -214,3 +214,9 @@ class RateLimitedError(PyFlowError):
         super().__init__(message)
         #: Seconds.
         self.retry_after = retry_after
+
+
+class GrantNotFoundError(PyFlowError):
+    """The object is not shared with whom the grant names."""
+
+    code: ClassVar[str] = "grant_not_found"

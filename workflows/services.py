@@ -189,9 +189,14 @@ def find_current(*, tenant_id: UUID, name: str) -> Version:
     return version
 
 
+def workflow_or_none(*, tenant_id: UUID, name: str) -> Workflow | None:
+    """A tenant's workflow by its name or id, if there is one."""
+    return Workflow.objects.for_tenant(tenant_id).filter(named(name)).first()
+
+
 def find_workflow(*, tenant_id: UUID, name: str) -> Workflow:
     """A tenant's workflow by its name or id. Raises ``WorkflowMissingError``."""
-    return _found(Workflow.objects.for_tenant(tenant_id).filter(named(name)).first(), name)
+    return _found(workflow_or_none(tenant_id=tenant_id, name=name), name)
 
 
 def lock_workflow(*, tenant_id: UUID, name: str) -> Workflow:

@@ -40,7 +40,8 @@ from tenants.api.pagination import paginate
 from tenants.api.serializers import Strict, validated
 from tenants.api.views import TenantView
 from tenants.scoping import tenant_scope
-from workflows.services import find_workflow
+from workflows.models import Workflow
+from workflows.services import find_workflow, workflow_or_none
 
 EVENTS_SHOWN = 1000
 FINISHED = {(409, "application/problem+json"): OpenApiResponse(OpenApiTypes.OBJECT, description="The run has ended")}
@@ -70,6 +71,10 @@ class WorkflowRunsView(TenantView):
         workflow = find_workflow(tenant_id=self.principal.tenant_id, name=name)
         runs = Run.objects.for_tenant(workflow.tenant_id).filter(workflow=workflow)
         return _page(request, self.principal, runs, query)
+
+    def shared_object(self) -> Workflow | None:
+        """The workflow may have been shared with who asks."""
+        return workflow_or_none(tenant_id=self.principal.tenant_id, name=self.kwargs["name"])
 
     @extend_schema(
         operation_id="runs_start",

@@ -9,6 +9,7 @@ from rest_framework.request import Request
 
 from tenants.access import LEAST_ROLE, Permission, Principal
 from tenants.errors import ForbiddenError
+from tenants.grants import permissions_on
 
 
 class Allowed(BasePermission):
@@ -28,6 +29,9 @@ class Allowed(BasePermission):
         if not principal.in_scope(needed):
             raise ForbiddenError(f"This key lacks the scope `{needed}`. Make one that has it.")
         if principal.may(needed):
+            return True
+        shared = view.shared_object()
+        if shared is not None and needed in permissions_on(principal, shared):
             return True
         raise ForbiddenError(
             f"The role `{principal.role}` lacks the permission `{needed}`, which `{LEAST_ROLE[needed]}` has."

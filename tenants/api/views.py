@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
 
-from django.db import models
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -19,7 +18,7 @@ from tenants.api.idempotency import answer_once, in_flight
 from tenants.api.permissions import Allowed
 from tenants.limits import admit
 from tenants.principals import cache
-from tenants.scoping import tenant_scope
+from tenants.scoping import TenantOwned, tenant_scope
 
 Handler = Callable[..., Response]
 
@@ -38,7 +37,7 @@ class TenantView(APIView):
     #: Fields of an answer that are shown once: not stored with an ``Idempotency-Key``, so ``null`` in a replay.
     shown_once: ClassVar[tuple[str, ...]] = ()
 
-    def shared_object(self) -> models.Model | None:
+    def shared_object(self) -> TenantOwned | None:
         """The object of this request that may have been shared with the caller."""
         return None
 

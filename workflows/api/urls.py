@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from workflows.api.grants import GrantsView, GrantView
 from workflows.api.plans import DryRunView, FormatView, GraphView, ValidateView
 from workflows.api.versions import ArchiveVersionView, PublishView, RollbackView, VersionsView, VersionView
 from workflows.api.views import ArchiveView, UnarchiveView, WorkflowsView, WorkflowView
@@ -13,6 +14,8 @@ urlpatterns = [
     path("workflows/validate", ValidateView.as_view(), name="workflows-validate"),
     path("workflows/schema", FormatView.as_view(), name="workflows-schema"),
     path("workflows/<str:name>", WorkflowView.as_view(), name="workflow"),
+    path("workflows/<str:name>/grants", GrantsView.as_view(), name="workflow-grants"),
+    path("workflows/<str:name>/grants/<str:grant_id>", GrantView.as_view(), name="workflow-grant"),
     path("workflows/<str:name>/archive", ArchiveView.as_view(), name="workflow-archive"),
     path("workflows/<str:name>/unarchive", UnarchiveView.as_view(), name="workflow-unarchive"),
     path("workflows/<str:name>/dry-run", DryRunView.as_view(), name="workflow-dry-run"),

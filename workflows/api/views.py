@@ -53,6 +53,7 @@ from workflows.services import (
     put_workflow,
     visible_workflows,
     with_current_version,
+    workflow_or_none,
 )
 
 SENT_BACK = "With `format`, the document itself."
@@ -106,6 +107,12 @@ class WorkflowView(TenantView):
         "PATCH": Permission.WORKFLOWS_WRITE,
         "DELETE": Permission.WORKFLOWS_WRITE,
     }
+
+    def shared_object(self) -> Workflow | None:
+        """The workflow may have been shared with who asks; that is no leave to delete it."""
+        if self.request.method == "DELETE":
+            return None
+        return workflow_or_none(tenant_id=self.principal.tenant_id, name=self.kwargs["name"])
 
     @extend_schema(
         operation_id="workflows_read",
