@@ -30,6 +30,7 @@ from pyflow.core.ids import new_id
 from pyflow.core.plain import plain_output
 from pyflow.core.plan import compile_stored
 from pyflow.core.ports import SystemClock
+from pyflow.core.remote import lost
 from pyflow.core.result import ErrorInfo, NodeRun
 from pyflow.core.states import RunState
 from pyflow.core.suspension import Signal
@@ -39,6 +40,17 @@ from runs.children import DatabaseChildRuns
 from runs.errors import FencedError, LeaseLapsedError
 from runs.hints import listen
 from runs.leases import MAX_LOSSES, Claim, claim, release, renew, trusted_seconds, unclaimed_queues
+from runs.node_tasks import (
+    DatabaseRemoteNodes,
+    TaskClaim,
+    claim_tasks,
+    drop_stale_tasks,
+    finish_task,
+    release_tasks,
+    renew_tasks,
+    take_outcomes,
+    unclaimed_task_queues,
+)
 from runs.reader import Reader
 from runs.services import QUEUE_TIMEOUT, WORKER_LOST, end_run, news, stop_children
 from runs.stores import DatabaseSink, recorded_nodes, waiting_signals
@@ -82,8 +94,11 @@ class RunExecutor:
         self._linger = linger
         self._active: dict[UUID, asyncio.Task[None]] = {}
         self._executions: dict[UUID, tuple[Execution, DatabaseChildRuns]] = {}
-        #: Runs that execute while they await child runs, and how many. They take no place, or parents could keep all
-        #: children out.
+        #: What the runs here have executed elsewhere, and what is executed here for runs elsewhere.
+        self._remotes: dict[UUID, DatabaseRemoteNodes] = {}
+        self._tasks: dict[UUID, asyncio.Task[None]] = {}
+        #: Runs that execute while they await child runs or node tasks, and how many. They take no place, or they could
+        #: keep out what they wait for.
         self._parents: Counter[UUID] = Counter()
         #: One a tenant: concurrency slots and cached results are its own.
         self._engines: dict[UUID, WorkflowEngine] = {}
@@ -100,6 +115,7 @@ class RunExecutor:
         #: When to look for what others left behind, and when another executor may be woken (monotonic seconds).
         self._sweep_at = 0.0
         self._pass_on_at = 0.0
+        self._tasks_sweep_at = 0.0
 
     async def drain(self, only: UUID | None = None) -> None:
         """Execute what can be claimed (or just the run ``only``) until there is nothing left."""
@@ -136,7 +152,9 @@ class RunExecutor:
                 self._wake.clear()
                 claimed = await self._claim(only)
                 await self._deliver()
-                if claimed or self._active:
+                if only is None:
+                    claimed += await self._claim_tasks()
+                if claimed or self._active or self._tasks:
                     idle_since = time.monotonic()
                 elif not forever and time.monotonic() - idle_since >= self._linger:
                     # A ring that only this process heard must not be lost: look again after the last of them.
@@ -194,14 +212,65 @@ class RunExecutor:
         for run_id, signal in waiting_signals(run_ids):
             signals[run_id].append(signal)
         recorded = recorded_nodes(run_ids)
+        drop_stale_tasks({taken.run_id: taken.epoch for taken in claims})
         return [_Work(taken, recorded[taken.run_id], signals[taken.run_id]) for taken in claims]
 
+    async def _claim_tasks(self) -> int:
+        free = settings.PYFLOW_CONCURRENT_RUNS - self._load()
+        try:
+            taken = await self._call(self._take_tasks, free, time.monotonic() >= self._tasks_sweep_at)
+        except DatabaseFailure as error:
+            logger.warning("cannot claim node tasks, trying again: %s", error)
+            return 0
+        for work, recorded in taken:
+            task = asyncio.create_task(self._execute_task(work, recorded))
+            self._tasks[work.task_id] = task
+            task.add_done_callback(lambda _, task_id=work.task_id: self._task_done(task_id))  # type: ignore[misc]
+        return len(taken)
+
+    def _take_tasks(self, limit: int, overdue: bool) -> list[tuple[TaskClaim, dict[str, NodeRun]]]:
+        if overdue:
+            self._tasks_sweep_at = time.monotonic() + settings.PYFLOW_SWEEP_SECONDS
+            for queue in unclaimed_task_queues() - set(self._queues or ()) if self._queues is not None else ():
+                dispatch.wake(queue)
+        claims = claim_tasks(self.owner, limit, self._queues, overdue=overdue)
+        recorded = recorded_nodes({taken.run.run_id for taken in claims}) if claims else {}
+        return [(taken, recorded[taken.run.run_id]) for taken in claims]
+
+    async def _execute_task(self, taken: TaskClaim, recorded: dict[str, NodeRun]) -> None:
+        claimed = taken.run
+        engine = self._engine(claimed)
+        _enter(claimed)
+        plan = compile_stored(claimed.checksum, claimed.definition, engine.registry)
+        node = plan.nodes[plan.by_id[taken.node_id]]
+        if taken.losses >= MAX_LOSSES or (taken.losses and node.definition.on_lost == "fail"):
+            await self._call(finish_task, taken, [lost() for _ in taken.places])
+            return
+        attempts = engine.attempts(
+            plan,
+            run_id=str(claimed.run_id),
+            input=claimed.input,
+            recorded=recorded,
+            lineage=claimed.lineage,
+            begun_at=claimed.begun_at,
+        )
+        outcomes = await attempts.execute(taken.node_id, taken.places)
+        if not await self._call(finish_task, taken, outcomes):
+            logger.warning("fenced: task %s belongs to another process now", taken.task_id)
+
+    def _task_done(self, task_id: UUID) -> None:
+        task = self._tasks.pop(task_id)
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("task %s stopped here; it is taken up again when its lease ends", task_id, exc_info=error)
+
     def _load(self) -> int:
-        return len(self._active) - len(self._parents)
+        return len(self._active) - len(self._parents) + len(self._tasks)
 
     def _done(self, run_id: UUID) -> None:
         self._active.pop(run_id, None)
         self._executions.pop(run_id, None)
+        self._remotes.pop(run_id, None)
         self._trusted.pop(run_id, None)
         self._wake.set()
 
@@ -215,11 +284,15 @@ class RunExecutor:
         if not self._executions:
             return
         parents = {child: run_id for run_id, (_, children) in self._executions.items() for child in children.awaited}
+        awaited = {task_id: remote for remote in self._remotes.values() for task_id in remote.awaited}
         try:
             found = await self._call(news, list(self._executions), list(parents))
+            outcomes = await self._call(take_outcomes, list(awaited)) if awaited else {}
         except DatabaseFailure as error:
             logger.warning("cannot look for signals, trying again: %s", error)
             return
+        for task_id, told in outcomes.items():
+            awaited[task_id].settle(task_id, told)
         for run_id, signal in found.signals:
             if run_id in self._executions:
                 self._executions[run_id][0].signal(signal.name, signal.payload, signal.id)
@@ -250,12 +323,13 @@ class RunExecutor:
         pause = settings.PYFLOW_LEASE_SECONDS / 3
         while True:
             await asyncio.sleep(pause)
-            if not self._active and not self._lapsed:
+            if not self._active and not self._lapsed and not self._tasks:
                 continue
             asked, at = dict(self._active), time.monotonic()
             try:
                 kept = await asyncio.wait_for(self._call(renew, self.owner, list(asked)), trusted_seconds() - pause)
                 await self._call(release, self.owner, list(self._lapsed))
+                await self._renew_tasks()
             except (DatabaseFailure, TimeoutError) as error:
                 logger.warning("cannot renew leases: %s", str(error) or "the database does not answer")
                 self._drop_lapsed()
@@ -267,6 +341,12 @@ class RunExecutor:
                 if not asked[run_id].done():
                     logger.warning("fenced: run %s belongs to another process now", run_id)
                     asked[run_id].cancel()
+
+    async def _renew_tasks(self) -> None:
+        asked = dict(self._tasks)
+        kept = await self._call(renew_tasks, self.owner, list(asked)) if asked else set()
+        for task_id in asked.keys() - kept:
+            asked[task_id].cancel()  # nobody waits for it, or another process executes it
 
     def _is_trusted(self, run_id: UUID) -> bool:
         return self._trusted.get(run_id, 0.0) > time.monotonic()
@@ -280,11 +360,13 @@ class RunExecutor:
                 task.cancel()
 
     async def _hand_back(self) -> None:
-        left = dict(self._active)
-        for task in left.values():
+        left, tasks = dict(self._active), dict(self._tasks)
+        for task in (*left.values(), *tasks.values()):
             task.cancel()
-        if left:
-            await asyncio.wait(left.values(), timeout=HAND_BACK_SECONDS)
+        if left or tasks:
+            await asyncio.wait([*left.values(), *tasks.values()], timeout=HAND_BACK_SECONDS)
+        if tasks:
+            await self._call(release_tasks, self.owner, list(tasks))
         if left or self._lapsed:
             count = await self._call(release, self.owner, [*left, *self._lapsed])
             logger.info("handed %d unfinished runs back", count)
@@ -323,8 +405,8 @@ class RunExecutor:
         )
         engine = self._engine(claimed)
         sink.restore(work.recorded)
-        current_root.set(settings.PYFLOW_STORAGE_ROOT / str(claimed.tenant_id))
-        current_policy.set(network_policy())
+        _enter(claimed)
+        remote = self._remotes[claimed.run_id] = DatabaseRemoteNodes(claimed, self._call, self._parents)
         try:
             plan = compile_stored(claimed.checksum, claimed.definition, engine.registry)
             execution = engine.start(
@@ -339,6 +421,7 @@ class RunExecutor:
                 children=children,
                 park=True,
                 begun_at=claimed.begun_at,
+                remote=remote,
             )
         except PyFlowError as error:
             # Accepted once, but not runnable here and now: a plugin that was removed, say.
@@ -373,6 +456,12 @@ class RunExecutor:
     def _sweep_now(self) -> None:
         self._sweep_at = 0.0
         self._wake.set()
+
+
+def _enter(claimed: Claim) -> None:
+    """Confine what nodes do from here on to what their tenant may use."""
+    current_root.set(settings.PYFLOW_STORAGE_ROOT / str(claimed.tenant_id))
+    current_policy.set(network_policy())
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -44,6 +44,7 @@ class Claim:
     too_late: bool
     begun_at: float | None
     losses: int
+    queue: str
 
 
 def trusted_seconds() -> float:
@@ -96,7 +97,7 @@ def claim(
             claims=F("claims") + 1,
         )
         claimed = {run.pk: run for run in taken.select_related("version", "workflow", "tenant").only(*_CLAIMED)}
-        return [_as_claim(claimed[pk]) for pk in ids]
+        return [claim_of(claimed[pk]) for pk in ids]
 
 
 _CLAIMED = (
@@ -106,6 +107,7 @@ _CLAIMED = (
         "epoch",
         "claims",
         "losses",
+        "queue",
         "parent_id",
         "lineage",
         "cancel_requested_at",
@@ -190,7 +192,8 @@ def _lease_end() -> Any:
     return Now() + timedelta(seconds=settings.PYFLOW_LEASE_SECONDS)
 
 
-def _as_claim(run: Run) -> Claim:
+def claim_of(run: Run) -> Claim:
+    """What an executor needs to know of a run, with its version, workflow and tenant."""
     return Claim(
         run_id=run.pk,
         tenant_id=run.tenant_id,
@@ -206,5 +209,6 @@ def _as_claim(run: Run) -> Claim:
         cancel_requested=run.cancel_requested_at is not None,
         begun_at=None if run.started_at is None else run.started_at.timestamp(),
         losses=run.losses,
+        queue=run.queue,
         too_late=run.started_at is None and run.queue_deadline is not None and run.queue_deadline < timezone.now(),
     )

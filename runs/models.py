@@ -194,6 +194,42 @@ class NodeItem(TenantOwned):
         return f"{self.node_id}[{self.key}]"
 
 
+class NodeTask(TenantOwned):
+    """Attempts of one node of a run (or of some items of its fan-out) that any worker of a queue may execute.
+
+    It belongs to the executor that has the run under ``run_epoch``, which awaits ``outcomes`` and removes the row.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="tasks")
+    run_epoch = models.PositiveIntegerField()
+    node_id = models.CharField(max_length=255)
+    places = models.JSONField(help_text="The attempts: [attempt, started at, index of the item].")
+    queue = models.CharField(max_length=63, blank=True, default="")
+    owner = models.CharField(max_length=128, blank=True, default="")
+    lease_until = models.DateTimeField(null=True, blank=True)
+    epoch = models.PositiveIntegerField(default=0)
+    losses = models.PositiveIntegerField(default=0)
+    outcomes = models.JSONField(null=True, blank=True)
+
+    class Meta(TenantOwned.Meta):
+        """Oldest first; indexes over what is to be done, and what is being done."""
+
+        abstract = False
+        ordering = ("id",)
+        indexes = (
+            models.Index(
+                fields=("queue", "id"),
+                name="tasks_queued",
+                condition=models.Q(lease_until__isnull=True, outcomes__isnull=True),
+            ),
+            models.Index(fields=("lease_until",), name="tasks_leases", condition=models.Q(lease_until__isnull=False)),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.node_id} ({len(self.places)})"
+
+
 class RunSignal(TenantOwned):
     """A named message to a run. One that is early waits here; one with a known ``dedupe_id`` is the same signal."""
 

@@ -17,6 +17,7 @@ from pyflow.core.middleware import Handler, NodeCall
 from pyflow.core.plan import PlannedNode
 from pyflow.core.ports import EventSink
 from pyflow.core.redaction import RedactingLogger, Redactor
+from pyflow.core.remote import Place, RemoteNodes
 from pyflow.core.result import ItemRun, NodeRun
 from pyflow.core.shared import Shared
 from pyflow.core.suspension import SuspendingNode, Suspension
@@ -56,7 +57,9 @@ class Attempts:
         children: ChildRuns,
         sink: EventSink,
         lineage: tuple[str, ...],
+        remote: RemoteNodes | None = None,
     ) -> None:
+        self._remote = remote
         self._children = children
         self._sink = sink
         self._lineage = lineage
@@ -91,7 +94,7 @@ class Attempts:
         task: asyncio.Task[Any],
         names: Names,
     ) -> object:
-        """Execute the node once, in ``task``, and return its output."""
+        """Execute the node once, in ``task`` or elsewhere, and return its output."""
         if node.plain:
             self.executing.add(task)
             try:
@@ -108,6 +111,9 @@ class Attempts:
         names: Callable[[], Mapping[str, Any]],
         on_beat: Callable[[], None] | None = None,
     ) -> Awaitable[object]:
+        if self._remote is not None and node.remote:
+            index = record.index if isinstance(record, ItemRun) else None
+            return self._remote.call(node, Place(record.attempts, record.started_at, index))
         context = self._context.scoped(names()) if node.wants_scope else self._context
         node_context = self.node_context(node, record, on_beat) if node.wants_node_context else None
         if self._handler is None and node.invoke is not None and not node.child:
@@ -185,6 +191,12 @@ class Attempts:
             self._shared.cache.put(key, output, self._time() + node.cache.ttl)
         return output
 
+    async def execute_here(
+        self, node: PlannedNode, config: Any, record: Record, task: asyncio.Task[Any], names: Names
+    ) -> object:
+        """Execute the node once for a run that another process executes: that has the slot, and keeps the cache."""
+        return await self._call_timed(node, config, record, task, names)
+
     async def _call_timed(
         self,
         node: PlannedNode,
@@ -193,13 +205,14 @@ class Attempts:
         task: asyncio.Task[Any],
         names: Callable[[], Mapping[str, Any]],
     ) -> object:
-        timed_by_child = node.child and self._children.keeps_time
-        seconds = None if timed_by_child else self._seconds_left(node, record)
+        # Where it is executed, its time is kept: waiting for a worker is not part of an attempt.
+        elsewhere = self._remote is not None and node.remote
+        seconds = None if elsewhere or (node.child and self._children.keeps_time) else self._seconds_left(node, record)
         self.executing.add(task)
         try:
             work = (
                 self._invoke(node, config, record, names)
-                if node.heartbeat_timeout is None
+                if node.heartbeat_timeout is None or elsewhere
                 else self._watched(node, config, record, names)
             )
             return await (work if seconds is None else self._timers.within(seconds, work))

@@ -16,6 +16,8 @@ from pyflow.core.models import WorkflowDef
 from pyflow.core.node import NodeRegistry
 from pyflow.core.plan import Plan, compile_plan
 from pyflow.core.ports import Clock, EventSink, NullSink, SecretSource, SkippingClock, SystemClock
+from pyflow.core.remote import RemoteNodes
+from pyflow.core.remote_attempts import RemoteAttempts
 from pyflow.core.result import NodeRun, RunResult
 from pyflow.core.shared import Shared
 from pyflow.core.suspension import Signal
@@ -112,13 +114,15 @@ class WorkflowEngine:
         children: ChildRuns | None = None,
         park: bool = False,
         begun_at: float | None = None,
+        remote: RemoteNodes | None = None,
     ) -> Execution:
         """Prepare a run; it begins when ``wait`` is awaited, and can be cancelled meanwhile.
 
         ``input`` is checked against the workflow's ``inputs`` (``InputError``). ``initial_context`` is stored like
         results. ``recorded``: finished node runs to go on from, by node id. ``only``: the other nodes are skipped.
         ``signals``: those that arrived already. ``lineage``: names of the workflows above, of a child run.
-        ``children``: how this run runs its child runs, if not as the engine's others do.
+        ``children``: how this run runs its child runs, if not as the engine's others do. ``remote``: executes the nodes
+        that have a `queue`, or all with `distribute` (default: like all others).
         ``begun_at``: when the run first began (POSIX seconds), for its timeout. ``park``: end in state ``waiting``
         instead of waiting when nothing else is left to do.
         """
@@ -144,6 +148,33 @@ class WorkflowEngine:
             only=only,
             signals=signals,
             park=park,
+            begun_at=begun_at,
+            remote=remote,
+        )
+
+    def attempts(
+        self,
+        plan: Plan,
+        *,
+        run_id: str,
+        input: Mapping[str, Any],
+        recorded: Mapping[str, NodeRun],
+        lineage: tuple[str, ...] = (),
+        begun_at: float | None = None,
+    ) -> RemoteAttempts:
+        """What executes single attempts of the nodes of a run that another process executes, from its record."""
+        context = ExecutionContext(workflow_name=plan.workflow.name, run_id=run_id)
+        context.set_result("trigger", input)
+        context.set_result("input", accept_input(plan.workflow, input))
+        return RemoteAttempts(
+            plan,
+            context,
+            handler=self.handler,
+            clock=self.clock,
+            secrets=self.secrets,
+            children=self.children,
+            lineage=lineage,
+            recorded=recorded,
             begun_at=begun_at,
         )
 

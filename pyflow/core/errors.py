@@ -20,6 +20,7 @@ __all__ = [
     "PyFlowError",
     "RetryableError",
     "UnknownNodeTypeError",
+    "WorkerLostError",
     "WorkflowNotFoundError",
 ]
 
@@ -109,3 +110,9 @@ class NodeTimeoutError(NodeError, TimeoutError):
     """A node did not finish in the time it was given (seconds in the message)."""
 
     code: ClassVar[str] = "node_timeout"
+
+
+class WorkerLostError(NonRetryableError):
+    """The process that executed a node was lost, and nobody can say how far the node had come."""
+
+    code: ClassVar[str] = "worker_lost"

@@ -21,13 +21,14 @@ from pyflow.core.conclusion import (
     effects,
 )
 from pyflow.core.context import ExecutionContext
-from pyflow.core.errors import NodeError, PyFlowError
+from pyflow.core.errors import NodeError, PyFlowError, WorkerLostError
 from pyflow.core.events import EventType, rfc3339
 from pyflow.core.fanout import FanOut
 from pyflow.core.middleware import Handler
 from pyflow.core.plan import COMPENSATE, FINALLY, MAIN, Plan, PlannedNode
 from pyflow.core.ports import Clock, EventSink, SecretSource
 from pyflow.core.progress import RunProgress
+from pyflow.core.remote import RemoteNodes
 from pyflow.core.result import ErrorInfo, NodeRun, RunResult
 from pyflow.core.shared import ConcurrencyLimitError, Shared, SkippedByLimitError
 from pyflow.core.states import NodeState, RunState
@@ -59,6 +60,7 @@ class Execution(RunProgress):
         signals: Iterable[Signal] = (),
         park: bool = False,
         begun_at: float | None = None,
+        remote: RemoteNodes | None = None,
     ) -> None:
         super().__init__(plan, context, sink=sink, clock=clock, secrets=secrets)
         self._attempts = Attempts(
@@ -73,6 +75,7 @@ class Execution(RunProgress):
             children=children,
             sink=sink,
             lineage=(*lineage, plan.workflow.name),
+            remote=remote,
         )
         self._recorded = recorded or {}
         self._only = only
@@ -308,6 +311,10 @@ class Execution(RunProgress):
             else:
                 await self._resume(node, resumed)
             return
+        at_most_once = node.definition.on_lost == "fail" and self.plan.version != 1
+        if at_most_once and resumed is not None and resumed.state is NodeState.RUNNING:
+            await self._fail(node, resumed, WorkerLostError("its worker was lost, and `on_lost: fail` allows no other"))
+            return
         # What `when` said is not asked again: a retried or resumed node has begun already.
         begun = resumed is not None and resumed.attempts > 0
         if (node.when is not None or node.never) and not begun and not await self._wanted(node):
@@ -319,7 +326,10 @@ class Execution(RunProgress):
             run.started_at = resumed.started_at or run.started_at
             run.items = resumed.items
         run.attempts += 1
-        self._journal.emit(EventType.NODE_STARTED, node.id, {"attempt": run.attempts, "type": node.type})
+        if at_most_once:  # nothing of it may happen before it is on record that something may have
+            await self._journal.commit(EventType.NODE_STARTED, node.id, {"attempt": run.attempts, "type": node.type})
+        else:
+            self._journal.emit(EventType.NODE_STARTED, node.id, {"attempt": run.attempts, "type": node.type})
         await self._execute_node(node, run, task)
 
     async def _execute_node(self, node: PlannedNode, run: NodeRun, task: asyncio.Task[Any]) -> None:

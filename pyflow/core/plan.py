@@ -65,6 +65,7 @@ class PlannedNode:
         "never",
         "on_error",
         "plain",
+        "remote",
         "retry",
         "run_if",
         "section",
@@ -100,6 +101,8 @@ class PlannedNode:
         self.suspending: type[SuspendingNode[Any]] | None = None
         #: The node runs another workflow.
         self.child = False
+        #: Any worker of its queue may execute the node, on the platform. Set by the plan.
+        self.remote = False
         self.config: Value | None = None
         self.when: Expression | None = None
         #: v1: a `when` that does not even compile never lets the node run.
@@ -198,8 +201,13 @@ class Plan:
                 self.nodes.append(PlannedNode(len(self.nodes), section, definition, registry, workflow.version))
             self.sections.append(range(first, len(self.nodes)))
         self.by_id = {node.id: node.index for node in self.nodes}
-        for node, index in zip(undone, self.sections[COMPENSATE], strict=True):
-            self.nodes[index].compensates = self.by_id[node.id]
+        for undoing, index in zip(undone, self.sections[COMPENSATE], strict=True):
+            self.nodes[index].compensates = self.by_id[undoing.id]
+        distribute = bool(workflow.settings.distribute)
+        for index in self.sections[MAIN] if workflow.version != 1 else ():
+            node = self.nodes[index]
+            wanted = distribute or node.definition.queue is not None
+            node.remote = wanted and node.invoke is not None and not node.child
         self.graph = Graph([[self.by_id[d] for d in node.definition.depends_on] for node in self.nodes])
         self.outputs = compile_value(workflow.outputs, typed=True) if workflow.outputs else None
         slots = workflow.settings.concurrency if workflow.version != 1 else None

@@ -183,3 +183,31 @@ async def test_a_plan_can_be_run_many_times():
     definition = workflow(node("a", "fail", on_error="continue"), node("b"))
     first, second = await engine.execute(definition), await engine.execute(definition)
     assert stage.states(first) == stage.states(second)
+
+
+async def test_a_node_whose_worker_was_lost_is_executed_again():
+    result, ran = await resume(workflow(noted("a")), recorded("a", "running", attempts=1))
+    assert ran == ["a"]
+    assert result.nodes["a"].attempts == 2
+
+
+async def test_a_node_that_may_happen_at_most_once_fails_when_its_worker_was_lost():
+    definition = workflow(noted("a", on_lost="fail", retry={"max_attempts": 3}), noted("b", "a"))
+    result, ran = await resume(definition, recorded("a", "running", attempts=1))
+    assert ran == []
+    assert result.nodes["a"].error.code == "worker_lost"
+    assert str(result.state) == "failed"
+
+
+async def test_the_start_of_a_node_that_may_happen_at_most_once_is_durable_before_it_runs():
+    durable: list[str] = []
+
+    class Sink(stage.Sink):
+        async def commit(self, event: Any) -> None:
+            durable.append(f"{event.type} {event.node_id}")
+            await super().commit(event)
+
+    definition = workflow(noted("a", on_lost="fail"), noted("b"))
+    await resume(definition, sink=Sink())
+    assert "node.started a" in durable
+    assert "node.started b" not in durable

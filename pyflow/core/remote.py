@@ -1,0 +1,52 @@
+"""Nodes that are executed elsewhere: by any worker of a queue, one attempt at a time.
+
+The process that executes the run renders nothing and runs nothing of such a node: it asks for an attempt and awaits its
+outcome. Retries, limits on parallelism and what the outcome means for the run stay with it. Where the attempt is
+executed, everything it needs is made again from the definition and the record, so that neither inputs nor secrets are
+copied into a message.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pyflow.core.errors import NodeTimeoutError, WorkerLostError
+from pyflow.core.isolation_errors import describe_error, rebuild_error
+
+if TYPE_CHECKING:
+    from pyflow.core.plan import PlannedNode
+
+#: What became of one attempt, as JSON: ``{output}`` or ``{error: …}`` as ``describe_error`` tells it.
+Outcome = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which attempt of what: of the node itself, or (with ``index``) of one item of its fan-out."""
+
+    attempt: int
+    started_at: float | None = None
+    index: int | None = None
+
+
+class RemoteNodes(Protocol):
+    """Has attempts of one run's nodes executed elsewhere."""
+
+    async def call(self, node: PlannedNode, place: Place) -> object:
+        """The output of an attempt; raises what the node raised. Cancelled, the attempt is given up."""
+
+
+def output_of(outcome: Outcome) -> object:
+    """The output of an attempt that was executed elsewhere; raises what it raised there."""
+    told = outcome.get("error")
+    if told is None:
+        return outcome["output"]
+    if "NodeTimeoutError" in told["classes"]:
+        raise NodeTimeoutError(told["message"], kind=told["kind"])
+    raise rebuild_error(told)
+
+
+def lost() -> Outcome:
+    """The outcome of an attempt whose worker was lost."""
+    return {"error": describe_error(WorkerLostError("the worker that executed the node was lost"))}

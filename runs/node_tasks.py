@@ -1,0 +1,223 @@
+"""Node tasks: attempts of nodes that any worker of a queue executes, under a lease of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F, QuerySet
+from django.db.models.functions import Now
+
+from pyflow.core.ids import new_uuid
+from pyflow.core.plan import PlannedNode
+from pyflow.core.remote import Outcome, Place, output_of
+from runs import dispatch
+from runs.leases import Claim, claim_of
+from runs.models import NodeTask, Run
+
+#: Items of a fan-out that are asked for together make tasks of so many at most.
+CHUNK = 20
+Call = Callable[..., Awaitable[Any]]
+
+
+class DatabaseRemoteNodes:
+    """The ``RemoteNodes`` of one claimed run. ``call`` runs a function on the executor's database thread.
+
+    ``waiting`` counts, for the executor, what each of its runs awaits from elsewhere.
+    """
+
+    def __init__(self, claim: Claim, call: Call, waiting: Counter[UUID]) -> None:
+        self._claim = claim
+        self._call = call
+        self._waiting = waiting
+        self._asked: list[tuple[PlannedNode, Place, asyncio.Future[object]]] = []
+        self._sending: set[asyncio.Task[None]] = set()
+        #: Those who wait for each task, in the order of its places.
+        self.awaited: dict[UUID, list[asyncio.Future[object]]] = {}
+
+    async def call(self, node: PlannedNode, place: Place) -> object:
+        """See ``pyflow.core.remote.RemoteNodes``. What is asked for in one turn of the event loop is sent together."""
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        if not self._asked:
+            sending = asyncio.ensure_future(self._send())
+            self._sending.add(sending)
+            sending.add_done_callback(self._sending.discard)
+        self._asked.append((node, place, future))
+        self._waiting[self._claim.run_id] += 1
+        try:
+            return await future
+        finally:
+            self._waiting[self._claim.run_id] -= 1
+            if not self._waiting[self._claim.run_id]:
+                del self._waiting[self._claim.run_id]
+            if future.cancelled():
+                await asyncio.shield(self._forget())
+
+    def settle(self, task_id: UUID, outcomes: Sequence[Outcome]) -> None:
+        """Hand the outcomes of a task to those who wait for them."""
+        for future, outcome in zip(self.awaited.pop(task_id, ()), outcomes, strict=False):
+            if not future.done():
+                try:
+                    future.set_result(output_of(outcome))
+                except Exception as error:  # noqa: BLE001 - what the node raised, for whoever awaits the node
+                    future.set_exception(error)
+
+    async def _send(self) -> None:
+        await asyncio.sleep(0)  # items that start together are asked for in the same turn
+        asked, self._asked = self._asked, []
+        rows: list[NodeTask] = []
+        by_node: dict[str, list[tuple[PlannedNode, Place, asyncio.Future[object]]]] = {}
+        for one in asked:
+            by_node.setdefault(one[0].id, []).append(one)
+        for node_id, ones in by_node.items():
+            for first in range(0, len(ones), CHUNK):
+                chunk = ones[first : first + CHUNK]
+                row = NodeTask(
+                    id=new_uuid(),
+                    tenant_id=self._claim.tenant_id,
+                    run_id=self._claim.run_id,
+                    run_epoch=self._claim.epoch,
+                    node_id=node_id,
+                    places=[[place.attempt, place.started_at, place.index] for _, place, _ in chunk],
+                    queue=chunk[0][0].definition.queue or self._claim.queue,
+                )
+                rows.append(row)
+                self.awaited[row.pk] = [future for _, _, future in chunk]
+        try:
+            await self._call(_insert, rows)
+        except Exception as error:  # noqa: BLE001 - each of those who wait is told
+            for _, _, future in asked:
+                if not future.done():
+                    future.set_exception(error)
+
+    async def _forget(self) -> None:
+        """Remove tasks that nobody waits for any more: whoever executes one stops when it renews its lease."""
+        gone = [task_id for task_id, futures in self.awaited.items() if all(future.done() for future in futures)]
+        for task_id in gone:
+            del self.awaited[task_id]
+        if gone:
+            await self._call(_delete, gone)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskClaim:
+    """A task that is ours while its lease lasts, and the run that it is of (which is another's)."""
+
+    task_id: UUID
+    epoch: int
+    losses: int
+    node_id: str
+    places: list[Place]
+    run: Claim
+
+
+def claim_tasks(owner: str, limit: int, queues: Collection[str] | None, *, overdue: bool) -> list[TaskClaim]:
+    """Take up to ``limit`` tasks of ``queues`` (``None``: of all), the oldest first."""
+    if limit <= 0:
+        return []
+    with transaction.atomic():
+        tasks = NodeTask.objects.across_tenants()
+        if queues is not None:
+            tasks = tasks.filter(queue__in=queues)
+        ids: list[UUID] = []
+        if overdue:
+            ids = _take(tasks.filter(lease_until__lt=Now()).order_by("lease_until"), limit)
+            NodeTask.objects.across_tenants().filter(pk__in=ids).update(losses=F("losses") + 1)
+        queued = tasks.filter(lease_until__isnull=True, outcomes__isnull=True).order_by("queue", "id")
+        ids += _take(queued, limit - len(ids))
+        if not ids:
+            return []
+        taken = NodeTask.objects.across_tenants().filter(pk__in=ids)
+        taken.update(owner=owner, lease_until=_lease_end(), epoch=F("epoch") + 1)
+        rows = list(taken)
+        runs = Run.objects.across_tenants().filter(pk__in={row.run_id for row in rows})
+        claims = {run.pk: claim_of(run) for run in runs.select_related("version", "workflow", "tenant")}
+    return [
+        TaskClaim(
+            row.pk, row.epoch, row.losses, row.node_id, [Place(*place) for place in row.places], claims[row.run_id]
+        )
+        for row in rows
+    ]
+
+
+def renew_tasks(owner: str, ids: Collection[UUID]) -> set[UUID]:
+    """Extend the leases that ``owner`` still holds; the others are not to be executed any longer."""
+    with transaction.atomic():
+        held = NodeTask.objects.across_tenants().filter(pk__in=ids, owner=owner, lease_until__isnull=False)
+        kept = set(held.select_for_update().order_by("pk").values_list("pk", flat=True))
+        NodeTask.objects.across_tenants().filter(pk__in=kept).update(lease_until=_lease_end())
+    return kept
+
+
+def finish_task(taken: TaskClaim, outcomes: list[Outcome]) -> bool:
+    """Record the outcomes, once, and tell the run's executor. ``False`` if the task is not ours any more."""
+    with transaction.atomic():
+        ours = NodeTask.objects.across_tenants().filter(pk=taken.task_id, epoch=taken.epoch, outcomes__isnull=True)
+        stored = ours.update(outcomes=outcomes, lease_until=None, owner="")
+        if stored:
+            dispatch.hint(taken.run.run_id)
+    return bool(stored)
+
+
+def release_tasks(owner: str, ids: Collection[UUID]) -> None:
+    """Hand tasks back unfinished: they are queued again at once, and what their old owner says counts no more."""
+    held = NodeTask.objects.across_tenants().filter(pk__in=ids, owner=owner, lease_until__isnull=False)
+    held.update(owner="", lease_until=None, epoch=F("epoch") + 1)
+
+
+def take_outcomes(ids: Collection[UUID]) -> dict[UUID, list[Outcome]]:
+    """The outcomes of those tasks that are done, which are removed."""
+    with transaction.atomic():
+        done = NodeTask.objects.across_tenants().filter(pk__in=ids, outcomes__isnull=False)
+        found: dict[UUID, list[Outcome]] = {row.pk: row.outcomes for row in done if row.outcomes is not None}
+        _delete(found)
+    return found
+
+
+def drop_stale_tasks(epochs: dict[UUID, int]) -> None:
+    """Remove what earlier executors of runs asked for: nobody waits for it."""
+    stale = [
+        task_id
+        for task_id, run_id, epoch in NodeTask.objects.across_tenants()
+        .filter(run__in=epochs)
+        .values_list("pk", "run_id", "run_epoch")
+        if epoch < epochs[run_id]
+    ]
+    _delete(stale)
+
+
+def unclaimed_task_queues() -> set[str]:
+    """The queues with tasks that somebody should claim now."""
+    tasks = NodeTask.objects.across_tenants()
+    queued = tasks.filter(lease_until__isnull=True, outcomes__isnull=True)
+    found = set(queued.order_by("queue", "id").values_list("queue", flat=True)[:100])
+    return found | set(tasks.filter(lease_until__lt=Now()).values_list("queue", flat=True)[:100])
+
+
+def _insert(rows: Sequence[NodeTask]) -> None:
+    with transaction.atomic():
+        NodeTask.objects.bulk_create(rows)
+        for queue in {row.queue for row in rows}:
+            dispatch.nudge(queue)
+
+
+def _delete(ids: Iterable[UUID]) -> None:
+    NodeTask.objects.across_tenants().filter(pk__in=list(ids)).delete()
+
+
+def _take(tasks: QuerySet[NodeTask], limit: int) -> list[UUID]:
+    if limit <= 0:
+        return []
+    locked = tasks.select_for_update(skip_locked=connection.features.has_select_for_update_skip_locked)
+    return list(locked.values_list("pk", flat=True)[:limit])
+
+
+def _lease_end() -> Any:
+    return Now() + timedelta(seconds=settings.PYFLOW_LEASE_SECONDS)

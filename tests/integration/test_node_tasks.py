@@ -1,0 +1,143 @@
+"""Nodes that any worker of a queue executes, while another process executes the run."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from runs.execution import RunExecutor
+from runs.models import NodeItem, NodeRun, NodeTask
+from tests.support import waiting
+from tests.support.factories import make_run
+from tests.support.histories import assert_is_whole
+from tests.support.nodes import register, workflow
+from tests.support.running import cancel, ended, state_of
+
+pytestmark = pytest.mark.database
+
+
+@contextmanager
+def workers(*queues: str) -> Iterator[list[RunExecutor]]:
+    """An executor for each queue, each on a thread of its own."""
+    executors = [RunExecutor({queue}) for queue in queues]
+    threads = [threading.Thread(target=lambda one=one: asyncio.run(one.serve()), daemon=True) for one in executors]
+    for thread in threads:
+        thread.start()
+    try:
+        yield executors
+    finally:
+        for one, thread in zip(executors, threads, strict=True):
+            one.stop()
+            thread.join(20)
+
+
+def where(seen: list) -> object:
+    """A node that notes which executor's event loop it ran on."""
+
+    async def run(ctx, config) -> object:
+        seen.append((ctx.node_id, id(asyncio.get_running_loop()), ctx.attempt))
+        return getattr(config, "value", None)
+
+    return run
+
+
+def test_a_node_with_a_queue_is_executed_by_a_worker_of_that_queue(tenant, registry):
+    seen: list = []
+    register(registry, "where", where(seen))
+    nodes = (
+        "{id: a, type: where, config: {value: 7}}",
+        "{id: b, type: where, queue: gpu, depends_on: [a], config: {value: '{{ a + input.n }}'}}",
+        "{id: c, type: where, depends_on: [b], config: {value: '{{ b }}'}}",
+    )
+    run = make_run(tenant, workflow(*nodes, inputs="{n: integer}", outputs="{c: '{{ c }}'}"), {"n": 1})
+    with workers("", "gpu"):
+        ended(run, "succeeded")
+    assert_is_whole(run, "abc")
+    assert run.outputs == {"c": 8}
+    loops = {node: loop for node, loop, _ in seen}
+    assert loops["a"] == loops["c"] != loops["b"]
+    assert not NodeTask.objects.for_tenant(tenant).exists()
+
+
+def test_a_distributed_fan_out_is_executed_in_chunks_and_recorded_item_by_item(tenant, registry):
+    register(registry, "double", lambda ctx, config: config.value * 2)
+    node = "{id: a, type: double, for_each: '{{ input.items }}', config: {value: '{{ item }}'}}"
+    source = workflow(node, settings="{distribute: true}", inputs="{items: array}", outputs="{all: '{{ a }}'}")
+    run = make_run(tenant, source, {"items": list(range(120))})
+    with workers("", ""):
+        ended(run, "succeeded")
+    assert run.outputs == {"all": [2 * number for number in range(120)]}
+    assert NodeItem.objects.for_tenant(tenant).filter(run=run, state="succeeded").count() == 120
+
+
+def test_an_error_from_elsewhere_is_retried_as_if_it_had_happened_here(tenant, registry):
+    seen: list[int] = []
+
+    def flaky(ctx) -> str:
+        seen.append(ctx.attempt)
+        if ctx.attempt < 3:
+            raise ConnectionError("not yet")
+        return "done"
+
+    register(registry, "flaky", flaky)
+    retry = "retry: {max_attempts: 3, initial_interval: 10ms, retry_on: [ConnectionError]}"
+    run = make_run(tenant, workflow(f"{{id: a, type: flaky, queue: gpu, {retry}}}"))
+    with workers("", "gpu"):
+        ended(run, "succeeded")
+    assert seen == [1, 2, 3]
+
+
+def test_a_task_of_a_lost_worker_is_executed_by_another(tenant, registry):
+    register(registry, "note", lambda ctx: "done")
+    run = make_run(tenant, workflow("{id: a, type: note, queue: gpu}"))
+    with workers(""):
+        task = waiting.until(lambda: NodeTask.objects.for_tenant(tenant).first(), what="task")
+        past = timezone.now() - timedelta(seconds=1)
+        NodeTask.objects.for_tenant(tenant).update(owner="dead", lease_until=past, epoch=1)
+        connection.close()
+        with workers("gpu"):
+            ended(run, "succeeded")
+    assert task.node_id == "a"
+
+
+def test_a_task_that_may_happen_at_most_once_fails_when_its_worker_is_lost(tenant, registry):
+    called: list[str] = []
+    register(registry, "note", lambda ctx: called.append(ctx.node_id))
+    run = make_run(tenant, workflow("{id: a, type: note, queue: gpu, on_lost: fail}"))
+    with workers(""):
+        waiting.until(lambda: NodeTask.objects.for_tenant(tenant).exists(), what="task")
+        past = timezone.now() - timedelta(seconds=1)
+        NodeTask.objects.for_tenant(tenant).update(owner="dead", lease_until=past, epoch=1)
+        connection.close()
+        with workers("gpu"):
+            ended(run, "failed")
+    assert called == []
+    assert run.error["code"] == "worker_lost"
+
+
+def test_cancelling_a_run_takes_back_what_it_asked_others_for(tenant, registry):
+    register(registry, "note", lambda ctx: "done")
+    run = make_run(tenant, workflow("{id: a, type: note, queue: nobody}"))
+    with workers(""):
+        waiting.until(lambda: NodeTask.objects.for_tenant(tenant).exists(), what="task")
+        cancel(run)
+        ended(run, "cancelled")
+        waiting.until(lambda: not NodeTask.objects.for_tenant(tenant).exists(), what="end of the task")
+    assert NodeRun.objects.for_tenant(tenant).get().state == "cancelled"
+
+
+def test_a_run_with_a_queue_is_left_to_its_workers(tenant, registry):
+    seen: list = []
+    register(registry, "where", where(seen))
+    run = make_run(tenant, workflow("{id: a, type: where}", settings="{queue: gpu}"))
+    other = make_run(tenant, workflow("{id: a, type: where}", name="other"))
+    with workers(""):
+        ended(other, "succeeded")
+        assert state_of(run) == "queued"
+        with workers("gpu"):
+            ended(run, "succeeded")
