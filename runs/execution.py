@@ -3,59 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
 import math
 import os
 import socket
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
 from django.db import Error as DatabaseFailure  # InterfaceError is one, yet no DatabaseError
 
-from plugins.discovery import discover
-from pyflow.core.addresses import NetworkPolicy, current_policy
-from pyflow.core.engine import Execution, WorkflowEngine
+from pyflow.core.engine import Execution
 from pyflow.core.errors import PyFlowError
 from pyflow.core.events import Event, EventType
-from pyflow.core.files import current_root
 from pyflow.core.ids import new_id
-from pyflow.core.plain import plain_output
 from pyflow.core.plan import compile_stored
 from pyflow.core.ports import SystemClock
-from pyflow.core.remote import lost
 from pyflow.core.result import ErrorInfo, NodeRun
 from pyflow.core.states import RunState
 from pyflow.core.suspension import Signal
 from pyflow.core.threads import NodeThreads
 from runs import dispatch
 from runs.children import DatabaseChildRuns
+from runs.engines import Engines
 from runs.errors import FencedError, LeaseLapsedError
 from runs.hints import listen
 from runs.leases import MAX_LOSSES, Claim, claim, release, renew, trusted_seconds, unclaimed_queues
 from runs.node_tasks import (
     DatabaseRemoteNodes,
-    TaskClaim,
-    claim_tasks,
     drop_stale_tasks,
-    finish_task,
-    release_tasks,
-    renew_tasks,
     take_outcomes,
-    unclaimed_task_queues,
 )
 from runs.reader import Reader
 from runs.services import QUEUE_TIMEOUT, WORKER_LOST, end_run, news, stop_children
 from runs.stores import DatabaseSink, recorded_nodes, waiting_signals
+from runs.task_execution import TaskExecutor
 from runs.writer import GroupWriter
-from secrets_vault.providers import EnvironmentProvider
 
 logger = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
@@ -94,14 +82,12 @@ class RunExecutor:
         self._linger = linger
         self._active: dict[UUID, asyncio.Task[None]] = {}
         self._executions: dict[UUID, tuple[Execution, DatabaseChildRuns]] = {}
-        #: What the runs here have executed elsewhere, and what is executed here for runs elsewhere.
+        #: What the runs here have executed elsewhere.
         self._remotes: dict[UUID, DatabaseRemoteNodes] = {}
-        self._tasks: dict[UUID, asyncio.Task[None]] = {}
         #: Runs that execute while they await child runs or node tasks, and how many. They take no place, or they could
         #: keep out what they wait for.
         self._parents: Counter[UUID] = Counter()
-        #: One a tenant: concurrency slots and cached results are its own.
-        self._engines: dict[UUID, WorkflowEngine] = {}
+        self._engines = Engines()
         #: Until when each lease is relied on (monotonic seconds), and the runs whose leases were not renewed in time.
         self._trusted: dict[UUID, float] = {}
         self._lapsed: set[UUID] = set()
@@ -111,11 +97,11 @@ class RunExecutor:
         self._threads = NodeThreads()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
+        self._tasks = TaskExecutor(self.owner, queues, self._call, self._engines, self._wake.set)
         self._stopping = False
         #: When to look for what others left behind, and when another executor may be woken (monotonic seconds).
         self._sweep_at = 0.0
         self._pass_on_at = 0.0
-        self._tasks_sweep_at = 0.0
 
     async def drain(self, only: UUID | None = None) -> None:
         """Execute what can be claimed (or just the run ``only``) until there is nothing left."""
@@ -152,9 +138,7 @@ class RunExecutor:
                 self._wake.clear()
                 claimed = await self._claim(only)
                 await self._deliver()
-                if only is None:
-                    claimed += await self._claim_tasks()
-                if claimed or self._active or self._tasks:
+                if claimed or self._active or self._tasks.active:
                     idle_since = time.monotonic()
                 elif not forever and time.monotonic() - idle_since >= self._linger:
                     # A ring that only this process heard must not be lost: look again after the last of them.
@@ -181,7 +165,8 @@ class RunExecutor:
         asked = time.monotonic()
         overdue = asked >= self._sweep_at
         try:
-            taken = await self._call(self._take, free, only, overdue)
+            tasks = 0 if only is not None else await self._tasks.claim(free)
+            taken = await self._call(self._take, free - tasks, only, overdue)
         except DatabaseFailure as error:
             logger.warning("cannot claim runs, trying again: %s", error)
             return 0
@@ -193,11 +178,11 @@ class RunExecutor:
             task = asyncio.create_task(self._execute(work))
             self._active[run_id] = task
             task.add_done_callback(lambda _, run_id=run_id: self._done(run_id))  # type: ignore[misc]
-        if len(taken) == free and asked >= self._pass_on_at:
+        if len(taken) + tasks == free and asked >= self._pass_on_at:
             self._pass_on_at = asked + dispatch.PASS_ON_SECONDS
             for queue in self._queues or ("",):
                 dispatch.wake(queue)
-        return len(taken)
+        return len(taken) + tasks
 
     def _take(self, limit: int, only: UUID | None, overdue: bool) -> list[_Work]:
         """Claim runs, with what is on record of them; now and then, look for others on behalf of their workers."""
@@ -215,57 +200,8 @@ class RunExecutor:
         drop_stale_tasks({taken.run_id: taken.epoch for taken in claims})
         return [_Work(taken, recorded[taken.run_id], signals[taken.run_id]) for taken in claims]
 
-    async def _claim_tasks(self) -> int:
-        free = settings.PYFLOW_CONCURRENT_RUNS - self._load()
-        try:
-            taken = await self._call(self._take_tasks, free, time.monotonic() >= self._tasks_sweep_at)
-        except DatabaseFailure as error:
-            logger.warning("cannot claim node tasks, trying again: %s", error)
-            return 0
-        for work, recorded in taken:
-            task = asyncio.create_task(self._execute_task(work, recorded))
-            self._tasks[work.task_id] = task
-            task.add_done_callback(lambda _, task_id=work.task_id: self._task_done(task_id))  # type: ignore[misc]
-        return len(taken)
-
-    def _take_tasks(self, limit: int, overdue: bool) -> list[tuple[TaskClaim, dict[str, NodeRun]]]:
-        if overdue:
-            self._tasks_sweep_at = time.monotonic() + settings.PYFLOW_SWEEP_SECONDS
-            for queue in unclaimed_task_queues() - set(self._queues or ()) if self._queues is not None else ():
-                dispatch.wake(queue)
-        claims = claim_tasks(self.owner, limit, self._queues, overdue=overdue)
-        recorded = recorded_nodes({taken.run.run_id for taken in claims}) if claims else {}
-        return [(taken, recorded[taken.run.run_id]) for taken in claims]
-
-    async def _execute_task(self, taken: TaskClaim, recorded: dict[str, NodeRun]) -> None:
-        claimed = taken.run
-        engine = self._engine(claimed)
-        _enter(claimed)
-        plan = compile_stored(claimed.checksum, claimed.definition, engine.registry)
-        node = plan.nodes[plan.by_id[taken.node_id]]
-        if taken.losses >= MAX_LOSSES or (taken.losses and node.definition.on_lost == "fail"):
-            await self._call(finish_task, taken, [lost() for _ in taken.places])
-            return
-        attempts = engine.attempts(
-            plan,
-            run_id=str(claimed.run_id),
-            input=claimed.input,
-            recorded=recorded,
-            lineage=claimed.lineage,
-            begun_at=claimed.begun_at,
-        )
-        outcomes = await attempts.execute(taken.node_id, taken.places)
-        if not await self._call(finish_task, taken, outcomes):
-            logger.warning("fenced: task %s belongs to another process now", taken.task_id)
-
-    def _task_done(self, task_id: UUID) -> None:
-        task = self._tasks.pop(task_id)
-        self._wake.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("task %s stopped here; it is taken up again when its lease ends", task_id, exc_info=error)
-
     def _load(self) -> int:
-        return len(self._active) - len(self._parents) + len(self._tasks)
+        return len(self._active) - len(self._parents) + len(self._tasks.active)
 
     def _done(self, run_id: UUID) -> None:
         self._active.pop(run_id, None)
@@ -323,13 +259,13 @@ class RunExecutor:
         pause = settings.PYFLOW_LEASE_SECONDS / 3
         while True:
             await asyncio.sleep(pause)
-            if not self._active and not self._lapsed and not self._tasks:
+            if not self._active and not self._lapsed and not self._tasks.active:
                 continue
             asked, at = dict(self._active), time.monotonic()
             try:
                 kept = await asyncio.wait_for(self._call(renew, self.owner, list(asked)), trusted_seconds() - pause)
                 await self._call(release, self.owner, list(self._lapsed))
-                await self._renew_tasks()
+                await self._tasks.renew()
             except (DatabaseFailure, TimeoutError) as error:
                 logger.warning("cannot renew leases: %s", str(error) or "the database does not answer")
                 self._drop_lapsed()
@@ -341,12 +277,6 @@ class RunExecutor:
                 if not asked[run_id].done():
                     logger.warning("fenced: run %s belongs to another process now", run_id)
                     asked[run_id].cancel()
-
-    async def _renew_tasks(self) -> None:
-        asked = dict(self._tasks)
-        kept = await self._call(renew_tasks, self.owner, list(asked)) if asked else set()
-        for task_id in asked.keys() - kept:
-            asked[task_id].cancel()  # nobody waits for it, or another process executes it
 
     def _is_trusted(self, run_id: UUID) -> bool:
         return self._trusted.get(run_id, 0.0) > time.monotonic()
@@ -360,13 +290,12 @@ class RunExecutor:
                 task.cancel()
 
     async def _hand_back(self) -> None:
-        left, tasks = dict(self._active), dict(self._tasks)
+        left, tasks = dict(self._active), dict(self._tasks.active)
         for task in (*left.values(), *tasks.values()):
             task.cancel()
         if left or tasks:
             await asyncio.wait([*left.values(), *tasks.values()], timeout=HAND_BACK_SECONDS)
-        if tasks:
-            await self._call(release_tasks, self.owner, list(tasks))
+        await self._tasks.release(list(tasks))
         if left or self._lapsed:
             count = await self._call(release, self.owner, [*left, *self._lapsed])
             logger.info("handed %d unfinished runs back", count)
@@ -403,9 +332,8 @@ class RunExecutor:
         children = DatabaseChildRuns(
             claimed, self._call, lambda: execution is None or execution.abandoned, self._parents
         )
-        engine = self._engine(claimed)
+        engine = self._engines.enter(claimed)
         sink.restore(work.recorded)
-        _enter(claimed)
         remote = self._remotes[claimed.run_id] = DatabaseRemoteNodes(claimed, self._call, self._parents)
         try:
             plan = compile_stored(claimed.checksum, claimed.definition, engine.registry)
@@ -439,14 +367,6 @@ class RunExecutor:
             # Those of nodes that were under way in a process that died are waited for by nobody here.
             await self._call(partial(stop_children, parent_id=claimed.run_id))
 
-    def _engine(self, claimed: Claim) -> WorkflowEngine:
-        engine = self._engines.get(claimed.tenant_id)
-        if engine is None:
-            engine = self._engines[claimed.tenant_id] = WorkflowEngine(
-                discover().registry, middleware=(plain_output,), secrets=EnvironmentProvider(claimed.tenant_slug)
-            )
-        return engine
-
     def _look_at(self, wake_at: float | None) -> None:
         """Claim a run that waits when its time has come, to the moment, if this process is still there."""
         left = math.inf if wake_at is None else wake_at - time.time()
@@ -458,58 +378,12 @@ class RunExecutor:
         self._wake.set()
 
 
-def _enter(claimed: Claim) -> None:
-    """Confine what nodes do from here on to what their tenant may use."""
-    current_root.set(settings.PYFLOW_STORAGE_ROOT / str(claimed.tenant_id))
-    current_policy.set(network_policy())
-
-
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-@cache
-def network_policy() -> NetworkPolicy:
-    """What workflows of this installation may reach: the public internet and what the operator lists."""
-    return NetworkPolicy.of(settings.PYFLOW_ALLOWED_NETWORKS, permit_private_networks=False)
 
 
 def _failure(claimed: Claim, error: PyFlowError) -> Event:
     data = {"state": RunState.FAILED, "error": ErrorInfo.of(error, None).as_dict()}
     run_id, now = str(claimed.run_id), SystemClock().time()
     return Event(EventType.RUN_FAILED, run_id, claimed.workflow_name, 0, now, None, data)
-
-
-class InProcessExecutor:
-    """A ``RunExecutor`` on a thread of the server's own process: the single-node shape."""
-
-    def __init__(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="pyflow-executor", daemon=True)
-        self._executor: RunExecutor | None = None
-        self._ready = threading.Event()
-
-    def start(self) -> None:
-        """Begin; unfinished runs of an earlier process are taken up once their leases have ended."""
-        self._thread.start()
-        self._ready.wait()
-        atexit.register(self.stop)
-
-    def stop(self, timeout: float = 5.0) -> None:
-        """Hand unfinished runs back and end the thread, waiting up to ``timeout`` seconds."""
-        if self._executor is not None:
-            dispatch.detach(self._executor.ring)
-            self._executor.stop()
-            self._thread.join(timeout)
-            self._executor = None
-        atexit.unregister(self.stop)
-
-    def _run(self) -> None:
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
-        executor = RunExecutor()
-        self._executor = executor
-        dispatch.attach(executor.ring)
-        self._ready.set()
-        await executor.serve()

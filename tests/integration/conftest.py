@@ -9,7 +9,8 @@ from django.db import connection
 from plugins import discovery
 from pyflow.core.node import NodeRegistry
 from pyflow.nodes import default_registry
-from runs.execution import InProcessExecutor, RunExecutor
+from runs.execution import RunExecutor
+from runs.inprocess import InProcessExecutor
 from runs.models import Run
 from tenants.models import Tenant
 from tests.support import waiting
@@ -26,7 +27,7 @@ def registry(monkeypatch) -> NodeRegistry:
     """Node types of this test, as if they had been installed: register them before anything is stored."""
     registry = default_registry.copy()
     found = discovery.Discovered(registry, ())
-    for module in ("runs.execution", "workflows.services"):
+    for module in ("runs.engines", "workflows.documents", "workflows.services"):
         monkeypatch.setattr(f"{module}.discover", lambda: found)
     return registry
 

@@ -11,7 +11,8 @@ from django.db import connection
 from django.utils import timezone
 
 from pyflow.core.events import EventType
-from runs.execution import InProcessExecutor, RunExecutor
+from runs.execution import RunExecutor
+from runs.inprocess import InProcessExecutor
 from runs.leases import claim, release, renew
 from runs.models import NodeRun, Run, RunEvent
 from runs.writer import store

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from runs.execution import InProcessExecutor
+from runs.inprocess import InProcessExecutor
 from runs.models import NodeRun, Run, RunEvent
 from runs.services import cancel_run, signal_run
 from tenants.access import Actor

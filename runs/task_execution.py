@@ -1,0 +1,105 @@
+"""Executes node tasks: attempts of nodes of runs that other processes execute."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+
+from pyflow.core.plan import compile_stored
+from pyflow.core.remote import lost
+from pyflow.core.result import NodeRun
+from runs import dispatch
+from runs.engines import Engines
+from runs.leases import MAX_LOSSES
+from runs.node_tasks import (
+    TaskClaim,
+    claim_tasks,
+    finish_task,
+    release_tasks,
+    renew_tasks,
+    unclaimed_task_queues,
+)
+from runs.stores import recorded_nodes
+
+logger = logging.getLogger(__name__)
+Call = Callable[..., Awaitable[Any]]
+
+
+class TaskExecutor:
+    """The node tasks of one executor process. ``call`` runs a function on its database thread; ``on_end`` is told of
+    the end of each.
+    """
+
+    def __init__(
+        self, owner: str, queues: Collection[str] | None, call: Call, engines: Engines, on_end: Callable[[], None]
+    ) -> None:
+        self._owner = owner
+        self._queues = queues
+        self._call = call
+        self._engines = engines
+        self._on_end = on_end
+        self._sweep_at = 0.0
+        self.active: dict[UUID, asyncio.Task[None]] = {}
+
+    async def claim(self, limit: int) -> int:
+        """Begin up to ``limit`` tasks; returns how many."""
+        taken: list[tuple[TaskClaim, dict[str, NodeRun]]] = await self._call(self._take, limit)
+        for work, recorded in taken:
+            task = asyncio.create_task(self._execute(work, recorded))
+            self.active[work.task_id] = task
+            task.add_done_callback(lambda _, task_id=work.task_id: self._done(task_id))  # type: ignore[misc]
+        return len(taken)
+
+    async def renew(self) -> None:
+        """Extend the leases. What is not held any more is cancelled: another executes it, or nobody waits for it."""
+        asked = dict(self.active)
+        kept = await self._call(renew_tasks, self._owner, list(asked)) if asked else set()
+        for task_id in asked.keys() - kept:
+            asked[task_id].cancel()
+
+    async def release(self, ids: Collection[UUID]) -> None:
+        """Hand tasks back unfinished."""
+        if ids:
+            await self._call(release_tasks, self._owner, ids)
+
+    def _take(self, limit: int) -> list[tuple[TaskClaim, dict[str, NodeRun]]]:
+        overdue = time.monotonic() >= self._sweep_at
+        if overdue:
+            self._sweep_at = time.monotonic() + settings.PYFLOW_SWEEP_SECONDS
+            for queue in unclaimed_task_queues() - set(self._queues) if self._queues is not None else ():
+                dispatch.wake(queue)
+        claims = claim_tasks(self._owner, limit, self._queues, overdue=overdue)
+        recorded = recorded_nodes({taken.run.run_id for taken in claims}) if claims else {}
+        return [(taken, recorded[taken.run.run_id]) for taken in claims]
+
+    async def _execute(self, taken: TaskClaim, recorded: dict[str, NodeRun]) -> None:
+        claimed = taken.run
+        engine = self._engines.enter(claimed)
+        plan = compile_stored(claimed.checksum, claimed.definition, engine.registry)
+        node = plan.nodes[plan.by_id[taken.node_id]]
+        if taken.losses >= MAX_LOSSES or (taken.losses and node.definition.on_lost == "fail"):
+            await self._call(finish_task, taken, [lost() for _ in taken.places])
+            return
+        attempts = engine.attempts(
+            plan,
+            run_id=str(claimed.run_id),
+            input=claimed.input,
+            recorded=recorded,
+            lineage=claimed.lineage,
+            begun_at=claimed.begun_at,
+        )
+        outcomes = await attempts.execute(taken.node_id, taken.places)
+        if not await self._call(finish_task, taken, outcomes):
+            logger.warning("fenced: task %s belongs to another process now", taken.task_id)
+
+    def _done(self, task_id: UUID) -> None:
+        task = self.active.pop(task_id)
+        self._on_end()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("task %s stopped here; it is taken up again when its lease ends", task_id, exc_info=error)
