@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from pyflow_site.celery import app
+from runs import dispatch
 from runs.models import Run
 from runs.tasks import sweep
 from tests.support import launcher, waiting
@@ -85,6 +86,7 @@ def test_another_worker_goes_on_where_one_was_killed(api: Api, fleet: dict[str, 
 def test_a_flushed_broker_loses_no_run(api: Api, fleet: dict[str, str], tmp_path: Path, broker: str):
     """The clock rings for what is queued, with nothing but the database to go by."""
     runs = [start(api) for _ in range(5)]
+    assert dispatch.settle(10), "everything that was rung is sent"
     with redis.Redis.from_url(broker) as client:
         assert 1 <= client.llen("celery") <= 5, "rings that come together are one message"
         client.flushall()
@@ -104,3 +106,24 @@ def test_messages_without_work_are_harmless(api: Api, fleet: dict[str, str], tmp
         waiting.until(lambda: worker.log().count("succeeded in") >= 11, what="end of all tasks")
     assert_is_whole(run, CHAIN)
     assert len(ledger.calls()) == 3
+
+
+def test_a_worker_that_is_asked_to_stop_hands_its_runs_to_the_next(
+    api: Api, fleet: dict[str, str], tmp_path: Path, ledger: Ledger
+):
+    """A deployment: no lease has to end first, and being replaced is no loss."""
+    ledger.hold("two")
+    with Worker(fleet | {"PYFLOW_LEASE_SECONDS": "60"}, tmp_path / "worker") as worker:
+        run = start(api)
+        waiting.until(lambda: ledger.calls("two"), what="call of the node in the middle")
+        assert worker.process is not None
+        worker.process.terminate()
+        worker.process.wait(10)
+        run.refresh_from_db()
+        assert (run.state, run.owner, run.lease_until) == ("queued", "", None)
+        ledger.release("two")
+        worker.kill()
+        worker.start()
+        waiting.until(lambda: is_finished(run), what="end of the run")
+    assert_is_whole(run, CHAIN)
+    assert (run.claims, run.losses) == (2, 0)
