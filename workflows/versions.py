@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from workflows.services import (
     add_version,
     any_state,
     checked,
+    current_version,
     find_workflow,
     lock_workflow,
     next_numbers,
@@ -106,7 +108,9 @@ def archive_version(*, by: Actor, name: str, number: int, precondition: Precondi
     with transaction.atomic():
         workflow, version = _locked(by, name, number, precondition)
         version.archive()
-        workflow.touch()
+        current = json.loads(current_version(workflow).definition)
+        workflow.description, workflow.labels = current.get("description") or "", current.get("labels", {})
+        workflow.touch("description", "labels")
         record_change(by, "version.archived", version)
     return version
 

@@ -18,6 +18,15 @@ def test_runs_start_the_one_before(api: Api, tenant):
     assert read(api.post("/api/v1/workflows/hello/runs", {"input": {"who": "Ada"}}))["version"] == 1
 
 
+def test_the_workflow_is_described_by_the_one_before(api: Api, tenant):
+    make_workflow(tenant)
+    make_workflow(tenant, HELLO.replace("Greets", "Greets again"))
+    before = read(api.get("/api/v1/workflows/hello"))["description"]
+    api.post(PATH)
+    after = read(api.get("/api/v1/workflows/hello"))["description"]
+    assert before.replace("Greets again", "Greets") == after != before
+
+
 def test_with_the_last_one_no_run_starts(api: Api, tenant):
     make_workflow(tenant)
     api.post("/api/v1/workflows/hello/versions/1/archive")
@@ -53,5 +62,5 @@ def test_its_queries_are_counted(api: Api, tenant, django_assert_num_queries):
     make_workflow(tenant)
     make_workflow(tenant, HELLO.replace("Greets", "Greets again"))
     api.get("/api/v1/workflows")
-    with django_assert_num_queries(7):  # the workflow, the version, both changes; 3 audit
+    with django_assert_num_queries(8):  # the workflow, the version, the one before, both changes; 3 audit
         assert api.post(PATH).status_code == 200

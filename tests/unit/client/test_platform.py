@@ -35,7 +35,7 @@ async def test_a_workflow_is_stored_run_and_followed(key):
         stored = await pyflow.put_workflow("hello", HELLO)
         again = await pyflow.put_workflow("hello", HELLO)
         assert stored.version == again.version == 1
-        assert [workflow.name for workflow in await pyflow.workflows()] == ["hello"]
+        assert [workflow.name async for workflow in pyflow.workflows()] == ["hello"]
         assert (await pyflow.workflow("hello")).definition["name"] == "hello"
 
         queued = await pyflow.start_run("hello", {"who": "Ada"})
@@ -78,5 +78,5 @@ async def test_what_is_refused_says_why(key):
 async def test_without_a_key_nothing_is_shown(key):
     async with connect(None) as pyflow:
         with pytest.raises(NotAuthenticated):
-            await pyflow.workflows()
+            await anext(pyflow.workflows())
         assert (await pyflow.health()).ok

@@ -87,5 +87,5 @@ def test_errors_of_an_unknown_shape_are_kept(server, ask):
 def test_no_server_is_a_failed_connection(free_port):
     client = Client(f"http://127.0.0.1:{free_port}", retries=Retries(attempts=1))
     with client, pytest.raises(ConnectionFailed, match=f"no answer from 127.0.0.1:{free_port}") as caught:
-        client.workflows()
+        next(client.workflows())
     assert caught.value.__cause__ is not None

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from pyflow_client.calls import Call
 from pyflow_client.errors import CLASS_OF, ProblemError, UnexpectedAnswer
-from pyflow_client.models import ProblemItem
+from pyflow_client.models import ProblemItem, Text
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 _SHOWN = 200
@@ -23,6 +23,8 @@ def understand(call: Call[AnswerT], response: httpx2.Response) -> AnswerT:
     if not response.is_success and response.status_code not in call.accepts:
         raise problem(response)
     try:
+        if issubclass(call.answer, Text):
+            return call.answer(response.text)
         return call.answer.model_validate_json(response.content or b"{}")
     except ValidationError as error:
         if not response.is_success:  # accepted, but from a proxy in front

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 from uuid import UUID
 
 import httpx2
@@ -23,15 +23,19 @@ from pyflow_client.models import (
     Accepted,
     ApiKey,
     AuditEntry,
+    DryRun,
     Event,
     EventPage,
     Health,
     Invitation,
     Me,
     Member,
+    NodeType,
     Page,
     Run,
     Tenant,
+    Verdict,
+    Version,
     Workflow,
 )
 from pyflow_client.paging import ItemT, Pages
@@ -71,9 +75,10 @@ class AsyncClient:
         """Close the connections."""
         await self._http.aclose()
 
-    async def workflows(self) -> list[Workflow]:
-        """All workflows, by name, without their definitions."""
-        return (await self._send(calls.list_workflows())).results
+    async def workflows(self, **filters: str) -> AsyncIterator[Workflow]:
+        """All workflows in use, by name, without their definitions; filters are those of the API (``search``)."""
+        async for item in self._pages(Pages("api/v1/workflows", Page[Workflow], filters)):
+            yield item
 
     async def workflow(self, name: str) -> Workflow:
         """One workflow with its definition."""
@@ -86,6 +91,83 @@ class AsyncClient:
     async def put_workflow(self, name: str, document: Document) -> Workflow:
         """Store a workflow, new or as a new version; the document must have that name."""
         return await self._send(calls.put_workflow(name, document))
+
+    async def archive_workflow(self, name: str) -> Workflow:
+        """Take a workflow out of use: no run starts and nothing is changed until it is unarchived."""
+        return await self._send(calls.archive_workflow(name, archived=True))
+
+    async def unarchive_workflow(self, name: str) -> Workflow:
+        """Take a workflow back into use."""
+        return await self._send(calls.archive_workflow(name, archived=False))
+
+    async def delete_workflow(self, name: str) -> None:
+        """Delete a workflow with its versions and, if it is archived, its runs; else ``Conflict`` if it has any."""
+        await self._send(calls.delete_workflow(name))
+
+    async def versions(self, name: str, **filters: str) -> AsyncIterator[Version]:
+        """The versions of a workflow, the newest first, without their definitions; the filter is ``state``."""
+        async for item in self._pages(Pages(calls.versions_path(name), Page[Version], filters)):
+            yield item
+
+    async def version(self, name: str, number: int) -> Version:
+        """One version with its definition."""
+        return await self._send(calls.get_version(name, number))
+
+    async def source(self, name: str, number: int | None = None, *, format: Literal["yaml", "json"] = "yaml") -> str:
+        """The document of a version, or of the current one: byte for byte as it was sent if it was in that format."""
+        return (await self._send(calls.source(name, number, format))).root
+
+    async def create_draft(self, name: str, document: Document) -> Version:
+        """Store a document as a draft of the workflow: no run starts it until it is published."""
+        return await self._send(calls.create_draft(name, document))
+
+    async def edit_draft(self, name: str, number: int, document: Document, *, if_match: str = "*") -> Version:
+        """Replace the document of a draft; ``Conflict`` for what is none any more."""
+        return await self._send(calls.edit_draft(name, number, document, if_match))
+
+    async def delete_draft(self, name: str, number: int) -> None:
+        """Delete a draft; ``Conflict`` for what is none any more, and for the only version of a workflow."""
+        await self._send(calls.delete_draft(name, number))
+
+    async def publish(self, name: str, number: int) -> Version:
+        """Freeze a draft; runs start it from now on."""
+        return await self._send(calls.change_version(name, number, "publish"))
+
+    async def archive_version(self, name: str, number: int) -> Version:
+        """Let no run start a version any more; runs start the one that was published before it."""
+        return await self._send(calls.change_version(name, number, "archive"))
+
+    async def rollback(self, name: str, number: int) -> Version:
+        """Publish a copy of an earlier version as the newest one."""
+        return await self._send(calls.change_version(name, number, "rollback"))
+
+    async def validate(self, document: Document) -> Verdict:
+        """What is wrong with a document, what is doubtful, and the secrets it uses; nothing is stored."""
+        return await self._send(calls.validate(document))
+
+    async def dry_run(self, name: str, input: Mapping[str, Any] | None = None, *, version: int | None = None) -> DryRun:
+        """What a run would do; nothing is run."""
+        return await self._send(calls.dry_run(name, input, version))
+
+    async def workflow_schema(self) -> dict[str, Any]:
+        """The JSON Schema of workflow documents."""
+        return (await self._send(calls.workflow_schema())).root
+
+    async def graph(self, name: str, *, version: int | None = None) -> dict[str, Any]:
+        """The nodes, edges and levels of a workflow."""
+        return (await self._send(calls.graph(name, version))).root
+
+    async def drawing(self, name: str, *, format: Literal["svg", "mermaid"] = "svg", version: int | None = None) -> str:
+        """The graph of a workflow, drawn."""
+        return (await self._send(calls.drawing(name, format, version))).root
+
+    async def node_types(self) -> list[NodeType]:
+        """The node types that the server has, by name."""
+        return (await self._send(calls.node_types())).results
+
+    async def node_type(self, type: str) -> NodeType:
+        """One node type."""
+        return await self._send(calls.node_type(type))
 
     async def start_run(self, workflow: str, input: Mapping[str, Any] | None = None) -> Run:
         """Start a run of the newest version. It is not retried: only the server knows whether it has begun."""

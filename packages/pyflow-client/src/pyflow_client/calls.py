@@ -15,17 +15,23 @@ from pydantic import BaseModel
 from pyflow_client.models import (
     Accepted,
     ApiKey,
+    Data,
     Delivery,
+    DryRun,
     EventPage,
     Health,
     Invitation,
     Me,
     Member,
+    NodeType,
     Nothing,
+    Page,
     Run,
     Tenant,
+    Text,
+    Verdict,
+    Version,
     Workflow,
-    WorkflowList,
 )
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
@@ -58,11 +64,6 @@ class Call(Generic[AnswerT]):
         return f"{self.method} {self.path}"
 
 
-def list_workflows() -> Call[WorkflowList]:
-    """All workflows of the tenant."""
-    return Call("GET", "api/v1/workflows", WorkflowList)
-
-
 def get_workflow(name: str) -> Call[Workflow]:
     """One workflow with its definition."""
     return Call("GET", f"api/v1/workflows/{_segment(name)}", Workflow)
@@ -78,6 +79,95 @@ def put_workflow(name: str, document: Document) -> Call[Workflow]:
     """A workflow, new or as a new version. Repeatable: a document that changes nothing makes no version."""
     content, content_type = encode(document)
     return Call("PUT", f"api/v1/workflows/{_segment(name)}", Workflow, content=content, content_type=content_type)
+
+
+def archive_workflow(name: str, *, archived: bool) -> Call[Workflow]:
+    """The end of a workflow's use, or its return. Repeatable: twice is once."""
+    verb = "archive" if archived else "unarchive"
+    return Call("POST", f"api/v1/workflows/{_segment(name)}/{verb}", Workflow)
+
+
+def delete_workflow(name: str) -> Call[Nothing]:
+    """The end of a workflow. Not repeatable: the second time there is no such workflow."""
+    return Call("DELETE", f"api/v1/workflows/{_segment(name)}", Nothing, repeatable=False)
+
+
+def versions_path(name: str) -> str:
+    """Where the versions of a workflow are listed."""
+    return f"api/v1/workflows/{_segment(name)}/versions"
+
+
+def get_version(name: str, number: int) -> Call[Version]:
+    """One version with its definition."""
+    return Call("GET", f"{versions_path(name)}/{number:d}", Version)
+
+
+def source(name: str, number: int | None, format: str) -> Call[Text]:
+    """The document of a version, or of the current one."""
+    path = f"api/v1/workflows/{_segment(name)}" if number is None else f"{versions_path(name)}/{number:d}"
+    return Call("GET", path, Text, params={"format": format})
+
+
+def create_draft(name: str, document: Document) -> Call[Version]:
+    """A draft. Not repeatable: a second request makes a second one."""
+    content, content_type = encode(document)
+    path = versions_path(name)
+    return Call("POST", path, Version, content=content, content_type=content_type, repeatable=False)
+
+
+def edit_draft(name: str, number: int, document: Document, if_match: str) -> Call[Version]:
+    """Another document for a draft."""
+    content, content_type = encode(document)
+    path, headers = f"{versions_path(name)}/{number:d}", {"If-Match": if_match}
+    return Call("PUT", path, Version, content=content, content_type=content_type, headers=headers)
+
+
+def delete_draft(name: str, number: int) -> Call[Nothing]:
+    """The end of a draft. Not repeatable: the second time there is no such version."""
+    return Call("DELETE", f"{versions_path(name)}/{number:d}", Nothing, repeatable=False)
+
+
+def change_version(name: str, number: int, verb: Literal["publish", "archive", "rollback"]) -> Call[Version]:
+    """A version published, archived or brought back. Not repeatable: the second time it is in another state."""
+    return Call("POST", f"{versions_path(name)}/{number:d}/{verb}", Version, repeatable=False)
+
+
+def validate(document: Document) -> Call[Verdict]:
+    """The verdict on a document."""
+    content, content_type = encode(document)
+    return Call("POST", "api/v1/workflows/validate", Verdict, content=content, content_type=content_type)
+
+
+def dry_run(name: str, input: Mapping[str, Any] | None, version: int | None) -> Call[DryRun]:
+    """What a run would do."""
+    body = {"input": dict(input or {})} | ({} if version is None else {"version": version})
+    return _json("POST", f"api/v1/workflows/{_segment(name)}/dry-run", DryRun, body)
+
+
+def workflow_schema() -> Call[Data]:
+    """The JSON Schema of workflows."""
+    return Call("GET", "api/v1/workflows/schema", Data)
+
+
+def graph(name: str, version: int | None) -> Call[Data]:
+    """The graph of a workflow as data."""
+    return Call("GET", f"api/v1/workflows/{_segment(name)}/graph", Data, params=_given(version=version))
+
+
+def drawing(name: str, format: str, version: int | None) -> Call[Text]:
+    """The graph of a workflow as text that draws it."""
+    params = {"format": format, **_given(version=version)}
+    return Call("GET", f"api/v1/workflows/{_segment(name)}/graph", Text, params=params)
+
+
+def node_types() -> Call[Page[NodeType]]:
+    """The catalogue, which has no pages."""
+    return Call("GET", "api/v1/nodes", Page[NodeType])
+
+
+def node_type(type: str) -> Call[NodeType]:
+    """One node type."""
+    return Call("GET", f"api/v1/nodes/{_segment(type)}", NodeType)
 
 
 def start_run(workflow: str, input: Mapping[str, Any] | None) -> Call[Run]:
@@ -211,6 +301,10 @@ def encode(document: Document) -> tuple[bytes, str]:
     except ValueError:
         return document.encode(), "application/yaml"
     return document.encode(), "application/json"
+
+
+def _given(**params: int | str | None) -> dict[str, int | str]:
+    return {name: value for name, value in params.items() if value is not None}
 
 
 def _segment(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, RootModel
 
 #: The states in which a run stays.
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
@@ -129,7 +129,7 @@ class AuditEntry(_Model):
 
 
 class Workflow(_Model):
-    """A workflow and the number and checksum of its newest version.
+    """A workflow and the number, state and checksum of its current version: what runs start or, with none, the newest.
 
     ``definition`` is the canonical definition of that version; only reading a single workflow gives it.
     """
@@ -139,9 +139,32 @@ class Workflow(_Model):
     description: str
     labels: dict[str, str]
     version: int
+    version_state: str | None = None
     checksum: str
+    archived_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
+    definition: dict[str, Any] | None = None
+
+
+class Version(_Model):
+    """A version of a workflow. ``state`` is ``draft``, ``published`` or ``archived``.
+
+    ``copied_from`` is the number of the version that a rollback brought back; ``definition`` is there when the version
+    was read itself.
+    """
+
+    id: str
+    workflow: str
+    number: int
+    state: str
+    source_format: str
+    checksum: str
+    copied_from: int | None = None
+    created_at: datetime
+    updated_at: datetime
+    published_at: datetime | None = None
+    archived_at: datetime | None = None
     definition: dict[str, Any] | None = None
 
 
@@ -252,10 +275,52 @@ class ProblemItem(_Model):
     suggestion: str | None = None
 
 
-class WorkflowList(_Model):
-    """The answer that lists workflows."""
+class Verdict(_Model):
+    """What is to be said of a document: what is wrong with it, what is doubtful, and the secrets it uses."""
 
-    results: list[Workflow]
+    valid: bool
+    name: str | None = None
+    problems: tuple[ProblemItem, ...] = ()
+    warnings: tuple[ProblemItem, ...] = ()
+    secrets: tuple[str, ...] = ()
+    missing_secrets: tuple[str, ...] = ()
+
+
+class DryRun(_Model):
+    """What a run would do: its nodes in order and by level, the longest chain, what is skipped and why.
+
+    ``unresolved`` are references that would find nothing, ``input_problems`` what is wrong with the input.
+    """
+
+    workflow: str
+    order: tuple[str, ...]
+    levels: tuple[tuple[str, ...], ...]
+    critical_path: tuple[str, ...]
+    skipped: dict[str, str]
+    unresolved: tuple[dict[str, Any], ...]
+    input_problems: tuple[dict[str, Any], ...]
+    nodes: tuple[dict[str, Any], ...]
+
+
+class NodeType(_Model):
+    """A node type. ``config`` and ``output`` are JSON Schemas, ``example`` is a config."""
+
+    type: str
+    display_name: str
+    category: str
+    description: str
+    version: str
+    config: dict[str, Any]
+    output: dict[str, Any]
+    example: dict[str, Any]
+
+
+class Data(RootModel[dict[str, Any]]):
+    """An answer that is data of its own format."""
+
+
+class Text(RootModel[str]):
+    """An answer that is text: a document as it was sent, or a drawing."""
 
 
 class Delivery(_Model):
