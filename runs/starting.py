@@ -19,9 +19,9 @@ from runs import intake
 from runs.models import Run, Trigger
 from tenants import audit
 from tenants.access import Actor
-from workflows.errors import WorkflowMissingError
 from workflows.models import Version
 from workflows.services import latest_version, plan_of
+from workflows.versions import no_version, startable_version
 
 DEFAULT_PRIORITY = 5
 
@@ -30,8 +30,8 @@ DEFAULT_PRIORITY = 5
 class Start:
     """What a run is started with.
 
-    ``version``: its number; ``None`` is the newest. ``labels`` are added to the workflow's own. ``priority``: 1 (last)
-    to 9 (first). ``key``: a workflow has one run of each key, whoever asks how often.
+    ``version``: its number; ``None`` is the one published last. ``labels`` are added to the workflow's own.
+    ``priority``: 1 (last) to 9 (first). ``key``: a workflow has one run of each key, whoever asks how often.
     """
 
     input: Mapping[str, Any] = field(default_factory=dict)
@@ -53,8 +53,8 @@ def start_run(*, by: Actor, workflow_name: str, start: Start, trigger: Trigger =
     """Accept a run. Once this returns and the transaction is committed, it will be executed, whatever happens.
 
     Who started it is kept in its row (``started_by``), not in the audit's chain, whose lock would make the starts of a
-    tenant queue up. Raises ``WorkflowMissingError``, ``InputError`` or
-    ``QuotaExceededError``.
+    tenant queue up. Raises ``InputError``, ``QuotaExceededError``, or what ``latest_version`` and
+    ``startable_version`` do.
     """
     version = _version(by.tenant_id, workflow_name, start.version)
     known = _known(version, [start])
@@ -76,7 +76,7 @@ def start_runs(*, by: Actor, workflow_name: str, starts: Sequence[Start]) -> lis
     """Accept many runs of a workflow at once: what became of each, in their order.
 
     One that is not valid keeps no other from being started. One entry of the audit tells of them all. Raises
-    ``WorkflowMissingError`` if there is no such workflow, ``QuotaExceededError`` if they are more than may be started.
+    what ``latest_version`` does, and ``QuotaExceededError`` if they are more than may be started.
     """
     newest = _version(by.tenant_id, workflow_name, None)
     versions = _versions(newest, starts)
@@ -144,10 +144,8 @@ def _accept(
             outcomes.append(Started(known[start.key], created=False))
             continue
         try:
-            version = newest if start.version is None else versions[start.version]
+            version = _chosen(newest, versions, start.version)
             run = _queued_run(version, start, by=by, trigger=Trigger.API)
-        except KeyError:
-            outcomes.append(_no_version(newest.workflow.name, start.version))
         except PyFlowError as error:
             outcomes.append(error)
         else:
@@ -170,12 +168,7 @@ def _known(version: Version, starts: Iterable[Start]) -> dict[str | None, Run]:
 def _version(tenant_id: UUID, name: str, number: int | None) -> Version:
     if number is None:
         return latest_version(tenant_id=tenant_id, name=name)
-    rows = Version.objects.for_tenant(tenant_id).select_related("workflow")
-    version = rows.filter(workflow__name=name, number=number).first() if "\0" not in name else None
-    if version is None:
-        latest_version(tenant_id=tenant_id, name=name)  # says so if there is not even the workflow
-        raise _no_version(name, number)
-    return version
+    return startable_version(tenant_id=tenant_id, name=name, number=number)
 
 
 def _versions(newest: Version, starts: Iterable[Start]) -> dict[int, Version]:
@@ -184,5 +177,10 @@ def _versions(newest: Version, starts: Iterable[Start]) -> dict[int, Version]:
     return {version.number: version for version in rows.select_related("workflow")} if numbers else {}
 
 
-def _no_version(name: str, number: int | None) -> WorkflowMissingError:
-    return WorkflowMissingError(f"The workflow {name!r} has no version {number}.")
+def _chosen(newest: Version, versions: Mapping[int, Version], number: int | None) -> Version:
+    if number is None:
+        return newest
+    if number not in versions:
+        raise no_version(newest.workflow, number)
+    versions[number].must_be_published()
+    return versions[number]

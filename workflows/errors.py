@@ -32,7 +32,7 @@ class VersionMissingError(PyFlowError):
 
 
 class VersionStateError(PyFlowError):
-    """The version is not in a state that allows this: only drafts are edited and published."""
+    """The version is not in a state that allows this: only drafts are edited, only published ones started."""
 
     code: ClassVar[str] = "version_state"
 

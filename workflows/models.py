@@ -136,6 +136,10 @@ class Version(TenantOwned):
         """Raise ``VersionStateError`` for what is no draft any more."""
         self._must_be(VersionState.DRAFT, "Only a draft is changed or deleted. Make a new one from its document.")
 
+    def must_be_published(self) -> None:
+        """Raise ``VersionStateError`` for what no run may start of: a draft, or an archived version."""
+        self._must_be(VersionState.PUBLISHED, "Runs start of published versions. Publish it, or a copy by `rollback`.")
+
     def _must_be(self, state: VersionState, advice: str) -> None:
         if self.state != state:
             raise VersionStateError(f"Version {self.number} is {self.state}. {advice}")

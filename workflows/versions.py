@@ -19,10 +19,12 @@ from workflows.models import Version, VersionState, Workflow
 from workflows.services import (
     add_version,
     any_state,
+    check_not_archived,
     checked,
     current_version,
     find_workflow,
     lock_workflow,
+    named,
     next_numbers,
     record_change,
 )
@@ -41,6 +43,21 @@ def find_version(*, tenant_id: UUID, name: str, number: int) -> Version:
     """A version with its workflow. Raises ``WorkflowMissingError`` or ``VersionMissingError``."""
     workflow = find_workflow(tenant_id=tenant_id, name=name)
     return _version(workflow, number)
+
+
+def startable_version(*, tenant_id: UUID, name: str, number: int) -> Version:
+    """The version of this number, for a run to be started of it; with its workflow: one query.
+
+    Raises ``WorkflowMissingError``, ``WorkflowArchivedError``, ``VersionMissingError``, or ``VersionStateError`` if it
+    is a draft or archived.
+    """
+    rows = Version.objects.for_tenant(tenant_id).filter(named(name, "workflow__"), number=number)
+    version = rows.select_related("workflow").first() if number <= MAX_NUMBER else None
+    if version is None:
+        raise no_version(find_workflow(tenant_id=tenant_id, name=name), number)
+    check_not_archived(version.workflow)
+    version.must_be_published()
+    return version
 
 
 def create_draft(*, by: Actor, name: str, source: str, source_format: Format) -> Version:
@@ -148,9 +165,14 @@ def _version(workflow: Workflow, number: int) -> Version:
     rows = Version.objects.for_tenant(workflow.tenant_id).filter(workflow=workflow, number=number)
     version = rows.select_related("copied_from").first() if number <= MAX_NUMBER else None
     if version is None:
-        raise VersionMissingError(f"The workflow {workflow.name!r} has no version {number}.")
+        raise no_version(workflow, number)
     version.workflow = workflow
     return version
+
+
+def no_version(workflow: Workflow, number: int) -> VersionMissingError:
+    """The error of a number that no version has."""
+    return VersionMissingError(f"The workflow {workflow.name!r} has no version {number}.")
 
 
 def _format(version: Version) -> Format:

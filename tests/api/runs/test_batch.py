@@ -5,7 +5,7 @@ import pytest
 from runs.models import Run, RunEvent
 from tenants.models import AuditEntry
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_api_key, make_workflow
+from tests.support.factories import make_api_key, make_draft, make_workflow
 
 OPERATION = "runs_start_batch"
 PATH = "/api/v1/workflows/hello/runs/batch"
@@ -26,10 +26,17 @@ def test_each_start_is_answered_in_its_place(api: Api, tenant):
     assert body["accepted"] == 2
     assert body["results"][1]["problem"]["errors"][0]["pointer"] == "/input/who"
     assert body["results"][2]["problem"]["errors"][0]["pointer"] == "/inptu"
-    assert body["results"][3]["problem"]["code"] == "workflow_not_found"
+    assert body["results"][3]["problem"]["code"] == "version_not_found"
     runs = [body["results"][place]["run"]["id"] for place in (0, 4)]
     assert {str(run.pk) for run in Run.objects.for_tenant(tenant)} == set(runs)
     assert {(str(event.run_id), event.seq) for event in RunEvent.objects.for_tenant(tenant)} == {(i, 1) for i in runs}
+
+
+def test_a_draft_is_not_started(api: Api, tenant):
+    number = make_draft(tenant).number
+    body = read(api.post(PATH, {"runs": [ADA | {"version": number}, ADA | {"version": 1}]}))
+    assert [result["status"] for result in body["results"]] == [409, 202]
+    assert body["results"][0]["problem"]["code"] == "version_state"
 
 
 def test_a_key_starts_one_run_in_and_across_batches(api: Api, tenant):

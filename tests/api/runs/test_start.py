@@ -9,7 +9,9 @@ from django.db import connection
 from runs import dispatch
 from runs.models import Run, RunEvent
 from tests.support.api import JSON, YAML, Api, assert_problem, assert_same_answer, is_uuid7, read
-from tests.support.factories import HELLO, make_api_key, make_workflow
+from tests.support.factories import HELLO, a_test, make_api_key, make_draft, make_workflow
+from workflows.services import archive_workflow
+from workflows.versions import archive_version
 
 OPERATION = "runs_start"
 PATH = "/api/v1/workflows/hello/runs"
@@ -155,7 +157,36 @@ def test_it_needs_a_key(nobody: Api):
 def test_a_named_version_is_run(api: Api, tenant):
     make_workflow(tenant, HELLO.replace("Greets", "Greets again"))
     assert read(api.post(PATH, {"input": {"who": "Ada"}, "version": 1}))["version"] == 1
-    assert_problem(api.post(PATH, {"input": {"who": "Ada"}, "version": 3}), 404, "workflow_not_found")
+    assert_problem(api.post(PATH, {"input": {"who": "Ada"}, "version": 3}), 404, "version_not_found")
+
+
+def test_a_workflow_is_addressed_by_its_id_as_well(api: Api, hello):
+    path = f"/api/v1/workflows/{hello.workflow_id}/runs"
+    for body in ({}, {"version": 1}):
+        assert read(api.post(path, {"input": {"who": "Ada"}} | body))["workflow"] == "hello"
+
+
+@pytest.mark.parametrize("state", ["draft", "archived"])
+def test_only_a_published_version_is_run(api: Api, tenant, state: str):
+    if state == "draft":
+        number = make_draft(tenant).number
+    else:
+        number = make_workflow(tenant, HELLO.replace("Greets", "Greets again")).number
+        archive_version(by=a_test(tenant), name="hello", number=number)
+    body = assert_problem(api.post(PATH, {"input": {"who": "Ada"}, "version": number}), 409, "version_state")
+    assert state in body["detail"]
+    assert not Run.objects.for_tenant(tenant).exists()
+
+
+@pytest.mark.parametrize("version", [{}, {"version": 1}], ids=["newest", "by number"])
+def test_nothing_of_an_archived_workflow_is_run(api: Api, tenant, version: dict[str, int]):
+    archive_workflow(by=a_test(tenant), name="hello", archived=True)
+    assert_problem(api.post(PATH, {"input": {"who": "Ada"}} | version), 409, "workflow_archived")
+
+
+def test_a_workflow_without_a_published_version_is_not_run(api: Api, tenant):
+    archive_version(by=a_test(tenant), name="hello", number=1)
+    assert_problem(api.post(PATH, {"input": {"who": "Ada"}}), 409, "workflow_not_published")
 
 
 def test_labels_are_added_to_the_workflows_own(api: Api):
