@@ -186,7 +186,13 @@ DJANGO_CELERY_BEAT_TZ_AWARE = True
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname:<7} {name} {message}", "style": "{"}},
+    "formatters": {
+        "line": {
+            "()": "pyflow.core.redaction.RedactingFormatter",
+            "fmt": "{asctime} {levelname:<7} {name} {message}",
+            "style": "{",
+        }
+    },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": os.environ.get("PYFLOW_LOG_LEVEL", "INFO").upper()},
     "loggers": {

@@ -31,6 +31,7 @@ RUN_FIELDS = (
     "owner",
     "lease_until",
     "losses",
+    "secrets_used",
 )
 _PLAIN_FIELDS = tuple(name for name in RUN_FIELDS if name not in {"outputs", "error"})
 EVENT_FIELDS = ("id", "tenant_id", "run_id", "seq", "type", "node_id", "at", "data")

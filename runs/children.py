@@ -16,6 +16,7 @@ from pyflow.core.states import TERMINAL_RUN_STATES
 from pyflow.core.suspension import Suspension, awaited
 from runs.leases import Claim
 from runs.models import NodeRun, Run
+from runs.secrets import RunSecrets
 from runs.services import start_child, stop_children
 from tenants.errors import QuotaExceededError
 from workflows.errors import NothingPublishedError, WorkflowArchivedError, WorkflowMissingError
@@ -32,7 +33,15 @@ class DatabaseChildRuns:
 
     keeps_time = True
 
-    def __init__(self, parent: Claim, call: Call, abandoned: Callable[[], bool], parents: Counter[UUID]) -> None:
+    def __init__(
+        self,
+        parent: Claim,
+        call: Call,
+        abandoned: Callable[[], bool],
+        parents: Counter[UUID],
+        secrets: RunSecrets,
+    ) -> None:
+        self._secrets = secrets
         self._parent = parent
         self._parents = parents
         self._call = call
@@ -44,6 +53,11 @@ class DatabaseChildRuns:
     async def run(self, request: ChildRequest) -> object:
         """See ``pyflow.core.children.ChildRuns``. Asking again for the same child finds the one that was started."""
         check_lineage(request)
+        if self._secrets.redact(request.config.input) != request.config.input:
+            raise ChildRunRefusedError(
+                "the input of a child run is recorded, so it cannot hold a secret: "
+                f"let {request.config.workflow!r} use `secrets.NAME` itself"
+            )
         child_id = UUID(request.run_id)
         if request.config.wait:
             self.awaited.add(child_id)  # before it is looked at, so that no end falls in between

@@ -13,11 +13,10 @@ from pyflow.core.engine import WorkflowEngine
 from pyflow.core.files import current_root
 from pyflow.core.plain import plain_output
 from runs.leases import Claim
-from secrets_vault.providers import EnvironmentProvider
 
 
 class Engines:
-    """Each tenant's engine: concurrency slots, cached results and secrets are its own."""
+    """Each tenant's engine: concurrency slots and cached results are its own."""
 
     def __init__(self) -> None:
         self._engines: dict[UUID, WorkflowEngine] = {}
@@ -28,9 +27,7 @@ class Engines:
         current_policy.set(network_policy())
         engine = self._engines.get(claimed.tenant_id)
         if engine is None:
-            engine = self._engines[claimed.tenant_id] = WorkflowEngine(
-                discover().registry, middleware=(plain_output,), secrets=EnvironmentProvider(claimed.tenant_slug)
-            )
+            engine = self._engines[claimed.tenant_id] = WorkflowEngine(discover().registry, middleware=(plain_output,))
         return engine
 
 

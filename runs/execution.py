@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -36,14 +36,17 @@ from runs.hints import listen
 from runs.leases import MAX_LOSSES, Claim, claim, release, renew, trusted_seconds, unclaimed_queues
 from runs.node_tasks import (
     DatabaseRemoteNodes,
+    delete_tasks,
     drop_stale_tasks,
-    take_outcomes,
+    read_outcomes,
 )
 from runs.reader import Reader
+from runs.secrets import RunSecrets
 from runs.services import QUEUE_TIMEOUT, WORKER_LOST, end_run, news, stop_children
 from runs.stores import DatabaseSink, recorded_nodes, waiting_signals
 from runs.task_execution import TaskExecutor
 from runs.writer import GroupWriter
+from secrets_vault.providers import secrets_of
 
 logger = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
@@ -95,9 +98,11 @@ class RunExecutor:
         # One thread, so one connection, for claims and reads.
         self._reader = Reader()
         self._threads = NodeThreads()
+        # Nodes wait for secrets on the event loop: they must not queue behind other reads.
+        self._vault = Reader()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
-        self._tasks = TaskExecutor(self.owner, queues, self._call, self._engines, self._wake.set)
+        self._tasks = TaskExecutor(self.owner, queues, self._call, self._engines, self._vault, self._wake.set)
         self._stopping = False
         #: When to look for what others left behind, and when another executor may be woken (monotonic seconds).
         self._sweep_at = 0.0
@@ -154,6 +159,7 @@ class RunExecutor:
             await self._hand_back()
             await self._writer.stop()
             self._reader.stop()
+            self._vault.stop()
 
     def _listen(self) -> asyncio.Task[None]:
         return asyncio.ensure_future(listen(self._hear, self._queues or ("",)))
@@ -223,12 +229,10 @@ class RunExecutor:
         awaited = {task_id: remote for remote in self._remotes.values() for task_id in remote.awaited}
         try:
             found = await self._call(news, list(self._executions), list(parents))
-            outcomes = await self._call(take_outcomes, list(awaited)) if awaited else {}
+            await self._settle(awaited)
         except DatabaseFailure as error:
             logger.warning("cannot look for signals, trying again: %s", error)
             return
-        for task_id, told in outcomes.items():
-            awaited[task_id].settle(task_id, told)
         for run_id, signal in found.signals:
             if run_id in self._executions:
                 self._executions[run_id][0].signal(signal.name, signal.payload, signal.id)
@@ -241,6 +245,13 @@ class RunExecutor:
             # Its end is recorded: if it was not this execution that did it, nothing of it counts any more.
             if run_id in self._active:
                 self._active[run_id].cancel()
+
+    async def _settle(self, awaited: Mapping[UUID, DatabaseRemoteNodes]) -> None:
+        outcomes = await self._call(read_outcomes, list(awaited)) if awaited else {}
+        for task_id, told in outcomes.items():
+            await awaited[task_id].settle(task_id, told)
+        if outcomes:
+            await self._call(delete_tasks, list(outcomes))
 
     def _child_ended(self, run_id: UUID, child_id: UUID) -> None:
         if run_id in self._executions:
@@ -307,9 +318,11 @@ class RunExecutor:
 
     async def _execute(self, work: _Work) -> None:
         run_id = work.claim.run_id
-        sink = DatabaseSink(self._writer, work.claim, lambda: self._is_trusted(run_id))
+        source = secrets_of(work.claim.tenant_id, work.claim.tenant_slug)
+        secrets = RunSecrets(source, self._vault.submit, work.claim.secrets_used)
+        sink = DatabaseSink(self._writer, work.claim, lambda: self._is_trusted(run_id), secrets)
         try:
-            await self._run(work, sink)
+            await self._run(work, sink, secrets)
         except LeaseLapsedError:
             logger.warning("run %s stopped here: its lease was not renewed in time", run_id)
             self._lapsed.add(run_id)
@@ -319,7 +332,7 @@ class RunExecutor:
             # Nothing is lost: the lease runs out, and somebody goes on from what is recorded.
             logger.exception("run %s stopped here; it is taken up again when its lease ends", run_id)
 
-    async def _run(self, work: _Work, sink: DatabaseSink) -> None:
+    async def _run(self, work: _Work, sink: DatabaseSink, secrets: RunSecrets) -> None:
         claimed = work.claim
         if claimed.too_late:
             await self._call(partial(end_run, run_id=claimed.run_id, epoch=claimed.epoch, ending=QUEUE_TIMEOUT))
@@ -330,11 +343,11 @@ class RunExecutor:
             return
         execution: Execution | None = None
         children = DatabaseChildRuns(
-            claimed, self._call, lambda: execution is None or execution.abandoned, self._parents
+            claimed, self._call, lambda: execution is None or execution.abandoned, self._parents, secrets
         )
         engine = self._engines.enter(claimed)
         sink.restore(work.recorded)
-        remote = self._remotes[claimed.run_id] = DatabaseRemoteNodes(claimed, self._call, self._parents)
+        remote = self._remotes[claimed.run_id] = DatabaseRemoteNodes(claimed, self._call, self._parents, secrets)
         try:
             plan = compile_stored(claimed.checksum, claimed.definition, engine.registry)
             execution = engine.start(
@@ -347,6 +360,7 @@ class RunExecutor:
                 lineage=claimed.lineage,
                 sink=sink,
                 children=children,
+                secrets=secrets,
                 park=True,
                 begun_at=claimed.begun_at,
                 remote=remote,
@@ -355,6 +369,7 @@ class RunExecutor:
             # Accepted once, but not runnable here and now: a plugin that was removed, say.
             await sink.commit(_failure(claimed, error))
             return
+        await secrets.mask_with(execution.context.redactor)
         if claimed.cancel_requested:
             execution.cancel()
         self._executions[claimed.run_id] = execution, children

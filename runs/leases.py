@@ -45,6 +45,7 @@ class Claim:
     begun_at: float | None
     losses: int
     queue: str
+    secrets_used: tuple[str, ...]
 
 
 def trusted_seconds() -> float:
@@ -206,6 +207,7 @@ def claim_of(run: Run) -> Claim:
         epoch=run.epoch,
         parent_id=run.parent_id,
         lineage=tuple(run.lineage),
+        secrets_used=tuple(run.secrets_used),
         cancel_requested=run.cancel_requested_at is not None,
         begun_at=None if run.started_at is None else run.started_at.timestamp(),
         losses=run.losses,

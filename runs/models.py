@@ -111,6 +111,7 @@ class Run(TenantOwned):
     priority = models.PositiveSmallIntegerField(default=5, editable=False, help_text="From 1 (last) to 9 (first).")
     queue_deadline = models.DateTimeField(null=True, blank=True, help_text="Not started by then, it times out.")
     lineage = models.JSONField(default=list, editable=False, help_text="Names of the workflows above.")
+    secrets_used = models.JSONField(default=list, editable=False, help_text="Which secrets it read; no values.")
 
     objects: ClassVar[RunManager] = RunManager()
 

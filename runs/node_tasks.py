@@ -21,6 +21,7 @@ from pyflow.core.remote import Outcome, Place, output_of
 from runs import dispatch
 from runs.leases import Claim, claim_of
 from runs.models import NodeTask, Run
+from runs.secrets import RunSecrets
 
 #: Items of a fan-out that are asked for together make tasks of so many at most.
 CHUNK = 20
@@ -33,10 +34,11 @@ class DatabaseRemoteNodes:
     ``waiting`` counts, for the executor, what each of its runs awaits from elsewhere.
     """
 
-    def __init__(self, claim: Claim, call: Call, waiting: Counter[UUID]) -> None:
+    def __init__(self, claim: Claim, call: Call, waiting: Counter[UUID], secrets: RunSecrets) -> None:
         self._claim = claim
         self._call = call
         self._waiting = waiting
+        self._secrets = secrets
         self._asked: list[tuple[PlannedNode, Place, asyncio.Future[object]]] = []
         self._sending: set[asyncio.Task[None]] = set()
         #: Those who wait for each task, in the order of its places.
@@ -60,8 +62,9 @@ class DatabaseRemoteNodes:
             if future.cancelled():
                 await asyncio.shield(self._forget())
 
-    def settle(self, task_id: UUID, outcomes: Sequence[Outcome]) -> None:
+    async def settle(self, task_id: UUID, outcomes: Sequence[Outcome]) -> None:
         """Hand the outcomes of a task to those who wait for them."""
+        await self._secrets.adopt({mark for outcome in outcomes for mark in outcome.get("secrets", ())})
         for future, outcome in zip(self.awaited.pop(task_id, ()), outcomes, strict=False):
             if not future.done():
                 try:
@@ -103,7 +106,7 @@ class DatabaseRemoteNodes:
         for task_id in gone:
             del self.awaited[task_id]
         if gone:
-            await self._call(_delete, gone)
+            await self._call(delete_tasks, gone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +175,15 @@ def release_tasks(owner: str, ids: Collection[UUID]) -> None:
     held.update(owner="", lease_until=None, epoch=F("epoch") + 1)
 
 
-def take_outcomes(ids: Collection[UUID]) -> dict[UUID, list[Outcome]]:
-    """The outcomes of those tasks that are done, which are removed."""
-    with transaction.atomic():
-        done = NodeTask.objects.across_tenants().filter(pk__in=ids, outcomes__isnull=False)
-        found: dict[UUID, list[Outcome]] = {row.pk: row.outcomes for row in done if row.outcomes is not None}
-        _delete(found)
-    return found
+def read_outcomes(ids: Collection[UUID]) -> dict[UUID, list[Outcome]]:
+    """The outcomes of those tasks that are done."""
+    done = NodeTask.objects.across_tenants().filter(pk__in=ids, outcomes__isnull=False)
+    return {row.pk: row.outcomes for row in done if row.outcomes is not None}
+
+
+def delete_tasks(ids: Iterable[UUID]) -> None:
+    """Remove tasks: their outcomes were handed on, or nobody waits for them."""
+    NodeTask.objects.across_tenants().filter(pk__in=list(ids)).delete()
 
 
 def drop_stale_tasks(epochs: dict[UUID, int]) -> None:
@@ -190,7 +195,7 @@ def drop_stale_tasks(epochs: dict[UUID, int]) -> None:
         .values_list("pk", "run_id", "run_epoch")
         if epoch < epochs[run_id]
     ]
-    _delete(stale)
+    delete_tasks(stale)
 
 
 def unclaimed_task_queues() -> set[str]:
@@ -206,10 +211,6 @@ def _insert(rows: Sequence[NodeTask]) -> None:
         NodeTask.objects.bulk_create(rows)
         for queue in {row.queue for row in rows}:
             dispatch.nudge(queue)
-
-
-def _delete(ids: Iterable[UUID]) -> None:
-    NodeTask.objects.across_tenants().filter(pk__in=list(ids)).delete()
 
 
 def _take(tasks: QuerySet[NodeTask], limit: int) -> list[UUID]:

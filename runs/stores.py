@@ -15,6 +15,7 @@ from pyflow.core.suspension import Signal, Suspension
 from runs.errors import LeaseLapsedError
 from runs.leases import Claim
 from runs.models import NodeItem, NodeRun, RunSignal
+from runs.secrets import RunSecrets
 from runs.writer import EPHEMERAL, GroupWriter, Write, moment
 
 #: Starts are not waited for, yet whoever follows a run sees them within this time. Seconds.
@@ -25,10 +26,11 @@ _RUN_ENDS = frozenset({EventType.RUN_SUCCEEDED, EventType.RUN_FAILED, EventType.
 class DatabaseSink:
     """The ``EventSink`` of one claimed run: its events and node rows, durable when ``commit`` returns."""
 
-    def __init__(self, writer: GroupWriter, claim: Claim, trusted: Callable[[], bool]) -> None:
+    def __init__(self, writer: GroupWriter, claim: Claim, trusted: Callable[[], bool], secrets: RunSecrets) -> None:
         self._writer = writer
         self._claim = claim
         self._trusted = trusted
+        self._secrets = secrets
         self._rows: dict[str, dict[str, Any]] = {}
         self._pending = self._new_write()
         self._flush: asyncio.TimerHandle | None = None
@@ -79,6 +81,8 @@ class DatabaseSink:
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
+        # In one transaction with what a node made of a secret: that is masked by whoever goes on from there.
+        self._pending.changes |= self._secrets.changes
         write, self._pending = self._pending, self._new_write()
         return write
 
@@ -111,6 +115,9 @@ class DatabaseSink:
                 "owner": "",
                 "lease_until": None,
             }
+            # Nodes needed it as it was until now. It may hold what they used as a secret.
+            if (masked := self._secrets.redact(self._claim.input)) != self._claim.input:
+                self._pending.changes["input"] = masked
 
     def _row(self, node_id: str, event: Event) -> dict[str, Any]:
         row = self._rows.setdefault(node_id, _EMPTY_ROW.copy())

@@ -25,24 +25,34 @@ from runs.node_tasks import (
     renew_tasks,
     unclaimed_task_queues,
 )
+from runs.reader import Reader
+from runs.secrets import RunSecrets
 from runs.stores import recorded_nodes
+from secrets_vault.providers import secrets_of
 
 logger = logging.getLogger(__name__)
 Call = Callable[..., Awaitable[Any]]
 
 
 class TaskExecutor:
-    """The node tasks of one executor process. ``call`` runs a function on its database thread; ``on_end`` is told of
-    the end of each.
+    """The node tasks of one executor process. ``call`` runs a function on its database thread, ``vault`` is the
+    one that looks secrets up; ``on_end`` is told of the end of each.
     """
 
     def __init__(
-        self, owner: str, queues: Collection[str] | None, call: Call, engines: Engines, on_end: Callable[[], None]
+        self,
+        owner: str,
+        queues: Collection[str] | None,
+        call: Call,
+        engines: Engines,
+        vault: Reader,
+        on_end: Callable[[], None],
     ) -> None:
         self._owner = owner
         self._queues = queues
         self._call = call
         self._engines = engines
+        self._vault = vault
         self._on_end = on_end
         self._sweep_at = 0.0
         self.active: dict[UUID, asyncio.Task[None]] = {}
@@ -86,6 +96,8 @@ class TaskExecutor:
         if taken.losses >= MAX_LOSSES or (taken.losses and node.definition.on_lost == "fail"):
             await self._call(finish_task, taken, [lost() for _ in taken.places])
             return
+        source = secrets_of(claimed.tenant_id, claimed.tenant_slug)
+        secrets = RunSecrets(source, self._vault.submit, claimed.secrets_used)
         attempts = engine.attempts(
             plan,
             run_id=str(claimed.run_id),
@@ -93,8 +105,12 @@ class TaskExecutor:
             recorded=recorded,
             lineage=claimed.lineage,
             begun_at=claimed.begun_at,
+            secrets=secrets,
         )
-        outcomes = await attempts.execute(taken.node_id, taken.places)
+        await secrets.mask_with(attempts.context.redactor)
+        outcomes = [
+            outcome | {"secrets": secrets.marks} for outcome in await attempts.execute(taken.node_id, taken.places)
+        ]
         if not await self._call(finish_task, taken, outcomes):
             logger.warning("fenced: task %s belongs to another process now", taken.task_id)
 

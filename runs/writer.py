@@ -165,6 +165,8 @@ class _Batch:
         self._nodes: list[bulk.Row] = []
         self._items: list[bulk.Row] = []
         self._signals: list[tuple[UUID, list[str]]] = []
+        #: Masked ones, of runs that have ended.
+        self._inputs: dict[UUID, Any] = {}
 
     def add(self, row: bulk.Row, group: Sequence[Write]) -> None:
         """Add what is written of one run, whose row is locked."""
@@ -183,6 +185,8 @@ class _Batch:
                 self._signals.append((run_id, write.signals))
         row["event_seq"] = seq
         (self._changed if changes else self._moved).append({"outputs": None, "error": None} | row | changes)
+        if "input" in changes:
+            self._inputs[run_id] = changes["input"]
         tenant_id = group[0].tenant_id
         for node_id, values in nodes.items():
             self._nodes.append(
@@ -198,6 +202,8 @@ class _Batch:
     def store(self) -> None:
         """A statement for each table."""
         bulk.advance(self._moved, self._changed)
+        for run_id, masked in self._inputs.items():  # hardly ever any
+            Run.objects.across_tenants().filter(pk=run_id).update(input=masked)
         if self._events:
             bulk.insert_events(self._events)
         if self._nodes:

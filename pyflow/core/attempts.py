@@ -169,9 +169,12 @@ class Attempts:
         key = None
         if node.cache is not None:
             key = (node.type, str(node.cache.key.render(names())))
-            found, value = self._shared.cache.get(key, self._time())
+            found, kept = self._shared.cache.get(key, self._time())
             if found:
-                return value
+                # Another run's node made it, perhaps of a secret that this run has never seen.
+                output, redactor = kept
+                self._context.redactor.learn(redactor)
+                return output
         if node.concurrency is None:
             output = await self._call_timed(node, config, record, task, names)
         else:
@@ -188,7 +191,7 @@ class Attempts:
         if node.max_output_size is not None:
             check_size(output, node.max_output_size)
         if key is not None and node.cache is not None:
-            self._shared.cache.put(key, output, self._time() + node.cache.ttl)
+            self._shared.cache.put(key, (output, self._context.redactor), self._time() + node.cache.ttl)
         return output
 
     async def execute_here(

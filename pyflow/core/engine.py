@@ -112,6 +112,7 @@ class WorkflowEngine:
         signals: Iterable[Signal] = (),
         lineage: tuple[str, ...] = (),
         children: ChildRuns | None = None,
+        secrets: SecretSource | None = None,
         park: bool = False,
         begun_at: float | None = None,
         remote: RemoteNodes | None = None,
@@ -121,8 +122,9 @@ class WorkflowEngine:
         ``input`` is checked against the workflow's ``inputs`` (``InputError``). ``initial_context`` is stored like
         results. ``recorded``: finished node runs to go on from, by node id. ``only``: the other nodes are skipped.
         ``signals``: those that arrived already. ``lineage``: names of the workflows above, of a child run.
-        ``children``: how this run runs its child runs, if not as the engine's others do. ``remote``: executes the nodes
-        that have a `queue`, or all with `distribute` (default: like all others).
+        ``children``: how this run runs its child runs, and ``secrets``: where its secrets come from, if not as with the
+        engine's others. ``remote``: executes the nodes that have a `queue`, or all with `distribute` (default: like all
+        others).
         ``begun_at``: when the run first began (POSIX seconds), for its timeout. ``park``: end in state ``waiting``
         instead of waiting when nothing else is left to do.
         """
@@ -140,7 +142,7 @@ class WorkflowEngine:
             handler=self.handler,
             sink=sink or self.sink,
             clock=self.clock,
-            secrets=self.secrets,
+            secrets=secrets if secrets is not None else self.secrets,
             shared=self.shared,
             children=children or self.children,
             lineage=lineage,
@@ -161,8 +163,12 @@ class WorkflowEngine:
         recorded: Mapping[str, NodeRun],
         lineage: tuple[str, ...] = (),
         begun_at: float | None = None,
+        secrets: SecretSource | None = None,
     ) -> RemoteAttempts:
-        """What executes single attempts of the nodes of a run that another process executes, from its record."""
+        """What executes single attempts of the nodes of a run that another process executes, from its record.
+
+        ``secrets``: where the run's secrets come from, if not as with the engine's others.
+        """
         context = ExecutionContext(workflow_name=plan.workflow.name, run_id=run_id)
         context.set_result("trigger", input)
         context.set_result("input", accept_input(plan.workflow, input))
@@ -171,7 +177,7 @@ class WorkflowEngine:
             context,
             handler=self.handler,
             clock=self.clock,
-            secrets=self.secrets,
+            secrets=secrets if secrets is not None else self.secrets,
             children=self.children,
             lineage=lineage,
             recorded=recorded,

@@ -17,7 +17,8 @@ from pyflow.core.isolation_errors import describe_error, rebuild_error
 if TYPE_CHECKING:
     from pyflow.core.plan import PlannedNode
 
-#: What became of one attempt, as JSON: ``{output}`` or ``{error: …}`` as ``describe_error`` tells it.
+#: What became of one attempt, as JSON: ``{output}`` or ``{error: …}`` as ``describe_error`` tells it. Whoever had it
+#: executed may add ``secrets``: marks of those that were used.
 Outcome = dict[str, Any]
 
 

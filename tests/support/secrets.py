@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -24,13 +25,22 @@ def make_secret(tenant: Tenant, name: str = "API_KEY", value: str = "sesame-open
 def forms_of(value: str) -> set[str]:
     """A value as it may look in a record: plain, base64, percent-encoded, JSON-escaped, in hexadecimal."""
     raw = value.encode()
-    forms = {value, json.dumps(value)[1:-1], quote(value, safe=""), quote(value, safe="").lower(), raw.hex()}
-    forms.add(raw.hex().upper())
+    percent = quote(value, safe="")
+    forms = {value, json.dumps(value)[1:-1], percent, quote(percent, safe=""), raw.hex(), raw.hex().upper()}
+    forms.add(re.sub("%..", lambda escape: escape[0].lower(), percent))
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         forms |= {encode(raw).decode(), encode(raw).decode().rstrip("=")}
-        # In the middle of a longer text: without what its neighbours have a part in.
-        forms |= {encode(b"\0" * offset + raw + b"\0" * 3).decode()[4 if offset else 0 : -6] for offset in range(3)}
     return forms
+
+
+def pieces_of(value: str) -> set[str]:
+    """What stands in the base64 of a longer text with the value in its midst, at each of the three alignments."""
+    raw = value.encode()
+    return {
+        encode(b"\0" * offset + raw + b"\0" * 3).decode()[4 if offset else 0 : -6]
+        for encode in (base64.b64encode, base64.urlsafe_b64encode)
+        for offset in range(3)
+    }
 
 
 def database_text() -> Iterator[tuple[str, str]]:
