@@ -143,7 +143,8 @@ def test_every_workflow_on_a_page_is_valid(page: Path):
 def test_nothing_is_left_out_by_accident(page: Path):
     left_out = [block for block in blocks(page) if "norun" in block.info]
     assert len(left_out) == NOT_RUN.get(name(page), 0)
-    assert {block.language for block in blocks(page)} <= {"sh", "python", "yaml", "json", "text", "toml", "mermaid"}
+    known = {"sh", "python", "yaml", "json", "text", "toml", "mermaid", "sql"}
+    assert {block.language for block in blocks(page)} <= known
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
