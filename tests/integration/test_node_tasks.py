@@ -17,6 +17,7 @@ from tests.support.factories import make_run
 from tests.support.histories import assert_is_whole
 from tests.support.nodes import register, workflow
 from tests.support.running import cancel, ended, state_of
+from tests.support.secrets import make_secret
 
 pytestmark = pytest.mark.database
 
@@ -141,3 +142,15 @@ def test_a_run_with_a_queue_is_left_to_its_workers(tenant, registry):
         assert state_of(run) == "queued"
         with workers("gpu"):
             ended(run, "succeeded")
+
+
+def test_a_secret_that_a_node_read_elsewhere_is_masked_in_the_whole_run(tenant, registry):
+    make_secret(tenant, "PAGER", "sesame-pager-77")
+    register(registry, "reads", lambda ctx, config: f"it is {ctx.secret('PAGER')}")
+    register(registry, "echoes", lambda ctx, config: "a service says sesame-pager-77")
+    run = make_run(tenant, workflow("{id: a, type: reads, queue: gpu}", "{id: b, type: echoes, depends_on: [a]}"))
+    with workers("", "gpu"):
+        ended(run, "succeeded")
+    outputs = dict(NodeRun.objects.for_tenant(tenant).filter(run=run).values_list("node_id", "output"))
+    assert outputs == {"a": "it is ***", "b": "a service says ***"}
+    assert len(run.secrets_used) == 1
