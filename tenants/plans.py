@@ -86,6 +86,8 @@ def _allows_more(quota: Quota, offered: int | None, limit: int) -> bool:
 
 def checked_overrides(overrides: Mapping[str, Any]) -> dict[str, int | None]:
     """The overrides as they are stored, by quota. Raises ``PlanError`` for an unknown name or no whole number ≥ 0."""
+    if not isinstance(overrides, Mapping):  # of a form, any JSON
+        raise PlanError("Limits are an object: the name of each quota with its limit.")
     checked: dict[str, int | None] = {}
     for name, limit in overrides.items():
         if name not in set(Quota):
