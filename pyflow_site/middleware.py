@@ -6,11 +6,13 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
 from pyflow.core.ids import new_id
+from tenants.api.authentication import address_of
+from tenants.failures import fields_of
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 Next = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
@@ -41,6 +43,37 @@ def RequestId(get_response: Next) -> Next:  # noqa: N802 - middleware is named l
         response = cast(HttpResponse, get_response(request))
         response.headers["X-Request-ID"] = request_id
         return response
+
+    return sync_middleware
+
+
+@sync_and_async_middleware
+def RateLimits(get_response: Next) -> Next:  # noqa: N802
+    """Every answer of the API says how much more may be asked for.
+
+    Views that know who asks say it themselves. What is answered without that (no route, no valid credential, open to
+    anybody) tells how often its address may still fail to prove who it is.
+    """
+
+    def lacks(request: HttpRequest, response: HttpResponseBase) -> bool:
+        return f"{request.path_info}/".startswith("/api/v1/") and "RateLimit" not in response.headers
+
+    def complete(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        for name, value in fields_of(address_of(request)).items():
+            response.headers[name] = value
+        return response
+
+    if iscoroutinefunction(get_response):
+
+        async def middleware(request: HttpRequest) -> HttpResponseBase:
+            response = await cast(Awaitable[HttpResponse], get_response(request))
+            return await sync_to_async(complete)(request, response) if lacks(request, response) else response
+
+        return middleware
+
+    def sync_middleware(request: HttpRequest) -> HttpResponseBase:
+        response = cast(HttpResponse, get_response(request))
+        return complete(request, response) if lacks(request, response) else response
 
     return sync_middleware
 

@@ -10,6 +10,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
 
 from tenants.api.views import TenantView
+from tenants.plans import Quota
 
 PROBLEM_TYPES = ["application/problem+json", "application/problem+yaml"]
 
@@ -19,6 +20,40 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     OpenApiParameter.HEADER,
     description="Makes repeating the request safe for 24 hours: it is done once, and answered alike.",
 )
+
+
+#: Headers of answers. Those of every answer first.
+HEADERS: dict[str, dict[str, Any]] = {
+    "X-Request-ID": {
+        "description": "Finds the request in the logs: the one that was sent, or a new one.",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": "0198b2f0-7c3a-7e5f-8a51-3f1de5b6d0aa",
+    },
+    "RateLimit-Policy": {
+        "description": "The limits that hold: `q` requests in any `w` seconds, for the tenant and for the key or user; "
+        "where nobody is authenticated, failed attempts of the address (draft-ietf-httpapi-ratelimit-headers-09).",
+        "schema": {"type": "string"},
+        "example": '"tenant";q=600;w=60, "key";q=300;w=60',
+    },
+    "RateLimit": {
+        "description": "What is left of each: `r` requests; there are more in `t` seconds.",
+        "schema": {"type": "string"},
+        "example": '"tenant";r=599;t=60, "key";r=299;t=60',
+    },
+    "Retry-After": {
+        "description": "In how many seconds it is worth trying again.",
+        "schema": {"type": "integer", "minimum": 1},
+        "example": 17,
+    },
+    "WWW-Authenticate": {
+        "description": "The scheme of credentials (RFC 6750).",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": 'Bearer realm="pyflow"',
+    },
+}
+EVERYWHERE = ("X-Request-ID", "RateLimit-Policy", "RateLimit")
 
 
 class ProblemItem(serializers.Serializer[Any]):
@@ -67,7 +102,7 @@ class Schema(AutoSchema):
         if self.get_auth():
             common["401"] = "Not authenticated"
         if isinstance(self.view, TenantView):
-            common |= {"403": "Not allowed", "429": "Too many requests"}
+            common |= {"403": "Not allowed", "429": "Too many requests"} | self._refusals()
             if self.method == "POST":
                 common["409"] = "Conflict"
         if self.method in {"POST", "PUT", "PATCH"}:
@@ -83,10 +118,36 @@ class Schema(AutoSchema):
             if code not in bodies or code in own:
                 response = OpenApiResponse(Problem, description=text)
                 bodies[code] = self._get_response_for_code(response, code, PROBLEM_TYPES, direction)  # type: ignore[no-untyped-call]
+        for code, body in bodies.items():
+            names = [*EVERYWHERE, *self._headers_of(code)]
+            references = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+            body["headers"] = references | body.get("headers", {})
         return dict(sorted(bodies.items()))
+
+    def _quotas(self) -> tuple[Quota, ...]:
+        return self.view.limited_by.get(self.method, ()) if isinstance(self.view, TenantView) else ()
+
+    def _refusals(self) -> dict[str, str]:
+        names = ", ".join(f"`{quota}`" for quota in self._quotas())
+        if not names:
+            return {}
+        return {
+            "402": f"A limit of the plan is reached: {names}",
+            "403": f"Not allowed, or a limit of the tenant's own is reached: {names}",
+        }
+
+    def _headers_of(self, code: str) -> list[str]:
+        waits = code == "429" or (code in {"402", "403"} and Quota.RUNS_PER_DAY in self._quotas())
+        return ["Retry-After"] * waits + ["WWW-Authenticate"] * (code == "401")
 
     def _get_parameters_in_query(self) -> bool:
         return any(parameter["in"] == "query" for parameter in self._get_parameters())
+
+
+def describe_headers(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Hook of drf-spectacular: the components that responses refer to."""
+    result["components"]["headers"] = HEADERS
+    return result
 
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

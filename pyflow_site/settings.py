@@ -43,6 +43,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "pyflow_site.middleware.RequestId",
+    "pyflow_site.middleware.RateLimits",
     "django.middleware.security.SecurityMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
     "pyflow_site.middleware.ApiPaths",
@@ -130,6 +131,10 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "pyflow_site.openapi.describe_headers",
+    ],
     "ENUM_NAME_OVERRIDES": {
         "RunStateEnum": [state.value for state in RunState],
         "NodeStateEnum": [state.value for state in NodeState],

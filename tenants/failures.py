@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 
 from tenants.errors import TooManyFailuresError
-from tenants.limits import Rule, limiter
+from tenants.limits import Rule, fields, limiter
 
 #: Failures within the window after which the next attempt is refused without looking at it.
 PER_SUBJECT = 10
@@ -34,6 +34,12 @@ def note(*subjects: str) -> None:
     """An attempt of these subjects has failed."""
     for rule in _rules(subjects):  # one by one: together, one that is full already would keep the others from counting
         limiter.judge([rule])
+
+
+def fields_of(address: str) -> dict[str, str]:
+    """The ``RateLimit`` fields of an answer to nobody in particular: how many more failures its address may have."""
+    verdicts = limiter.judge(list(_rules((f"address:{address}",))), count=False)
+    return fields(dict(zip(["failures"], verdicts, strict=False)))  # none where the address is not known
 
 
 def _rules(subjects: tuple[str, ...]) -> Iterator[Rule]:

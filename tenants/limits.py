@@ -13,7 +13,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -224,20 +224,28 @@ def request_rules(principal: Principal) -> dict[str, Rule]:
     return {name: Rule(key, limit, MINUTE) for name, (limit, key) in rules.items() if limit is not None}
 
 
+def fields(verdicts: Mapping[str, Verdict]) -> dict[str, str]:
+    """The headers that tell these verdicts, by the names of their policies; without any, no headers.
+
+    Source: draft-ietf-httpapi-ratelimit-headers-09. ``t`` is the number of seconds until ``r`` grows.
+    """
+    if not verdicts:
+        return {}
+    policies = (f'"{name}";q={item.rule.limit};w={math.ceil(item.rule.window)}' for name, item in verdicts.items())
+    standing = (f'"{name}";r={item.remaining};t={math.ceil(item.reset)}' for name, item in verdicts.items())
+    return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(standing)}
+
+
 def admit(principal: Principal, headers: MutableMapping[str, str]) -> None:
     """Count a request of the API and add the ``RateLimit`` fields to the headers of its answer.
 
-    Raises ``RateLimitedError``. Source of the fields: draft-ietf-httpapi-ratelimit-headers-09. ``t`` is the number of
-    seconds until ``r`` grows.
+    Raises ``RateLimitedError``.
     """
     rules = request_rules(principal)
     if not rules:
         return
     verdicts = dict(zip(rules, limiter.judge(list(rules.values())), strict=True))
-    headers["RateLimit-Policy"] = ", ".join(f'"{name}";q={rule.limit};w={MINUTE}' for name, rule in rules.items())
-    headers["RateLimit"] = ", ".join(
-        f'"{name}";r={verdict.remaining};t={math.ceil(verdict.reset)}' for name, verdict in verdicts.items()
-    )
+    headers.update(fields(verdicts))
     refused = {name: verdict for name, verdict in verdicts.items() if not verdict.allowed}
     if refused:
         name, verdict = max(refused.items(), key=lambda item: item[1].reset)

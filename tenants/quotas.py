@@ -116,16 +116,21 @@ def consume(*, tenant_id: UUID, amounts: Mapping[Quota, int]) -> None:
     for quota, amount in wanted.items():
         limit = limits[quota]
         if limit is not None and amount > limit:  # what no counter could grant, be there one or not
-            raise _exceeded(tenant_id, quota, limit, _used(tenant_id, quota))
+            raise exceeded(tenant_id=tenant_id, quota=quota)
     if not wanted:
         return
     taken = _take(tenant_id, wanted, limits)
     for quota in wanted:
-        limit = limits[quota]
-        if quota not in taken and limit is not None:
+        if quota not in taken:
             for other in taken:
                 _give_back(tenant_id, other, wanted[other], limits[other])
-            raise _exceeded(tenant_id, quota, limit, _used(tenant_id, quota))
+            raise exceeded(tenant_id=tenant_id, quota=quota)
+
+
+def exceeded(*, tenant_id: UUID, quota: Quota) -> QuotaExceededError:
+    """The refusal of what a counted quota has no room for, with what is used of it now."""
+    limit = limit_of(tenant_id, quota)
+    return _exceeded(tenant_id, quota, MOST if limit is None else limit, _used(tenant_id, quota))
 
 
 def add_stored_bytes(*, tenant_id: UUID, amount: int) -> None:

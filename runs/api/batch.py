@@ -31,7 +31,10 @@ class BatchView(TenantView):
         responses={202: OpenApiResponse(BatchShape, description="One answer a start, in their order.")},
     )
     def post(self, request: Request, name: str) -> Response:
-        """What is valid is started, all of it in one transaction; what is not is answered with a problem each."""
+        """What is valid is started, all of it in one transaction; what is not is answered with a problem each.
+
+        So are those for which a quota has no room: the first ones are started.
+        """
         bodies = validated(StartRuns, request.data)["runs"]
         read = [_read(body) for body in bodies]
         starts = [start for start in read if isinstance(start, Start)]

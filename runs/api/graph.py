@@ -40,6 +40,7 @@ class GraphView(TenantView):
         parameters=[GraphQuery],
         responses={
             (200, "application/json"): OpenApiResponse(OpenApiTypes.OBJECT, description="Nodes with states, and edges"),
+            (200, "application/yaml"): OpenApiResponse(OpenApiTypes.OBJECT, description="Nodes with states, and edges"),
             (200, "text/vnd.mermaid"): OpenApiResponse(OpenApiTypes.STR, description="With `format=mermaid`"),
             (200, "image/svg+xml"): OpenApiResponse(OpenApiTypes.STR, description="With `format=svg`"),
         },

@@ -39,6 +39,7 @@ from tenants.api.conditional import etag, is_known
 from tenants.api.pagination import paginate
 from tenants.api.serializers import Strict, validated
 from tenants.api.views import TenantView
+from tenants.plans import Quota
 from tenants.scoping import tenant_scope
 from workflows.models import Workflow
 from workflows.services import find_workflow, workflow_or_none
@@ -58,6 +59,7 @@ class WorkflowRunsView(TenantView):
     """Runs of one workflow."""
 
     permissions: ClassVar = {"GET": Permission.RUNS_READ, "POST": Permission.RUNS_WRITE}
+    limited_by: ClassVar = {"POST": (Quota.RUNS_PER_DAY, Quota.STORED_BYTES)}
 
     @extend_schema(
         operation_id="workflow_runs_list",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
+from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
@@ -34,7 +35,7 @@ class BearerAuthentication(BaseAuthentication):
         return 'Bearer realm="pyflow"'
 
 
-def address_of(request: Request) -> str:
+def address_of(request: Request | HttpRequest) -> str:
     """The caller's address: the connection's, or what the proxies in front of us (``PYFLOW_PROXIES``) say it was.
 
     Each proxy adds the address that it was called from to the end of ``X-Forwarded-For``. What stands before the part

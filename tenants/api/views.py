@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
 
+from rest_framework.exceptions import NotAcceptable
 from rest_framework.permissions import SAFE_METHODS
+from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -17,6 +19,7 @@ from tenants.api.authentication import address_of
 from tenants.api.idempotency import answer_once, in_flight
 from tenants.api.permissions import Allowed
 from tenants.limits import admit
+from tenants.plans import Quota
 from tenants.principals import cache
 from tenants.scoping import TenantOwned, tenant_scope
 
@@ -34,6 +37,8 @@ class TenantView(APIView):
     permission_classes = (Allowed,)
     #: What each method needs; ``None``: nothing but a credential.
     permissions: ClassVar[Mapping[str, Permission | None]] = {}
+    #: The quotas that each method may be refused for.
+    limited_by: ClassVar[Mapping[str, tuple[Quota, ...]]] = {}
     #: Fields of an answer that are shown once: not stored with an ``Idempotency-Key``, so ``null`` in a replay.
     shown_once: ClassVar[tuple[str, ...]] = ()
 
@@ -57,6 +62,14 @@ class TenantView(APIView):
         """Who asks, for the audit."""
         request_id = getattr(self.request, "request_id", "")
         return self.principal.acting(request_id=request_id, address=address_of(self.request))
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[BaseRenderer, str]:
+        """DRF asks for this before the credential. A request for what there is not counts as every other one does."""
+        try:
+            return super().perform_content_negotiation(request, force)
+        except NotAcceptable:
+            self.perform_authentication(request)
+            raise
 
     def perform_authentication(self, request: Request) -> None:
         """Afterwards the request is counted, whatever becomes of it; its answer says how many more there may be."""

@@ -13,6 +13,7 @@ from tenants.api.conditional import is_known
 from tenants.api.pagination import paginate
 from tenants.api.serializers import validated
 from tenants.api.views import TenantView
+from tenants.plans import Quota
 from workflows.api.answers import (
     DOCUMENT,
     HELLO,
@@ -37,7 +38,7 @@ from workflows.api.serializers import (
     definition_of,
     show_version,
 )
-from workflows.api.views import ARCHIVED, SENT_BACK
+from workflows.api.views import ARCHIVED, DOCUMENT_QUOTAS, SENT_BACK
 from workflows.models import Version
 from workflows.services import find_workflow
 from workflows.versions import (
@@ -59,6 +60,7 @@ class VersionsView(TenantView):
 
     parser_classes = (JSONSourceParser, YAMLSourceParser)
     permissions: ClassVar = {"GET": Permission.WORKFLOWS_READ, "POST": Permission.WORKFLOWS_WRITE}
+    limited_by: ClassVar = {"POST": DOCUMENT_QUOTAS}
 
     @extend_schema(
         operation_id="versions_list",
@@ -102,6 +104,7 @@ class VersionView(TenantView):
         "PUT": Permission.WORKFLOWS_WRITE,
         "DELETE": Permission.WORKFLOWS_WRITE,
     }
+    limited_by: ClassVar = {"PUT": DOCUMENT_QUOTAS}
 
     @extend_schema(
         operation_id="versions_read",
@@ -161,6 +164,7 @@ class PublishView(TenantView):
     """Publishing."""
 
     permissions: ClassVar = {"POST": Permission.WORKFLOWS_WRITE}
+    limited_by: ClassVar = {"POST": (Quota.NODES_PER_WORKFLOW,)}
 
     @extend_schema(
         operation_id="versions_publish",
@@ -199,6 +203,7 @@ class RollbackView(TenantView):
     """Bringing an earlier version back."""
 
     permissions: ClassVar = {"POST": Permission.WORKFLOWS_WRITE}
+    limited_by: ClassVar = {"POST": DOCUMENT_QUOTAS}
 
     @extend_schema(
         operation_id="versions_rollback",

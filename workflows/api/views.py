@@ -15,6 +15,7 @@ from tenants.api.conditional import is_known
 from tenants.api.pagination import paginate
 from tenants.api.serializers import validated
 from tenants.api.views import TenantView
+from tenants.plans import Quota
 from workflows.api.answers import (
     DOCUMENT,
     HELLO,
@@ -58,6 +59,7 @@ from workflows.services import (
 
 SENT_BACK = "With `format`, the document itself."
 ARCHIVED = (409, "The workflow is archived")
+DOCUMENT_QUOTAS = (Quota.NODES_PER_WORKFLOW, Quota.STORED_BYTES)
 
 
 class WorkflowsView(TenantView):
@@ -65,6 +67,7 @@ class WorkflowsView(TenantView):
 
     parser_classes = (JSONSourceParser, YAMLSourceParser)
     permissions: ClassVar = {"GET": Permission.WORKFLOWS_READ, "POST": Permission.WORKFLOWS_WRITE}
+    limited_by: ClassVar = {"POST": (Quota.WORKFLOWS, *DOCUMENT_QUOTAS)}
 
     @extend_schema(
         operation_id="workflows_list",
@@ -107,6 +110,7 @@ class WorkflowView(TenantView):
         "PATCH": Permission.WORKFLOWS_WRITE,
         "DELETE": Permission.WORKFLOWS_WRITE,
     }
+    limited_by: ClassVar = {"PUT": (Quota.WORKFLOWS, *DOCUMENT_QUOTAS), "PATCH": DOCUMENT_QUOTAS}
 
     def shared_object(self) -> Workflow | None:
         """The workflow may have been shared with who asks; that is no leave to delete it."""

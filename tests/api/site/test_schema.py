@@ -72,3 +72,39 @@ def test_only_health_and_logging_in_are_open_to_anybody(operations):
         "auth_jwks",
         "invitations_accept",
     }
+
+
+def test_every_answer_is_described_with_the_headers_that_it_has(document, operations):
+    described = document["components"]["headers"]
+    for name, operation in operations.items():
+        for status, response in operation["responses"].items():
+            headers = response["headers"]
+            assert {"X-Request-ID", "RateLimit-Policy", "RateLimit"} <= headers.keys(), (name, status)
+            references = [header["$ref"].rpartition("/")[2] for header in headers.values() if "$ref" in header]
+            assert set(references) <= described.keys()
+            assert ("Retry-After" in headers) >= (status == "429"), name
+            assert ("WWW-Authenticate" in headers) == (status == "401"), name
+
+
+def test_refusals_for_quotas_are_described_where_they_can_be(operations):
+    described = {name: item["responses"]["402"] for name, item in operations.items() if "402" in item["responses"]}
+    assert described.keys() == {
+        "runs_start",
+        "workflows_create",
+        "workflows_put",
+        "workflows_patch",
+        "versions_create",
+        "versions_put",
+        "versions_publish",
+        "versions_rollback",
+    }
+    assert "`runs_per_day`" in described["runs_start"]["description"]
+    assert "Retry-After" in described["runs_start"]["headers"]
+    assert "Retry-After" not in described["workflows_put"]["headers"], "waiting makes no room for workflows"
+    for name in described:
+        assert "403" in operations[name]["responses"], name
+
+
+def test_whoever_needs_a_credential_may_ask_too_often(operations):
+    for name, operation in operations.items():
+        assert "429" in operation["responses"] or not operation.get("security"), name
