@@ -8,6 +8,10 @@ from django.db.models import Count
 
 from pyflow.core.states import TERMINAL_RUN_STATES
 from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal
+from tenants.quotas import add_stored_bytes
+
+#: How many inputs of runs are in memory at a time.
+CHUNK = 1000
 
 
 class RunsOfWorkflows:
@@ -25,6 +29,9 @@ class RunsOfWorkflows:
 
     def delete(self, *, tenant_id: UUID, workflow_id: UUID) -> None:
         """See ``workflows.dependents.Dependents``. What belongs to runs goes first, each table in one statement."""
+        runs = Run.objects.for_tenant(tenant_id).filter(workflow=workflow_id)
+        size = sum(run.stored_bytes for run in runs.only("input").iterator(CHUNK))
         for model in (RunEvent, RunSignal, NodeItem, NodeRun):
             model.objects.for_tenant(tenant_id).filter(run__workflow=workflow_id).delete()
-        Run.objects.for_tenant(tenant_id).filter(workflow=workflow_id).only("pk").delete()
+        runs.only("pk").delete()
+        add_stored_bytes(tenant_id=tenant_id, amount=-size)

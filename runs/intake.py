@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from django.db import connection, models, transaction
@@ -12,6 +12,7 @@ from django.db.models.sql import InsertQuery
 from pyflow.core.events import EventType
 from runs import dispatch
 from runs.models import Run, RunEvent
+from tenants.errors import QuotaExceededError
 from tenants.plans import Quota
 from tenants.quotas import consume
 
@@ -44,13 +45,19 @@ def add_all(runs: Sequence[Run]) -> None:
         dispatch.nudge(queue)
 
 
+def fitting(runs: Sequence[Run], refusal: QuotaExceededError) -> int:
+    """How many of the first runs there was room for in the quota that had none for all."""
+    by_bytes = refusal.quota == Quota.STORED_BYTES
+    sizes = (run.stored_bytes if by_bytes else 1 for run in runs)
+    room = refusal.limit - refusal.used
+    return sum(total <= room for total in accumulate(sizes))
+
+
 def _count(runs: Sequence[Run]) -> None:
     """Count them as used. Last, because the tenant's other starts wait from here to the commit."""
     if not runs:
         return
-    texts = [json.dumps(run.input, ensure_ascii=False, separators=(",", ":")) for run in runs]
-    size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
-    amounts = {Quota.RUNS_PER_DAY: len(runs), Quota.STORED_BYTES: size}
+    amounts = {Quota.RUNS_PER_DAY: len(runs), Quota.STORED_BYTES: sum(run.stored_bytes for run in runs)}
     consume(tenant_id=runs[0].tenant_id, amounts=amounts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import UUID
@@ -140,6 +141,12 @@ class Run(TenantOwned):
 
     def __str__(self) -> str:
         return str(self.pk)
+
+    @property
+    def stored_bytes(self) -> int:
+        """What the run counts for in the quota of stored bytes: its input, as compact JSON."""
+        text = json.dumps(self.input, ensure_ascii=False, separators=(",", ":"))
+        return len(text.encode("utf-8", "surrogatepass"))
 
 
 class NodeRun(TenantOwned):

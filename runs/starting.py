@@ -19,6 +19,9 @@ from runs import intake
 from runs.models import Run, Trigger
 from tenants import audit
 from tenants.access import Actor
+from tenants.errors import QuotaExceededError
+from tenants.plans import Quota
+from tenants.quotas import exceeded
 from workflows.models import Version
 from workflows.services import latest_version, plan_of
 from workflows.versions import no_version, startable_version
@@ -75,8 +78,9 @@ def start_run(*, by: Actor, workflow_name: str, start: Start, trigger: Trigger =
 def start_runs(*, by: Actor, workflow_name: str, starts: Sequence[Start]) -> list[Started | PyFlowError]:
     """Accept many runs of a workflow at once: what became of each, in their order.
 
-    One that is not valid keeps no other from being started. One entry of the audit tells of them all. Raises
-    what ``latest_version`` does, and ``QuotaExceededError`` if they are more than may be started.
+    One that is not valid keeps no other from being started. Where a quota has no room for all, the first ones that it
+    has room for are started, and each other's outcome is ``QuotaExceededError``. One entry of the audit tells of them
+    all. Raises what ``latest_version`` does.
     """
     newest = _version(by.tenant_id, workflow_name, None)
     versions = _versions(newest, starts)
@@ -153,8 +157,26 @@ def _accept(
             fresh.append(run)
             if start.key is not None:
                 known[start.key] = run
-    intake.add_all(fresh)
-    return outcomes
+    refused = _add_what_fits(fresh)
+    return [refused.get(item.run.pk, item) if isinstance(item, Started) else item for item in outcomes]
+
+
+def _add_what_fits(runs: Sequence[Run]) -> dict[UUID, QuotaExceededError]:
+    """Store the first runs that the quotas have room for; why not the others, by their ids."""
+    refused: dict[UUID, Quota] = {}
+    fitting = list(runs)
+    while fitting:
+        try:
+            intake.add_all(fitting)
+        except QuotaExceededError as error:
+            count = min(intake.fitting(fitting, error), len(fitting) - 1)
+            refused |= dict.fromkeys((run.pk for run in fitting[count:]), Quota(error.quota))
+            fitting = fitting[:count]
+        else:
+            break
+    # Made now, they tell what is used with those that were stored.
+    refusals = {quota: exceeded(tenant_id=runs[0].tenant_id, quota=quota) for quota in {*refused.values()}}
+    return {run_id: refusals[quota] for run_id, quota in refused.items()}
 
 
 def _known(version: Version, starts: Iterable[Start]) -> dict[str | None, Run]:

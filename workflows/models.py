@@ -14,6 +14,19 @@ from tenants.scoping import TenantOwned
 from workflows.errors import VersionStateError
 
 
+class OctetLength(models.Func):
+    """The number of bytes of a text, in UTF-8."""
+
+    function = "OCTET_LENGTH"
+    arity = 1
+    output_field = models.BigIntegerField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        """SQLite has the function since 3.43 only."""
+        template = "LENGTH(CAST(%(expressions)s AS BLOB))"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+
 class Workflow(TenantOwned):
     """A named workflow. What it does is in its versions."""
 

@@ -28,7 +28,7 @@ from workflows.errors import (
     WorkflowInUseError,
     WorkflowMissingError,
 )
-from workflows.models import Version, VersionState, Workflow
+from workflows.models import OctetLength, Version, VersionState, Workflow
 
 #: Asked with the row, once it is locked (``None``: there is none): raises if the caller means another state of it.
 Precondition = Callable[[Workflow | None], None]
@@ -141,6 +141,9 @@ def delete_workflow(*, by: Actor, name: str, precondition: Precondition = any_st
             dependents().delete(**whose)
         elif dependents().exist(**whose):
             raise WorkflowInUseError("It has runs. Archive it first: it is then deleted together with them.")
+        versions = Version.objects.for_tenant(by.tenant_id).filter(workflow=workflow)
+        size = versions.aggregate(size=models.Sum(OctetLength("source")))["size"] or 0
+        quotas.add_stored_bytes(tenant_id=by.tenant_id, amount=-size)
         audit.record(by=by, action="workflow.deleted", target=f"workflow:{workflow.pk}", before={"name": workflow.name})
         workflow.delete()
 

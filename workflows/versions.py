@@ -12,6 +12,7 @@ from django.utils import timezone
 from pyflow.core.errors import DefinitionError, Problem
 from pyflow.core.loader import Format
 from pyflow.core.models import WorkflowDef
+from tenants import quotas
 from tenants.access import Actor
 from workflows.documents import canonical_text
 from workflows.errors import VersionMissingError, VersionStateError
@@ -27,6 +28,7 @@ from workflows.services import (
     named,
     next_numbers,
     record_change,
+    size_of,
 )
 
 Precondition = Callable[[Version], None]
@@ -85,6 +87,7 @@ def edit_draft(
         _check_name(definition, workflow)
         version.must_be_draft()
         before = Version(number=number, state=version.state, checksum=version.checksum)
+        quotas.add_stored_bytes(tenant_id=by.tenant_id, amount=size_of(source) - size_of(version.source))
         version.source, version.source_format = source, source_format
         version.definition, version.checksum = canonical_text(definition), definition.checksum()
         version.updated_at = timezone.now()
@@ -100,6 +103,7 @@ def delete_draft(*, by: Actor, name: str, number: int, precondition: Preconditio
         version.must_be_draft()
         if not versions_of(workflow).exclude(pk=version.pk).exists():
             raise VersionStateError("It is the only version of its workflow. Delete the workflow.")
+        quotas.add_stored_bytes(tenant_id=by.tenant_id, amount=-size_of(version.source))
         record_change(by, "version.deleted", version)
         version.delete()
 

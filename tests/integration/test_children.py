@@ -18,7 +18,9 @@ from runs.models import NodeItem, NodeRun, Run, RunEvent
 from runs.services import start_child, stop_children
 from runs.stores import DatabaseSink
 from runs.writer import store
-from tenants.models import Tenant
+from tenants.access import Actor
+from tenants.models import Tenant, UsageCounter
+from tenants.quotas import set_plan
 from tests.support import records, waiting
 from tests.support.factories import make_run, make_tenant, make_workflow
 from tests.support.histories import assert_is_whole
@@ -90,6 +92,16 @@ def test_an_input_that_the_child_does_not_take_is_refused(tenant, drain):
     drain()
     assert ended(run, "failed").error["code"] == "child_run_refused"
     assert Run.objects.for_tenant(tenant).count() == 1
+
+
+def test_a_child_that_no_quota_has_room_for_is_refused(tenant, drain):
+    set_plan(tenant=tenant, plan="enterprise", overrides={"runs_per_day": 1}, by=Actor.system(tenant.pk, "a test"))
+    run = parent(tenant)
+    drain()
+    assert ended(run, "failed").error["code"] == "child_run_refused"
+    assert "The quota `runs_per_day` is at most 1; used are 1." in run.error["message"]
+    assert [found.pk for found in Run.objects.for_tenant(tenant)] == [run.pk]
+    assert UsageCounter.objects.for_tenant(tenant).get(name="runs_per_day").count == 1
 
 
 def test_another_tenants_workflow_is_unknown(tenant, drain):

@@ -64,5 +64,7 @@ def test_it_hides_other_tenants(other_api: Api, tenant):
 def test_its_queries_are_counted(api: Api, tenant, django_assert_num_queries):
     make_workflow(tenant)
     api.get(PATH)
-    with django_assert_num_queries(12):  # the workflow, its runs twice; 3 audit; six of Django's to delete
+    with django_assert_num_queries(
+        14
+    ):  # the workflow, its runs twice; its bytes twice; 3 audit; six of Django's to delete
         assert api.send("DELETE", PATH).status_code == 204
