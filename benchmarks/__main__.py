@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import command_line, definitions, engine, fan_out
+from benchmarks import command_line, definitions, engine, fan_out, service
 from benchmarks.measure import Row, as_json, as_text, environment
 
 #: Another benchmark is another module with ``measure(runs)``, named here.
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[int], Iterator[Row]]] = {
     "fan_out": fan_out.measure,
     "definitions": definitions.measure,
     "command_line": command_line.measure,
+    "service": service.measure,
 }
 FEWEST_RUNS = 5
 
