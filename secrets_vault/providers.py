@@ -13,6 +13,8 @@ from django.conf import settings
 from pyflow.core.ports import SecretSource
 from secrets_vault.errors import MasterKeyUnknownError, SecretUnreadableError
 from secrets_vault.models import SecretVersion, is_name
+from tenants import audit
+from tenants.access import Actor
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +85,8 @@ class VaultProvider:
         try:
             return version.open(), f"{self.MARK}{version.secret_id}:{version.number}"
         except SecretUnreadableError:
+            # Somebody with access to the database may have put another row's ciphertext here.
+            audit.record(by=Actor.system(self._tenant_id, "vault"), action="secret.unreadable", target=f"secret:{name}")
             raise SecretUnreadableError(f"The secret {name} cannot be decrypted; store its value again.") from None
         except MasterKeyUnknownError as error:
             raise MasterKeyUnknownError(f"The secret {name} cannot be decrypted. {error}") from None
