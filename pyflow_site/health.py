@@ -15,7 +15,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from tenants.scoping import may_take_web_role
+
 logger = logging.getLogger(__name__)
+#: Not as it should be, and no reason to serve nothing.
+OFF = "off"
 
 
 class LiveView(APIView):
@@ -56,13 +60,18 @@ class ReadyView(APIView):
         },
     )
     def get(self, request: Request) -> Response:
-        """``{status, checks: {database, migrations, broker?}}``; 503 if one of them is not ``ok``."""
+        """``{status, checks: {database, migrations, row_security?, broker?}}``; 503 if one of them is not ``ok``.
+
+        ``row_security`` (PostgreSQL) may also be ``off``: requests are served without it, and that should be mended.
+        """
         checks = {"database": _database()}
         if checks["database"] == "ok":
             checks["migrations"] = _migrations()
+            if connection.vendor == "postgresql":
+                checks["row_security"] = "ok" if may_take_web_role() else OFF
         if settings.PYFLOW_EXECUTOR == "celery":
             checks["broker"] = _broker()
-        ok = all(value == "ok" for value in checks.values())
+        ok = all(value in {"ok", OFF} for value in checks.values())
         body: dict[str, Any] = {"status": "ok" if ok else "failing", "checks": checks}
         return Response(body, status=200 if ok else 503)
 

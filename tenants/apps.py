@@ -1,6 +1,7 @@
 """Django's handle on the app."""
 
 from django.apps import AppConfig
+from django.core.checks import Tags, register
 
 
 class TenantsConfig(AppConfig):
@@ -8,3 +9,9 @@ class TenantsConfig(AppConfig):
 
     name = "tenants"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Have row-level security checked by ``manage.py check --database``, and by ``migrate``."""
+        from tenants.checks import check_row_security  # noqa: PLC0415 - it needs the models to be there
+
+        register(check_row_security, Tags.database)

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import models
+from django.apps import apps
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
@@ -20,8 +22,10 @@ from tenants.scoping import WEB_ROLE
 
 _TENANT = "(SELECT nullif(current_setting('pyflow.tenant_id', true), '')::uuid)"
 _LOOKUP = "(SELECT nullif(current_setting('pyflow.lookup', true), ''))"
-#: Makes the role and lets it work with all tables there are and will be. Users of a database who may not make roles are
-#: common: they get a notice here and a warning from ``manage.py check --database default``.
+_HISTORY = "django_migrations"
+_EVERYTHING = "SELECT, INSERT, UPDATE, DELETE"
+#: Makes the role. Users of a database who may not make roles are common: they get a notice here, a line in the log when
+#: they serve requests, and a warning from ``manage.py check --database default``.
 CREATE_ROLE = f"""
 DO $$
 BEGIN
@@ -35,18 +39,11 @@ END $$;
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{WEB_ROLE}') THEN
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO {WEB_ROLE}', current_schema());
+        GRANT SELECT ON {_HISTORY} TO {WEB_ROLE}; -- readiness asks whether all of it was applied
         IF NOT pg_has_role(current_user, '{WEB_ROLE}', 'USAGE') THEN
             EXECUTE format('GRANT {WEB_ROLE} TO %I', current_user);
         END IF;
-        EXECUTE format('GRANT USAGE ON SCHEMA %I TO {WEB_ROLE}', current_schema());
-        EXECUTE format(
-            'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %I TO {WEB_ROLE}', current_schema());
-        EXECUTE format('GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA %I TO {WEB_ROLE}', current_schema());
-        EXECUTE format(
-            'ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {WEB_ROLE}',
-            current_schema());
-        EXECUTE format(
-            'ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT USAGE, SELECT ON SEQUENCES TO {WEB_ROLE}', current_schema());
     END IF;
 EXCEPTION
     WHEN insufficient_privilege THEN RAISE NOTICE '{WEB_ROLE} could not be given its privileges';
@@ -55,83 +52,97 @@ CREATE OR REPLACE FUNCTION pyflow_auth_version(tenant uuid) RETURNS bigint
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT
     AS 'SELECT auth_version FROM tenants_tenant WHERE id = tenant';
 """  # noqa: S608 - made of constants
+#: Takes from the role whatever it was given before: what it needs is given to it table by table.
+TAKE_EVERYTHING = f"""
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{WEB_ROLE}') THEN
+        EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA %I FROM {WEB_ROLE}', current_schema());
+        EXECUTE format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA %I FROM {WEB_ROLE}', current_schema());
+        EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I REVOKE ALL ON TABLES FROM {WEB_ROLE}', current_schema());
+        EXECUTE format(
+            'ALTER DEFAULT PRIVILEGES IN SCHEMA %I REVOKE ALL ON SEQUENCES FROM {WEB_ROLE}', current_schema());
+    END IF;
+END $$;
+"""  # noqa: S608 - made of constants
 
 
-class CreateWebRole(Operation):
-    """Migration operation: the role that the policies hold for, its privileges, and what it may ask outside of them."""
+class _OnPostgresql(Operation):
+    """A migration operation that is SQL for PostgreSQL, which may be executed again, and nothing elsewhere."""
 
     reduces_to_sql = True
     reversible = True
 
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
-        """Django's models know nothing of roles."""
-
-    def database_forwards(
-        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
-    ) -> None:
-        """PostgreSQL only."""
-        if schema_editor.connection.vendor == "postgresql":
-            schema_editor.execute(CREATE_ROLE, None)  # it has percent signs of its own
-
-    def database_backwards(
-        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
-    ) -> None:
-        """The role stays: other databases of the server may have it, too."""
-
-    def describe(self) -> str:
-        """For ``manage.py migrate`` and ``sqlmigrate``."""
-        return f"Create the role {WEB_ROLE}"
-
-
-class EnableRowSecurity(Operation):
-    """Migration operation: the policy of one table. Every new tenant-owned model needs one, after ``CreateModel``::
-
-        EnableRowSecurity("workflows", "Workflow")
-
-    ``tenant`` is the column that says whose a row is. ``lookup`` is a column whose values nobody guesses (a hash of a
-    token): who shows one may read its row before it is known whose it is (``tenants.scoping.lookup_scope``).
-    ``append_only`` rows can neither be changed nor deleted by ``pyflow_web``.
-    """
-
-    reduces_to_sql = True
-    reversible = True
-
-    def __init__(
-        self, app: str, model: str, *, tenant: str = "tenant_id", lookup: str = "", append_only: bool = False
-    ) -> None:
-        self.app, self.model = app, model
-        self.tenant, self.lookup, self.append_only = tenant, lookup, append_only
-
-    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
-        """How Django writes the operation."""
-        options: dict[str, Any] = {"tenant": self.tenant, "lookup": self.lookup, "append_only": self.append_only}
-        return type(self).__name__, [self.app, self.model], options
-
-    def state_forwards(self, app_label: str, state: ProjectState) -> None:
-        """Django's models know nothing of policies."""
+        """Django's models know nothing of roles and policies."""
 
     def database_forwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
     ) -> None:
         """PostgreSQL only: SQLite has no row-level security."""
         if schema_editor.connection.vendor == "postgresql":
-            for statement in self.statements(schema_editor, to_state.apps.get_model(self.app, self.model)):
-                schema_editor.execute(statement)
+            self.apply_to(schema_editor, to_state.apps)
 
     def database_backwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
     ) -> None:
-        """Without the policy."""
-        if schema_editor.connection.vendor == "postgresql":
-            table = schema_editor.quote_name(to_state.apps.get_model(self.app, self.model)._meta.db_table)
-            schema_editor.execute(f"DROP POLICY IF EXISTS pyflow_tenant ON {table}")
-            schema_editor.execute(f"DROP POLICY IF EXISTS pyflow_lookup ON {table}")
-            schema_editor.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
+        """What was given stays; it goes with its table."""
 
-    def statements(self, schema_editor: BaseDatabaseSchemaEditor, model: type[models.Model]) -> list[str]:
-        """The SQL of it; it may be executed again."""
+    def apply_to(self, schema_editor: BaseDatabaseSchemaEditor, apps: Any) -> None:
+        """Execute the statements for the models of ``apps``, as a migration or as the program knows them."""
+        for statement in self.statements(schema_editor, apps):
+            schema_editor.execute(statement, None)  # it may have percent signs of its own
+
+    def statements(self, schema_editor: BaseDatabaseSchemaEditor, apps: Any) -> list[str]:
+        """The SQL of it."""
+        raise NotImplementedError
+
+
+class CreateWebRole(_OnPostgresql):
+    """Migration operation: the role that the policies hold for, and what it may ask outside of them."""
+
+    def statements(self, schema_editor: BaseDatabaseSchemaEditor, apps: Any) -> list[str]:
+        """The SQL of it."""
+        return [CREATE_ROLE]
+
+    def describe(self) -> str:
+        """For ``manage.py migrate`` and ``sqlmigrate``."""
+        return f"Create the role {WEB_ROLE}"
+
+
+class EnableRowSecurity(_OnPostgresql):
+    """Migration operation: policy and privileges of one table. Every new tenant-owned model needs one::
+
+        EnableRowSecurity("workflows", "Workflow")  # after its CreateModel
+
+    ``tenant`` is the column that says whose a row is. ``lookup`` is a column whose values nobody guesses (a hash of a
+    token): who shows one may read its row before it is known whose it is (``tenants.scoping.lookup_scope``).
+    ``append_only`` rows can neither be changed nor deleted by ``pyflow_web``. ``privileges`` are what it has instead
+    of all four.
+    """
+
+    def __init__(
+        self,
+        app: str,
+        model: str,
+        *,
+        tenant: str = "tenant_id",
+        lookup: str = "",
+        append_only: bool = False,
+        privileges: str = _EVERYTHING,
+    ) -> None:
+        self.app, self.model = app, model
+        self.tenant, self.lookup, self.append_only, self.privileges = tenant, lookup, append_only, privileges
+
+    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
+        """How Django writes the operation."""
+        options: dict[str, Any] = {"tenant": self.tenant, "lookup": self.lookup, "append_only": self.append_only}
+        return type(self).__name__, [self.app, self.model], options | {"privileges": self.privileges}
+
+    def statements(self, schema_editor: BaseDatabaseSchemaEditor, apps: Any) -> list[str]:
+        """The SQL of it."""
         quote = schema_editor.quote_name
-        table = quote(model._meta.db_table)
+        table = quote(apps.get_model(self.app, self.model)._meta.db_table)
         mine = f"{quote(self.tenant)} = {_TENANT}"
         made = [
             f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
@@ -141,13 +152,102 @@ class EnableRowSecurity(Operation):
         ]
         if self.lookup:
             made.append(f"CREATE POLICY pyflow_lookup ON {table} FOR SELECT USING ({quote(self.lookup)} = {_LOOKUP})")
-        if self.append_only:
-            made.append(
-                f"DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{WEB_ROLE}') THEN "  # noqa: S608 - names of ours
-                f"REVOKE UPDATE, DELETE, TRUNCATE ON {table} FROM {WEB_ROLE}; END IF; END $$"
-            )
-        return made
+        return [*made, _grant("SELECT, INSERT" if self.append_only else self.privileges, table)]
 
     def describe(self) -> str:
         """For ``manage.py migrate`` and ``sqlmigrate``."""
         return f"Enable row-level security of {self.app}.{self.model}"
+
+
+class GrantToWeb(_OnPostgresql):
+    """Migration operation: what ``pyflow_web`` may do with a table whose rows belong to no tenant.
+
+    ``read`` and ``write`` are conditions (SQL) of the rows that it may read, or make and change; all if there are none.
+    """
+
+    def __init__(self, app: str, model: str, privileges: str, *, read: str = "true", write: str = "") -> None:
+        self.app, self.model, self.privileges, self.read, self.write = app, model, privileges, read, write
+
+    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
+        """How Django writes the operation."""
+        return type(self).__name__, [self.app, self.model, self.privileges], {"read": self.read, "write": self.write}
+
+    def statements(self, schema_editor: BaseDatabaseSchemaEditor, apps: Any) -> list[str]:
+        """The SQL of it."""
+        table = schema_editor.quote_name(apps.get_model(self.app, self.model)._meta.db_table)
+        made = [_grant(self.privileges, table)]
+        if self.write:
+            made += [
+                f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
+                f"DROP POLICY IF EXISTS pyflow_read ON {table}",
+                f"CREATE POLICY pyflow_read ON {table} FOR SELECT USING ({self.read})",
+                f"DROP POLICY IF EXISTS pyflow_write ON {table}",
+                f"CREATE POLICY pyflow_write ON {table} USING ({self.write}) WITH CHECK ({self.write})",
+            ]
+        return made
+
+    def describe(self) -> str:
+        """For ``manage.py migrate`` and ``sqlmigrate``."""
+        return f"Let {WEB_ROLE} use {self.app}.{self.model}"
+
+
+def _grant(privileges: str, table: str) -> str:
+    return (
+        f"DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{WEB_ROLE}') THEN "  # noqa: S608 - names of ours
+        f"REVOKE ALL ON {table} FROM {WEB_ROLE}; GRANT {privileges} ON {table} TO {WEB_ROLE}; END IF; END $$"
+    )
+
+
+def declared() -> list[_OnPostgresql]:
+    """What the migrations say of roles, privileges and policies, in their order; the last word on a table counts."""
+    loader = MigrationLoader(None, ignore_no_migrations=True)
+    plan = dict.fromkeys(key for leaf in loader.graph.leaf_nodes() for key in loader.graph.forwards_plan(leaf))
+    operations = [operation for key in plan for operation in loader.graph.nodes[key].operations]
+    return [operation for operation in operations if isinstance(operation, _OnPostgresql)]
+
+
+def restore(connection: BaseDatabaseWrapper) -> None:
+    """Make role, privileges and policies what the migrations say, whatever they are now (PostgreSQL)."""
+    with connection.schema_editor() as editor:
+        editor.execute(TAKE_EVERYTHING, None)
+        for operation in declared():
+            operation.apply_to(editor, apps)
+
+
+def shortcomings(connection: BaseDatabaseWrapper) -> list[str]:
+    """Why row-level security does not hold for requests over this connection, a sentence each (PostgreSQL).
+
+    A database without tables has none: whatever migrates it is checked before.
+    """
+    if _HISTORY not in connection.introspection.table_names():
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = %s", [WEB_ROLE])
+        role = cursor.fetchone()
+        if role is None:
+            return [f"The role {WEB_ROLE} does not exist."]
+        found = [f"The role {WEB_ROLE} is above row-level security."] if role[0] else []
+        cursor.execute("SELECT pg_has_role(session_user, %s, 'MEMBER')", [WEB_ROLE])
+        if not cursor.fetchone()[0]:
+            found.append(f"This process may not act as {WEB_ROLE}.")
+        cursor.execute(_TABLES, [WEB_ROLE, WEB_ROLE])
+        state = {table: (secured, usable) for table, secured, usable in cursor.fetchall()}
+    tables = {_table(operation): operation for operation in declared() if not isinstance(operation, CreateWebRole)}
+    needed = {table for table in tables if table in state} | {_HISTORY}
+    wrong = {
+        "without a policy": [t for t in needed if isinstance(tables.get(t), EnableRowSecurity) and not state[t][0]],
+        f"not granted to {WEB_ROLE}": [table for table in needed if not state[table][1]],
+        f"granted to {WEB_ROLE} without need": [t for t, (_, usable) in state.items() if usable and t not in needed],
+    }
+    return found + [f"Tables {what}: {', '.join(sorted(names))}." for what, names in wrong.items() if names]
+
+
+_TABLES = """
+SELECT relname, relrowsecurity AND EXISTS (SELECT FROM pg_policy WHERE polrelid = pg_class.oid),
+       has_table_privilege(%s, oid, 'SELECT') OR has_any_column_privilege(%s, oid, 'SELECT')
+FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = current_schema()::regnamespace
+"""
+
+
+def _table(operation: Any) -> str:
+    return str(apps.get_model(operation.app, operation.model)._meta.db_table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn, TypeVar
@@ -11,6 +12,7 @@ from django.db import connection, models, transaction
 
 from tenants.errors import UnscopedQueryError
 
+logger = logging.getLogger(__name__)
 ModelT = TypeVar("ModelT", bound=models.Model)
 
 
@@ -133,14 +135,20 @@ def _one(statement: str, parameters: Sequence[Any]) -> Any:
     return None if row is None else row[0]
 
 
-_may_take_role = False
+_may_take_role: bool | None = None
 
 
 def _role() -> str:
-    """``WEB_ROLE``, or ``none`` (nothing changes) where it cannot be taken, of which ``manage.py check`` warns."""
-    global _may_take_role  # noqa: PLW0603 - a role that may be taken stays so; asking again would cost a query
+    """``WEB_ROLE``, or ``none`` (nothing changes) where it cannot be taken, of which the log tells once."""
+    global _may_take_role
     if not _may_take_role:
-        _may_take_role = may_take_web_role()
+        before, _may_take_role = _may_take_role, may_take_web_role()
+        if before is None and not _may_take_role:
+            logger.warning(
+                "requests work as the database's user, without row-level security: the role %s is missing or not "
+                "granted; see `manage.py check --database default`",
+                WEB_ROLE,
+            )
     return WEB_ROLE if _may_take_role else "none"
 
 

@@ -1,0 +1,25 @@
+"""``manage.py rowsecurity``: role, privileges and policies as the migrations say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
+
+from tenants.row_security import restore, shortcomings
+
+
+class Command(BaseCommand):
+    """Makes what is missing and takes what is too much; may be run at any time, and again."""
+
+    help = "Make the role of web processes, its privileges and the policies of tenants' rows what they should be."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """See ``help``."""
+        if connection.vendor != "postgresql":
+            raise CommandError("Only PostgreSQL has row-level security.")
+        restore(connection)
+        if missing := shortcomings(connection):
+            raise CommandError("\n".join(missing))
+        self.stdout.write("Row-level security holds for every request.")
