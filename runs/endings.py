@@ -28,6 +28,8 @@ RECONNECT_SECONDS = 1.0
 CONNECT_TIMEOUT = 2.0
 #: How often a quiet connection is looked after. Seconds.
 POLL_SECONDS = 5.0
+#: How long it is kept after the last request that waited. Seconds.
+IDLE_SECONDS = 30.0
 
 
 def await_end(run_id: UUID, seconds: float, has_ended: Callable[[], bool]) -> bool:
@@ -48,12 +50,17 @@ def await_end(run_id: UUID, seconds: float, has_ended: Callable[[], bool]) -> bo
 
 
 class _Watch:
-    """Who waits for which run. The thread that listens to the broker starts with the first one that waits."""
+    """Who waits for which run. A thread listens to the broker while somebody waits, and a little longer.
+
+    So nothing is left of it in a process that is idle, or whose broker is gone for good.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[UUID, list[threading.Event]] = defaultdict(list)
         self._listener: threading.Thread | None = None
+        self._left = time.monotonic()
+        self._is_away = False
 
     @contextmanager
     def over(self, run_id: UUID) -> Iterator[threading.Event]:
@@ -71,6 +78,7 @@ class _Watch:
                 self._waiting[run_id].remove(told)
                 if not self._waiting[run_id]:
                     del self._waiting[run_id]
+                self._left = time.monotonic()
 
     def tell(self, run_ids: Collection[UUID] | None) -> None:
         """Wake those that wait for these runs; ``None``: all, since hints may have been missed."""
@@ -80,26 +88,45 @@ class _Watch:
                     told.set()
 
     def _listen(self) -> None:
-        is_away = False
-        while (url := dispatch.broker_url()) is not None:
+        while self._is_needed():
             try:
-                self._follow(url)
+                self._follow()
             except (RedisError, OSError) as error:
-                if not is_away:
-                    logger.warning("the broker does not answer; requests that wait look for themselves: %s", error)
-                is_away = True
-            time.sleep(RECONNECT_SECONDS)
-        with self._lock:
-            self._listener = None
+                if not self._is_needed():
+                    return
+                self._lose(error)
 
-    def _follow(self, url: str) -> None:
+    def _is_needed(self) -> bool:
+        """Whether somebody waits for what the broker says; if nobody does, the next who waits starts a new listener."""
+        with self._lock:
+            if self._waiting and dispatch.broker_url() is not None:
+                return True
+            self._listener = None
+            return False
+
+    def _lose(self, error: Exception) -> None:
+        if not self._is_away:
+            logger.warning("the broker does not answer; requests that wait look for themselves: %s", error)
+        self._is_away = True
+        time.sleep(RECONNECT_SECONDS)
+
+    def _follow(self) -> None:
+        """Pass on what the broker says, until nobody has waited for a while or it is another broker."""
+        url = dispatch.broker_url()
+        if url is None:
+            return
         client = Redis.from_url(url, socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=POLL_SECONDS * 2)
         with client, client.pubsub() as channel:  # type: ignore[no-untyped-call]
             channel.subscribe(dispatch.end_channel(url))
-            while url == dispatch.broker_url():
+            while url == dispatch.broker_url() and not self._is_idle():
                 message = channel.get_message(timeout=POLL_SECONDS)
                 if message is not None:
+                    self._is_away = False
                     self.tell(_run_ids(message["data"]) if message["type"] == "message" else None)
+
+    def _is_idle(self) -> bool:
+        with self._lock:
+            return not self._waiting and time.monotonic() - self._left > IDLE_SECONDS
 
 
 def _run_ids(data: bytes) -> list[UUID]:

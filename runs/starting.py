@@ -84,11 +84,7 @@ def start_runs(*, by: Actor, workflow_name: str, starts: Sequence[Start]) -> lis
     """
     newest = _version(by.tenant_id, workflow_name, None)
     versions = _versions(newest, starts)
-    try:
-        with transaction.atomic():
-            outcomes = _accept(by, newest, versions, starts)
-    except IntegrityError:  # another request with one of the keys was quicker: now its run is known
-        outcomes = _accept(by, newest, versions, starts)
+    outcomes = _accept_anyhow(by, newest, versions, starts)
     created = [outcome.run.pk for outcome in outcomes if isinstance(outcome, Started) and outcome.created]
     if created:
         after = {"count": len(created), "first": str(created[0]), "last": str(created[-1])}
@@ -135,6 +131,19 @@ def _queued_run(version: Version, start: Start, *, by: Actor | None, trigger: Tr
         queue_deadline=None if settings.queue_timeout is None else now + timedelta(seconds=settings.queue_timeout),
         created_at=now,
     )
+
+
+def _accept_anyhow(
+    by: Actor, newest: Version, versions: Mapping[int, Version], starts: Sequence[Start]
+) -> list[Started | PyFlowError]:
+    """As ``_accept``, if other requests start runs with the same keys meanwhile."""
+    for _ in starts:
+        try:
+            with transaction.atomic():
+                return _accept(by, newest, versions, starts)
+        except IntegrityError:  # one was quicker with one of the keys, which is known from now on
+            continue
+    return _accept(by, newest, versions, starts)
 
 
 def _accept(

@@ -102,14 +102,13 @@ class Process:
         return self.process.poll() is not None or self.is_ready()
 
 
-class Server(Process):
-    """The ASGI server, as production runs it."""
+class WebServer(Process):
+    """A server of the API on a port of its own."""
 
-    def __init__(self, env: dict[str, str], log: Path, key: str) -> None:
+    def __init__(self, command: list[str], env: dict[str, str], log: Path, key: str) -> None:
         self.port = launcher.free_port()
         self._key = key
-        command = [sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", str(self.port)]
-        super().__init__([*command, "pyflow_site.asgi:application"], env, log)
+        super().__init__([sys.executable, "-m", *(part.format(port=self.port) for part in command)], env, log)
 
     def is_ready(self) -> bool:
         """Whether it answers."""
@@ -118,12 +117,13 @@ class Server(Process):
         except OSError:
             return False
 
-    def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Send a request and return the status and the data of its answer."""
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        """Send a request and return the status and the data of its answer. Headers are named with underscores."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             None if body is None else json.dumps(body).encode(),
-            {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"},
+            {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"} | named,
             method=method,
         )
         try:
@@ -132,6 +132,22 @@ class Server(Process):
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, json.load(error)
+
+
+class Server(WebServer):
+    """The ASGI server, as production runs it."""
+
+    def __init__(self, env: dict[str, str], log: Path, key: str) -> None:
+        super().__init__(["daphne", "-b", "127.0.0.1", "-p", "{port}", "pyflow_site.asgi:application"], env, log, key)
+
+
+class Gunicorn(WebServer):
+    """The WSGI server, as production runs it: two processes of several threads."""
+
+    def __init__(self, env: dict[str, str], log: Path, key: str) -> None:
+        options = ["--workers", "2", "--threads", "8", "--worker-class", "gthread", "--no-control-socket"]
+        command = ["gunicorn", "-b", "127.0.0.1:{port}", *options, "pyflow_site.wsgi:application"]
+        super().__init__(command, env, log, key)
 
 
 class Worker(Process):

@@ -28,7 +28,7 @@ def test_each_start_is_answered_in_its_place(api: Api, tenant):
     assert body["results"][2]["problem"]["errors"][0]["pointer"] == "/inptu"
     assert body["results"][3]["problem"]["code"] == "version_not_found"
     runs = [body["results"][place]["run"]["id"] for place in (0, 4)]
-    assert {str(run.pk) for run in Run.objects.for_tenant(tenant)} == set(runs)
+    assert {(str(run.pk), run.event_seq) for run in Run.objects.for_tenant(tenant)} == {(run, 1) for run in runs}
     assert {(str(event.run_id), event.seq) for event in RunEvent.objects.for_tenant(tenant)} == {(i, 1) for i in runs}
 
 

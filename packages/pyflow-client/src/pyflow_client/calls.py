@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pyflow_client.models import (
     Accepted,
     ApiKey,
+    Batch,
     Data,
     Delivery,
     DryRun,
@@ -23,6 +24,7 @@ from pyflow_client.models import (
     Invitation,
     Me,
     Member,
+    NodeRunDetail,
     NodeType,
     Nothing,
     Page,
@@ -35,6 +37,10 @@ from pyflow_client.models import (
 )
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
+#: A value in the query of a request: of several, each is sent.
+Param = int | str | Sequence[str]
+#: A value that a list is filtered by.
+Filter = Param | datetime
 #: A workflow: the text of a YAML or JSON document, or the document as a mapping.
 Document = str | Mapping[str, Any]
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -47,17 +53,19 @@ class Call(Generic[AnswerT]):
     """One request. ``answer`` is the model of a successful answer, ``accepts`` further statuses that are one.
 
     ``repeatable``: sending it again does no harm, so it is retried.
+    ``patience``: for how many seconds, beyond the usual ones, the server was asked to take its time.
     """
 
     method: Method
     path: str
     answer: type[AnswerT]
-    params: Mapping[str, int | str] = field(default_factory=dict)
+    params: Mapping[str, Param] = field(default_factory=dict)
     content: bytes | None = None
     content_type: str = "application/json"
     repeatable: bool = True
     accepts: frozenset[int] = frozenset()
     headers: Mapping[str, str] = field(default_factory=dict)
+    patience: float = 0.0
 
     def __repr__(self) -> str:
         # Retries are logged with their arguments: no document belongs into a log.
@@ -156,7 +164,7 @@ def graph(name: str, version: int | None) -> Call[Data]:
 
 def drawing(name: str, format: str, version: int | None) -> Call[Text]:
     """The graph of a workflow as text that draws it."""
-    params = {"format": format, **_given(version=version)}
+    params: dict[str, Param] = {"format": format, **_given(version=version)}
     return Call("GET", f"api/v1/workflows/{_segment(name)}/graph", Text, params=params)
 
 
@@ -170,15 +178,76 @@ def node_type(type: str) -> Call[NodeType]:
     return Call("GET", f"api/v1/nodes/{_segment(type)}", NodeType)
 
 
-def start_run(workflow: str, input: Mapping[str, Any] | None) -> Call[Run]:
-    """A run of the newest version. Not repeatable: a second request starts a second run."""
-    content = json.dumps({"input": dict(input or {})}).encode()
-    return Call("POST", f"api/v1/workflows/{_segment(workflow)}/runs", Run, content=content, repeatable=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What a run is started with; what is ``None`` is left to the server.
+
+    ``version`` is the number of a published version; ``labels`` are added to the workflow's own; ``priority`` is 1
+    (last) to 9 (first); a workflow has one run of each ``key``.
+    """
+
+    input: Mapping[str, Any] | None = None
+    version: int | None = None
+    labels: Mapping[str, str] | None = None
+    priority: int | None = None
+    key: str | None = None
+
+    def body(self) -> dict[str, Any]:
+        """As the server wants it."""
+        options = _given(version=self.version, priority=self.priority, key=self.key)
+        labels = {} if self.labels is None else {"labels": dict(self.labels)}
+        return {"input": dict(self.input or {}), **labels, **options}
+
+
+def start_run(workflow: str, start: Start, *, wait: int | None, idempotency_key: str | None) -> Call[Run]:
+    """A run. Repeatable with a key of either kind; without one, a second request starts a second run."""
+    headers = _idempotent(idempotency_key) | ({} if wait is None else {"Prefer": f"wait={wait:d}"})
+    return _json(
+        "POST",
+        _runs_path(workflow),
+        Run,
+        start.body(),
+        headers=headers,
+        repeatable=idempotency_key is not None or start.key is not None,
+        patience=wait or 0,
+    )
+
+
+def start_runs(workflow: str, starts: Iterable[Start], *, idempotency_key: str | None) -> Call[Batch]:
+    """Many runs. Repeatable with an ``Idempotency-Key``."""
+    body = {"runs": [start.body() for start in starts]}
+    headers, repeatable = _idempotent(idempotency_key), idempotency_key is not None
+    return _json("POST", f"{_runs_path(workflow)}/batch", Batch, body, headers=headers, repeatable=repeatable)
+
+
+def run_path(run_id: str | UUID) -> str:
+    """Where a run is read; what belongs to it is below."""
+    return f"api/v1/runs/{_segment(str(run_id))}"
+
+
+def node_path(run_id: str | UUID, node_id: str) -> str:
+    """Where a node of a run is read."""
+    return f"{run_path(run_id)}/nodes/{_segment(node_id)}"
+
+
+def get_node(run_id: str | UUID, node_id: str) -> Call[NodeRunDetail]:
+    """One node of a run with its attempts."""
+    return Call("GET", node_path(run_id, node_id), NodeRunDetail)
+
+
+def run_graph(run_id: str | UUID) -> Call[Data]:
+    """The graph of a run as data."""
+    return Call("GET", f"{run_path(run_id)}/graph", Data)
+
+
+def run_drawing(run_id: str | UUID, format: str) -> Call[Text]:
+    """The graph of a run as text that draws it."""
+    return Call("GET", f"{run_path(run_id)}/graph", Text, params={"format": format})
 
 
 def get_run(run_id: str | UUID) -> Call[Run]:
     """One run with its nodes and events."""
-    return Call("GET", f"api/v1/runs/{_segment(str(run_id))}", Run)
+    return Call("GET", run_path(run_id), Run)
 
 
 def signal(run_id: str | UUID, name: str, payload: Any, id: str | None) -> Call[Delivery]:
@@ -186,7 +255,7 @@ def signal(run_id: str | UUID, name: str, payload: Any, id: str | None) -> Call[
     body = {"name": name, "payload": payload} | ({} if id is None else {"id": id})
     return Call(
         "POST",
-        f"api/v1/runs/{_segment(str(run_id))}/signals",
+        f"{run_path(run_id)}/signals",
         Delivery,
         content=json.dumps(body).encode(),
         repeatable=id is not None,
@@ -195,13 +264,13 @@ def signal(run_id: str | UUID, name: str, payload: Any, id: str | None) -> Call[
 
 def cancel(run_id: str | UUID) -> Call[Run]:
     """The request to stop a run. Repeatable: asking twice is asking once."""
-    return Call("POST", f"api/v1/runs/{_segment(str(run_id))}/cancel", Run)
+    return Call("POST", f"{run_path(run_id)}/cancel", Run)
 
 
 def events(run_id: str | UUID, after: int, limit: int) -> Call[EventPage]:
     """The events of a run after the one numbered ``after``."""
     params = {"after": after, "limit": limit}
-    return Call("GET", f"api/v1/runs/{_segment(str(run_id))}/events", EventPage, params=params)
+    return Call("GET", f"{run_path(run_id)}/events", EventPage, params=params)
 
 
 def health() -> Call[Health]:
@@ -287,9 +356,18 @@ def _json(
     *,
     headers: Mapping[str, str] | None = None,
     repeatable: bool = True,
+    patience: float = 0.0,
 ) -> Call[AnswerT]:
-    content = json.dumps(dict(body)).encode()
-    return Call(method, path, answer, content=content, headers=headers or {}, repeatable=repeatable)
+    content, headers = json.dumps(dict(body)).encode(), headers or {}
+    return Call(method, path, answer, content=content, headers=headers, repeatable=repeatable, patience=patience)
+
+
+def query(filters: Mapping[str, Filter]) -> dict[str, Param]:
+    """Filters as the query of a request: times in RFC 3339; a naive one is local time."""
+    return {
+        name: value.astimezone().isoformat() if isinstance(value, datetime) else value
+        for name, value in filters.items()
+    }
 
 
 def encode(document: Document) -> tuple[bytes, str]:
@@ -303,7 +381,15 @@ def encode(document: Document) -> tuple[bytes, str]:
     return document.encode(), "application/json"
 
 
-def _given(**params: int | str | None) -> dict[str, int | str]:
+def _runs_path(workflow: str) -> str:
+    return f"api/v1/workflows/{_segment(workflow)}/runs"
+
+
+def _idempotent(key: str | None) -> dict[str, str]:
+    return {} if key is None else {"Idempotency-Key": key}
+
+
+def _given(**params: int | str | None) -> dict[str, Param]:
     return {name: value for name, value in params.items() if value is not None}
 
 

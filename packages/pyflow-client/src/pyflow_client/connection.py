@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from pyflow_client.calls import AnswerT, Call
+from pyflow_client.calls import AnswerT, Call, Param
 
 USER_AGENT = "pyflow-client/2.0"
 
@@ -36,19 +36,21 @@ class RequestArguments(TypedDict):
 
     method: str
     url: str
-    params: dict[str, int | str] | None
+    params: dict[str, Param] | None
     content: bytes | None
     headers: dict[str, str]
+    timeout: float
 
 
-def arguments(call: Call[AnswerT]) -> RequestArguments:
-    """How httpx2 is asked to make ``call``."""
+def arguments(call: Call[AnswerT], timeout: float) -> RequestArguments:
+    """How httpx2 is asked to make ``call``, which may take ``timeout`` seconds and those that it asked for."""
     return {
         "method": call.method,
         "url": call.path,
         "params": dict(call.params) or None,
         "content": call.content,
         "headers": dict(call.headers) | ({} if call.content is None else {"Content-Type": call.content_type}),
+        "timeout": timeout + call.patience,
     }
 
 

@@ -203,6 +203,36 @@ class NodeRun(_Model):
     finished_at: datetime | None = None
 
 
+class Attempt(_Model):
+    """One attempt of a node."""
+
+    attempt: int
+    state: str
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    error: dict[str, Any] | None = None
+
+
+class NodeRunDetail(NodeRun):
+    """One node of a run with its attempts; ``items`` says how many items of a fan-out are on record."""
+
+    type: str
+    history: tuple[Attempt, ...]
+    items: int
+
+
+class Item(_Model):
+    """One item of a fan-out; ``at`` is when its state became what it is."""
+
+    index: int
+    key: str
+    state: str
+    attempts: int
+    output: Any = None
+    error: ErrorInfo | None = None
+    at: datetime
+
+
 class Event(_Model):
     """A fact about a run. ``seq`` is 1, 2, 3… without holes; ``data`` depends on the ``type``."""
 
@@ -213,21 +243,23 @@ class Event(_Model):
     data: dict[str, Any]
 
 
-class Run(_Model):
-    """One execution of a workflow.
+class RunSummary(_Model):
+    """One execution of a workflow, without what went into it and came out of it.
 
-    ``nodes`` and ``events`` (the first 1,000) are there when the run was read, and empty in the answers to its
-    start and to ``cancel``. ``compensation`` says how undoing went, ``wake_at`` when a waiting run goes on if no
-    signal comes,
-    ``parent`` which run started it.
+    ``trigger`` says what started it, ``started_by`` (``kind``, ``id``, ``name``) who; ``key`` what there is one run of.
+    ``compensation`` says how undoing went, ``wake_at`` when a waiting run goes on if no signal comes, ``parent`` which
+    run started it.
     """
 
     id: str
     workflow: str
     version: int
     state: str
-    input: dict[str, Any]
-    outputs: Any = None
+    trigger: str | None = None
+    started_by: dict[str, str] | None = None
+    labels: dict[str, str] = {}
+    priority: int | None = None
+    key: str | None = None
     error: ErrorInfo | None = None
     compensation: str | None = None
     wake_at: datetime | None = None
@@ -235,8 +267,6 @@ class Run(_Model):
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    nodes: tuple[NodeRun, ...] = ()
-    events: tuple[Event, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -247,6 +277,34 @@ class Run(_Model):
     def succeeded(self) -> bool:
         """Whether the run ended as it should."""
         return self.state == "succeeded"
+
+
+class Run(RunSummary):
+    """One execution of a workflow.
+
+    ``nodes`` and ``events`` (the first 1,000) are there when the run was read, and empty in the answers to its
+    start and to ``cancel``.
+    """
+
+    input: dict[str, Any]
+    outputs: Any = None
+    nodes: tuple[NodeRun, ...] = ()
+    events: tuple[Event, ...] = ()
+
+
+class BatchItem(_Model):
+    """What became of one start: a ``run``, or a ``problem`` document. ``status`` is that of a single start."""
+
+    status: int
+    run: RunSummary | None = None
+    problem: dict[str, Any] | None = None
+
+
+class Batch(_Model):
+    """What became of each start, in their order; ``accepted`` of them are new runs."""
+
+    results: list[BatchItem]
+    accepted: int
 
 
 class Health(_Model):

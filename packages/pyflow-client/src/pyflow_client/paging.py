@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Generic, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
-from pyflow_client.calls import Call
+from pyflow_client.calls import Call, Filter, query
 from pyflow_client.models import Page
 
 ItemT = TypeVar("ItemT")
@@ -15,8 +15,8 @@ ItemT = TypeVar("ItemT")
 class Pages(Generic[ItemT]):
     """All pages of one list: ``call()`` and ``take()`` in turn until ``done``."""
 
-    def __init__(self, path: str, answer: type[Page[ItemT]], params: Mapping[str, int | str] | None = None) -> None:
-        self._path, self._answer, self._params = path, answer, dict(params or {})
+    def __init__(self, path: str, answer: type[Page[ItemT]], filters: Mapping[str, Filter] | None = None) -> None:
+        self._path, self._answer, self._params = path, answer, query(filters or {})
         self.done = False
 
     def call(self) -> Call[Page[ItemT]]:

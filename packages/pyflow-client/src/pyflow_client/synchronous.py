@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -14,7 +14,7 @@ import stamina
 
 from pyflow_client import calls
 from pyflow_client.answers import understand
-from pyflow_client.calls import AnswerT, Call, Document
+from pyflow_client.calls import AnswerT, Call, Document, Filter, Start
 from pyflow_client.connection import arguments, no_answer, options
 from pyflow_client.errors import ConnectionFailed
 from pyflow_client.following import Follower, Waiter
@@ -22,16 +22,21 @@ from pyflow_client.models import (
     Accepted,
     ApiKey,
     AuditEntry,
+    Batch,
     DryRun,
     Event,
     EventPage,
     Health,
     Invitation,
+    Item,
     Me,
     Member,
+    NodeRun,
+    NodeRunDetail,
     NodeType,
     Page,
     Run,
+    RunSummary,
     Tenant,
     Verdict,
     Version,
@@ -59,6 +64,7 @@ class Client:
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
         self._http = httpx2.Client(**options(base_url, api_key, timeout), transport=transport)
+        self._timeout = timeout
         self._retries = retries or Retries()
 
     def __repr__(self) -> str:
@@ -168,13 +174,62 @@ class Client:
         """One node type."""
         return self._send(calls.node_type(type))
 
-    def start_run(self, workflow: str, input: Mapping[str, Any] | None = None) -> Run:
-        """Start a run of the newest version. It is not retried: only the server knows whether it has begun."""
-        return self._send(calls.start_run(workflow, input))
+    def start_run(
+        self,
+        workflow: str,
+        input: Mapping[str, Any] | None = None,
+        *,
+        version: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        priority: int | None = None,
+        key: str | None = None,
+        wait: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Start a run, of the version published last unless another is named; the options are those of ``Start``.
+
+        With ``wait`` the server answers with the finished run if it ends within so many seconds (60 at most). With a
+        ``key`` or an ``idempotency_key`` (good for 24 hours) it is retried; without one it is not, because only the
+        server knows whether the run has begun.
+        """
+        start = Start(input=input, version=version, labels=labels, priority=priority, key=key)
+        return self._send(calls.start_run(workflow, start, wait=wait, idempotency_key=idempotency_key))
+
+    def start_runs(self, workflow: str, starts: Iterable[Start], *, idempotency_key: str | None = None) -> Batch:
+        """Start up to 1,000 runs at once; one that is refused keeps no other from being started."""
+        return self._send(calls.start_runs(workflow, starts, idempotency_key=idempotency_key))
+
+    def runs(self, **filters: Filter) -> Iterator[RunSummary]:
+        """All runs, the newest first, without input and outputs; the filters are those of the API.
+
+        Among them are ``workflow``, ``state``, ``label``, ``created_after`` (a ``datetime``) and ``ordering``; a
+        sequence is any of its values, of labels all.
+        """
+        yield from self._pages(Pages("api/v1/runs", Page[RunSummary], filters))
 
     def run(self, run_id: str | UUID) -> Run:
         """One run with its nodes and its first 1,000 events."""
         return self._send(calls.get_run(run_id))
+
+    def nodes(self, run_id: str | UUID, **filters: Filter) -> Iterator[NodeRun]:
+        """The nodes of a run that came to anything, in that order; the filter is ``state``."""
+        yield from self._pages(Pages(f"{calls.run_path(run_id)}/nodes", Page[NodeRun], filters))
+
+    def node(self, run_id: str | UUID, node_id: str) -> NodeRunDetail:
+        """One node of a run with its attempts."""
+        return self._send(calls.get_node(run_id, node_id))
+
+    def items(self, run_id: str | UUID, node_id: str, **filters: Filter) -> Iterator[Item]:
+        """The items of a fan-out that came to anything, in their order; the filter is ``state``."""
+        yield from self._pages(Pages(f"{calls.node_path(run_id, node_id)}/items", Page[Item], filters))
+
+    def run_graph(self, run_id: str | UUID) -> dict[str, Any]:
+        """The graph of a run: ``nodes`` with their states, and ``edges``."""
+        return self._send(calls.run_graph(run_id)).root
+
+    def run_drawing(self, run_id: str | UUID, *, format: Literal["svg", "mermaid"] = "svg") -> str:
+        """The graph of a run as an image (SVG) or as text that Mermaid draws, coloured by the states of its nodes."""
+        return self._send(calls.run_drawing(run_id, format)).root
 
     def signal(self, run_id: str | UUID, name: str, payload: Any = None, *, id: str | None = None) -> bool:
         """Send ``payload`` (JSON) to the node that waits for ``name``, or will; ``Conflict`` if the run has ended.
@@ -291,7 +346,7 @@ class Client:
 
     def _once(self, call: Call[AnswerT]) -> AnswerT:
         try:
-            response = self._http.send(self._http.build_request(**arguments(call)))
+            response = self._http.send(self._http.build_request(**arguments(call, self._timeout)))
         except httpx2.RequestError as error:
             raise ConnectionFailed(no_answer(error)) from error
         return understand(call, response)
