@@ -17,6 +17,7 @@ COMMANDS = {
     "serve": ("service", "serve"),
     "inspect": ("definitions", "inspect"),
     "nodes": ("catalogue", "nodes"),
+    "diff": ("difference", "diff"),
     "convert": ("convert", "convert"),
     "schema": ("definitions", "schema"),
     "doctor": ("diagnosis", "doctor"),
