@@ -138,6 +138,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
         "RunStateEnum": [state.value for state in RunState],
         "NodeStateEnum": [state.value for state in NodeState],
+        "DocumentFormatEnum": ["json", "yaml"],
         "VersionStateEnum": ["draft", "published", "archived"],
         "WorkflowsStateEnum": ["active", "archived", "all"],
         "InvitationStateEnum": ["open", "accepted", "revoked", "expired"],

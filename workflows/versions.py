@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from django.db import models, transaction
 from django.utils import timezone
 
+from pyflow.core.diff import Diff, compare, json_patch
 from pyflow.core.errors import DefinitionError, Problem
 from pyflow.core.loader import Format
 from pyflow.core.models import WorkflowDef
+from pyflow.core.text_diff import unified
 from tenants import quotas
 from tenants.access import Actor
-from workflows.documents import canonical_text
+from workflows.documents import canonical_text, converted
 from workflows.errors import VersionMissingError, VersionStateError
 from workflows.models import Version, VersionState, Workflow
 from workflows.services import (
@@ -32,6 +36,35 @@ from workflows.services import (
 )
 
 Precondition = Callable[[Version], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two versions of a workflow, and what else the way from one to the other concerns."""
+
+    before: Version
+    after: Version
+
+    @property
+    def workflow(self) -> Workflow:
+        """Whose versions they are."""
+        return self.after.workflow
+
+    def diff(self) -> Diff:
+        """What they mean differently."""
+        return compare(json.loads(self.before.definition), json.loads(self.after.definition))
+
+    def patch(self) -> list[dict[str, Any]]:
+        """The JSON Patch (RFC 6902) from one definition to the other."""
+        return json_patch(json.loads(self.before.definition), json.loads(self.after.definition))
+
+    def text(self) -> str:
+        """Their documents line by line, in the format of the second, as ``diff -u`` shows them."""
+        ours = converted(self.before.source, _format(self.before), _format(self.after))
+        names = {"before_name": f"version {self.before.number}", "after_name": f"version {self.after.number}"}
+        return unified(ours, self.after.source, **names)
+
+
 MAX_NUMBER = 2**31 - 1
 
 
@@ -60,6 +93,12 @@ def startable_version(*, tenant_id: UUID, name: str, number: int) -> Version:
     check_not_archived(version.workflow)
     version.must_be_published()
     return version
+
+
+def compare_versions(*, tenant_id: UUID, name: str, before: int, after: int) -> Comparison:
+    """Two versions to be compared. Raises ``WorkflowMissingError`` or ``VersionMissingError``."""
+    workflow = find_workflow(tenant_id=tenant_id, name=name)
+    return Comparison(_version(workflow, before), _version(workflow, after))
 
 
 def create_draft(*, by: Actor, name: str, source: str, source_format: Format) -> Version:

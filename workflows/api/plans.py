@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, ClassVar
 
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -14,13 +15,14 @@ from plugins.discovery import discover
 from pyflow.core.drawing import graph, mermaid
 from pyflow.core.dry_run import dry_run
 from pyflow.core.models import json_schema
+from secrets_vault.services import missing_secrets
 from tenants.access import Permission
 from tenants.api.serializers import validated
 from tenants.api.views import TenantView
 from workflows.api.answers import DOCUMENT, HELLO, NAME, verbatim, version_tag
 from workflows.api.parsers import JSONSourceParser, YAMLSourceParser, source_of
-from workflows.api.serializers import DryRun, GraphQuery
-from workflows.documents import examine
+from workflows.api.serializers import DryRun, DryRunDocument, GraphQuery
+from workflows.documents import check_document, examine
 from workflows.graph_drawing import svg
 from workflows.models import Version
 from workflows.services import find_current, plan_of
@@ -46,6 +48,11 @@ class VerdictShape(serializers.Serializer[Any]):
     problems = VerdictProblemShape(many=True)
     warnings = VerdictProblemShape(many=True, help_text="Valid, and probably a mistake.")
     secrets = serializers.ListField(child=serializers.CharField(), help_text="The names of the secrets it uses.")
+    missing_secrets = serializers.ListField(
+        child=serializers.CharField(),
+        allow_null=True,
+        help_text="Those that there are not; null without the permission `secrets:read`.",
+    )
 
 
 class DryRunShape(serializers.Serializer[Any]):
@@ -86,8 +93,15 @@ class ValidateView(TenantView):
                 "problems": [problem.as_dict() for problem in verdict.problems],
                 "warnings": [warning.as_dict() for warning in verdict.warnings],
                 "secrets": verdict.secrets,
+                "missing_secrets": self._missing(verdict.secrets),
             }
         )
+
+    def _missing(self, names: list[str]) -> list[str] | None:
+        """Only for who may know which secrets there are."""
+        if not self.principal.may(Permission.SECRETS_READ):
+            return None
+        return missing_secrets(tenant_id=self.principal.tenant_id, names=names)
 
 
 class FormatView(TenantView):
@@ -121,6 +135,28 @@ class DryRunView(TenantView):
         version = _version(self.principal.tenant_id, name, body)
         report = dry_run(plan_of(version).workflow, discover().registry, input=body["input"])
         return Response(report.as_dict())
+
+
+class DocumentDryRunView(TenantView):
+    """Plans of runs of documents that are not stored."""
+
+    permissions: ClassVar = {"POST": Permission.WORKFLOWS_READ}
+
+    @extend_schema(
+        operation_id="workflows_dry_run_document",
+        summary="Plan a run of a document, store nothing and run nothing",
+        request=DryRunDocument,
+        responses=DryRunShape,
+        examples=[OpenApiExample("Hello", value={"document": HELLO.value, "input": {"who": "Ada"}}, request_only=True)],
+    )
+    def post(self, request: Request) -> Response:
+        """As for a stored workflow. What is wrong with the document is told as when it is stored."""
+        body = validated(DryRunDocument, request.data)
+        document, format = body["document"], body["format"]
+        if not isinstance(document, str):
+            document, format = json.dumps(document), "json"
+        definition = check_document(document, format)
+        return Response(dry_run(definition, discover().registry, input=body["input"]).as_dict())
 
 
 class GraphView(TenantView):

@@ -139,6 +139,32 @@ class GraphQuery(Strict):
     version = serializers.IntegerField(required=False, min_value=1, help_text="The current one if it is left out.")
 
 
+class DiffQuery(Strict):
+    """Which versions are compared, and how it is shown."""
+
+    to = serializers.IntegerField(min_value=1, help_text="The number of the other version.")
+    format = serializers.ChoiceField(["semantic", "json-patch", "text"], required=False, default="semantic")
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        """With ``from``, which is no name in Python."""
+        first = serializers.IntegerField(min_value=1, help_text="The number of one version.")
+        return {"from": first, **super().get_fields()}
+
+
+class DryRunDocument(Strict):
+    """A document that is not stored, and what it would be run with."""
+
+    document = serializers.JSONField(help_text="The workflow as an object, or as text.")
+    format = serializers.ChoiceField(FORMATS, required=False, default="yaml", help_text="Of a text.")
+    input = serializers.DictField(required=False, default=dict)
+
+    def validate_document(self, value: Any) -> Any:
+        """Text or an object."""
+        if not isinstance(value, str | dict):
+            raise serializers.ValidationError("This is the text of a document, or an object.")
+        return value
+
+
 class DryRun(Strict):
     """What a stored workflow would be run with."""
 

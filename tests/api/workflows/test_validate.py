@@ -3,7 +3,8 @@
 import pytest
 
 from tests.support.api import YAML, Api, assert_problem, read
-from tests.support.factories import HELLO
+from tests.support.factories import HELLO, make_api_key
+from tests.support.secrets import make_secret
 from workflows.models import Workflow
 
 OPERATION = "workflows_validate"
@@ -15,6 +16,15 @@ def test_a_good_document_is_valid_and_not_stored(api: Api, tenant):
     body = read(api.post(PATH, HELLO.replace("Hello {{", "{{ secrets.KEY }} {{"), YAML))
     assert (body["valid"], body["name"], body["problems"], body["secrets"]) == (True, "hello", [], ["KEY"])
     assert not Workflow.objects.for_tenant(tenant).exists()
+
+
+def test_secrets_that_there_are_not_are_named_to_who_may_know(api: Api, tenant):
+    document = HELLO.replace("Hello {{", "{{ secrets.KEY }} {{ secrets.NONE }} {{")
+    make_secret(tenant, "KEY")
+    assert read(api.post(PATH, document, YAML))["missing_secrets"] == ["NONE"]
+    viewer = Api(make_api_key(tenant, role="viewer")[1])
+    body = read(viewer.post(PATH, document, YAML))
+    assert (body["secrets"], body["missing_secrets"]) == (["KEY", "NONE"], None)
 
 
 def test_everything_that_is_wrong_is_told_with_its_place(api: Api):

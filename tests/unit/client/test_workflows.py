@@ -55,6 +55,9 @@ async def test_versions_are_drafted_published_and_rolled_back(pyflow):
     assert (await pyflow.publish("hello", 2)).state == "published"
     with pytest.raises(Conflict):
         await pyflow.edit_draft("hello", 2, HELLO)
+    (change,) = (await pyflow.diff("hello", 1, 2))["document"]
+    assert (change["pointer"], change["after"]) == ("/description", "edited")
+    assert "+description: edited\n" in await pyflow.diff_text("hello", 1, 2)
     back = await pyflow.rollback("hello", 1)
     assert (back.number, back.copied_from) == (3, 1)
     assert (await pyflow.archive_version("hello", 3)).state == "archived"

@@ -147,6 +147,14 @@ class AsyncClient:
         """Publish a copy of an earlier version as the newest one."""
         return await self._send(calls.change_version(name, number, "rollback"))
 
+    async def diff(self, name: str, before: int, after: int) -> dict[str, Any]:
+        """What two versions mean differently: ``nodes``, ``edges``, ``triggers``, …, and whom it concerns."""
+        return (await self._send(calls.diff(name, before, after))).root
+
+    async def diff_text(self, name: str, before: int, after: int) -> str:
+        """The lines in which the documents of two versions differ, as ``diff -u`` shows them."""
+        return (await self._send(calls.diff_text(name, before, after))).root
+
     async def validate(self, document: Document) -> Verdict:
         """What is wrong with a document, what is doubtful, and the secrets it uses; nothing is stored."""
         return await self._send(calls.validate(document))

@@ -140,6 +140,17 @@ def change_version(name: str, number: int, verb: Literal["publish", "archive", "
     return Call("POST", f"{versions_path(name)}/{number:d}/{verb}", Version, repeatable=False)
 
 
+def diff(name: str, before: int, after: int) -> Call[Data]:
+    """What two versions mean differently."""
+    return Call("GET", f"{versions_path(name)}/diff", Data, params={"from": before, "to": after})
+
+
+def diff_text(name: str, before: int, after: int) -> Call[Text]:
+    """The lines in which the documents of two versions differ."""
+    params = {"from": before, "to": after, "format": "text"}
+    return Call("GET", f"{versions_path(name)}/diff", Text, params=params)
+
+
 def validate(document: Document) -> Call[Verdict]:
     """The verdict on a document."""
     content, content_type = encode(document)

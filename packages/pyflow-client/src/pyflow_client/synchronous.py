@@ -146,6 +146,14 @@ class Client:
         """Publish a copy of an earlier version as the newest one."""
         return self._send(calls.change_version(name, number, "rollback"))
 
+    def diff(self, name: str, before: int, after: int) -> dict[str, Any]:
+        """What two versions mean differently: ``nodes``, ``edges``, ``triggers``, …, and whom it concerns."""
+        return self._send(calls.diff(name, before, after)).root
+
+    def diff_text(self, name: str, before: int, after: int) -> str:
+        """The lines in which the documents of two versions differ, as ``diff -u`` shows them."""
+        return self._send(calls.diff_text(name, before, after)).root
+
     def validate(self, document: Document) -> Verdict:
         """What is wrong with a document, what is doubtful, and the secrets it uses; nothing is stored."""
         return self._send(calls.validate(document))
