@@ -147,7 +147,7 @@ def diff(name: str, before: int, after: int) -> Call[Data]:
 
 def diff_text(name: str, before: int, after: int) -> Call[Text]:
     """The lines in which the documents of two versions differ."""
-    params = {"from": before, "to": after, "format": "text"}
+    params: dict[str, int | str] = {"from": before, "to": after, "format": "text"}
     return Call("GET", f"{versions_path(name)}/diff", Text, params=params)
 
 
