@@ -21,6 +21,7 @@ from pyflow.core import states
 from pyflow.nodes import default_registry
 from pyflow.nodes.catalogue import describe
 from pyflow_site.environment import Environment
+from tenants.plans import MEANINGS, PLANS, Plan
 
 PAGES = Path(__file__).parent
 _BLOCK = re.compile(r"(<!-- begin: ([\w-]+) -->\n)(.*?)(<!-- end: \2 -->)", re.DOTALL)
@@ -119,12 +120,23 @@ def _type(schema: dict[str, Any]) -> str:
     return str(schema.get("type", "any"))
 
 
+def plans() -> str:
+    """The limit of each quota in each plan."""
+    rows = [f"| quota | limits | {' | '.join(f'`{plan}`' for plan in Plan)} |", "| --- | --- |" + " --- |" * len(Plan)]
+    for quota, meaning in MEANINGS.items():
+        limits = (PLANS[plan][quota] for plan in Plan)
+        shown = " | ".join("none" if limit is None else f"{limit:,}" for limit in limits)
+        rows.append(f"| `{quota}` | {meaning} | {shown} |")
+    return "\n".join(rows)
+
+
 MAKERS: dict[str, Callable[[], str]] = {
     "run-states": run_states,
     "node-states": node_states,
     "environment": environment,
     "commands": commands,
     "node-types": node_types,
+    "plans": plans,
 }
 
 
