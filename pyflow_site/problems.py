@@ -17,7 +17,14 @@ from pyflow.core.document import make_pointer
 from pyflow.core.errors import DefinitionError, DocumentError, DocumentTooLargeError, InputError, PyFlowError
 from pyflow.nodes.approval import DecisionError
 from pyflow_site.formats import YAML_TYPE, to_json, to_yaml
-from runs.errors import NodeNotFoundError, RunFinishedError, RunNotFoundError
+from runs.errors import (
+    NodeNotFoundError,
+    RerunError,
+    RunFinishedError,
+    RunNotFoundError,
+    RunStateError,
+    RunUndoneError,
+)
 from secrets_vault.errors import (
     MasterKeyUnknownError,
     SecretExistsError,
@@ -118,6 +125,9 @@ STATUS_OF: Mapping[type[PyFlowError], int] = {
     RunNotFoundError: status.HTTP_404_NOT_FOUND,
     NodeNotFoundError: status.HTTP_404_NOT_FOUND,
     RunFinishedError: status.HTTP_409_CONFLICT,
+    RunStateError: status.HTTP_409_CONFLICT,
+    RunUndoneError: status.HTTP_409_CONFLICT,
+    RerunError: status.HTTP_422_UNPROCESSABLE_ENTITY,
     SecretMissingError: status.HTTP_404_NOT_FOUND,
     SecretVersionMissingError: status.HTTP_404_NOT_FOUND,
     SecretExistsError: status.HTTP_409_CONFLICT,
@@ -204,6 +214,8 @@ def _describe_own(error: PyFlowError) -> dict[str, Any]:
     if isinstance(error, QuotaExceededError):
         members = {"quota": error.quota, "limit": error.limit, "used": error.used, "resets_at": error.resets_at}
         return problem(known, error.code, str(error)) | members
+    if isinstance(error, RunStateError):
+        return problem(known, error.code, str(error)) | {"state": error.state, "possible": error.possible}
     located = [error.problem.as_dict()] if isinstance(error, DocumentError) else None
     return problem(known, error.code, str(error), located)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import ClassVar
 
 from pyflow.core.errors import PyFlowError
+from pyflow.core.states import RUN_VERBS, RunState
 
 
 class RunNotFoundError(PyFlowError):
@@ -19,10 +21,33 @@ class NodeNotFoundError(PyFlowError):
     code: ClassVar[str] = "node_not_found"
 
 
-class RunFinishedError(PyFlowError):
-    """The run has ended: nothing can be asked of it or told to it any more."""
+class RunStateError(PyFlowError):
+    """The run is in a state in which this cannot be asked of it. ``state`` says in which, ``possible`` what can be."""
+
+    code: ClassVar[str] = "run_state"
+
+    def __init__(self, state: RunState, message: str, *, impossible: Collection[str] = ()) -> None:
+        self.state = state.value
+        self.possible = [verb for verb in RUN_VERBS[state] if verb not in impossible]
+        super().__init__(f"{message} Possible now: {', '.join(self.possible)}.")
+
+
+class RunFinishedError(RunStateError):
+    """The run has ended: it can only be repeated, or, if it did not succeed, retried."""
 
     code: ClassVar[str] = "run_finished"
+
+
+class RunUndoneError(RunStateError):
+    """What the run had done has been undone (compensated): it cannot go on from there. ``rerun`` starts anew."""
+
+    code: ClassVar[str] = "run_undone"
+
+
+class RerunError(PyFlowError):
+    """The run cannot be repeated from that node: the version that would run has no such node in its main part."""
+
+    code: ClassVar[str] = "rerun_invalid"
 
 
 class FencedError(PyFlowError):

@@ -239,6 +239,11 @@ class RunExecutor:
         for run_id in found.cancelled:
             if run_id in self._executions:
                 self._executions[run_id][0].cancel()
+        for run_id, (execution, _) in self._executions.items():
+            if run_id in found.paused:
+                execution.pause()
+            elif run_id not in found.cancelled:
+                execution.resume()
         for child_id in found.children:
             self._child_ended(parents[child_id], child_id)
         for run_id in found.ended:
@@ -341,6 +346,9 @@ class RunExecutor:
             logger.error("run %s was lost with %d executors in a row; it fails", claimed.run_id, claimed.losses)
             await self._call(partial(end_run, run_id=claimed.run_id, epoch=claimed.epoch, ending=WORKER_LOST))
             return
+        if claimed.pause_requested and not claimed.cancel_requested:
+            await sink.pause()
+            return
         execution: Execution | None = None
         children = DatabaseChildRuns(
             claimed, self._call, lambda: execution is None or execution.abandoned, self._parents, secrets
@@ -375,7 +383,9 @@ class RunExecutor:
         self._executions[claimed.run_id] = execution, children
         result = await execution.wait()
         self._executions.pop(claimed.run_id, None)
-        if result.state is RunState.WAITING:
+        if result.state is RunState.PAUSED:
+            await sink.pause()
+        elif result.state is RunState.WAITING:
             await sink.park(result.wake_at)
             self._look_at(result.wake_at)
         elif result.state in (RunState.CANCELLED, RunState.TIMED_OUT):

@@ -41,6 +41,7 @@ class Claim:
     parent_id: UUID | None
     lineage: tuple[str, ...]
     cancel_requested: bool
+    pause_requested: bool
     too_late: bool
     begun_at: float | None
     losses: int
@@ -112,6 +113,7 @@ _CLAIMED = (
         "parent_id",
         "lineage",
         "cancel_requested_at",
+        "pause_requested_at",
         "started_at",
         "event_seq",
     ),
@@ -209,6 +211,7 @@ def claim_of(run: Run) -> Claim:
         lineage=tuple(run.lineage),
         secrets_used=tuple(run.secrets_used),
         cancel_requested=run.cancel_requested_at is not None,
+        pause_requested=run.pause_requested_at is not None,
         begun_at=None if run.started_at is None else run.started_at.timestamp(),
         losses=run.losses,
         queue=run.queue,

@@ -14,7 +14,7 @@ from django.db.models.lookups import Exact
 from django.utils import timezone
 
 from pyflow.core.ids import new_uuid
-from pyflow.core.states import NodeState, RunState
+from pyflow.core.states import RUN_TRANSITIONS, NodeState, RunState, check_transition
 from tenants.scoping import TenantManager, TenantOwned
 from workflows.models import Version, Workflow
 
@@ -101,6 +101,19 @@ class Run(TenantOwned):
     compensation = models.CharField(max_length=16, blank=True, default="", help_text="How undoing went, if it did.")
     wake_at = models.DateTimeField(null=True, blank=True, help_text="When a waiting run is looked at again.")
     cancel_requested_at = models.DateTimeField(null=True, blank=True, editable=False)
+    pause_requested_at = models.DateTimeField(null=True, blank=True, editable=False)
+    retries = models.PositiveIntegerField(
+        default=0, editable=False, help_text="How often it was taken up again after its end."
+    )
+    source_run = models.ForeignKey(
+        "self",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="reruns",
+        help_text="The run that this one repeats.",
+    )
     parent = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="children")
     on_parent_cancel = models.CharField(
         max_length=16,
@@ -148,6 +161,11 @@ class Run(TenantOwned):
         text = json.dumps(self.input, ensure_ascii=False, separators=(",", ":"))
         return len(text.encode("utf-8", "surrogatepass"))
 
+    def move(self, state: RunState) -> None:
+        """Give it another state. Raises ``InvalidTransitionError`` if that may not follow the one it has."""
+        check_transition(RUN_TRANSITIONS, RunState(self.state), state)
+        self.state = state.value
+
 
 class NodeRun(TenantOwned):
     """One node of a run, as far as it has come."""
@@ -159,7 +177,9 @@ class NodeRun(TenantOwned):
     attempts = models.PositiveIntegerField(default=0)
     output = models.JSONField(null=True, blank=True)
     error = models.JSONField(null=True, blank=True)
-    reason = models.CharField(max_length=64, blank=True, default="")
+    reason = models.CharField(
+        max_length=64, blank=True, default="", help_text="Why it was skipped; `reused`: from the run that this repeats."
+    )
     tolerated = models.BooleanField(default=False)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)

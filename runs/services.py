@@ -89,16 +89,16 @@ def cancel_run(*, by: Actor, run_id: UUID) -> Run:
     Asking twice is asking once. Raises ``RunNotFoundError`` or ``RunFinishedError``.
     """
     with transaction.atomic():
-        run = _locked(by.tenant_id, run_id)
+        run = lock_run(by.tenant_id, run_id)
         if run.cancel_requested_at is None:
             before = {"state": run.state}
-            run.cancel_requested_at = timezone.now()
-            if run.state != RunState.RUNNING:
-                run.state = RunState.QUEUED.value
-            run.save(update_fields=["cancel_requested_at", "state"])
+            run.cancel_requested_at, run.pause_requested_at = timezone.now(), None
+            if run.state not in (RunState.RUNNING, RunState.QUEUED):
+                run.move(RunState.QUEUED)
+            run.save(update_fields=["cancel_requested_at", "pause_requested_at", "state"])
             after = {"cancel_requested_at": run.cancel_requested_at}
             audit.record(by=by, action="run.cancel_requested", target=f"run:{run_id}", before=before, after=after)
-        _ring_for(run)
+        ring_for(run)
     return run
 
 
@@ -109,7 +109,7 @@ def signal_run(*, by: Actor, run_id: UUID, name: str, payload: Any, signal_id: s
     an approval says of a decision of the wrong shape.
     """
     with transaction.atomic():
-        run = _locked(by.tenant_id, run_id)
+        run = lock_run(by.tenant_id, run_id)
         _check_decision(run, name, payload)
         signal, created = RunSignal.objects.for_tenant(by.tenant_id).get_or_create(
             run=run,
@@ -117,29 +117,43 @@ def signal_run(*, by: Actor, run_id: UUID, name: str, payload: Any, signal_id: s
             defaults={"tenant_id": by.tenant_id, "name": name, "payload": payload},
         )
         if created and run.state == RunState.WAITING:
-            run.state = RunState.QUEUED.value
+            run.move(RunState.QUEUED)
             run.save(update_fields=["state"])
         if created:  # the payload may be confidential, and is kept with the signal
             after = {"signal": name, "id": signal.dedupe_id}
             audit.record(by=by, action="run.signalled", target=f"run:{run_id}", after=after)
-        _ring_for(run)
+        ring_for(run)
     return created
 
 
-def _ring_for(run: Run) -> None:
+def ring_for(run: Run) -> None:
+    """Tell whoever executes a run, or will, that there is news of it."""
     if run.state == RunState.RUNNING:
         dispatch.hint(run.pk)
     else:
         dispatch.nudge(run.queue)
 
 
-def _locked(tenant_id: UUID, run_id: UUID) -> Run:
+def lock_run(tenant_id: UUID, run_id: UUID) -> Run:
+    """A run that is to be changed in this transaction. Raises ``RunNotFoundError`` or ``RunFinishedError``."""
+    run = lock_any_run(tenant_id, run_id)
+    if run.state in TERMINAL_RUN_STATES:
+        raise has_ended(run)
+    return run
+
+
+def has_ended(run: Run) -> RunFinishedError:
+    """What is said of a run that has ended to those who want something of it."""
+    state = RunState(run.state)
+    return RunFinishedError(state, f"The run has ended already, as {state}.")
+
+
+def lock_any_run(tenant_id: UUID, run_id: UUID) -> Run:
+    """As ``lock_run``, whether or not it has ended."""
     rows = Run.objects.for_tenant(tenant_id).with_names().select_for_update(of=("self",))
     run = rows.filter(pk=run_id).first()
     if run is None:
         raise RunNotFoundError(f"There is no run {run_id}.")
-    if run.state in TERMINAL_RUN_STATES:
-        raise RunFinishedError(f"The run has ended already: it {run.state}.")
     return run
 
 
@@ -156,6 +170,8 @@ class News:
 
     signals: list[tuple[UUID, Signal]]
     cancelled: list[UUID]
+    paused: set[UUID]
+    """Shall start no more nodes until they are resumed."""
     ended: list[UUID]
     """Not by their executor: they were terminated."""
     children: list[UUID]
@@ -166,11 +182,15 @@ def news(run_ids: Collection[UUID], children: Collection[UUID]) -> News:
     """What is new to the runs ``run_ids``, which are being executed and wait for ``children``."""
     asked = Q(pk__in=run_ids, cancel_requested_at__isnull=False)
     over = Q(pk__in=[*run_ids, *children], state__in=TERMINAL_RUN_STATES)
-    rows = Run.objects.across_tenants().filter(asked | over).values_list("pk", "state")
-    ended = {run_id for run_id, state in rows if state in TERMINAL_RUN_STATES}
+    paused = Q(pk__in=run_ids, pause_requested_at__isnull=False)
+    rows = Run.objects.across_tenants().filter(asked | over | paused)
+    found = list(rows.values_list("pk", "state", "cancel_requested_at"))
+    ended = {run_id for run_id, state, _ in found if state in TERMINAL_RUN_STATES}
+    stopped = {run_id for run_id, _, cancelled in found if cancelled is not None}
     return News(
         signals=waiting_signals(run_ids),
-        cancelled=[run_id for run_id, _ in rows if run_id not in ended],
+        cancelled=[run_id for run_id in run_ids if run_id in stopped - ended],
+        paused={run_id for run_id, _, _ in found} - ended - stopped,
         ended=[run_id for run_id in run_ids if run_id in ended],
         children=[run_id for run_id in children if run_id in ended],
     )
@@ -247,7 +267,7 @@ def end_run(*, run_id: UUID, ending: Ending, epoch: int | None = None) -> bool:
     ``False`` if it has ended already, or (with ``epoch``) belongs to another executor by now.
     """
     with transaction.atomic():
-        run = Run.objects.across_tenants().select_for_update().get(pk=run_id)
+        run = _lock_with_parent(run_id)
         if run.state in TERMINAL_RUN_STATES or epoch not in (None, run.epoch):
             return False
         if run.state == RunState.RUNNING:
@@ -257,6 +277,14 @@ def end_run(*, run_id: UUID, ending: Ending, epoch: int | None = None) -> bool:
         if run.parent_id is not None:
             _wake_parent(run.parent_id)
     return True
+
+
+def _lock_with_parent(run_id: UUID) -> Run:
+    """Both rows in their order, which writers keep, too: so that no two wait for each other."""
+    runs = Run.objects.across_tenants()
+    parent_id = runs.filter(pk=run_id).values_list("parent_id", flat=True).get()
+    locked = runs.filter(pk__in=[run_id, parent_id]).select_for_update().order_by("pk")
+    return {run.pk: run for run in locked}[run_id]
 
 
 def _wake_parent(parent_id: UUID) -> None:

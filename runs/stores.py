@@ -10,6 +10,7 @@ from uuid import UUID
 from pyflow.core import result
 from pyflow.core.events import Event, EventType
 from pyflow.core.plain import NotPlainError, to_plain
+from pyflow.core.ports import SystemClock
 from pyflow.core.states import NodeState, RunState
 from pyflow.core.suspension import Signal, Suspension
 from runs.errors import LeaseLapsedError
@@ -64,8 +65,18 @@ class DatabaseSink:
 
         Nobody executes it meanwhile.
         """
+        await self._put_down(RunState.WAITING, wake_at)
+
+    async def pause(self) -> None:
+        """Put the run down until somebody resumes it, or asks it to stop."""
+        claim, data = self._claim, {"state": RunState.PAUSED.value}
+        at = SystemClock().time()
+        self._note(Event(EventType.RUN_PAUSED, str(claim.run_id), claim.workflow_name, 0, at, None, data))
+        await self._put_down(RunState.PAUSED, None)
+
+    async def _put_down(self, state: RunState, wake_at: float | None) -> None:
         self._pending.changes |= {
-            "state": RunState.WAITING.value,
+            "state": state.value,
             "wake_at": None if wake_at is None else moment(wake_at),
             "owner": "",
             "lease_until": None,
@@ -102,7 +113,7 @@ class DatabaseSink:
                 self._pending.signals.append(event.data["signal"])
             self._pending.nodes[event.node_id] = self._row(event.node_id, event).copy()
         elif event.type is EventType.RUN_STARTED:
-            if not event.data["resumed"]:
+            if self._claim.begun_at is None:  # also where there are results already, of an earlier try or run
                 self._pending.changes["started_at"] = moment(event.at)
         elif event.type in _RUN_ENDS:
             self._pending.changes |= {

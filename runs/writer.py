@@ -196,7 +196,7 @@ class _Batch:
             place = {"run_id": run_id, "node_id": node_id, "index": index}
             self._items.append({"id": new_uuid(), "tenant_id": tenant_id} | place | values)
         self.stored.add(run_id)
-        if changes.get("state") == RunState.WAITING:
+        if changes.get("state") in (RunState.WAITING, RunState.PAUSED):
             self.parked.append(run_id)
 
     def store(self) -> None:
@@ -264,17 +264,20 @@ def _awaits(run_ids: Iterable[UUID]) -> dict[UUID, set[UUID]]:
 def _wake_if_told(run_id: UUID) -> None:
     """Queue a run that is being put down again if what it waits for came before that."""
     run = Run.objects.across_tenants().filter(pk=run_id)
+    state, pause, stop = run.values_list("state", "pause_requested_at", "cancel_requested_at").get()
+    # Whoever claims one that shall be paused puts it down as that.
+    if stop is not None or (pause is None) == (state == RunState.PAUSED):
+        run.update(state=RunState.QUEUED.value, wake_at=None)
+        return
+    if state == RunState.PAUSED:
+        return
     told = RunSignal.objects.across_tenants().filter(run=run_id, consumed=False).values_list("name", flat=True)
     names = set(told)
     waiting = NodeRun.objects.across_tenants().filter(run=run_id, state=NodeState.WAITING.value)
     waits = [Suspension.from_dict(wait) for wait in waiting.values_list("wait", flat=True) if wait is not None]
     children = [child for wait in waits for child in awaited(wait)]
     over = Run.objects.across_tenants().filter(pk__in=children, state__in=TERMINAL_RUN_STATES)
-    if (
-        any(wait.signal in names for wait in waits)
-        or (children and over.exists())
-        or run.filter(cancel_requested_at__isnull=False).exists()
-    ):
+    if any(wait.signal in names for wait in waits) or (children and over.exists()):
         run.update(state=RunState.QUEUED.value)
 
 

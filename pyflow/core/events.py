@@ -18,6 +18,8 @@ class EventType(StrEnum):
     WORKFLOW_ARCHIVED = "workflow.archived"
     RUN_QUEUED = "run.queued"
     RUN_STARTED = "run.started"
+    RUN_PAUSED = "run.paused"
+    RUN_RESUMED = "run.resumed"
     RUN_SUCCEEDED = "run.succeeded"
     RUN_FAILED = "run.failed"
     RUN_CANCELLED = "run.cancelled"

@@ -17,13 +17,11 @@ from pyflow.core.admission import Admission
 from pyflow.core.attempts import Attempts
 from pyflow.core.children import ChildRuns
 from pyflow.core.compensation import compensate
-from pyflow.core.conclusion import (
-    effects,
-)
+from pyflow.core.conclusion import effects
 from pyflow.core.context import ExecutionContext
 from pyflow.core.errors import NodeError, PyFlowError, WorkerLostError
 from pyflow.core.events import EventType, rfc3339
-from pyflow.core.fanout import FanOut
+from pyflow.core.fanout import FanOut, PausedFanOut
 from pyflow.core.middleware import Handler
 from pyflow.core.plan import COMPENSATE, FINALLY, MAIN, Plan, PlannedNode
 from pyflow.core.ports import Clock, EventSink, SecretSource
@@ -92,6 +90,7 @@ class Execution(RunProgress):
         self._tasks: set[asyncio.Task[None]] = set()
         self._deadline: asyncio.Task[None] | None = None
         self._stopping = False
+        self._fan_outs: set[FanOut] = set()
         #: The section that was cut short; those that finish the run are executed as ever.
         self._stopped_in = MAIN
         self._outcome: RunState | None = None
@@ -103,6 +102,7 @@ class Execution(RunProgress):
         """Run to the end. Cancelling this call abandons the run where it stands, unrecorded, like a crash would.
 
         With ``park`` the result may be a run in state ``waiting``: nothing can proceed before ``wake_at`` or a signal.
+        After ``pause`` it may be one in state ``paused``.
         """
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
@@ -128,6 +128,8 @@ class Execution(RunProgress):
             return await self._execute()
 
     async def _execute(self) -> RunResult:
+        if self._pausing and not self._stopping:
+            return self._result(RunState.PAUSED, None, None)
         begun = self._begun_at or self._time()
         self._time_out(begun)
         self._started_at = begun
@@ -166,6 +168,28 @@ class Execution(RunProgress):
         """Ask the run to stop: nothing new starts, running nodes are cancelled, then ``finally`` runs."""
         self._stop(RunState.CANCELLED)
 
+    def pause(self) -> None:
+        """Start nothing more, neither nodes nor items of fan-outs; what runs goes on to its end.
+
+        ``wait`` then gives a run in state ``paused``, unless that was the last of it. Call it on the run's event loop.
+        """
+        if self._stopping or self._pausing or self._abandoned:
+            return
+        self._pausing = True
+        for fan_out in self._fan_outs:
+            fan_out.wake()
+        if self._started_at:
+            self._pump()
+        elif self._admission is not None:
+            self._admission.leave_queue()
+
+    def resume(self) -> None:
+        """Go on, if ``wait`` has not returned yet."""
+        if self._pausing:
+            self._pausing = False
+            if self._started_at:
+                self._pump()
+
     def _give_way(self, error: ConcurrencyLimitError) -> None:
         """Another run gets the slot as soon as this one has ended, which is like ``cancel``."""
         if not self._stopping and self._scheduler.phase not in (COMPENSATE, FINALLY):  # else it is about to end
@@ -189,7 +213,7 @@ class Execution(RunProgress):
         if self._scheduler.phase in (COMPENSATE, FINALLY):
             self._scheduler.stop(outcome)  # what finishes the run is not cut short
             return
-        self._stopping = True
+        self._stopping, self._pausing = True, False
         self._stopped_in = self._scheduler.phase
         if not self._started_at:
             self._outcome = outcome  # before it began: `_begin` starts with the end
@@ -267,12 +291,12 @@ class Execution(RunProgress):
 
     def _pump(self) -> None:
         """See to it that somebody looks at what is ready; end the run when there is nobody and nothing left."""
-        if self._ready:
+        if self._ready and not self._pausing:
             if not self._spare and not self._abandoned:
                 self._spare = True
                 self._work(self._run_nodes())
         elif not self._busy and not self._finished.done():
-            if self._scheduler.done or (self._waits and self._park):
+            if self._scheduler.done or self._pausing or (self._waits and self._park):
                 self._finished.set_result(None)
             elif not self._waits:
                 self._finished.set_exception(RuntimeError("the scheduler waits for nodes that nobody executes"))
@@ -289,7 +313,7 @@ class Execution(RunProgress):
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - runners are tasks
         turn = NODES_PER_TURN
-        while ready:
+        while ready and not self._pausing:
             index = ready.popleft()
             if ready and not self._spare:
                 self._pump()
@@ -374,13 +398,16 @@ class Execution(RunProgress):
             journal=self._journal,
             clock=self._clock,
             stopping=self._is_stopping,
+            pausing=lambda: self._pausing,
             redactor=self.context.redactor,
         )
         self._attempts.executing.add(task)
+        self._fan_outs.add(fan_out)
         try:
             # The retries of a fan-out are those of its items.
             await self._settle(node, run, fan_out.execute(), retried=True)
         finally:
+            self._fan_outs.discard(fan_out)
             self._attempts.executing.discard(task)
 
     async def _settle(self, node: PlannedNode, run: NodeRun, work: Awaitable[object], *, retried: bool = False) -> None:
@@ -397,8 +424,11 @@ class Execution(RunProgress):
                 await self._fail(node, run, NodeError("the node's work was cancelled from within"))
         except SkippedByLimitError:
             await self._skip(node, run, "concurrency")
+        except PausedFanOut:
+            self._scheduler.states[node.index] = NodeState.PENDING
+            self._ready.append(node.index)  # goes on from its items, here or from what is recorded
         except Exception as error:  # noqa: BLE001 - a node raises anything
-            wait = None if retried else self._backoff(node, run, error)
+            wait = None if retried or self._is_stopping() else self._backoff(node, run, error)
             if wait is None:
                 await self._fail(node, run, error)
             else:
@@ -451,15 +481,6 @@ class Execution(RunProgress):
         await self._attempts.give_up(wait)
 
     # --- what becomes of a node
-
-    def _backoff(self, node: PlannedNode, run: NodeRun, error: Exception) -> float | None:
-        """Seconds until the next attempt, or ``None`` if there is none."""
-        wait = node.retry.delay(run.attempts, error) if node.retry is not None and not self._is_stopping() else None
-        if wait is not None and node.total_timeout is not None:
-            left = (run.started_at or 0.0) + node.total_timeout - self._time()
-            if wait >= left:
-                return None
-        return wait
 
     async def _retry(self, node: PlannedNode, run: NodeRun, error: Exception, wait: float) -> None:
         run.state, run.wait = NodeState.RETRYING, None

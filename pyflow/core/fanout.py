@@ -18,7 +18,7 @@ from pyflow.core.redaction import Redactor
 from pyflow.core.result import ErrorInfo, ItemRun, NodeRun
 from pyflow.core.scope import ItemScope
 from pyflow.core.shared import SkippedByLimitError
-from pyflow.core.states import NodeState
+from pyflow.core.states import TERMINAL_NODE_STATES, NodeState
 from pyflow.core.suspension import Suspension, awaited
 
 FAILURES = frozenset({NodeState.FAILED, NodeState.TIMED_OUT})
@@ -40,6 +40,10 @@ class BadItemsError(NonRetryableError):
     code = "bad_items"
 
 
+class PausedFanOut(Exception):  # noqa: N818 - not an error: the node is neither done nor failed
+    """The run is being paused: the items that have not ended are left for later."""
+
+
 class FanOut:
     """The execution of one fan-out node. Finished items of an earlier execution, in ``run.items``, are not repeated."""
 
@@ -53,6 +57,7 @@ class FanOut:
         journal: Journal,
         clock: Clock,
         stopping: Callable[[], bool],
+        pausing: Callable[[], bool],
         redactor: Redactor,
     ) -> None:
         self._redactor = redactor
@@ -63,6 +68,7 @@ class FanOut:
         self._journal = journal
         self._clock = clock
         self._stopping = stopping
+        self._pausing = pausing
         self._items: list[tuple[str, Any]] = []
         self._outputs: list[Any] = []
         self._delayed: list[tuple[float, int]] = []
@@ -80,7 +86,7 @@ class FanOut:
 
         A ``Suspension`` if all that is left to do is to wait for child runs: execute it again when one has ended.
 
-        Raises ``BadItemsError``, ``FanOutError``, or what a template raises.
+        Raises ``BadItemsError``, ``FanOutError``, ``PausedFanOut``, or what a template raises.
         """
         self._items = list_items(self._node, self._names)
         self._outputs = [None] * len(self._items)
@@ -103,9 +109,21 @@ class FanOut:
             self._end_waiting()
             await self._attempts.give_up(wait_for_any(self._waits))
             raise FanOutError(self._summary())
+        if self._pausing() and self._has_open_items:
+            raise PausedFanOut
         if self._waits:
             return wait_for_any(self._waits, [due for due, _ in self._delayed])
         return self._outputs
+
+    def wake(self) -> None:
+        """Let those that sleep until an item's next attempt look at whether they shall go on."""
+        for worker in self._asleep:
+            worker.cancel()
+
+    @property
+    def _has_open_items(self) -> bool:
+        items = self._run.items or {}
+        return len(items) < len(self._items) or any(item.state not in TERMINAL_NODE_STATES for item in items.values())
 
     @property
     def _is_lost(self) -> bool:
@@ -138,7 +156,7 @@ class FanOut:
         """Take items until there are none left: first those whose backoff is over, then new ones."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - workers are tasks
-        while not self._is_lost and not self._stopping():
+        while not self._is_lost and not self._stopping() and not self._pausing():
             due_now = bool(self._delayed) and self._delayed[0][0] <= self._clock.time()
             index = heapq.heappop(self._delayed)[1] if due_now else next(todo, None)
             if index is None:
@@ -153,16 +171,16 @@ class FanOut:
                 return
 
     async def _back_off(self, due: float, task: asyncio.Task[Any]) -> bool:
-        """Wait until ``due``; ``False``, at once, if the node is lost before that."""
+        """Wait until ``due``; ``False``, at once, if the node is lost or put down before that."""
         self._asleep.add(task)
         try:
             await self._clock.sleep(max(0.0, due - self._clock.time()))
         except asyncio.CancelledError:
-            if not self._is_lost:
+            if not self._is_lost and not self._pausing():
                 raise
         finally:
             self._asleep.discard(task)
-        return not self._is_lost
+        return not self._is_lost and not self._pausing()
 
     async def _execute_item(self, index: int, task: asyncio.Task[Any]) -> None:
         assert self._run.items is not None  # noqa: S101 - set before items are executed
@@ -216,8 +234,7 @@ class FanOut:
         self._failed += 1
         tolerated = not self._is_lost
         if not tolerated:
-            for worker in self._asleep:
-                worker.cancel()
+            self.wake()
         await self._journal.commit(EventType.NODE_FAILED, node.id, data | {"state": item.state, "tolerated": tolerated})
 
     def _end_waiting(self) -> None:

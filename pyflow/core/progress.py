@@ -48,6 +48,8 @@ class RunProgress:
             self._scope = RunScope(context, plan.workflow.vars, secrets, self._time)
             context.scope = self._scope.names_any_time()
         self._runs: list[NodeRun | None] = [None] * len(plan.nodes)
+        #: No node starts any more, until the run is resumed.
+        self._pausing = False
         self._ready: deque[int] = deque()
         self._started_at = 0.0
         #: When the run times out (POSIX seconds), if it does.
@@ -96,6 +98,15 @@ class RunProgress:
                 return False
         await self._skip(node, NodeRun(node.id, NodeState.SKIPPED), "when")
         return False
+
+    def _backoff(self, node: PlannedNode, run: NodeRun, error: Exception) -> float | None:
+        """Seconds until the next attempt, or ``None`` if there is none."""
+        wait = node.retry.delay(run.attempts, error) if node.retry is not None else None
+        if wait is not None and node.total_timeout is not None:
+            left = (run.started_at or 0.0) + node.total_timeout - self._time()
+            if wait >= left:
+                return None
+        return wait
 
     async def _succeed(self, node: PlannedNode, run: NodeRun, output: object, signal: Signal | None = None) -> None:
         run.state = NodeState.SUCCEEDED
@@ -167,7 +178,7 @@ class RunProgress:
 
     async def _conclude(self) -> RunResult:
         if not self._scheduler.done:
-            return self._result(RunState.WAITING, None, None)
+            return self._result(RunState.PAUSED if self._pausing else RunState.WAITING, None, None)
         state = self._scheduler.run_state
         outputs: Any = None
         error = self._first_error()

@@ -37,9 +37,13 @@ class NodeState(StrEnum):
 
 
 RUN_TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
-    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELLED, RunState.TIMED_OUT, RunState.FAILED}),
+    RunState.QUEUED: frozenset(
+        {RunState.RUNNING, RunState.PAUSED, RunState.CANCELLED, RunState.TIMED_OUT, RunState.FAILED}
+    ),
     RunState.RUNNING: frozenset(
         {
+            # Its executor handed it back.
+            RunState.QUEUED,
             RunState.WAITING,
             RunState.PAUSED,
             RunState.SUCCEEDED,
@@ -48,8 +52,19 @@ RUN_TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
             RunState.TIMED_OUT,
         }
     ),
-    RunState.WAITING: frozenset({RunState.RUNNING, RunState.CANCELLED, RunState.TIMED_OUT, RunState.FAILED}),
-    RunState.PAUSED: frozenset({RunState.RUNNING, RunState.CANCELLED, RunState.TIMED_OUT, RunState.FAILED}),
+    RunState.WAITING: frozenset(
+        {
+            # What it waited for has come.
+            RunState.QUEUED,
+            RunState.RUNNING,
+            RunState.PAUSED,
+            RunState.CANCELLED,
+            RunState.TIMED_OUT,
+            RunState.FAILED,
+        }
+    ),
+    # `resume` queues it; it is claimed like any other.
+    RunState.PAUSED: frozenset({RunState.QUEUED, RunState.CANCELLED}),
     # `retry` takes a finished run up again.
     RunState.FAILED: frozenset({RunState.QUEUED}),
     RunState.CANCELLED: frozenset({RunState.QUEUED}),
@@ -84,6 +99,21 @@ TERMINAL_RUN_STATES = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.C
 TERMINAL_NODE_STATES = frozenset(
     {NodeState.SUCCEEDED, NodeState.FAILED, NodeState.SKIPPED, NodeState.CANCELLED, NodeState.TIMED_OUT}
 )
+
+_ANY_TIME = ("signal", "rerun")
+_ON_THE_WAY = ("cancel", "terminate", "pause", *_ANY_TIME)
+_AFTER_A_FAILURE = ("retry", "rerun")
+#: What can be asked of a run in each state.
+RUN_VERBS: Mapping[RunState, tuple[str, ...]] = {
+    RunState.QUEUED: _ON_THE_WAY,
+    RunState.RUNNING: _ON_THE_WAY,
+    RunState.WAITING: _ON_THE_WAY,
+    RunState.PAUSED: ("cancel", "terminate", "resume", *_ANY_TIME),
+    RunState.SUCCEEDED: ("rerun",),
+    RunState.FAILED: _AFTER_A_FAILURE,
+    RunState.CANCELLED: _AFTER_A_FAILURE,
+    RunState.TIMED_OUT: _AFTER_A_FAILURE,
+}
 
 StateT = TypeVar("StateT", RunState, NodeState)
 

@@ -109,6 +109,9 @@ class RunSummaryShape(serializers.Serializer[Any]):
     compensation = serializers.CharField(allow_null=True, help_text="How undoing went: succeeded or failed.")
     wake_at = serializers.DateTimeField(allow_null=True, help_text="When a waiting run goes on, signals apart.")
     parent = serializers.UUIDField(allow_null=True)  # type: ignore[assignment]
+    source_run = serializers.UUIDField(allow_null=True, help_text="The run that this one repeats.")
+    retries = serializers.IntegerField(help_text="How often it was taken up again after its end.")
+    pause_requested_at = serializers.DateTimeField(allow_null=True, help_text="Since then no more nodes start.")
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
@@ -244,6 +247,9 @@ def show_summary(run: Run) -> dict[str, Any]:
         "compensation": run.compensation or None,
         "wake_at": run.wake_at,
         "parent": None if run.parent_id is None else str(run.parent_id),
+        "source_run": None if run.source_run_id is None else str(run.source_run_id),
+        "retries": run.retries,
+        "pause_requested_at": run.pause_requested_at,
         "created_at": run.created_at,
         "started_at": run.started_at,
         "finished_at": run.finished_at,
@@ -270,20 +276,24 @@ def show_item(item: NodeItem) -> dict[str, Any]:
 
 def show_attempts(events: Iterable[RunEvent]) -> list[dict[str, Any]]:
     """``AttemptShape`` of each attempt that a node's events, in their order, tell of."""
-    attempts: dict[int, dict[str, Any]] = {}
+    attempts: list[dict[str, Any]] = []
+    by_number: dict[int, dict[str, Any]] = {}
     for event in events:
         number = event.data.get("attempt")
         if number is None or event.data.get("item") is not None:
             continue
-        attempt = attempts.setdefault(
-            number, {"attempt": number, "state": "running", "started_at": None, "finished_at": None, "error": None}
-        )
+        attempt = by_number.get(number)
+        # After a retry of the run, attempts are counted from 1 again.
+        if attempt is None or (attempt["finished_at"] is not None and event.type == EventType.NODE_STARTED):
+            attempt = {"attempt": number, "state": "running", "started_at": None, "finished_at": None, "error": None}
+            by_number[number] = attempt
+            attempts.append(attempt)
         if event.type == EventType.NODE_STARTED:
             attempt["started_at"] = attempt["started_at"] or event.at
         elif event.type in _ENDS_OF_ATTEMPTS:
             attempt |= {"finished_at": event.at, "error": event.data.get("error")}
             attempt["state"] = event.data.get("state") or _ENDS_OF_ATTEMPTS[event.type]
-    return list(attempts.values())
+    return attempts
 
 
 _ENDS_OF_ATTEMPTS = {

@@ -5,6 +5,7 @@ from django.urls import path
 from runs.api.batch import BatchView
 from runs.api.graph import GraphView
 from runs.api.nodes import ItemsView, NodesView, NodeView
+from runs.api.verbs import PauseView, ResumeView, RetryView, TerminateView
 from runs.api.views import CancelView, EventsView, RunsView, RunView, SignalsView, WorkflowRunsView
 
 urlpatterns = [
@@ -18,5 +19,9 @@ urlpatterns = [
     path("runs/<uuid:run_id>/graph", GraphView.as_view(), name="run-graph"),
     path("runs/<uuid:run_id>/signals", SignalsView.as_view(), name="run-signals"),
     path("runs/<uuid:run_id>/cancel", CancelView.as_view(), name="run-cancel"),
+    path("runs/<uuid:run_id>/terminate", TerminateView.as_view(), name="run-terminate"),
+    path("runs/<uuid:run_id>/pause", PauseView.as_view(), name="run-pause"),
+    path("runs/<uuid:run_id>/resume", ResumeView.as_view(), name="run-resume"),
+    path("runs/<uuid:run_id>/retry", RetryView.as_view(), name="run-retry"),
     path("runs/<uuid:run_id>/events", EventsView.as_view(), name="run-events"),
 ]

@@ -45,7 +45,11 @@ from workflows.models import Workflow
 from workflows.services import find_workflow, workflow_or_none
 
 EVENTS_SHOWN = 1000
-FINISHED = {(409, "application/problem+json"): OpenApiResponse(OpenApiTypes.OBJECT, description="The run has ended")}
+CONFLICT = {
+    (409, "application/problem+json"): OpenApiResponse(
+        OpenApiTypes.OBJECT, description="Not in this `state`; `possible` is what can be asked of the run now."
+    )
+}
 NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, description="The workflow's name.")
 PREFER = OpenApiParameter(
     "Prefer",
@@ -94,7 +98,7 @@ class WorkflowRunsView(TenantView):
         """Start a run, of the newest version unless another is named. Once this is answered, nothing loses the run."""
         start = Start(**validated(StartRun, request.data))
         started = start_run(by=self.actor, workflow_name=name, start=start)
-        headers = {"Location": _address(request, "run", started.run)} | _links(request, started.run)
+        headers = {"Location": _address(request, "run", started.run)} | links(request, started.run)
         return Response(show_run(started.run), status=202 if started.created else 200, headers=headers)
 
     def after(self, request: Request, response: Response) -> Response:
@@ -179,7 +183,7 @@ class RunView(TenantView):
         fields = validated(RunQuery, request.query_params).get("fields", frozenset(FIELDS))
         run = find_run(tenant_id=self.principal.tenant_id, run_id=run_id)
         tag = etag("run", run.pk, run.event_seq, run.state, run.wake_at, request.accepted_media_type, *sorted(fields))
-        headers = {"ETag": tag} | _links(request, run)
+        headers = {"ETag": tag} | links(request, run)
         if is_known(request, tag):
             return Response(status=304, headers=headers)
         return Response(_detail(run, fields), headers=headers)
@@ -199,7 +203,7 @@ def _address(request: Request, name: str, run: Run) -> str:
     return reverse(name, kwargs={"run_id": run.pk}, request=request)
 
 
-def _links(request: Request, run: Run) -> dict[str, str]:
+def links(request: Request, run: Run) -> dict[str, str]:
     """What belongs to a run (RFC 8288)."""
     run_address = _address(request, "run", run)
     workflow = reverse("workflow", kwargs={"name": run.workflow.name}, request=request)
@@ -218,7 +222,7 @@ class SignalsView(TenantView):
         request=SendSignal,
         responses={
             202: OpenApiResponse(SignalShape, description="Kept, whether or not a node waits for it already."),
-            **FINISHED,
+            **CONFLICT,
         },
     )
     def post(self, request: Request, run_id: UUID) -> Response:
@@ -243,12 +247,12 @@ class CancelView(TenantView):
         operation_id="runs_cancel",
         summary="Cancel a run",
         request=None,
-        responses={202: OpenApiResponse(RunShape, description="The run stops as soon as it can."), **FINISHED},
+        responses={202: OpenApiResponse(RunShape, description="The run stops as soon as it can."), **CONFLICT},
     )
     def post(self, request: Request, run_id: UUID) -> Response:
         """Cooperative: running nodes are cancelled, completed ones compensated, then `finally` runs."""
         run = cancel_run(by=self.actor, run_id=run_id)
-        return Response(show_run(run), status=202, headers=_links(request, run))
+        return Response(show_run(run), status=202, headers=links(request, run))
 
 
 class EventsQuery(Strict):

@@ -18,6 +18,16 @@ DOCUMENTED = {str(item["code"]) for item in GENERAL} | {cls.code for cls in STAT
 
 #: Of the problems `quota_exceeded` and `plan_limit_reached`.
 QUOTA_MEMBERS = {"quota", "limit", "used", "resets_at"}
+#: Of those that refuse a verb because of the run's state.
+STATE_MEMBERS = {"state", "possible"}
+#: What some problems have besides.
+MEMBERS = {
+    "quota_exceeded": QUOTA_MEMBERS,
+    "plan_limit_reached": QUOTA_MEMBERS,
+    "run_finished": STATE_MEMBERS,
+    "run_state": STATE_MEMBERS,
+    "run_undone": STATE_MEMBERS,
+}
 
 #: Shared: loading the middleware lists every static file there is, which costs more than most tests.
 _handler = Client().handler
@@ -76,7 +86,7 @@ def assert_problem(response: HttpResponse, status: int, code: str) -> dict[str, 
     assert body["detail"]
     assert body["instance"].startswith("/")
     assert body["request_id"] == response.headers["X-Request-ID"]
-    members = QUOTA_MEMBERS if code in {"quota_exceeded", "plan_limit_reached"} else set()
+    members = MEMBERS.get(code, set())
     assert body.keys() >= members
     assert body.keys() <= {"type", "title", "status", "detail", "instance", "code", "request_id", "errors"} | members
     assert b"Traceback" not in response.content

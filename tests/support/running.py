@@ -48,15 +48,16 @@ def ended(run: Run, state: str) -> Run:
 
 def send(run: Run, name: str, payload: object = None, signal_id: str | None = None) -> bool:
     """Deliver a signal."""
-    return signal_run(by=_tester(run), run_id=run.pk, name=name, payload=payload, signal_id=signal_id)
+    return signal_run(by=operator(run), run_id=run.pk, name=name, payload=payload, signal_id=signal_id)
 
 
 def cancel(run: Run) -> None:
     """Ask a run to stop."""
-    cancel_run(by=_tester(run), run_id=run.pk)
+    cancel_run(by=operator(run), run_id=run.pk)
 
 
-def _tester(run: Run) -> Actor:
+def operator(run: Run) -> Actor:
+    """Who does what a test needs done."""
     return Actor.system(run.tenant_id, "a test")
 
 
@@ -68,3 +69,8 @@ def nodes(run: Run) -> dict[str, str]:
 def types(run: Run) -> Counter[str]:
     """How many events of each type a run has."""
     return Counter(event.type for event in RunEvent.objects.across_tenants().filter(run=run))
+
+
+def seqs(run: Run) -> list[int]:
+    """The numbers of a run's events."""
+    return list(RunEvent.objects.across_tenants().filter(run=run).order_by("seq").values_list("seq", flat=True))
