@@ -25,6 +25,7 @@ from runs.starting import start_version
 from runs.stores import waiting_signals
 from tenants import audit
 from tenants.access import Actor
+from workflows.models import Workflow
 from workflows.services import latest_version, plan_of
 
 
@@ -34,6 +35,12 @@ def find_run(*, tenant_id: UUID, run_id: UUID) -> Run:
     if run is None:
         raise RunNotFoundError(f"There is no run {run_id}.")
     return run
+
+
+def workflow_of_run(*, tenant_id: UUID, run_id: UUID) -> Workflow | None:
+    """The workflow of a tenant's run, if there is such a run: what is shared of it is shared of its runs."""
+    run = Run.objects.for_tenant(tenant_id).select_related("workflow").only("workflow").filter(pk=run_id).first()
+    return None if run is None else run.workflow
 
 
 def find_node(*, tenant_id: UUID, run_id: UUID, node_id: str) -> tuple[NodeRun, str]:

@@ -74,13 +74,14 @@ def authenticate_token(*, text: str) -> Principal:
 def _check(parsed: ParsedKey, digest: bytes, address: str) -> Principal:
     subjects = (f"key:{parsed.key_id}", f"address:{address}")
     known = cache.get(digest)
-    if known is None:
-        failures.refuse_after_too_many(*subjects)
-    try:
-        return _checked(parsed, digest, known)
-    except InvalidKeyError:
-        failures.note(*subjects)
-        raise
+    if known is not None:  # this very text was good once: the failures of others do not keep it out
+        try:
+            return _checked(parsed, digest, known)
+        except InvalidKeyError:
+            cache.forget(digest)  # it is an attempt like any other from now on
+            raise
+    with failures.attempt(*subjects):
+        return _checked(parsed, digest, None)
 
 
 def _checked(parsed: ParsedKey, digest: bytes, known: Checked | None) -> Principal:

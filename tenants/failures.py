@@ -9,8 +9,15 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 
-from tenants.errors import TooManyFailuresError
+from tenants.errors import (
+    InvalidKeyError,
+    InvalidTokenError,
+    InvitationTokenError,
+    LoginError,
+    TooManyFailuresError,
+)
 from tenants.limits import Rule, fields, limiter
 
 #: Failures within the window after which the next attempt is refused without looking at it.
@@ -18,22 +25,33 @@ PER_SUBJECT = 10
 PER_ADDRESS = 30
 #: Seconds.
 WINDOW = 60.0
+#: What says that somebody is not who they claim to be. Anything else that ends an attempt is no fault of theirs.
+FAILED = (InvalidKeyError, InvalidTokenError, InvitationTokenError, LoginError)
 
 
-def refuse_after_too_many(*subjects: str) -> None:
-    """Raise ``TooManyFailuresError`` if one of the subjects (``kind:name``) has failed too often."""
-    refusals = [verdict for verdict in limiter.judge(list(_rules(subjects)), count=False) if not verdict.allowed]
+@contextmanager
+def attempt(*subjects: str) -> Iterator[None]:
+    """An attempt of these subjects (``kind:name``) to prove who they are, which fails by one of ``FAILED``.
+
+    It is counted as a failure before it is looked at, in one step with asking whether there were too many: attempts
+    that come at once are not more than one after another. What did not fail is taken back. Raises
+    ``TooManyFailuresError``.
+    """
+    rules = list(_rules(subjects))
+    refusals = [verdict for verdict in limiter.judge(rules) if not verdict.allowed]
     if refusals:
         raise TooManyFailuresError(
             "Too many attempts have failed. Wait as long as `Retry-After` says.",
             retry_after=max(1, math.ceil(max(verdict.reset for verdict in refusals))),
         )
-
-
-def note(*subjects: str) -> None:
-    """An attempt of these subjects has failed."""
-    for rule in _rules(subjects):  # one by one: together, one that is full already would keep the others from counting
-        limiter.judge([rule])
+    try:
+        yield
+    except FAILED:
+        raise
+    except BaseException:
+        limiter.take_back(rules)
+        raise
+    limiter.take_back(rules)
 
 
 def fields_of(address: str) -> dict[str, str]:

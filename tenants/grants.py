@@ -110,6 +110,20 @@ def unshare(*, by: Actor, obj: TenantOwned, target: str, grant_id: str) -> None:
     audit.record(by=by, action="grant.removed", target=target, before={"grant": grant_id})
 
 
+def forget_member(*, tenant_id: UUID, user_id: int) -> int:
+    """Take from a user what was shared with them of a tenant's objects; how many grants that were."""
+    gone = 0
+    mine = UserObjectPermission.objects.filter(user_id=user_id)
+    for kind in ContentType.objects.filter(pk__in=mine.values("content_type")):
+        model = kind.model_class()
+        if model is not None and issubclass(model, TenantOwned):
+            rows = mine.filter(content_type=kind)
+            shared = [row for row in rows.values_list("object_pk", flat=True) if _is_uuid(row)]
+            here = model.objects.for_tenant(tenant_id).filter(pk__in=shared).values_list("pk", flat=True)
+            gone += rows.filter(object_pk__in=[str(pk) for pk in here]).delete()[0]
+    return gone
+
+
 def _grantee(obj: TenantOwned, kind: str, grantee: str) -> tuple[Any, dict[str, Any], str]:
     """Guardian's model, what says whom in it, and their name."""
     if kind == "role" and grantee in set(Role):

@@ -158,12 +158,11 @@ def _account(email: str, password: str, user_id: int | None, address: str) -> Us
         return _new_account(email, password)
     # Whoever may invite can get a token for any address: it must not serve to guess the password of the account.
     subjects = (*(f"user:{user.username}" for user in users), f"address:{address}")
-    failures.refuse_after_too_many(*subjects)
-    for user in users:
-        if user.is_active and user.check_password(password):
-            return user
-    failures.note(*subjects)
-    raise InvitationTokenError("There is an account of this address, and this is not its password.")
+    with failures.attempt(*subjects):
+        for user in users:
+            if user.is_active and user.check_password(password):
+                return user
+        raise InvitationTokenError("There is an account of this address, and this is not its password.")
 
 
 def _new_account(email: str, password: str) -> User:

@@ -66,6 +66,10 @@ class Limiter(ABC):
     def judge(self, rules: Sequence[Rule], *, count: bool = True) -> list[Verdict]:
         """A verdict per rule. The call goes on if all of them allow it; only then is it counted, if it is to be."""
 
+    @abstractmethod
+    def take_back(self, rules: Sequence[Rule]) -> None:
+        """Count one call less of each rule: one that was counted before it was known whether it counts."""
+
     def hit(self, key: str, limit: int, window: float) -> Verdict:
         """Count a call, unless there were ``limit`` of this key in the last ``window`` seconds."""
         return self.judge([Rule(key, limit, window)])[0]
@@ -101,6 +105,13 @@ class MemoryLimiter(Limiter):
                 _verdict(rule, allowed, len(calls), _place(rule, calls, now))
                 for rule, allowed, calls in zip(rules, room, windows, strict=True)
             ]
+
+    def take_back(self, rules: Sequence[Rule]) -> None:
+        """See ``Limiter``."""
+        with self._lock:
+            for rule in rules:
+                if rule.key in self._calls and self._calls[rule.key][1]:
+                    self._calls[rule.key][1].pop()
 
     def _window(self, rule: Rule, now: float) -> deque[float]:
         calls = self._calls[rule.key][1] if rule.key in self._calls else deque[float]()
@@ -198,6 +209,19 @@ class RedisLimiter(Limiter):
             logger.info("Redis answers again; calls are limited across processes")
         self._is_away = False
         return verdicts
+
+    def take_back(self, rules: Sequence[Rule]) -> None:
+        """See ``Limiter``. What Redis does not hear of is forgotten with the window."""
+        self._alone.take_back(rules)
+        if self._is_away:
+            return
+        try:
+            with self._client.pipeline(transaction=False) as pipeline:
+                for rule in rules:
+                    pipeline.rpop(f"pyflow:rate:{rule.key}")
+                pipeline.execute()
+        except redis.RedisError:
+            logger.warning("Redis does not answer; attempts that succeeded stay counted for a while", exc_info=True)
 
     def _ask(self, rules: Sequence[Rule], *, count: bool) -> list[Verdict]:
         arguments: list[Any] = [int(count)]

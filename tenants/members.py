@@ -12,6 +12,7 @@ from django.utils import timezone
 from tenants import audit
 from tenants.access import Actor, Principal, Role, permissions_of
 from tenants.errors import BeyondOwnRightsError, LastOwnerError, MemberNotFoundError
+from tenants.grants import forget_member
 from tenants.models import ApiKey, Membership, RefreshToken
 
 
@@ -69,7 +70,7 @@ def change_role(*, by: Actor, principal: Principal, member: Membership, role: Ro
 
 @transaction.atomic
 def remove_member(*, by: Actor, principal: Principal, member: Membership) -> None:
-    """End a membership (from ``lock_member``), and with it the member's keys and tokens in this tenant.
+    """End a membership (from ``lock_member``), and with it the member's keys, tokens and grants in this tenant.
 
     Raises ``BeyondOwnRightsError`` if the member has more than the principal; ``LastOwnerError``.
     """
@@ -101,7 +102,10 @@ def _end(by: Actor, member: Membership, action: str) -> None:
     now = timezone.now()
     keys = ApiKey.objects.for_tenant(by.tenant_id).filter(created_by=member.user_id, revoked_at__isnull=True)
     tokens = RefreshToken.objects.for_tenant(by.tenant_id).filter(user=member.user_id, revoked_at__isnull=True)
-    ended = {"keys_revoked": keys.update(revoked_at=now)}
+    ended = {
+        "keys_revoked": keys.update(revoked_at=now),
+        "grants_removed": forget_member(tenant_id=by.tenant_id, user_id=member.user_id),
+    }
     tokens.update(revoked_at=now)
     before, target = _shown(member), f"member:{member.pk}"
     member.delete()

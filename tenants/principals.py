@@ -76,6 +76,11 @@ class PrincipalCache:
             while len(self._entries) > CACHE_SIZE:
                 self._entries.popitem(last=False)
 
+    def forget(self, digest: bytes) -> None:
+        """Know nothing of a credential any more."""
+        with self._lock:
+            self._entries.pop(digest, None)
+
     def outdate(self, tenant_id: UUID) -> None:
         """Look again at everybody who acts for a tenant: somebody's access has changed."""
         with self._lock:

@@ -42,41 +42,39 @@ def log_in(*, username: str, password: str, tenant: str, address: str, request_i
     """
     tokens.keyring()
     subjects = (f"user:{username}", f"address:{address}")
-    failures.refuse_after_too_many(*subjects)
-    # An unknown user costs as much as a wrong password.
-    user = authenticate(username=username, password=password)
-    with lookup_scope(tenant):
-        tenant_id = Tenant.objects.filter(slug=tenant).values_list("pk", flat=True).first()
-    if user is not None and tenant_id is not None:
-        with tenant_scope(tenant_id, write=True):
-            standing = standing_of(tenant_id, user.pk)
-            if standing is not None:
-                actor = Actor(tenant_id, "user", str(user.pk), standing.name, request_id, address)
-                pair, row = _next(tenant_id, user.pk, new_uuid())
-                audit.record(by=actor, action="session.started", target=f"session:{row.family}")
-                return pair
-    failures.note(*subjects)
-    raise LoginError(REFUSED_LOGIN)
+    with failures.attempt(*subjects):
+        # An unknown user costs as much as a wrong password.
+        user = authenticate(username=username, password=password)
+        with lookup_scope(tenant):
+            tenant_id = Tenant.objects.filter(slug=tenant).values_list("pk", flat=True).first()
+        if user is not None and tenant_id is not None:
+            with tenant_scope(tenant_id, write=True):
+                standing = standing_of(tenant_id, user.pk)
+                if standing is not None:
+                    actor = Actor(tenant_id, "user", str(user.pk), standing.name, request_id, address)
+                    pair, row = _next(tenant_id, user.pk, new_uuid())
+                    audit.record(by=actor, action="session.started", target=f"session:{row.family}")
+                    return pair
+        raise LoginError(REFUSED_LOGIN)
 
 
 def refresh(*, token: str, address: str, request_id: str = "") -> Pair:
     """The next pair of a session. Raises ``InvalidTokenError``; a token that was used before ends its session."""
-    failures.refuse_after_too_many(f"address:{address}")
-    shown = _shown(token)
-    if shown is not None:
-        with tenant_scope(shown.tenant_id, write=True):
-            row = RefreshToken.objects.for_tenant(shown.tenant_id).select_for_update().get(pk=shown.pk)
-            standing = standing_of(row.tenant_id, row.user_id)
-            if standing is not None and row.usable:
-                row.used_at = timezone.now()
-                row.save(update_fields=["used_at"])
-                return _next(row.tenant_id, row.user_id, row.family)[0]
-            if row.used_at is not None and row.revoked_at is None:
-                name = "" if standing is None else standing.name
-                actor = Actor(row.tenant_id, "user", str(row.user_id), name, request_id, address)
-                _end(row, actor, "a refresh token was shown twice")
-    failures.note(f"address:{address}")
-    raise InvalidTokenError(REFUSED_REFRESH)
+    with failures.attempt(f"address:{address}"):
+        shown = _shown(token)
+        if shown is not None:
+            with tenant_scope(shown.tenant_id, write=True):
+                row = RefreshToken.objects.for_tenant(shown.tenant_id).select_for_update().get(pk=shown.pk)
+                standing = standing_of(row.tenant_id, row.user_id)
+                if standing is not None and row.usable:
+                    row.used_at = timezone.now()
+                    row.save(update_fields=["used_at"])
+                    return _next(row.tenant_id, row.user_id, row.family)[0]
+                if row.used_at is not None and row.revoked_at is None:
+                    name = "" if standing is None else standing.name
+                    actor = Actor(row.tenant_id, "user", str(row.user_id), name, request_id, address)
+                    _end(row, actor, "a refresh token was shown twice")
+        raise InvalidTokenError(REFUSED_REFRESH)
 
 
 def log_out(*, token: str, address: str, request_id: str = "") -> None:

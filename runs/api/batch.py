@@ -10,15 +10,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from runs.api.serializers import BatchShape, StartRun, StartRuns, show_summary
+from runs.api.shared import OfWorkflow
 from runs.starting import Start, Started, start_runs
 from tenants.access import Permission
 from tenants.api.serializers import validated
-from tenants.api.views import TenantView
 
 NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, description="The workflow's name.")
 
 
-class BatchView(TenantView):
+class BatchView(OfWorkflow):
     """Many new runs of one workflow."""
 
     permissions: ClassVar = {"POST": Permission.RUNS_WRITE}

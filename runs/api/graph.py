@@ -14,11 +14,11 @@ from rest_framework.response import Response
 
 from pyflow.core.drawing import graph, mermaid
 from pyflow.core.states import NodeState
+from runs.api.shared import OfRun
 from runs.models import NodeRun
 from runs.services import find_run
 from tenants.access import Permission
 from tenants.api.serializers import Strict, validated
-from tenants.api.views import TenantView
 from workflows.graph_drawing import svg
 from workflows.services import plan_of
 
@@ -29,7 +29,7 @@ class GraphQuery(Strict):
     format = serializers.ChoiceField(["json", "mermaid", "svg"], required=False, default="json")
 
 
-class GraphView(TenantView):
+class GraphView(OfRun):
     """The graph of one run."""
 
     permissions: ClassVar = {"GET": Permission.RUNS_READ}

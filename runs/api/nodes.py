@@ -18,17 +18,17 @@ from runs.api.serializers import (
     show_item,
     show_node,
 )
+from runs.api.shared import OfRun
 from runs.models import NodeItem, NodeRun, RunEvent
 from runs.services import find_node, find_run
 from tenants.access import Permission
 from tenants.api.pagination import paginate
 from tenants.api.serializers import validated
-from tenants.api.views import TenantView
 
 NODE_ID = OpenApiParameter("node_id", str, OpenApiParameter.PATH, description="The node's id in the workflow.")
 
 
-class NodesView(TenantView):
+class NodesView(OfRun):
     """The nodes of one run."""
 
     permissions: ClassVar = {"GET": Permission.RUNS_READ}
@@ -49,7 +49,7 @@ class NodesView(TenantView):
         return paginate(request, rows, query, tenant_id=run.tenant_id, order=("id",)).response(show_node)
 
 
-class NodeView(TenantView):
+class NodeView(OfRun):
     """One node of one run."""
 
     permissions: ClassVar = {"GET": Permission.RUNS_READ}
@@ -69,7 +69,7 @@ class NodeView(TenantView):
         return Response(show_node(node) | {"type": type, "history": show_attempts(events), "items": items})
 
 
-class ItemsView(TenantView):
+class ItemsView(OfRun):
     """The items of one fan-out."""
 
     permissions: ClassVar = {"GET": Permission.RUNS_READ}

@@ -30,6 +30,7 @@ from runs.api.serializers import (
     show_run,
     show_summary,
 )
+from runs.api.shared import OfRun, OfWorkflow
 from runs.endings import await_end
 from runs.models import NodeRun, Run, RunEvent, RunQuerySet
 from runs.services import cancel_run, find_run, signal_run
@@ -41,8 +42,7 @@ from tenants.api.serializers import Strict, validated
 from tenants.api.views import TenantView
 from tenants.plans import Quota
 from tenants.scoping import tenant_scope
-from workflows.models import Workflow
-from workflows.services import find_workflow, workflow_or_none
+from workflows.services import find_workflow
 
 EVENTS_SHOWN = 1000
 CONFLICT = {
@@ -59,7 +59,7 @@ PREFER = OpenApiParameter(
 )
 
 
-class WorkflowRunsView(TenantView):
+class WorkflowRunsView(OfWorkflow):
     """Runs of one workflow."""
 
     permissions: ClassVar = {"GET": Permission.RUNS_READ, "POST": Permission.RUNS_WRITE}
@@ -77,10 +77,6 @@ class WorkflowRunsView(TenantView):
         workflow = find_workflow(tenant_id=self.principal.tenant_id, name=name)
         runs = Run.objects.for_tenant(workflow.tenant_id).filter(workflow=workflow)
         return _page(request, self.principal, runs, query)
-
-    def shared_object(self) -> Workflow | None:
-        """The workflow may have been shared with who asks."""
-        return workflow_or_none(tenant_id=self.principal.tenant_id, name=self.kwargs["name"])
 
     @extend_schema(
         operation_id="runs_start",
@@ -167,7 +163,7 @@ class RunQuery(Strict):
         return names
 
 
-class RunView(TenantView):
+class RunView(OfRun):
     """One run."""
 
     permissions: ClassVar = {"GET": Permission.RUNS_READ}
@@ -211,7 +207,7 @@ def links(request: Request, run: Run) -> dict[str, str]:
     return {"Link": ", ".join(f'<{address}>; rel="{relation}"' for address, relation in links)}
 
 
-class SignalsView(TenantView):
+class SignalsView(OfRun):
     """Signals to one run."""
 
     permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
@@ -238,7 +234,7 @@ class SignalsView(TenantView):
         return Response({"delivered": delivered}, status=202)
 
 
-class CancelView(TenantView):
+class CancelView(OfRun):
     """The request to stop a run."""
 
     permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
@@ -264,7 +260,7 @@ class EventsQuery(Strict):
     limit = serializers.IntegerField(required=False, default=200, min_value=1, max_value=1000)
 
 
-class EventsView(TenantView):
+class EventsView(OfRun):
     """The events of one run."""
 
     permissions: ClassVar = {"GET": Permission.RUNS_READ}

@@ -98,5 +98,5 @@ def test_it_hides_other_tenants(tenant, other_tenant):
 def test_its_queries_are_counted(tenant, django_assert_num_queries):
     leave(make_member(tenant))
     member = make_member(tenant)
-    with django_assert_num_queries(10):  # whose it is; then as the removal of a member
+    with django_assert_num_queries(11):  # whose it is; then as the removal of a member
         leave(member)

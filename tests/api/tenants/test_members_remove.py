@@ -117,6 +117,6 @@ def test_its_queries_are_counted(api: Api, tenant, django_assert_num_queries):
     member = make_member(tenant)
     remove(api, make_member(tenant))
     api.get("/api/v1/me")  # the caller's own access was looked at again
-    # The owners and the member; keys and tokens; itself, the tenant's version; the audit's head, entry and head.
-    with django_assert_num_queries(9):
+    # The owners, the member; keys, tokens, grants; itself, the tenant's version; the audit's head, entry and head.
+    with django_assert_num_queries(10):
         remove(api, member)

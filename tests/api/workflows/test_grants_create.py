@@ -3,9 +3,9 @@
 import pytest
 
 from tenants.access import Role
-from tenants.models import AuditEntry
+from tenants.models import AuditEntry, Membership
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
-from tests.support.factories import HELLO, make_api_key, make_workflow
+from tests.support.factories import HELLO, make_api_key, make_run, make_workflow
 from tests.support.members import api_of, make_member
 
 OPERATION = "grants_create"
@@ -61,6 +61,34 @@ def test_a_second_grant_to_the_same_replaces_the_first(api: Api, tenant):
     assert [grant["level"] for grant in read(api.get(PATH))["results"]] == ["read"]
     assert AuditEntry.objects.for_tenant(tenant).filter(action="grant.set").count() == 2
     assert_problem(api_of(make_member(tenant)).put(WORKFLOW, HELLO, YAML), 403, "forbidden")
+
+
+def test_what_is_shared_of_a_workflow_is_shared_of_its_runs(api: Api, tenant):
+    member = make_member(tenant)
+    viewer = api_of(member)
+    shared, other = make_run(tenant), make_run(tenant, HELLO.replace("name: hello", "name: other"))
+    for run in (shared, other):
+        assert_problem(viewer.post(f"/api/v1/runs/{run.pk}/cancel"), 403, "forbidden")
+    api.post(PATH, {"member": str(member.pk), "level": "run"})
+    assert viewer.post(f"/api/v1/runs/{shared.pk}/cancel").status_code == 202
+    assert viewer.post(f"/api/v1/runs/{shared.pk}/signals", {"name": "go"}).status_code == 202
+    assert viewer.post(f"{WORKFLOW}/runs/batch", {"runs": [{"input": {"who": "Ada"}}]}).status_code < 300
+    assert_problem(viewer.post(f"/api/v1/runs/{other.pk}/cancel"), 403, "forbidden")
+
+
+def test_a_grant_ends_with_the_membership(api: Api, tenant, other_tenant):
+    """Also for who becomes a member again; what another tenant has shared with the same person stays."""
+    member = make_member(tenant)
+    api.post(PATH, {"member": str(member.pk), "level": "write"})
+    elsewhere = Membership.objects.create(tenant=other_tenant, user=member.user, role="viewer")
+    make_workflow(other_tenant)
+    admin = Api(make_api_key(other_tenant)[1])
+    admin.post(PATH, {"member": str(elsewhere.pk), "level": "run"})
+    assert api.send("DELETE", f"/api/v1/members/{member.pk}", if_match="*").status_code == 204
+    again = Membership.objects.create(tenant=tenant, user=member.user, role="viewer")
+    assert_problem(api_of(again).put(WORKFLOW, HELLO, YAML), 403, "forbidden")
+    assert read(api.get(PATH))["results"] == []
+    assert [grant["level"] for grant in read(admin.get(PATH))["results"]] == ["run"]
 
 
 def test_an_editor_shares_nothing(tenant):
