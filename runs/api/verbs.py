@@ -10,13 +10,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from runs.api.serializers import RunShape, show_run
+from runs.api.shared import OfRun
 from runs.api.views import CONFLICT, links
 from runs.verbs import pause_run, resume_run, retry_run, terminate_run
 from tenants.access import Permission
-from tenants.api.views import TenantView
 
 
-class TerminateView(TenantView):
+class TerminateView(OfRun):
     """The end of a run, at once."""
 
     permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
@@ -33,7 +33,7 @@ class TerminateView(TenantView):
         return Response(show_run(run), headers=links(request, run))
 
 
-class PauseView(TenantView):
+class PauseView(OfRun):
     """The request to start nothing more."""
 
     permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
@@ -53,7 +53,7 @@ class PauseView(TenantView):
         return Response(show_run(run), status=202, headers=links(request, run))
 
 
-class ResumeView(TenantView):
+class ResumeView(OfRun):
     """The end of a pause."""
 
     permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
@@ -70,7 +70,7 @@ class ResumeView(TenantView):
         return Response(show_run(run), status=202, headers=links(request, run))
 
 
-class RetryView(TenantView):
+class RetryView(OfRun):
     """Another try of a run that did not succeed."""
 
     permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
