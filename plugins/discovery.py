@@ -6,7 +6,6 @@ A package that fails to load is reported and disables only itself.
 from __future__ import annotations
 
 import logging
-import traceback
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -19,37 +18,42 @@ GROUP = "pyflow.nodes"
 
 
 @dataclass(frozen=True, slots=True)
-class BrokenPlugin:
-    """A plugin that could not be loaded, and why."""
+class Plugin:
+    """An entry point, the distribution that it is of, and why it could not be loaded (empty: it was)."""
 
     name: str
     distribution: str
     version: str
-    traceback: str
+    error: str = ""
+
+    @property
+    def status(self) -> str:
+        """``loaded`` or ``broken``."""
+        return "broken" if self.error else "loaded"
 
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """The node types of this installation, and the plugins that are not among them."""
+    """The node types of this installation, and the plugins that were looked at, by name."""
 
     registry: NodeRegistry
-    broken: tuple[BrokenPlugin, ...]
+    plugins: tuple[Plugin, ...]
 
 
 @cache
 def discover() -> Discovered:
     """Built-in and installed node types; loaded once per process."""
     registry = default_registry.copy()
-    broken = [failure for point in entry_points(group=GROUP) if (failure := _load(point, registry)) is not None]
-    return Discovered(registry, tuple(broken))
+    points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
+    return Discovered(registry, tuple(_load(point, registry) for point in points))
 
 
-def _load(point: EntryPoint, registry: NodeRegistry) -> BrokenPlugin | None:
+def _load(point: EntryPoint, registry: NodeRegistry) -> Plugin:
+    name = point.dist.name if point.dist is not None else ""
+    version = point.dist.version if point.dist is not None else ""
     try:
         registry.register(point.load())
-    except Exception:
-        name = point.dist.name if point.dist is not None else ""
-        version = point.dist.version if point.dist is not None else ""
+    except Exception as error:
         logger.exception("plugin %s (%s %s) cannot be loaded; its node type is missing", point.name, name, version)
-        return BrokenPlugin(point.name, name, version, traceback.format_exc())
-    return None
+        return Plugin(point.name, name, version, f"{type(error).__name__}: {error}")
+    return Plugin(point.name, name, version)

@@ -9,10 +9,10 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from plugins.discovery import discover
+from plugins.discovery import Plugin, discover
 from plugins.errors import NodeTypeMissingError
 from pyflow.nodes.catalogue import describe, describe_type
-from tenants.access import Permission
+from tenants.access import Permission, Role
 from tenants.api.serializers import Strict, validated
 from tenants.api.views import TenantView
 
@@ -34,6 +34,22 @@ class NodeTypeListShape(serializers.Serializer[Any]):
     """All node types of the installation; there are no pages."""
 
     results = NodeTypeShape(many=True)
+
+
+class PluginShape(serializers.Serializer[Any]):
+    """A plugin: an entry point `pyflow.nodes` of an installed distribution."""
+
+    name = serializers.CharField()
+    distribution = serializers.CharField(allow_blank=True)
+    version = serializers.CharField(allow_blank=True)
+    status = serializers.ChoiceField(["loaded", "broken"])
+    error = serializers.CharField(allow_null=True, help_text="Why it is broken; null for who is no admin.")
+
+
+class PluginListShape(serializers.Serializer[Any]):
+    """All plugins of the installation; there are no pages."""
+
+    results = PluginShape(many=True)
 
 
 class NoQuery(Strict):
@@ -69,3 +85,26 @@ class NodeView(TenantView):
         if type not in registry:
             raise NodeTypeMissingError(f"There is no node type {type!r} here. `/api/v1/nodes` lists those there are.")
         return Response(describe_type(registry, type))
+
+
+class PluginsView(TenantView):
+    """The plugins of this installation."""
+
+    permissions: ClassVar = {"GET": Permission.WORKFLOWS_READ}
+
+    @extend_schema(operation_id="plugins_list", summary="List the plugins", responses=PluginListShape)
+    def get(self, request: Request) -> Response:
+        """Those that bring node types, by name. What is broken disables only itself; admins see why."""
+        validated(NoQuery, request.query_params)
+        admin = self.principal.role.rank >= Role.ADMIN.rank
+        return Response({"results": [_show(plugin, admin=admin) for plugin in discover().plugins]})
+
+
+def _show(plugin: Plugin, *, admin: bool) -> dict[str, Any]:
+    return {
+        "name": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "status": plugin.status,
+        "error": (plugin.error or None) if admin else None,
+    }

@@ -14,8 +14,10 @@ from rest_framework.reverse import reverse
 
 from pyflow.core.loader import Format
 from tenants.api.conditional import check_match, etag
+from tenants.api.views import TenantView
 from workflows.documents import converted
 from workflows.models import Version, Workflow
+from workflows.services import workflow_or_none
 
 MEDIA_TYPES: Mapping[Format, str] = {"json": "application/json", "yaml": "application/yaml"}
 DOCUMENT = dict.fromkeys(MEDIA_TYPES.values(), OpenApiTypes.OBJECT)
@@ -51,6 +53,14 @@ def refused(*reasons: tuple[int, str]) -> dict[tuple[int, str], OpenApiResponse]
 
 STALE = (412, "It has changed since it was read")
 UNSEEN = (428, "`If-Match` is missing")
+
+
+class SharedWorkflowView(TenantView):
+    """What concerns one workflow, which may have been shared with who asks."""
+
+    def shared_object(self) -> Workflow | None:
+        """The workflow of the address."""
+        return workflow_or_none(tenant_id=self.principal.tenant_id, name=self.kwargs["name"])
 
 
 class Verbatim(BaseRenderer):

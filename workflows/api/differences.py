@@ -14,8 +14,7 @@ from rest_framework.response import Response
 
 from tenants.access import Permission
 from tenants.api.serializers import validated
-from tenants.api.views import TenantView
-from workflows.api.answers import NAME, verbatim
+from workflows.api.answers import NAME, SharedWorkflowView, verbatim
 from workflows.api.serializers import DiffQuery
 from workflows.impact import callers_of, runs_in_flight
 from workflows.versions import Comparison, compare_versions
@@ -120,7 +119,7 @@ class DiffShape(serializers.Serializer[Any]):
         return {"from": serializers.IntegerField(), **super().get_fields()}
 
 
-class DiffView(TenantView):
+class DiffView(SharedWorkflowView):
     """Two versions of a workflow."""
 
     permissions: ClassVar = {"GET": Permission.WORKFLOWS_READ}

@@ -19,7 +19,7 @@ from secrets_vault.services import missing_secrets
 from tenants.access import Permission
 from tenants.api.serializers import validated
 from tenants.api.views import TenantView
-from workflows.api.answers import DOCUMENT, HELLO, NAME, verbatim, version_tag
+from workflows.api.answers import DOCUMENT, HELLO, NAME, SharedWorkflowView, verbatim, version_tag
 from workflows.api.parsers import JSONSourceParser, YAMLSourceParser, source_of
 from workflows.api.serializers import DryRun, DryRunDocument, GraphQuery
 from workflows.documents import check_document, examine
@@ -117,7 +117,7 @@ class FormatView(TenantView):
         return Response(json_schema())
 
 
-class DryRunView(TenantView):
+class DryRunView(SharedWorkflowView):
     """Plans of runs."""
 
     permissions: ClassVar = {"POST": Permission.WORKFLOWS_READ}
@@ -159,7 +159,7 @@ class DocumentDryRunView(TenantView):
         return Response(dry_run(definition, discover().registry, input=body["input"]).as_dict())
 
 
-class GraphView(TenantView):
+class GraphView(SharedWorkflowView):
     """Graphs."""
 
     permissions: ClassVar = {"GET": Permission.WORKFLOWS_READ}

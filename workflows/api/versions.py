@@ -12,7 +12,6 @@ from tenants.access import Permission
 from tenants.api.conditional import is_known
 from tenants.api.pagination import paginate
 from tenants.api.serializers import validated
-from tenants.api.views import TenantView
 from tenants.plans import Quota
 from workflows.api.answers import (
     DOCUMENT,
@@ -22,6 +21,7 @@ from workflows.api.answers import (
     NEEDS_IF_MATCH,
     STALE,
     UNSEEN,
+    SharedWorkflowView,
     document,
     refused,
     version_headers,
@@ -55,7 +55,7 @@ from workflows.versions import (
 NOT_A_DRAFT = (409, "It is no draft any more, or the workflow is archived")
 
 
-class VersionsView(TenantView):
+class VersionsView(SharedWorkflowView):
     """The versions of one workflow."""
 
     parser_classes = (JSONSourceParser, YAMLSourceParser)
@@ -95,7 +95,7 @@ class VersionsView(TenantView):
         return Response(show_version(version), status=201, headers=version_headers(request, version))
 
 
-class VersionView(TenantView):
+class VersionView(SharedWorkflowView):
     """One version."""
 
     parser_classes = (JSONSourceParser, YAMLSourceParser)
@@ -160,7 +160,7 @@ class VersionView(TenantView):
         return Response(status=204)
 
 
-class PublishView(TenantView):
+class PublishView(SharedWorkflowView):
     """Publishing."""
 
     permissions: ClassVar = {"POST": Permission.WORKFLOWS_WRITE}
@@ -180,7 +180,7 @@ class PublishView(TenantView):
         )
 
 
-class ArchiveVersionView(TenantView):
+class ArchiveVersionView(SharedWorkflowView):
     """Taking a version out of use."""
 
     permissions: ClassVar = {"POST": Permission.WORKFLOWS_WRITE}
@@ -199,7 +199,7 @@ class ArchiveVersionView(TenantView):
         )
 
 
-class RollbackView(TenantView):
+class RollbackView(SharedWorkflowView):
     """Bringing an earlier version back."""
 
     permissions: ClassVar = {"POST": Permission.WORKFLOWS_WRITE}

@@ -24,6 +24,7 @@ from workflows.api.answers import (
     NEEDS_IF_MATCH,
     STALE,
     UNSEEN,
+    SharedWorkflowView,
     document,
     headers_of,
     refused,
@@ -54,7 +55,6 @@ from workflows.services import (
     put_workflow,
     visible_workflows,
     with_current_version,
-    workflow_or_none,
 )
 
 SENT_BACK = "With `format`, the document itself."
@@ -100,7 +100,7 @@ class WorkflowsView(TenantView):
         return _answer(request, saved)
 
 
-class WorkflowView(TenantView):
+class WorkflowView(SharedWorkflowView):
     """One workflow."""
 
     parser_classes = (JSONSourceParser, YAMLSourceParser, MergePatchParser)
@@ -114,9 +114,7 @@ class WorkflowView(TenantView):
 
     def shared_object(self) -> Workflow | None:
         """The workflow may have been shared with who asks; that is no leave to delete it."""
-        if self.request.method == "DELETE":
-            return None
-        return workflow_or_none(tenant_id=self.principal.tenant_id, name=self.kwargs["name"])
+        return None if self.request.method == "DELETE" else super().shared_object()
 
     @extend_schema(
         operation_id="workflows_read",
