@@ -45,10 +45,17 @@ class Connection:
         self._http.close()
 
 
-def post(
-    url: str, path: str, count: int, *, connections: int = 8, body: bytes = b"{}", headers: Mapping[str, str] = {}
+def load(
+    url: str,
+    path: str,
+    count: int,
+    *,
+    connections: int = 8,
+    body: bytes | None = b"{}",
+    headers: Mapping[str, str] = {},
+    method: str = "POST",
 ) -> Answered:
-    """``count`` POSTs over so many connections. Raises the first error of any of them."""
+    """``count`` requests over so many connections. Raises the first error of any of them."""
     left: SimpleQueue[int] = SimpleQueue()
     for number in range(count):
         left.put(number)
@@ -62,7 +69,7 @@ def post(
             while not errors:
                 left.get_nowait()
                 begun = time.perf_counter()
-                connection.send(path, body, sent)
+                connection.send(path, body, sent, method)
                 latencies.append(time.perf_counter() - begun)
         except Empty:
             pass

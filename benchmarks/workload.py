@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from benchmarks.load import Connection, post
+from benchmarks.load import Connection, load
 from benchmarks.measure import Row
 
 Kind = Literal["chain", "wide"]
@@ -72,7 +72,7 @@ def throughput(subject: Subject, sizes: Sizes) -> tuple[float, float]:
     request = subject.start("chain", CHAIN)
     before = subject.completed()
     begun = time.perf_counter()
-    answered = post(subject.url, request.path, sizes.singles, body=request.body, headers=request.headers)
+    answered = load(subject.url, request.path, sizes.singles, body=request.body, headers=request.headers)
     _await(subject, before + sizes.singles)
     return sizes.singles / answered.seconds, sizes.singles / (time.perf_counter() - begun)
 
@@ -83,7 +83,7 @@ def batched(subject: Subject, sizes: Sizes) -> tuple[float, float]:
     total = sizes.batch * sizes.batches
     before = subject.completed()
     begun = time.perf_counter()
-    answered = post(subject.url, request.path, sizes.batches, connections=2, body=request.body, headers=request.headers)
+    answered = load(subject.url, request.path, sizes.batches, connections=2, body=request.body, headers=request.headers)
     _await(subject, before + total)
     return total / answered.seconds, total / (time.perf_counter() - begun)
 
@@ -91,8 +91,8 @@ def batched(subject: Subject, sizes: Sizes) -> tuple[float, float]:
 def latency(subject: Subject, sizes: Sizes) -> tuple[float, float]:
     """Milliseconds from a POST to the answer that its run is done, one at a time: median and 99th percentile."""
     request = subject.start("chain", CHAIN, wait=True)
-    post(subject.url, request.path, 5, connections=1, body=request.body, headers=request.headers)
-    done = post(subject.url, request.path, sizes.in_flight, connections=1, body=request.body, headers=request.headers)
+    load(subject.url, request.path, 5, connections=1, body=request.body, headers=request.headers)
+    done = load(subject.url, request.path, sizes.in_flight, connections=1, body=request.body, headers=request.headers)
     return statistics.median(done.latencies) * 1000, statistics.quantiles(done.latencies, n=100)[98] * 1000
 
 

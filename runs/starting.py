@@ -205,7 +205,7 @@ def _version(tenant_id: UUID, name: str, number: int | None) -> Version:
 def _versions(newest: Version, starts: Iterable[Start]) -> dict[int, Version]:
     numbers = {start.version for start in starts if start.version is not None}
     rows = Version.objects.for_tenant(newest.tenant_id).filter(workflow=newest.workflow_id, number__in=numbers)
-    return {version.number: version for version in rows.select_related("workflow")} if numbers else {}
+    return {version.number: version for version in rows.select_related("workflow").defer("source")} if numbers else {}
 
 
 def _chosen(newest: Version, versions: Mapping[int, Version], number: int | None) -> Version:

@@ -81,13 +81,13 @@ def find_version(*, tenant_id: UUID, name: str, number: int) -> Version:
 
 
 def startable_version(*, tenant_id: UUID, name: str, number: int) -> Version:
-    """The version of this number, for a run to be started of it; with its workflow: one query.
+    """The version of this number, for a run to be started of it; with its workflow, without its source: one query.
 
     Raises ``WorkflowMissingError``, ``WorkflowArchivedError``, ``VersionMissingError``, or ``VersionStateError`` if it
     is a draft or archived.
     """
     rows = Version.objects.for_tenant(tenant_id).filter(named(name, "workflow__"), number=number)
-    version = rows.select_related("workflow").first() if number <= MAX_NUMBER else None
+    version = rows.select_related("workflow").defer("source").first() if number <= MAX_NUMBER else None
     if version is None:
         raise no_version(find_workflow(tenant_id=tenant_id, name=name), number)
     check_not_archived(version.workflow)
