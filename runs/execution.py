@@ -18,6 +18,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import Error as DatabaseFailure  # InterfaceError is one, yet no DatabaseError
 
+from pyflow.core.admission import displaced
 from pyflow.core.engine import Execution
 from pyflow.core.errors import PyFlowError
 from pyflow.core.events import Event, EventType
@@ -25,11 +26,13 @@ from pyflow.core.ids import new_id
 from pyflow.core.plan import compile_stored
 from pyflow.core.ports import SystemClock
 from pyflow.core.result import ErrorInfo, NodeRun
+from pyflow.core.shared import RunPutDownError
 from pyflow.core.states import RunState
 from pyflow.core.suspension import Signal
 from pyflow.core.threads import NodeThreads
 from runs import dispatch
 from runs.children import DatabaseChildRuns
+from runs.concurrency import DatabaseSlots
 from runs.engines import Engines
 from runs.errors import FencedError, LeaseLapsedError
 from runs.hints import listen
@@ -43,6 +46,7 @@ from runs.node_tasks import (
 from runs.reader import Reader
 from runs.secrets import RunSecrets
 from runs.services import QUEUE_TIMEOUT, WORKER_LOST, end_run, news, stop_children
+from runs.slots import displaced_runs, leave_run, reconcile, told_of
 from runs.stores import DatabaseSink, recorded_nodes, waiting_signals
 from runs.task_execution import TaskExecutor
 from runs.writer import GroupWriter
@@ -87,8 +91,9 @@ class RunExecutor:
         self._executions: dict[UUID, tuple[Execution, DatabaseChildRuns]] = {}
         #: What the runs here have executed elsewhere.
         self._remotes: dict[UUID, DatabaseRemoteNodes] = {}
-        #: Runs that execute while they await child runs or node tasks, and how many. They take no place, or they could
-        #: keep out what they wait for.
+        self._slots: dict[UUID, DatabaseSlots] = {}
+        #: Runs that execute while they await child runs, node tasks or slots, and how many. They take no place, or they
+        #: could keep out what they wait for.
         self._parents: Counter[UUID] = Counter()
         self._engines = Engines()
         #: Until when each lease is relied on (monotonic seconds), and the runs whose leases were not renewed in time.
@@ -192,6 +197,8 @@ class RunExecutor:
 
     def _take(self, limit: int, only: UUID | None, overdue: bool) -> list[_Work]:
         """Claim runs, with what is on record of them; now and then, look for others on behalf of their workers."""
+        if overdue:
+            reconcile()
         if overdue and self._queues is not None:
             for queue in unclaimed_queues() - set(self._queues):
                 dispatch.wake(queue)
@@ -213,6 +220,7 @@ class RunExecutor:
         self._active.pop(run_id, None)
         self._executions.pop(run_id, None)
         self._remotes.pop(run_id, None)
+        self._slots.pop(run_id, None)
         self._trusted.pop(run_id, None)
         self._wake.set()
 
@@ -230,6 +238,7 @@ class RunExecutor:
         try:
             found = await self._call(news, list(self._executions), list(parents))
             await self._settle(awaited)
+            displaced_keys = await self._look_after_slots(found.cancelled)
         except DatabaseFailure as error:
             logger.warning("cannot look for signals, trying again: %s", error)
             return
@@ -238,7 +247,7 @@ class RunExecutor:
                 self._executions[run_id][0].signal(signal.name, signal.payload, signal.id)
         for run_id in found.cancelled:
             if run_id in self._executions:
-                self._executions[run_id][0].cancel()
+                self._stop(self._executions[run_id][0], displaced_keys.get(run_id))
         for run_id, (execution, _) in self._executions.items():
             if run_id in found.paused:
                 execution.pause()
@@ -257,6 +266,22 @@ class RunExecutor:
             await awaited[task_id].settle(task_id, told)
         if outcomes:
             await self._call(delete_tasks, list(outcomes))
+
+    async def _look_after_slots(self, cancelled: Collection[UUID]) -> dict[UUID, str]:
+        """Tell nodes about their slots; the keys of those of the cancelled runs that are to make room."""
+        tickets = [ticket for slots in self._slots.values() for ticket in slots.tickets]
+        found = await self._call(told_of, tickets) if tickets else {}
+        for slots in self._slots.values() if found else ():
+            slots.settle(found)
+        return await self._call(displaced_runs, cancelled) if cancelled else {}
+
+    @staticmethod
+    def _stop(execution: Execution, key: str | None) -> None:
+        """Because somebody asked for it or, with a ``key``, to make room for a newer run of that key."""
+        if key is None:
+            execution.cancel()
+        else:
+            execution.give_way(displaced(key))
 
     def _child_ended(self, run_id: UUID, child_id: UUID) -> None:
         if run_id in self._executions:
@@ -333,6 +358,8 @@ class RunExecutor:
             self._lapsed.add(run_id)
         except FencedError:
             logger.warning("fenced: run %s belongs to another process now", run_id)
+        except RunPutDownError as reason:
+            logger.debug("%s", reason)
         except Exception:
             # Nothing is lost: the lease runs out, and somebody goes on from what is recorded.
             logger.exception("run %s stopped here; it is taken up again when its lease ends", run_id)
@@ -356,6 +383,7 @@ class RunExecutor:
         engine = self._engines.enter(claimed)
         sink.restore(work.recorded)
         remote = self._remotes[claimed.run_id] = DatabaseRemoteNodes(claimed, self._call, self._parents, secrets)
+        slots = self._slots[claimed.run_id] = DatabaseSlots(claimed, self._call, self._parents)
         try:
             plan = compile_stored(claimed.checksum, claimed.definition, engine.registry)
             execution = engine.start(
@@ -372,6 +400,7 @@ class RunExecutor:
                 park=True,
                 begun_at=claimed.begun_at,
                 remote=remote,
+                slots=slots,
             )
         except PyFlowError as error:
             # Accepted once, but not runnable here and now: a plugin that was removed, say.
@@ -379,7 +408,8 @@ class RunExecutor:
             return
         await secrets.mask_with(execution.context.redactor)
         if claimed.cancel_requested:
-            execution.cancel()
+            keys = await self._call(displaced_runs, [claimed.run_id])
+            self._stop(execution, keys.get(claimed.run_id))
         self._executions[claimed.run_id] = execution, children
         result = await execution.wait()
         self._executions.pop(claimed.run_id, None)
@@ -388,7 +418,10 @@ class RunExecutor:
         elif result.state is RunState.WAITING:
             await sink.park(result.wake_at)
             self._look_at(result.wake_at)
-        elif result.state in (RunState.CANCELLED, RunState.TIMED_OUT):
+            return
+        if plan.run_concurrency is not None:
+            await self._call(leave_run, claimed.run_id)
+        if result.state in (RunState.CANCELLED, RunState.TIMED_OUT):
             # Those of nodes that were under way in a process that died are waited for by nobody here.
             await self._call(partial(stop_children, parent_id=claimed.run_id))
 

@@ -46,6 +46,7 @@ class Claim:
     begun_at: float | None
     losses: int
     queue: str
+    priority: int
     secrets_used: tuple[str, ...]
 
 
@@ -110,6 +111,7 @@ _CLAIMED = (
         "claims",
         "losses",
         "queue",
+        "priority",
         "parent_id",
         "lineage",
         "cancel_requested_at",
@@ -215,5 +217,6 @@ def claim_of(run: Run) -> Claim:
         begun_at=None if run.started_at is None else run.started_at.timestamp(),
         losses=run.losses,
         queue=run.queue,
+        priority=run.priority,
         too_late=run.started_at is None and run.queue_deadline is not None and run.queue_deadline < timezone.now(),
     )

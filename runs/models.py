@@ -258,6 +258,44 @@ class NodeTask(TenantOwned):
         return f"{self.node_id} ({len(self.places)})"
 
 
+class Slot(TenantOwned):
+    """A slot of a concurrency key that a run or one of its nodes holds, or its place among those that wait for one.
+
+    That of a run lasts until the run has ended, whoever executes it. That of a node belongs to the executor that has
+    the run under ``run_epoch``.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="slots")
+    node_id = models.CharField(max_length=255, blank=True, default="", help_text="Empty: it is of the run as a whole.")
+    run_epoch = models.PositiveIntegerField(null=True, blank=True, help_text="Of a node's slot; null: of the run's.")
+    key = models.TextField(help_text="As it was rendered.")
+    lane = models.CharField(max_length=64, help_text="SHA-256 of what the key is of, and the key.")
+    limit = models.PositiveIntegerField(help_text="How many may hold a slot when this one takes or gets its own.")
+    priority = models.PositiveSmallIntegerField(default=5)
+    held = models.BooleanField()
+    displaced = models.BooleanField(default=False, help_text="Asked to make room for a newer one.")
+    since = models.DateTimeField(default=timezone.now, help_text="When it was asked for.")
+
+    class Meta(TenantOwned.Meta):
+        """Oldest first; one of a run, and indexes over who holds and who waits."""
+
+        abstract = False
+        ordering = ("id",)
+        constraints = (
+            models.UniqueConstraint(fields=("run",), name="slot_of_run", condition=models.Q(run_epoch__isnull=True)),
+        )
+        indexes = (
+            models.Index(fields=("tenant", "lane", "id"), name="slots_held", condition=models.Q(held=True)),
+            models.Index(
+                fields=("tenant", "lane", "-priority", "id"), name="slots_waiting", condition=models.Q(held=False)
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.key
+
+
 class RunSignal(TenantOwned):
     """A named message to a run. One that is early waits here; one with a known ``dedupe_id`` is the same signal."""
 

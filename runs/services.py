@@ -21,6 +21,7 @@ from pyflow.nodes.approval import check_decision
 from runs import dispatch
 from runs.errors import NodeNotFoundError, RunFinishedError, RunNotFoundError
 from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal, Trigger
+from runs.slots import leave_run
 from runs.starting import start_version
 from runs.stores import waiting_signals
 from tenants import audit
@@ -281,6 +282,8 @@ def end_run(*, run_id: UUID, ending: Ending, epoch: int | None = None) -> bool:
             dispatch.hint(run.pk)
         _end_now(run, ending, timezone.now())
         dispatch.ended([run.pk])
+        # In a transaction of its own; if it fails, or nobody is left to do it, the slot is reconciled.
+        transaction.on_commit(lambda: leave_run(run_id), robust=True)
         if run.parent_id is not None:
             _wake_parent(run.parent_id)
     return True

@@ -17,6 +17,7 @@ from runs import dispatch
 from runs.execution import RunExecutor
 from runs.leases import unclaimed_queues
 from runs.node_tasks import unclaimed_task_queues
+from runs.slots import reconcile
 from runs.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,11 @@ def execute() -> None:
 
 @shared_task(name="runs.sweep", ignore_result=True, expires=10)
 def sweep() -> None:
-    """Wake executors for runs that nobody executes: their message was lost, or their executor was."""
+    """Wake executors for runs that nobody executes: their message was lost, or their executor was.
+
+    Before that, free the slots that nobody holds any more, which may let others go on.
+    """
+    reconcile()
     for queue in unclaimed_queues() | unclaimed_task_queues():
         dispatch.wake(queue)
 

@@ -8,8 +8,13 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from pyflow.core.plan import KeyTemplate
-from pyflow.core.shared import ConcurrencyLimitError, Slots
+from pyflow.core.shared import ConcurrencyLimitError, SlotSource
 from pyflow.core.states import RunState
+
+
+def displaced(key: str) -> ConcurrencyLimitError:
+    """Why a run is cancelled whose slot a newer one wants."""
+    return ConcurrencyLimitError(f"cancelled to make room for a newer run of {key!r}")
 
 
 class Admission:
@@ -20,7 +25,12 @@ class Admission:
     """
 
     def __init__(
-        self, slots: Slots, concurrency: KeyTemplate, *, begun: bool, give_way: Callable[[ConcurrencyLimitError], None]
+        self,
+        slots: SlotSource,
+        concurrency: KeyTemplate,
+        *,
+        begun: bool,
+        give_way: Callable[[ConcurrencyLimitError], None],
     ) -> None:
         self._slots = slots
         self._concurrency = concurrency
@@ -32,15 +42,15 @@ class Admission:
     async def enter(self, stack: AsyncExitStack, names: Mapping[str, Any]) -> None:
         """Return with the slot, which ``stack`` gives back, or without one after ``leave_queue``.
 
-        Raises ``SkippedByLimitError`` or ``ConcurrencyLimitError`` if ``on_limit`` refuses the run, or what the
-        template of the key raises.
+        Raises ``SkippedByLimitError`` or ``ConcurrencyLimitError`` if ``on_limit`` refuses the run, ``RunPutDownError``
+        if it was put down, or what the template of the key raises.
         """
         key = str(self._concurrency.key.render(names))
 
         def give_way() -> None:
-            self._give_way(ConcurrencyLimitError(f"cancelled to make room for a newer run of {key!r}"))
+            self._give_way(displaced(key))
 
-        slot = self._slots.hold(f"run:{key}", self._concurrency.limit, self._on_limit, give_way)
+        slot = self._slots.hold_run(key, self._concurrency.limit, self._on_limit, give_way)
         task = self._queueing = asyncio.current_task()
         assert task is not None  # noqa: S101 - coroutines run in tasks
         try:

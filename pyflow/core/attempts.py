@@ -19,7 +19,7 @@ from pyflow.core.ports import EventSink
 from pyflow.core.redaction import RedactingLogger, Redactor
 from pyflow.core.remote import Place, RemoteNodes
 from pyflow.core.result import ItemRun, NodeRun
-from pyflow.core.shared import Shared
+from pyflow.core.shared import Shared, SlotSource
 from pyflow.core.suspension import SuspendingNode, Suspension
 from pyflow.core.timers import Timers
 from pyflow_sdk.node import NodeContext
@@ -58,8 +58,10 @@ class Attempts:
         sink: EventSink,
         lineage: tuple[str, ...],
         remote: RemoteNodes | None = None,
+        slots: SlotSource | None = None,
     ) -> None:
         self._remote = remote
+        self._slots: SlotSource = slots or shared.slots
         self._children = children
         self._sink = sink
         self._lineage = lineage
@@ -182,7 +184,8 @@ class Attempts:
             # Waiting for a slot is part of being executed: a cancelled run does not wait any longer.
             self.executing.add(task)
             try:
-                async with self._shared.slots.hold(slot, node.concurrency.limit, node.concurrency.on_limit):
+                limit, on_limit = node.concurrency.limit, node.concurrency.on_limit
+                async with self._slots.hold(slot, limit, on_limit, node_id=node.id):
                     output = await self._call_timed(node, config, record, task, names)
             finally:
                 self.executing.discard(task)

@@ -19,7 +19,7 @@ from pyflow.core.ports import Clock, EventSink, NullSink, SecretSource, Skipping
 from pyflow.core.remote import RemoteNodes
 from pyflow.core.remote_attempts import RemoteAttempts
 from pyflow.core.result import NodeRun, RunResult
-from pyflow.core.shared import Shared
+from pyflow.core.shared import Shared, SlotSource
 from pyflow.core.suspension import Signal
 from pyflow.core.timers import standing_still
 
@@ -116,6 +116,7 @@ class WorkflowEngine:
         park: bool = False,
         begun_at: float | None = None,
         remote: RemoteNodes | None = None,
+        slots: SlotSource | None = None,
     ) -> Execution:
         """Prepare a run; it begins when ``wait`` is awaited, and can be cancelled meanwhile.
 
@@ -124,7 +125,7 @@ class WorkflowEngine:
         ``signals``: those that arrived already. ``lineage``: names of the workflows above, of a child run.
         ``children``: how this run runs its child runs, and ``secrets``: where its secrets come from, if not as with the
         engine's others. ``remote``: executes the nodes that have a `queue`, or all with `distribute` (default: like all
-        others).
+        others). ``slots``: where its concurrency slots come from (default: the engine's own).
         ``begun_at``: when the run first began (POSIX seconds), for its timeout. ``park``: end in state ``waiting``
         instead of waiting when nothing else is left to do.
         """
@@ -152,6 +153,7 @@ class WorkflowEngine:
             park=park,
             begun_at=begun_at,
             remote=remote,
+            slots=slots,
         )
 
     def attempts(

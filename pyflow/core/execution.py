@@ -28,7 +28,7 @@ from pyflow.core.ports import Clock, EventSink, SecretSource
 from pyflow.core.progress import RunProgress
 from pyflow.core.remote import RemoteNodes
 from pyflow.core.result import ErrorInfo, NodeRun, RunResult
-from pyflow.core.shared import ConcurrencyLimitError, Shared, SkippedByLimitError
+from pyflow.core.shared import ConcurrencyLimitError, Shared, SkippedByLimitError, SlotSource
 from pyflow.core.states import NodeState, RunState
 from pyflow.core.suspension import Signal, Suspension, awaited
 from pyflow.core.timers import Timers
@@ -59,6 +59,7 @@ class Execution(RunProgress):
         park: bool = False,
         begun_at: float | None = None,
         remote: RemoteNodes | None = None,
+        slots: SlotSource | None = None,
     ) -> None:
         super().__init__(plan, context, sink=sink, clock=clock, secrets=secrets)
         self._attempts = Attempts(
@@ -74,6 +75,7 @@ class Execution(RunProgress):
             sink=sink,
             lineage=(*lineage, plan.workflow.name),
             remote=remote,
+            slots=slots,
         )
         self._recorded = recorded or {}
         self._only = only
@@ -83,7 +85,9 @@ class Execution(RunProgress):
         self._admission: Admission | None = None
         if plan.run_concurrency is not None:
             begun = begun_at is not None or bool(recorded)
-            self._admission = Admission(shared.slots, plan.run_concurrency, begun=begun, give_way=self._give_way)
+            self._admission = Admission(
+                slots or shared.slots, plan.run_concurrency, begun=begun, give_way=self.give_way
+            )
         #: Runners at work, and other tasks that may still produce work.
         self._busy = 0
         self._spare = False
@@ -190,7 +194,7 @@ class Execution(RunProgress):
             if self._started_at:
                 self._pump()
 
-    def _give_way(self, error: ConcurrencyLimitError) -> None:
+    def give_way(self, error: ConcurrencyLimitError) -> None:
         """Another run gets the slot as soon as this one has ended, which is like ``cancel``."""
         if not self._stopping and self._scheduler.phase not in (COMPENSATE, FINALLY):  # else it is about to end
             self._displaced = ErrorInfo.of(error, None, self.context.redactor)

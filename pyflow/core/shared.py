@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
 
 from pyflow.core.errors import NodeError
 
@@ -23,6 +23,35 @@ class ConcurrencyLimitError(NodeError):
     """There was no slot for the concurrency key."""
 
     code = "concurrency_limit"
+
+
+class RunPutDownError(Exception):
+    """There was no slot for a run yet, and whoever keeps the slots has put the run down until there is one.
+
+    Its execution ends here, unrecorded, and begins again with the slot.
+    """
+
+
+class SlotSource(Protocol):
+    """Where the slots of concurrency keys come from: this process (``Slots``) or something that many share."""
+
+    def hold(self, key: str, limit: int, on_limit: str, *, node_id: str = "") -> AbstractAsyncContextManager[None]:
+        """Hold one of ``limit`` slots of ``key`` for an attempt of a node. To give way, its task is cancelled.
+
+        Raises ``SkippedByLimitError`` or ``ConcurrencyLimitError`` if there is no slot and ``on_limit`` says so; the
+        latter, too, in a task that was cancelled to make room.
+        """
+
+    def hold_run(
+        self, key: str, limit: int, on_limit: str, give_way: Callable[[], object]
+    ) -> AbstractAsyncContextManager[None]:
+        """Hold a slot for a whole run. Keys of runs and of nodes have nothing to do with each other.
+
+        ``give_way`` is called when a newer one asks for room (``cancel_oldest``), and the slot is the newer one's once
+        the block is left, however long that takes.
+
+        Raises as ``hold`` does, or ``RunPutDownError`` where runs do not wait for slots in memory.
+        """
 
 
 class ResultCache:
@@ -78,7 +107,13 @@ class Slots:
 
     @asynccontextmanager
     async def hold(
-        self, key: str, limit: int, on_limit: str, give_way: Callable[[], object] | None = None
+        self,
+        key: str,
+        limit: int,
+        on_limit: str,
+        give_way: Callable[[], object] | None = None,
+        *,
+        node_id: str = "",  # noqa: ARG002 - of the protocol: others show who holds what
     ) -> AsyncIterator[None]:
         """Hold one of ``limit`` slots of ``key``.
 
@@ -104,6 +139,12 @@ class Slots:
                 if claim in claims:
                     claims.remove(claim)
             self._promote(lane, key, limit)
+
+    def hold_run(
+        self, key: str, limit: int, on_limit: str, give_way: Callable[[], object]
+    ) -> AbstractAsyncContextManager[None]:
+        """See ``SlotSource``."""
+        return self.hold(f"run:{key}", limit, on_limit, give_way)
 
     async def _enter(self, lane: _Lane, claim: _Claim, key: str, limit: int, on_limit: str) -> None:
         if len(lane.holders) < limit and not lane.waiting:
