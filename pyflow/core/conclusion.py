@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pyflow.core.plan import COMPENSATE, Plan, PlannedNode
-from pyflow.core.result import ErrorInfo, NodeRun
+from pyflow.core.result import REUSED, ErrorInfo, NodeRun
 from pyflow.core.states import NodeState, RunState
 
 FAILURES = frozenset({NodeState.FAILED, NodeState.TIMED_OUT})
@@ -67,10 +67,10 @@ def has_completed_items(run: NodeRun) -> bool:
 
 
 def effects(runs: NodeRuns) -> list[int]:
-    """Indices of nodes with something to undo, by the time they completed."""
+    """Indices of nodes with something to undo, by the time they completed; what another run did is not this one's."""
     done = [
         (run.finished_at or 0.0, index)
         for index, run in enumerate(runs)
-        if run is not None and (run.state is NodeState.SUCCEEDED or has_completed_items(run))
+        if run is not None and run.reason != REUSED and (run.state is NodeState.SUCCEEDED or has_completed_items(run))
     ]
     return [index for _, index in sorted(done)]

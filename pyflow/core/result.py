@@ -12,6 +12,8 @@ from pyflow.core.suspension import Suspension
 from pyflow_sdk.errors import NodeError, PyFlowError
 
 MAX_MESSAGE = 4000
+#: The reason of a node whose result was taken over from another run.
+REUSED = "reused"
 
 
 class RecordedError(NodeError):

@@ -5,7 +5,7 @@ from django.urls import path
 from runs.api.batch import BatchView
 from runs.api.graph import GraphView
 from runs.api.nodes import ItemsView, NodesView, NodeView
-from runs.api.verbs import PauseView, ResumeView, RetryView, TerminateView
+from runs.api.verbs import PauseView, RerunView, ResumeView, RetryView, TerminateView
 from runs.api.views import CancelView, EventsView, RunsView, RunView, SignalsView, WorkflowRunsView
 
 urlpatterns = [
@@ -23,5 +23,6 @@ urlpatterns = [
     path("runs/<uuid:run_id>/pause", PauseView.as_view(), name="run-pause"),
     path("runs/<uuid:run_id>/resume", ResumeView.as_view(), name="run-resume"),
     path("runs/<uuid:run_id>/retry", RetryView.as_view(), name="run-retry"),
+    path("runs/<uuid:run_id>/rerun", RerunView.as_view(), name="run-rerun"),
     path("runs/<uuid:run_id>/events", EventsView.as_view(), name="run-events"),
 ]

@@ -11,6 +11,7 @@ from django.utils import timezone
 from pyflow.core.execution import Execution
 from runs.errors import RunFinishedError, RunStateError, RunUndoneError
 from runs.models import NodeItem, NodeRun, Run
+from runs.reruns import rerun
 from runs.services import cancel_run
 from runs.verbs import pause_run, resume_run, retry_run, terminate_run
 from tests.support import waiting
@@ -331,3 +332,22 @@ def test_of_many_retries_at_once_one_counts(tenant, registry, drain, executor):
         assert sum(isinstance(outcome, Run) for outcome in outcomes) == 1
         ended(run, "succeeded")
         assert (types(run)["run.failed"], types(run)["run.succeeded"]) == (1, 1)
+
+
+def test_a_rerun_executes_from_its_node_on_and_undoes_only_its_own(tenant, registry, drain):
+    fails = Fails(registry)
+    fails.mended = True
+    source = workflow(
+        "{id: a, type: try, compensate: {type: try}}",
+        "{id: b, type: try, depends_on: [a], compensate: {type: try}}",
+        "{id: c, type: try, depends_on: [b], config: {bad: true}}",
+    )
+    run = make_run(tenant, source)
+    drain()
+    assert state_of(run) == "succeeded"
+    fails.mended = False
+    repeated = rerun(by=operator(run), run_id=run.pk, start_from="b", version="original")
+    drain()
+    assert (state_of(repeated), state_of(run)) == ("failed", "succeeded")
+    assert fails.calls == ["a", "b", "c", "b", "c", "b:compensate"]
+    assert seqs(repeated) == list(range(1, repeated.event_seq + 1))
