@@ -23,7 +23,7 @@ CSRF_TRUSTED_ORIGINS = [origin.strip() for origin in ENVIRONMENT.trusted_origins
 
 INSTALLED_APPS = [
     "daphne",
-    "django.contrib.admin",
+    "pyflow_site.admin_app.OperatorsConfig",  # django.contrib.admin with our site
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -43,6 +43,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "pyflow_site.middleware.RequestId",
+    "pyflow_site.content_security.ContentSecurityPolicy",
     "pyflow_site.middleware.RateLimits",
     "django.middleware.security.SecurityMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",

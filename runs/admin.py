@@ -2,60 +2,137 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
+from uuid import UUID
 
 from django.contrib import admin
-from django.http import HttpRequest
-from django.utils.html import format_html
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 
-from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal
-from tenants.admin import ReadOnly
+from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal, matching
+from runs.screens import page_of
+from tenants.access import Permission
+from tenants.admin.base import RowT, TenantFilter, TenantOwnedAdmin, badge, pretty
+
+#: Seconds between two looks at a run that goes on.
+LIVE_SECONDS = 5
 
 
-class _History(ReadOnly):
-    """What happened stays."""
+class OfRuns(TenantOwnedAdmin[RowT]):
+    """What happened stays: nothing of it is added, changed or deleted."""
 
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
+    read, write = Permission.RUNS_READ, Permission.RUNS_WRITE
+
+    @admin.display(description="State", ordering="state")
+    def shown_state(self, row: Any) -> SafeString:
+        """The state in its colour."""
+        return badge(row.state)
+
+    @admin.display(description="Output")
+    def shown_output(self, row: Any) -> SafeString:
+        """The output as JSON."""
+        return pretty(row.output)
+
+    @admin.display(description="Error")
+    def shown_error(self, row: Any) -> SafeString:
+        """The error as JSON."""
+        return pretty(row.error)
 
 
-def pretty(value: object) -> SafeString:
-    """JSON for reading, escaped."""
-    return format_html(
-        '<pre style="white-space: pre-wrap; max-width: 60ch; margin: 0">{}</pre>',
-        json.dumps(value, indent=2, ensure_ascii=False),
+class OfOneRun(OfRuns[RowT]):
+    """Rows below a run, found by its id."""
+
+    search_fields = ("node_id",)
+    search_help_text = "The id of a run, or a whole id of a node."
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[RowT], search_term: str
+    ) -> tuple[QuerySet[RowT], bool]:
+        """What an index finds: these tables are the largest."""
+        try:
+            return queryset.filter(run=UUID(search_term)), False
+        except ValueError:
+            field = str(self.get_search_fields(request)[0])
+            return queryset.filter(**{field: search_term.replace("\0", "")}) if search_term else queryset, False
+
+
+@admin.register(Run)
+class RunAdmin(OfRuns[Run]):
+    """Runs, newest first."""
+
+    list_display = ("id", "workflow", "shown_state", "tenant", "trigger", "created_at", "started_at", "finished_at")
+    list_filter = ("state", TenantFilter, "trigger", ("created_at", admin.DateFieldListFilter))
+    list_select_related = ("workflow", "tenant")
+    search_fields = ("workflow__name",)
+    search_help_text = "The id of a run, or a part of a workflow's name."
+    change_form_template = "runs/admin/run.html"
+    fields = ("id", "state")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
+        """Without documents, inputs and outputs where a list is made of them."""
+        rows = super().get_queryset(request)
+        if request.resolver_match is not None and str(request.resolver_match.url_name).endswith("_changelist"):
+            return rows.defer("input", "outputs", "error", "lineage", "secrets_used")
+        return rows.select_related("workflow", "version", "tenant")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Run], search_term: str
+    ) -> tuple[QuerySet[Run], bool]:
+        """By id, or by a part of the workflow's name."""
+        term = search_term.replace("\0", "").strip()
+        return (queryset.filter(matching(term)) if term else queryset), False
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The page of a run; one that goes on is looked at again by the browser, without a script."""
+        run = self.get_object(request, object_id)
+        if run is not None and self.has_view_permission(request, run):
+            page = page_of(run)
+            live = page.is_live and request.GET.get("live") != "off"
+            extra_context = {
+                **(extra_context or {}),
+                "page": page,
+                "shown": {"input": pretty(run.input), "outputs": pretty(run.outputs), "error": pretty(run.error)},
+                "refresh": LIVE_SECONDS if live else 0,
+                "title": f"Run of {run.workflow.name}",
+            }
+        return super().change_view(request, object_id, form_url, extra_context)
+
+
+@admin.register(NodeRun)
+class NodeRunAdmin(OfOneRun[NodeRun]):
+    """The nodes of runs."""
+
+    list_display = ("node_id", "run", "shown_state", "tenant", "attempts", "started_at", "finished_at")
+    list_filter = ("state", TenantFilter)
+    list_select_related = ("run", "tenant")
+    fields = (
+        "run",
+        "node_id",
+        "tenant",
+        "state",
+        "attempts",
+        "reason",
+        "tolerated",
+        "started_at",
+        "finished_at",
+        "wake_at",
+        "wait",
+        "shown_output",
+        "shown_error",
     )
 
 
-class NodeRunInline(_History, admin.TabularInline[NodeRun, Run]):
-    """The nodes of a run."""
+@admin.register(RunEvent)
+class RunEventAdmin(OfOneRun[RunEvent]):
+    """What happened in runs."""
 
-    model = NodeRun
-    fields = ("node_id", "state", "attempts", "started_at", "finished_at", "shown_output", "shown_error", "reason")
-    readonly_fields = fields
-    can_delete = False
-    extra = 0
-
-    @admin.display(description="Output")
-    def shown_output(self, node: NodeRun) -> SafeString:
-        """The output as JSON."""
-        return pretty(node.output)
-
-    @admin.display(description="Error")
-    def shown_error(self, node: NodeRun) -> str:
-        """The error's message."""
-        return str(node.error["message"]) if node.error else ""
-
-
-class RunEventInline(_History, admin.TabularInline[RunEvent, Run]):
-    """The events of a run."""
-
-    model = RunEvent
-    fields = ("seq", "time", "type", "node_id", "shown_data")
-    readonly_fields = fields
-    can_delete = False
-    extra = 0
+    list_display = ("seq", "run", "time", "type", "node_id", "tenant")
+    list_filter = (TenantFilter,)
+    list_select_related = ("tenant",)
+    fields = ("run", "tenant", "seq", "time", "type", "node_id", "shown_data")
 
     @admin.display(description="At")
     def time(self, event: RunEvent) -> str:
@@ -68,75 +145,28 @@ class RunEventInline(_History, admin.TabularInline[RunEvent, Run]):
         return pretty(event.data)
 
 
-@admin.register(Run)
-class RunAdmin(_History, admin.ModelAdmin[Run]):
-    """Runs, newest first."""
-
-    list_display = ("id", "workflow", "state", "tenant", "created_at", "started_at", "finished_at")
-    list_filter = ("state", "tenant", "workflow")
-    list_select_related = ("workflow", "tenant")
-    search_fields = ("id", "workflow__name")
-    date_hierarchy = "created_at"
-    show_full_result_count = False
-    fields = (
-        "id",
-        "tenant",
-        "workflow",
-        "version",
-        "state",
-        "trigger",
-        "started_by",
-        "labels",
-        "created_at",
-        "started_at",
-        "finished_at",
-        "shown_input",
-        "shown_outputs",
-        "shown_error",
-        "compensation",
-        "wake_at",
-        "parent",
-        "cancel_requested_at",
-        "owner",
-        "lease_until",
-        "claims",
-    )
-    readonly_fields = fields
-    inlines = (NodeRunInline, RunEventInline)
-
-    @admin.display(description="Input")
-    def shown_input(self, run: Run) -> SafeString:
-        """The input as JSON."""
-        return pretty(run.input)
-
-    @admin.display(description="Outputs")
-    def shown_outputs(self, run: Run) -> SafeString:
-        """The outputs as JSON."""
-        return pretty(run.outputs)
-
-    @admin.display(description="Error")
-    def shown_error(self, run: Run) -> SafeString:
-        """The error as JSON."""
-        return pretty(run.error)
-
-
 @admin.register(NodeItem)
-class NodeItemAdmin(_History, admin.ModelAdmin[NodeItem]):
+class NodeItemAdmin(OfOneRun[NodeItem]):
     """The items of fan-outs."""
 
-    list_display = ("run", "node_id", "index", "key", "state", "attempts", "at")
-    list_filter = ("state", "tenant")
-    list_select_related = ("run",)
-    search_fields = ("run__id", "node_id", "key")
-    show_full_result_count = False
+    list_display = ("run", "node_id", "index", "key", "shown_state", "attempts", "at")
+    list_filter = ("state", TenantFilter)
+    search_fields = ("key",)
+    search_help_text = "The id of a run, or a whole key of an item."
+    fields = ("run", "node_id", "index", "key", "tenant", "state", "attempts", "at", "shown_output", "shown_error")
 
 
 @admin.register(RunSignal)
-class RunSignalAdmin(_History, admin.ModelAdmin[RunSignal]):
+class RunSignalAdmin(OfOneRun[RunSignal]):
     """Signals, delivered and waiting."""
 
     list_display = ("run", "name", "consumed", "created_at")
-    list_filter = ("consumed", "tenant")
-    list_select_related = ("run",)
-    search_fields = ("run__id", "name")
-    show_full_result_count = False
+    list_filter = ("consumed", TenantFilter)
+    search_fields = ("name",)
+    search_help_text = "The id of a run, or a whole name of a signal."
+    fields = ("run", "tenant", "name", "dedupe_id", "consumed", "created_at", "shown_payload")
+
+    @admin.display(description="Payload")
+    def shown_payload(self, signal: RunSignal) -> SafeString:
+        """The payload as JSON."""
+        return pretty(signal.payload)

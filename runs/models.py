@@ -51,10 +51,16 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def found_by(self, text: str) -> RunQuerySet:
         """Those whose workflow's name contains the text, or whose id it is."""
-        try:
-            return self.filter(Q(workflow__name__icontains=text) | Q(pk=UUID(text)))
-        except ValueError:
-            return self.filter(workflow__name__icontains=text)
+        return self.filter(matching(text))
+
+
+def matching(text: str) -> Q:
+    """Of runs: the text is in the workflow's name, or is the run's id."""
+    named = Q(workflow__name__icontains=text)
+    try:
+        return named | Q(pk=UUID(text))
+    except ValueError:
+        return named
 
 
 class RunManager(TenantManager["Run"]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
@@ -15,8 +17,11 @@ from tenants.models import ApiKey, Tenant
 
 
 @transaction.atomic
-def create_tenant(*, slug: str, name: str = "") -> Tenant:
-    """A new tenant. Raises ``TenantExistsError`` if the slug is taken, ``TenantInvalidError``."""
+def create_tenant(*, slug: str, name: str = "", by: Actor | None = None) -> Tenant:
+    """A new tenant. ``by`` is an operator of any tenant; by default a command of theirs.
+
+    Raises ``TenantExistsError`` if the slug is taken, ``TenantInvalidError``.
+    """
     tenant = Tenant(slug=slug, name=name or slug, plan=settings.PYFLOW_DEFAULT_PLAN)
     try:
         tenant.clean_fields()
@@ -28,7 +33,7 @@ def create_tenant(*, slug: str, name: str = "") -> Tenant:
             tenant.save(force_insert=True)
     except IntegrityError:
         raise TenantExistsError(f"There is a tenant {slug!r} already.") from None
-    by = Actor.system(tenant.pk, "operator")
+    by = _operator(tenant) if by is None else replace(by, tenant_id=tenant.pk)
     audit.record(by=by, action="tenant.created", target=f"tenant:{slug}", after={"slug": slug, "name": tenant.name})
     return tenant
 
@@ -46,17 +51,17 @@ def rename_tenant(*, by: Actor, tenant: Tenant, name: str) -> Tenant:
 
 
 @transaction.atomic
-def suspend_tenant(*, tenant: Tenant) -> None:
+def suspend_tenant(*, tenant: Tenant, by: Actor | None = None) -> None:
     """Refuse every credential of a tenant until it is resumed. Tenants are not deleted: their audit stays."""
     tenant.suspend()
-    audit.record(by=Actor.system(tenant.pk, "operator"), action="tenant.suspended", target=f"tenant:{tenant.slug}")
+    audit.record(by=by or _operator(tenant), action="tenant.suspended", target=f"tenant:{tenant.slug}")
 
 
 @transaction.atomic
-def resume_tenant(*, tenant: Tenant) -> None:
+def resume_tenant(*, tenant: Tenant, by: Actor | None = None) -> None:
     """Take the credentials of a suspended tenant again."""
     tenant.resume()
-    audit.record(by=Actor.system(tenant.pk, "operator"), action="tenant.resumed", target=f"tenant:{tenant.slug}")
+    audit.record(by=by or _operator(tenant), action="tenant.resumed", target=f"tenant:{tenant.slug}")
 
 
 @transaction.atomic
@@ -72,9 +77,13 @@ def create_api_key(*, tenant: Tenant, name: str, env: str = "live", role: Role =
         last4=made.text[-4:],
     )
     audit.record(
-        by=Actor.system(tenant.pk, "operator"),
+        by=_operator(tenant),
         action="api_key.created",
         target=f"api_key:{key.pk}",
         after={"name": name, "role": role.value, "last4": key.last4},
     )
     return key, made.text
+
+
+def _operator(tenant: Tenant) -> Actor:
+    return Actor.system(tenant.pk, "operator")

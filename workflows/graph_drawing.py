@@ -57,7 +57,7 @@ def svg(plan: Plan, states: Mapping[str, str] | None = None) -> str:
     low, high = layout.bounds["min"], layout.bounds["max"]
     x, y = low["x"] - _MARGIN, low["y"] - _MARGIN
     width, height = high["x"] - low["x"] + 2 * _MARGIN, high["y"] - low["y"] + 2 * _MARGIN
-    name = _text(plan.workflow.name)
+    name = svg_text(plan.workflow.name)
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="{x:.1f} {y:.1f} {width:.1f} {height:.1f}"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{name}" {size} {_FONT}>',
@@ -100,13 +100,13 @@ def _box(node: PlannedNode, text: tuple[str, str], box: Any, state: str | None) 
     corner = 6 if node.definition.when is None else 20
     conditions = [] if node.definition.when is None else [f"when {node.definition.when}"]
     about = "\n".join([f"{node.id} ({node.type})", *conditions, *([state] if state else [])])
-    yield f"<g><title>{_text(about)}</title>"
+    yield f"<g><title>{svg_text(about)}</title>"
     yield (
         f'<rect x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" width="{width:.1f}" height="{height:.1f}"'
         f' rx="{corner}" fill="{colour.fill}" stroke="{colour.stroke}" stroke-width="1.5"/>'
     )
     for line, dy, style in ((text[0], -5, f'fill="{INK}" font-weight="600"'), (text[1], 14, 'fill="#52606d"')):
-        yield f'<text x="{x:.1f}" y="{y + dy:.1f}" text-anchor="middle" {style}>{_text(line)}</text>'
+        yield f'<text x="{x:.1f}" y="{y + dy:.1f}" text-anchor="middle" {style}>{svg_text(line)}</text>'
     yield "</g>"
 
 
@@ -114,5 +114,6 @@ def _short(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
-def _text(text: str) -> str:
+def svg_text(text: str) -> str:
+    """A text of the workflow in XML: escaped, without what XML cannot hold."""
     return escape(_NOT_XML.sub("\ufffd", text), {'"': "&quot;"})
