@@ -12,7 +12,7 @@ from django.template.response import TemplateResponse
 
 from tenants import failures
 from tenants.api.authentication import address_of
-from tenants.errors import TooManyFailuresError
+from tenants.errors import LoginError, TooManyFailuresError
 
 
 class LoginForm(AdminAuthenticationForm):
@@ -25,16 +25,21 @@ class LoginForm(AdminAuthenticationForm):
         """Refuse without looking at the password after too many failures."""
         subjects = (f"user:{self.cleaned_data.get('username', '')}", f"address:{self._address()}")
         try:
-            failures.refuse_after_too_many(*subjects)
+            with failures.attempt(*subjects):
+                return self._checked()
         except TooManyFailuresError as error:
             self.retry_after = error.retry_after
             wait = f"Too many attempts have failed. Try again in {self.retry_after} seconds."
             raise ValidationError(wait, code="throttled") from None
+        except LoginError:
+            raise self.get_invalid_login_error() from None
+
+    def _checked(self) -> dict[str, Any]:
+        """Django's check, whose refusal is told as what counts as a failure."""
         try:
             return super().clean()
-        except ValidationError:
-            failures.note(*subjects)
-            raise
+        except ValidationError as refusal:
+            raise LoginError("The name or the password is not right, or not that of staff.") from refusal
 
     def _address(self) -> str:
         return "" if self.request is None else address_of(self.request)
