@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 
-from pyflow_site.settings import *  # noqa: F403 - settings build on each other by their names
+from pyflow_site import settings as platform
 
+globals().update({name: value for name, value in vars(platform).items() if name.isupper()})
 ROOT_URLCONF = "benchmarks.floor_urls"
 MIDDLEWARE: list[str] = []
 REST_FRAMEWORK = {
