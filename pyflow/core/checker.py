@@ -32,6 +32,7 @@ __all__ = [
     "MAX_TEMPLATES",
     "RESERVED_NAMES",
     "SECTIONS",
+    "check_count",
     "check_graph",
     "check_workflow",
     "locate",
@@ -80,10 +81,7 @@ def check_workflow(workflow: WorkflowDef, registry: NodeRegistry) -> list[Proble
 
 def _check_size(workflow: WorkflowDef) -> Iterator[Problem]:
     """What makes a closer look at the workflow too expensive."""
-    count = sum(1 for _ in workflow.all_nodes())
-    if count > MAX_NODES:
-        message = f"the workflow has {count:,} nodes; at most {MAX_NODES:,} are allowed"
-        yield Problem("too_many_nodes", message, "/nodes")
+    yield from check_count(sum(1 for _ in workflow.all_nodes()))
     definition = workflow.model_dump(by_alias=True, exclude_none=True)
     templates = {text for _, text in template_strings(definition) if not is_reference(text)}
     if len(templates) > MAX_TEMPLATES:
@@ -93,6 +91,13 @@ def _check_size(workflow: WorkflowDef) -> Iterator[Problem]:
     if len(expressions) > MAX_EXPRESSIONS:
         message = f"the workflow has {len(expressions):,} different conditions; at most {MAX_EXPRESSIONS:,} are allowed"
         yield Problem("too_many_expressions", message, "/nodes")
+
+
+def check_count(nodes: int) -> Iterator[Problem]:
+    """Whether a workflow may have so many nodes."""
+    if nodes > MAX_NODES:
+        message = f"the workflow has {nodes:,} nodes; at most {MAX_NODES:,} are allowed"
+        yield Problem("too_many_nodes", message, "/nodes")
 
 
 # --- the graph ---------------------------------------------------------------------------------------------------

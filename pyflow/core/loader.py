@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from pyflow.core import document
-from pyflow.core.checker import SECTIONS, check_graph, locate, suggest, unknown_keys
+from pyflow.core.checker import SECTIONS, check_count, check_graph, locate, suggest, unknown_keys
 from pyflow.core.document import Document, decode, make_pointer, read_json, read_yaml
 from pyflow.core.errors import DefinitionError, DocumentError, Problem, WorkflowNotFoundError
 from pyflow.core.models import NodeDef, RetryDef, SettingsDef, TriggerDef, WorkflowDef
@@ -70,6 +70,11 @@ def build_workflow(parsed: Document) -> WorkflowDef:
         raise DefinitionError(
             locate([Problem("not_a_mapping", f"a workflow is a mapping with a name and nodes, not {kind}")], parsed)
         )
+    if data.get("version", 1) != 1:
+        # Before the model, which takes its time for each of them.
+        sections = [data.get(name) for name in SECTIONS]
+        if too_many := list(check_count(sum(len(nodes) for nodes in sections if isinstance(nodes, list)))):
+            raise DefinitionError(locate(too_many, parsed))
     try:
         workflow = WorkflowDef.model_validate(data)
     except ValidationError as error:

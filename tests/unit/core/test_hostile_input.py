@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from pyflow.core.errors import DefinitionError
+from pyflow.core.loader import parse_workflow
 from tests.unit.core import boxed
 
 #: Multiples of it have the same hash, whichever process looks.
@@ -157,3 +159,9 @@ def test_what_only_looks_like_it_is_done(kind: str, source: str, context: dict[s
 def test_schemas_that_refer_to_themselves_with_sense_are_usable(schema: dict[str, Any], value: Any):
     outcome = boxed.run([{"id": "x", "kind": "schema", "source": json.dumps(schema), "context": {"value": value}}])["x"]
     assert outcome == {"is": "value", "value": True, "detail": "true"}
+
+
+def test_nodes_are_counted_before_each_is_looked_at():
+    with pytest.raises(DefinitionError) as refused:
+        parse_workflow("version: 2\nname: w\nnodes: [" + "0," * 10_001 + "]")
+    assert [problem.code for problem in refused.value.problems] == ["too_many_nodes"]
