@@ -107,7 +107,7 @@ class Schema(AutoSchema):
                 common["409"] = "Conflict"
         if self.method in {"POST", "PUT", "PATCH"}:
             common |= {"400": "Not readable", "413": "Too large", "415": "Unsupported media type", "422": "Not valid"}
-        elif self._get_parameters_in_query():
+        elif self._get_parameters_in_query() or (self.method == "GET" and isinstance(self.view, TenantView)):
             common["422"] = "Not valid"
         if "{" in self.path:
             common["404"] = "Not found"

@@ -13,7 +13,7 @@ from plugins.discovery import Plugin, discover
 from plugins.errors import NodeTypeMissingError
 from pyflow.nodes.catalogue import describe, describe_type
 from tenants.access import Permission, Role
-from tenants.api.serializers import Strict, validated
+from tenants.api.serializers import NoQuery, validated
 from tenants.api.views import TenantView
 
 
@@ -50,10 +50,6 @@ class PluginListShape(serializers.Serializer[Any]):
     """All plugins of the installation; there are no pages."""
 
     results = PluginShape(many=True)
-
-
-class NoQuery(Strict):
-    """No parameters."""
 
 
 class NodesView(TenantView):

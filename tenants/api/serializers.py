@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.http import QueryDict
 from rest_framework import serializers
 
 
@@ -17,7 +18,19 @@ class Strict(serializers.Serializer[Any]):
             if unknown:
                 known = ", ".join(f"`{name}`" for name in self.fields)
                 raise serializers.ValidationError(dict.fromkeys(sorted(unknown), f"Unknown field; there is {known}."))
+        if isinstance(data, QueryDict):
+            empty = [name for name, field in self.fields.items() if data.get(name) == "" and not _may_be_empty(field)]
+            if empty:  # DRF would take each for one that was left out, and a filter for none
+                raise serializers.ValidationError(dict.fromkeys(empty, "It is empty: give it a value or leave it out."))
         return super().to_internal_value(data)
+
+
+class NoQuery(Strict):
+    """No parameters."""
+
+
+def _may_be_empty(field: serializers.Field[Any, Any, Any, Any]) -> bool:
+    return isinstance(field, serializers.CharField | serializers.ListField)
 
 
 def validated(shape: type[Strict], data: Any) -> Any:

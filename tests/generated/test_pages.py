@@ -1,0 +1,104 @@
+"""Every list: its pages stay in place while rows are inserted, and it takes no parameter that it does not know."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests.support.api import assert_problem, read
+from tests.support.operations import Operation, operations
+from tests.support.worlds import World, grow
+
+pytestmark = pytest.mark.database
+LISTS = {id: operation for id, operation in operations().items() if operation.is_list}
+PAGED = {id: operation for id, operation in LISTS.items() if operation.has_pages}
+NAMES = ("id", "seq", "number", "index", "name")
+ROWS = 4
+
+
+@pytest.fixture
+def grown(ours: World) -> World:
+    grow(ours, ROWS)
+    return ours
+
+
+def name_of(row: dict[str, Any]) -> Any:
+    """What tells a row from the others of its list."""
+    return next(row[name] for name in NAMES if name in row)
+
+
+def pages(world: World, address: str, between: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
+    """A list page by page."""
+    link: str | None = address
+    while link is not None:
+        page = read(world.api.get(link))
+        yield page
+        between()
+        link = page["next"]
+
+
+def names(world: World, address: str, between: Callable[[], None] = lambda: None) -> list[Any]:
+    """The rows of a list, page by page."""
+    return [name_of(row) for page in pages(world, address, between) for row in page["results"]]
+
+
+def orders(operation: Operation) -> list[str]:
+    """The addresses of a list in each of its orders, to which a limit can be added."""
+    choices = [item["schema"]["enum"] for item in operation.parameters("query") if item["name"] == "ordering"]
+    return [f"?ordering={order}&" for order in choices[0]] if choices else ["?"]
+
+
+def test_every_list_has_pages_or_a_reason():
+    # What the installation has, and the grants of one workflow: few. The events of a run go by `after`.
+    assert LISTS.keys() - PAGED.keys() == {"nodes_list", "plugins_list", "grants_list", "runs_events"}
+
+
+@pytest.mark.parametrize("operation", PAGED.values(), ids=PAGED)
+def test_no_row_is_missed_or_seen_twice_while_rows_are_inserted(grown: World, operation: Operation):
+    for order in orders(operation):
+        address = grown.path(operation) + order
+        there = names(grown, f"{address}limit=200")
+        assert len(there) == len(set(there)), order
+        assert len(there) > ROWS or "finished" in order, order
+        seen = names(grown, f"{address}limit=2", lambda: grow(grown, 1) if grown.grown < 3 * ROWS else None)
+        assert len(seen) == len(set(seen)), order
+        assert [name for name in seen if name in there] == there, order
+
+
+@pytest.mark.parametrize("operation", PAGED.values(), ids=PAGED)
+def test_the_way_back_is_the_way_there(grown: World, operation: Operation):
+    for order in orders(operation):
+        there = list(pages(grown, f"{grown.path(operation)}{order}limit=2"))
+        assert there[0]["previous"] is None
+        link, back = there[-1]["previous"], [there[-1]["results"]]
+        while link is not None:
+            page = read(grown.api.get(link))
+            back.insert(0, page["results"])
+            link = page["previous"]
+        assert json.dumps(back) == json.dumps([page["results"] for page in there]), order
+
+
+@pytest.mark.parametrize("operation", LISTS.values(), ids=LISTS)
+def test_what_a_list_does_not_know_is_refused(grown: World, operation: Operation):
+    address = grown.path(operation)
+    assert_problem(grown.api.get(f"{address}?unknown_filter=1"), 422, "input_invalid")
+    if operation.has_pages:
+        assert len(read(grown.api.get(f"{address}?limit=1"))["results"]) == 1
+        for limit in ("0", "-1", "201", "x", "1.5", "", "9" * 30):
+            assert_problem(grown.api.get(f"{address}?limit={limit}"), 422, "input_invalid")
+
+
+@pytest.mark.parametrize("operation", PAGED.values(), ids=PAGED)
+def test_a_cursor_that_was_changed_or_is_anothers_is_refused(grown: World, theirs: World, operation: Operation):
+    grow(theirs, 1)
+    address = grown.path(operation)
+    [cursor] = parse_qs(urlsplit(read(grown.api.get(f"{address}?limit=1"))["next"]).query)["cursor"]
+    [foreign] = parse_qs(urlsplit(read(theirs.api.get(f"{theirs.path(operation)}?limit=1"))["next"]).query)["cursor"]
+    other = PAGED["api_keys_list" if operation.id == "members_list" else "members_list"]
+    [elsewhere] = parse_qs(urlsplit(read(grown.api.get(f"{grown.path(other)}?limit=1"))["next"]).query)["cursor"]
+    middle = len(cursor) // 2
+    tampered = cursor[:middle] + ("A" if cursor[middle] != "A" else "B") + cursor[middle + 1 :]
+    for wrong in (foreign, elsewhere, tampered, cursor[:-1], "x", "." * 3, "a:b:c"):
+        assert_problem(grown.api.get(f"{address}?limit=1&cursor={wrong}"), 400, "cursor_invalid")
