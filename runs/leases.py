@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,17 +13,21 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from pyflow.core.states import RunState
 from runs.models import Run
+from tenants.plans import Quota
+from tenants.quotas import limit_of
 
 #: So many executors lost with a run, one after the other and before a node completed, and it fails as ``worker_lost``.
 MAX_LOSSES = 3
 #: So many runs that were left behind are asked for their queues; the others are found after these are claimed.
 LOOKED_AT = 100
+#: A claim looks at the queues of so many tenants.
+TENANTS_AT_ONCE = 200
 #: A lease is not trusted to its very end: what is on its way to the database by then may arrive late. Seconds, at most.
 MARGIN = 2.0
 
@@ -65,7 +72,7 @@ def claim(
     queues: Collection[str] | None = None,
     overdue: bool = True,
 ) -> list[Claim]:
-    """Take up to ``limit`` runs, the most urgent and of those the oldest first (or only ``run_id`` and those below it).
+    """Take up to ``limit`` runs (or only ``run_id`` and those below it), fairly between tenants; see ``_shared``.
 
     Two executors never get the same one.
 
@@ -87,7 +94,10 @@ def claim(
             lost = _take(runs.filter(_lost()).order_by("lease_until"), limit)
             Run.objects.across_tenants().filter(pk__in=lost).update(losses=F("losses") + 1)
             ids = lost + _take(runs.filter(_due()).order_by("wake_at"), limit - len(lost))
-        ids += _queued(runs, limit - len(ids))
+        if run_id is None:
+            ids += _shared(runs, limit - len(ids), queues)
+        else:
+            ids += _queued(runs, limit - len(ids))
         if not ids:
             return []
         taken = Run.objects.across_tenants().filter(pk__in=ids)
@@ -125,8 +135,97 @@ _CLAIMED = (
 
 
 def _queued(runs: QuerySet[Run], limit: int) -> list[UUID]:
-    """The next runs of the queue: what is claimed in which order is decided here and nowhere else."""
+    """The next of these runs: the most urgent and of those the oldest first."""
     return _take(runs.filter(state=RunState.QUEUED.value).order_by("-priority", "created_at"), limit)
+
+
+def _shared(runs: QuerySet[Run], limit: int, queues: Collection[str] | None) -> list[UUID]:
+    """The next runs of all tenants: what is claimed in which order is decided here and nowhere else.
+
+    Tenants take turns, those first of whom the fewest runs are executed now; each queue of a tenant takes part by
+    itself. Within one the most urgent run comes first, and of those the oldest: a run of low priority is started when
+    none of a higher one is queued, however long that takes. A tenant has no more runs executed at a time than its quota
+    allows; the others stay queued.
+    """
+    if limit <= 0:
+        return []
+    served = _queues_with_work() if queues is None else queues
+    waiting = [(queue, tenant_id) for queue in sorted(served) for tenant_id in _tenants_with_work(queue)]
+    if not waiting:
+        return []
+    tenants = {tenant_id for _, tenant_id in waiting}
+    running = _running(tenants)
+    room = _room(tenants, running)
+    # Those that are equal in this must not always come in the same order.
+    random.shuffle(waiting)
+    waiting.sort(key=lambda pair: running[pair[1]])
+    ids: list[UUID] = []
+    while waiting and len(ids) < limit:
+        share, left = max(1, (limit - len(ids)) // len(waiting)), []
+        for queue, tenant_id in waiting:
+            wanted = min(share, limit - len(ids), room.get(tenant_id, limit))
+            got = _queued(runs.filter(queue=queue, tenant=tenant_id), wanted)
+            ids += got
+            if tenant_id in room:
+                room[tenant_id] -= len(got)
+            if got and len(got) == wanted:
+                left.append((queue, tenant_id))
+        waiting = left
+    return ids
+
+
+def _running(tenants: Collection[UUID]) -> Counter[UUID]:
+    rows = Run.objects.across_tenants().filter(state=RunState.RUNNING.value, tenant__in=tenants).order_by()
+    return Counter(dict(rows.values_list("tenant").annotate(Count("pk"))))
+
+
+def _room(tenants: Collection[UUID], running: Counter[UUID]) -> dict[UUID, int]:
+    """How many more runs of each tenant may be executed, of those that have a limit.
+
+    Claims for such a tenant come one at a time, or two could take the same last place: whoever comes second leaves the
+    tenant to the first, which claims again as long as it gets any.
+    """
+    limits = {tenant_id: limit_of(tenant_id, Quota.CONCURRENT_RUNS) for tenant_id in sorted(tenants)}
+    limited = {tenant_id: limit for tenant_id, limit in limits.items() if limit is not None}
+    locked = {tenant_id for tenant_id in limited if _claims_alone(tenant_id)}
+    counted = _running(locked) if locked else running  # anew, now that nobody else adds to them
+    return {
+        tenant_id: max(0, limit - counted[tenant_id]) if tenant_id in locked else 0
+        for tenant_id, limit in limited.items()
+    }
+
+
+def _claims_alone(tenant_id: UUID) -> bool:
+    """Whether nobody else claims runs of this tenant until the transaction ends (SQLite: nobody does anyway)."""
+    if connection.vendor != "postgresql":
+        return True
+    digest = hashlib.sha256(f"claims {tenant_id}".encode()).digest()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [int.from_bytes(digest[:8], "big", signed=True)])
+        [locked] = cursor.fetchone()
+    return bool(locked)
+
+
+def _tenants_with_work(queue: str) -> list[UUID]:
+    """Tenants with runs in a queue, a look-up in its index for each, however many runs they have.
+
+    Of very many, any ``TENANTS_AT_ONCE``: the others' turn comes.
+    """
+    table = connection.ops.quote_name(Run._meta.db_table)
+    first = f"SELECT tenant_id FROM {table} WHERE state = 'queued' AND queue = %s"  # noqa: S608 - a name of ours
+    sql = f"""
+        WITH RECURSIVE found(tenant_id) AS (
+            SELECT ({first} ORDER BY tenant_id LIMIT 1)
+            UNION ALL
+            SELECT ({first} AND tenant_id > found.tenant_id ORDER BY tenant_id LIMIT 1)
+            FROM found WHERE found.tenant_id IS NOT NULL
+        )
+        SELECT tenant_id FROM found WHERE tenant_id IS NOT NULL
+    """  # noqa: S608 - names of ours and placeholders
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [queue, queue])
+        tenants = [row[0] if isinstance(row[0], UUID) else UUID(row[0]) for row in cursor.fetchall()]
+    return tenants if len(tenants) <= TENANTS_AT_ONCE else random.sample(tenants, TENANTS_AT_ONCE)
 
 
 def _take(runs: QuerySet[Run], limit: int) -> list[UUID]:
@@ -150,14 +249,19 @@ def _due() -> Q:
 def unclaimed_queues() -> set[str]:
     """The queues with runs that somebody should claim now. A few look-ups in indexes, however many runs wait."""
     runs = Run.objects.across_tenants()
+    found = _queues_with_work()
+    for those, order in ((_lost(), "lease_until"), (_due(), "wake_at")):
+        found.update(runs.filter(those).order_by(order).values_list("queue", flat=True)[:LOOKED_AT])
+    return found
+
+
+def _queues_with_work() -> set[str]:
     found: set[str] = set()
-    after = runs.filter(state=RunState.QUEUED.value)
+    after = Run.objects.across_tenants().filter(state=RunState.QUEUED.value)
     queue = after.order_by("queue").values_list("queue", flat=True).first()
     while queue is not None:
         found.add(queue)
         queue = after.filter(queue__gt=queue).order_by("queue").values_list("queue", flat=True).first()
-    for those, order in ((_lost(), "lease_until"), (_due(), "wake_at")):
-        found.update(runs.filter(those).order_by(order).values_list("queue", flat=True)[:LOOKED_AT])
     return found
 
 

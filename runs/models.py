@@ -149,7 +149,7 @@ class Run(TenantOwned):
         )
         indexes = (
             models.Index(
-                fields=("queue", "-priority", "created_at"),
+                fields=("queue", "tenant", "-priority", "created_at"),
                 name="run_queue",
                 condition=models.Q(state=RunState.QUEUED.value),
             ),

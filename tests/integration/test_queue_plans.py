@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from runs.leases import claim, unclaimed_queues
 from runs.models import Run
-from tests.support.factories import make_run
+from tests.support.factories import make_run, make_tenant
 
 pytestmark = pytest.mark.fleet
 WAITING = 200_000
@@ -41,7 +41,7 @@ def crowd(tenant) -> Run:
 def plans(queries: CaptureQueriesContext) -> Iterator[dict]:
     """The plan of each query about runs that looks for something."""
     for query in queries.captured_queries:
-        if query["sql"].startswith("SELECT") and Run._meta.db_table in query["sql"]:
+        if query["sql"].lstrip().startswith(("SELECT", "WITH")) and Run._meta.db_table in query["sql"]:
             with connection.cursor() as cursor:
                 cursor.execute(f"EXPLAIN (FORMAT JSON) {query['sql']}")
                 [plan] = cursor.fetchone()
@@ -52,6 +52,31 @@ def steps(plan: dict) -> Iterator[dict]:
     yield plan
     for inner in plan.get("Plans", ()):
         yield from steps(inner)
+
+
+def test_a_claim_reads_no_more_of_a_long_queue_than_it_takes(crowd: Run):
+    Run.objects.across_tenants().filter(state="waiting").update(state="queued", wake_at=None)
+    other = make_run(make_tenant())
+    with connection.cursor() as cursor:
+        cursor.execute(f"ANALYZE {Run._meta.db_table}")
+    with CaptureQueriesContext(connection) as queries:
+        taken = claim("me", 10, queues=("",))
+    assert other.pk in {claimed.run_id for claimed in taken}
+    assert len(taken) == 10
+
+    read = 0
+    for query in queries.captured_queries:
+        if query["sql"].lstrip().startswith(("SELECT", "WITH")) and Run._meta.db_table in query["sql"]:
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {query['sql']}")
+                [plan] = cursor.fetchone()
+            found = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
+            read += sum(
+                step["Actual Rows"] * step["Actual Loops"]
+                for step in steps(found)
+                if step.get("Relation Name") == Run._meta.db_table
+            )
+    assert read < 200
 
 
 def test_neither_claims_nor_sweeps_look_at_what_waits(crowd: Run):

@@ -1,0 +1,107 @@
+"""The concurrency of nodes: slots of keys that attempts hold, whatever worker executes their runs."""
+
+import asyncio
+import threading
+
+import pytest
+from django.db import connections
+
+from pyflow.core.shared import ConcurrencyLimitError, SkippedByLimitError
+from runs.execution import RunExecutor
+from runs.leases import claim
+from runs.models import Run, Slot
+from runs.slots import Ticket, Verdict, enter, leave, places_of, reconcile, told_of
+from tests.support.factories import make_run
+from tests.support.nodes import register, workflow
+from tests.support.running import state_of
+
+pytestmark = pytest.mark.database
+NODE = "{{id: a, type: busy, concurrency: {{key: k, limit: {limit}, on_limit: {on_limit}}}}}"
+
+
+def source(on_limit: str = "queue", limit: int = 1) -> str:
+    return workflow(NODE.format(limit=limit, on_limit=on_limit))
+
+
+def ticket(taken, **values) -> Ticket:
+    given = {"key": "k", "limit": 1, "on_limit": "queue", "priority": 5, "node_id": "a", "run_epoch": taken.epoch}
+    return Ticket(tenant_id=taken.tenant_id, run_id=taken.run_id, **given | values)
+
+
+def test_nodes_of_runs_on_different_executors_share_the_slots_of_a_key(tenant, registry, settings):
+    settings.PYFLOW_CONCURRENT_RUNS = 2
+    settings.PYFLOW_LEASE_SECONDS = 30.0
+    lock, inside, most = threading.Lock(), 0, 0
+
+    async def busy(ctx) -> None:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        await asyncio.sleep(0.05)
+        with lock:
+            inside -= 1
+
+    register(registry, "busy", busy)
+    runs = [make_run(tenant, source()) for _ in range(6)]
+    connections.close_all()
+    threads = [threading.Thread(target=lambda: asyncio.run(RunExecutor(linger=0.5).drain())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [state_of(run) for run in runs] == ["succeeded"] * 6
+    assert most == 1
+    assert not Slot.objects.for_tenant(tenant).exists()
+
+
+@pytest.mark.parametrize(
+    ("on_limit", "state", "code"),
+    [
+        ("skip", "succeeded", SkippedByLimitError.code),
+        ("fail", "failed", ConcurrencyLimitError.code),
+        ("cancel_newest", "failed", ConcurrencyLimitError.code),
+    ],
+)
+def test_a_node_without_a_slot_is_refused(tenant, registry, drain, on_limit, state, code):
+    register(registry, "busy", lambda ctx: 1)
+    holder = make_run(tenant, source())
+    [taken] = claim("another", 1)
+    assert enter(ticket(taken)) is Verdict.HELD
+    run = make_run(tenant, source(on_limit))
+    drain()
+    run.refresh_from_db()
+    assert (run.state, holder.pk) == (state, taken.run_id)
+    assert run.error is None or run.error["code"] == code
+
+
+def test_the_oldest_node_makes_room_and_the_next_one_is_told(tenant):
+    make_run(tenant)
+    [taken] = claim("me", 1)
+    first, second, third = (ticket(taken, on_limit="cancel_oldest", node_id=name) for name in "abc")
+    assert [enter(first), enter(second)] == [Verdict.HELD, Verdict.WAITING]
+    assert told_of([first.id, second.id]) == {first.id: (True, True), second.id: (False, False)}
+    leave(first)
+    assert told_of([first.id, second.id]) == {second.id: (True, False)}
+    assert enter(third) is Verdict.WAITING
+    assert [place.ahead for place in places_of(tenant_id=tenant.pk, run_id=taken.run_id)] == [None, 0]
+
+
+def test_slots_of_an_executor_that_lost_its_run_are_freed(tenant):
+    lost, alive = make_run(tenant), make_run(tenant)
+    [dead, taken] = claim("me", 2)
+    assert (dead.run_id, taken.run_id) == (lost.pk, alive.pk)
+    held, waiting = ticket(dead), ticket(taken)
+    assert [enter(held), enter(waiting)] == [Verdict.HELD, Verdict.WAITING]
+    assert reconcile() == 0
+    Run.objects.across_tenants().filter(pk=lost.pk).update(epoch=dead.epoch + 1)
+    assert reconcile() == 1
+    assert told_of([held.id, waiting.id]) == {waiting.id: (True, False)}
+
+
+def test_a_slot_of_a_lost_executor_is_taken_without_waiting_for_the_sweeper(tenant):
+    make_run(tenant), make_run(tenant)
+    [dead, taken] = claim("me", 2)
+    enter(ticket(dead))
+    Run.objects.across_tenants().filter(pk=dead.run_id).update(state="queued")
+    assert enter(ticket(taken)) is Verdict.HELD
