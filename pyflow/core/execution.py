@@ -98,7 +98,8 @@ class Execution(RunProgress):
         #: The section that was cut short; those that finish the run are executed as ever.
         self._stopped_in = MAIN
         self._outcome: RunState | None = None
-        self._abandoned = False
+        #: Whether it stopped where it stood: what still runs of it counts for nothing, here.
+        self.abandoned = False
 
     # --- life of the run
 
@@ -156,13 +157,8 @@ class Execution(RunProgress):
         else:
             self._deadline = self._loop.create_task(self._end_at(left))
 
-    @property
-    def abandoned(self) -> bool:
-        """Whether it stopped where it stood: what still runs of it counts for nothing, here."""
-        return self._abandoned
-
     async def _abandon(self) -> None:
-        self._abandoned = True
+        self.abandoned = True
         left = [*self._tasks, *self._waits.clear(), *([self._deadline] if self._deadline else ())]
         for task in left:
             task.cancel()
@@ -177,7 +173,7 @@ class Execution(RunProgress):
 
         ``wait`` then gives a run in state ``paused``, unless that was the last of it. Call it on the run's event loop.
         """
-        if self._stopping or self._pausing or self._abandoned:
+        if self._stopping or self._pausing or self.abandoned:
             return
         self._pausing = True
         for fan_out in self._fan_outs:
@@ -212,7 +208,7 @@ class Execution(RunProgress):
         self._waits.child_ended(run_id)
 
     def _stop(self, outcome: RunState) -> None:
-        if self._stopping or self._abandoned or self._scheduler.done:
+        if self._stopping or self.abandoned or self._scheduler.done:
             return
         if self._scheduler.phase in (COMPENSATE, FINALLY):
             self._scheduler.stop(outcome)  # what finishes the run is not cut short
@@ -296,7 +292,7 @@ class Execution(RunProgress):
     def _pump(self) -> None:
         """See to it that somebody looks at what is ready; end the run when there is nobody and nothing left."""
         if self._ready and not self._pausing:
-            if not self._spare and not self._abandoned:
+            if not self._spare and not self.abandoned:
                 self._spare = True
                 self._work(self._run_nodes())
         elif not self._busy and not self._finished.done():
@@ -420,7 +416,7 @@ class Execution(RunProgress):
             output = await work
             await self._forget_cancellation()
         except asyncio.CancelledError:
-            if self._abandoned:
+            if self.abandoned:
                 raise
             if self._is_stopping():
                 await self._end_cancelled(node, run)
@@ -446,11 +442,11 @@ class Execution(RunProgress):
     async def _forget_cancellation(self) -> None:
         """A cancellation that came too late, or that the node left behind, must not hit the recording of its result."""
         task = asyncio.current_task()
-        if task is not None and task.cancelling() and not self._abandoned:
+        if task is not None and task.cancelling() and not self.abandoned:
             try:
                 await asyncio.sleep(0)
             except asyncio.CancelledError:
-                if self._abandoned:
+                if self.abandoned:
                     raise
 
     # --- waiting
