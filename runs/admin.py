@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 
 from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal, matching
 from runs.screens import page_of
+from runs.timeline import duration
 from tenants.access import Permission
 from tenants.admin.base import RowT, TenantFilter, TenantOwnedAdmin, badge, pretty
 
@@ -61,13 +62,20 @@ class OfOneRun(OfRuns[RowT]):
 class RunAdmin(OfRuns[Run]):
     """Runs, newest first."""
 
-    list_display = ("id", "workflow", "shown_state", "tenant", "trigger", "created_at", "started_at", "finished_at")
+    list_display = ("id", "workflow", "shown_state", "tenant", "trigger", "created_at", "took")
     list_filter = ("state", TenantFilter, "trigger", ("created_at", admin.DateFieldListFilter))
     list_select_related = ("workflow", "tenant")
     search_fields = ("workflow__name",)
     search_help_text = "The id of a run, or a part of a workflow's name."
     change_form_template = "runs/admin/run.html"
     fields = ("id", "state")
+
+    @admin.display(description="Took")
+    def took(self, run: Run) -> str:
+        """From its start to its end; nothing while it goes on."""
+        if run.started_at is None or run.finished_at is None:
+            return "–"
+        return duration((run.finished_at - run.started_at).total_seconds())
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
         """Without documents, inputs and outputs where a list is made of them."""

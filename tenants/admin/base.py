@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
@@ -76,6 +77,7 @@ class TenantOwnedAdmin(admin.ModelAdmin[RowT]):
     tenant_field = "tenant_id"
     paginator = BoundedPaginator
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
     ordering = ("-id",)
     change_list_template = "tenants/admin/change_list.html"
@@ -177,6 +179,10 @@ def table(headings: list[str], rows: list[list[object]]) -> SafeString:
         return format_html("{}", "none")
     head = format_html_join("", "<th>{}</th>", ([heading] for heading in headings))
     body = format_html_join(
-        "", "<tr>{}</tr>", ([format_html_join("", "<td>{}</td>", ([cell] for cell in row))] for row in rows)
+        "", "<tr>{}</tr>", ([format_html_join("", "<td>{}</td>", ([_cell(cell)] for cell in row))] for row in rows)
     )
     return format_html('<table class="pyflow-table"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>', head, body)
+
+
+def _cell(value: object) -> object:
+    return value.strftime("%Y-%m-%d %H:%M:%S") if isinstance(value, datetime) else value

@@ -74,6 +74,12 @@ def mariadb_program() -> Path | None:
     return None if found is None else Path(found)
 
 
+def chromium_program() -> Path | None:
+    """Return where Chromium is on this machine; `None` where it is not installed."""
+    found = shutil.which("chromium")
+    return None if found is None else Path(found)
+
+
 @contextmanager
 def mariadb() -> Iterator[str]:
     """Yield the URL of an empty MariaDB database whose user may do everything."""

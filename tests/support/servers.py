@@ -5,8 +5,9 @@ The suite runs in two shapes, one after the other in `make test`:
 - `single` (the default): SQLite, in-process executor and event bus. Every test that is not marked `fleet`.
 - `fleet` (`PYFLOW_TEST_SHAPE=fleet`): a real PostgreSQL and Redis. Tests marked `fleet` or `database`.
 
-Other tests are deselected, not skipped. Tests marked `mariadb` need a program that comes in no wheel: where it is not
-installed they are skipped, or fail if `PYFLOW_REQUIRE_MARIADB=1` says that it has to be there, as CI does.
+Other tests are deselected, not skipped. Tests marked `mariadb` or `browser` need a program that comes in no wheel:
+where it is not installed they are skipped, or fail if `PYFLOW_REQUIRE_MARIADB=1` or `PYFLOW_REQUIRE_CHROMIUM=1` says
+that it has to be there, as CI does.
 
 It is loaded by `addopts = -p tests.support.servers`, because Django's settings are read before any conftest is: the
 servers must be up and named in the environment by then.
@@ -65,6 +66,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if other := [item for item in items if not _belongs(item)]:
         config.hook.pytest_deselected(items=other)
         items[:] = [item for item in items if _belongs(item)]
+    if launcher.chromium_program() is None and os.environ.get("PYFLOW_REQUIRE_CHROMIUM") != "1":
+        for item in items:
+            if item.get_closest_marker("browser") is not None:
+                item.add_marker(pytest.mark.skip(reason="chromium is not installed (Debian: apt-get install chromium)"))
     if launcher.mariadb_program() is None and os.environ.get("PYFLOW_REQUIRE_MARIADB") != "1":
         reason = f"mariadbd is not installed (Debian: apt-get install {launcher.MARIADB_PACKAGE})"
         for item in items:
