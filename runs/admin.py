@@ -113,9 +113,9 @@ class RunAdmin(OfRuns[Run]):
 class NodeRunAdmin(OfOneRun[NodeRun]):
     """The nodes of runs."""
 
-    list_display = ("node_id", "run", "shown_state", "tenant", "attempts", "started_at", "finished_at")
+    list_display = ("node_id", "run_id", "shown_state", "tenant", "attempts", "started_at", "finished_at")
     list_filter = ("state", TenantFilter)
-    list_select_related = ("run", "tenant")
+    list_select_related = ("tenant",)
     fields = (
         "run",
         "node_id",
@@ -137,7 +137,7 @@ class NodeRunAdmin(OfOneRun[NodeRun]):
 class RunEventAdmin(OfOneRun[RunEvent]):
     """What happened in runs."""
 
-    list_display = ("seq", "run", "time", "type", "node_id", "tenant")
+    list_display = ("seq", "run_id", "time", "type", "node_id", "tenant")
     list_filter = (TenantFilter,)
     list_select_related = ("tenant",)
     fields = ("run", "tenant", "seq", "time", "type", "node_id", "shown_data")
@@ -157,7 +157,7 @@ class RunEventAdmin(OfOneRun[RunEvent]):
 class NodeItemAdmin(OfOneRun[NodeItem]):
     """The items of fan-outs."""
 
-    list_display = ("run", "node_id", "index", "key", "shown_state", "attempts", "at")
+    list_display = ("run_id", "node_id", "index", "key", "shown_state", "attempts", "at")
     list_filter = ("state", TenantFilter)
     search_fields = ("key",)
     search_help_text = "The id of a run, or a whole key of an item."
@@ -168,7 +168,7 @@ class NodeItemAdmin(OfOneRun[NodeItem]):
 class RunSignalAdmin(OfOneRun[RunSignal]):
     """Signals, delivered and waiting."""
 
-    list_display = ("run", "name", "consumed", "created_at")
+    list_display = ("run_id", "name", "consumed", "created_at")
     list_filter = ("consumed", TenantFilter)
     search_fields = ("name",)
     search_help_text = "The id of a run, or a whole name of a signal."
