@@ -6,12 +6,9 @@ from tests.support import auth_tenancy, corpora
 from tests.support import auth_tenancy_inside as _inside  # noqa: F401 - its rules are registered
 
 CASES = corpora.load("auth_tenancy")
-#: What the claim of runs does not do yet: `runs.leases._queued` knows no tenants.
-UNFAIR = pytest.mark.xfail(reason="the queue is not fair between tenants", raises=AssertionError, strict=True)
-MARKS = {"auth-051": [UNFAIR]}
 pytestmark = pytest.mark.database
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=case["id"], marks=MARKS.get(case["id"], [])) for case in CASES])
+@pytest.mark.parametrize("case", [pytest.param(case, id=case["id"]) for case in CASES])
 def test_the_corpus(case: auth_tenancy.Case, request: pytest.FixtureRequest, transactional_db):
     auth_tenancy.play(auth_tenancy.World(request), case)
