@@ -8,6 +8,8 @@ UV_VERSION := 0.13.9
 WORKERS ?= 2
 # Anything for pytest: make test ARGS="-k retry -x"
 ARGS ?=
+# How many requests `make fuzz` makes up for each operation.
+EXAMPLES ?= 150
 
 BIN := .venv/bin
 UV := $(BIN)/uv
@@ -22,7 +24,7 @@ PRODUCTION := PYFLOW_ENV=production DJANGO_SETTINGS_MODULE=pyflow_site.settings 
 LOCK := $(UV) pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint format types shape django test bench run up docs lock audit clean
+.PHONY: help setup check lint format types shape django test fuzz bench run up docs lock audit clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +67,9 @@ test: $(READY) ## All tests, on SQLite in process and then on PostgreSQL, Redis 
 	$(PYTEST) -n $(WORKERS) $(ARGS) || failed=1; \
 	PYFLOW_TEST_SHAPE=fleet $(PYTEST) -n $(WORKERS) $(ARGS) || failed=1; \
 	exit $$failed
+
+fuzz: $(READY) ## Ask the API more than 10,000 requests made up from its OpenAPI document (EXAMPLES=150 of each operation)
+	PYFLOW_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTEST) -s -o timeout=0 tests/generated/test_fuzz.py $(ARGS)
 
 bench: $(READY) ## Measure the engine beside v1's algorithm
 	$(BIN)/python -m benchmarks

@@ -107,8 +107,10 @@ class Schema(AutoSchema):
                 common["409"] = "Conflict"
         if self.method in {"POST", "PUT", "PATCH"}:
             common |= {"400": "Not readable", "413": "Too large", "415": "Unsupported media type", "422": "Not valid"}
-        elif self._get_parameters_in_query() or (self.method == "GET" and isinstance(self.view, TenantView)):
+        elif self._names_in_query() or (self.method == "GET" and isinstance(self.view, TenantView)):
             common["422"] = "Not valid"
+        if "cursor" in self._names_in_query():
+            common["400"] = "The cursor is not one of these"
         if "{" in self.path:
             common["404"] = "Not found"
         own = {
@@ -140,8 +142,8 @@ class Schema(AutoSchema):
         waits = code == "429" or (code in {"402", "403"} and Quota.RUNS_PER_DAY in self._quotas())
         return ["Retry-After"] * waits + ["WWW-Authenticate"] * (code == "401")
 
-    def _get_parameters_in_query(self) -> bool:
-        return any(parameter["in"] == "query" for parameter in self._get_parameters())
+    def _names_in_query(self) -> set[str]:
+        return {parameter["name"] for parameter in self._get_parameters() if parameter["in"] == "query"}
 
 
 def describe_headers(result: dict[str, Any], **_: Any) -> dict[str, Any]:

@@ -121,7 +121,7 @@ class RunShape(RunSummaryShape):
     """A run."""
 
     input = serializers.DictField()
-    outputs = serializers.JSONField(allow_null=True)
+    outputs = serializers.JSONField()
 
 
 class RunsShape(serializers.Serializer[Any]):
@@ -138,7 +138,7 @@ class NodeRunShape(serializers.Serializer[Any]):
     id = serializers.CharField()
     state = serializers.ChoiceField([state.value for state in NodeState])
     attempts = serializers.IntegerField()
-    output = serializers.JSONField(allow_null=True)
+    output = serializers.JSONField()
     error = ErrorShape(allow_null=True)
     reason = serializers.CharField(allow_null=True, help_text="Why it was skipped.")
     wait = serializers.DictField(allow_null=True, help_text="What it waits for: {until, signal, details}.")
@@ -179,7 +179,7 @@ class ItemShape(serializers.Serializer[Any]):
     key = serializers.CharField()
     state = serializers.ChoiceField([state.value for state in NodeState])
     attempts = serializers.IntegerField()
-    output = serializers.JSONField(allow_null=True)
+    output = serializers.JSONField()
     error = ErrorShape(allow_null=True)
     at = serializers.DateTimeField(help_text="When this became so.")
 

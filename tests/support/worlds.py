@@ -261,7 +261,8 @@ def _make_traces(world: World) -> None:
 def _mark_the_rest(world: World) -> None:
     """Every text that is still empty or the code's own choice."""
     for model, name in unmarked(world):
-        value = {"code": world.mark, "message": world.mark, "type": world.mark, "node_id": world.mark}
+        # Of any of the shapes that the API shows: an error's, and who started a run.
+        value = dict.fromkeys(("code", "message", "type", "node_id", "kind", "id", "name", "request_id"), world.mark)
         is_json = isinstance(model._meta.get_field(name), models.JSONField)
         model.objects.for_tenant(world.tenant).update(**{name: value if is_json else world.mark})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from drf_spectacular.utils import PolymorphicProxySerializer
 from rest_framework import serializers
 
 from tenants.api.pagination import PageQuery
@@ -35,6 +36,21 @@ class WorkflowDetailShape(WorkflowShape):
     """A workflow with the definition of that version."""
 
     definition = serializers.DictField(help_text="The canonical definition.")
+
+
+class SentShape(serializers.Serializer[Any]):
+    """A document as it was sent, or converted to the other format."""
+
+    nodes = serializers.ListField(child=serializers.DictField())
+
+
+def or_sent(shape: type[serializers.Serializer[Any]]) -> PolymorphicProxySerializer:
+    """What an operation with the parameter ``format`` answers: the shape or, when asked, the document itself."""
+    return PolymorphicProxySerializer(
+        component_name=f"{shape.__name__.removesuffix('Shape')}OrSent",
+        serializers=[shape, SentShape],
+        resource_type_field_name=None,
+    )
 
 
 class WorkflowListShape(serializers.Serializer[Any]):

@@ -36,6 +36,7 @@ from workflows.api.serializers import (
     VersionShape,
     VersionsQuery,
     definition_of,
+    or_sent,
     show_version,
 )
 from workflows.api.views import ARCHIVED, DOCUMENT_QUOTAS, SENT_BACK
@@ -111,7 +112,7 @@ class VersionView(SharedWorkflowView):
         summary="Read a version",
         parameters=[NAME, DocumentQuery],
         responses={
-            200: OpenApiResponse(VersionDetailShape, description=SENT_BACK),
+            200: OpenApiResponse(or_sent(VersionDetailShape), description=SENT_BACK),
             304: OpenApiResponse(description="`If-None-Match` names this state."),
         },
     )

@@ -40,6 +40,7 @@ from workflows.api.serializers import (
     WorkflowShape,
     WorkflowsQuery,
     definition_of,
+    or_sent,
     show,
     show_with,
 )
@@ -121,7 +122,7 @@ class WorkflowView(SharedWorkflowView):
         summary="Read a workflow",
         parameters=[NAME, DocumentQuery],
         responses={
-            200: OpenApiResponse(WorkflowDetailShape, description=SENT_BACK),
+            200: OpenApiResponse(or_sent(WorkflowDetailShape), description=SENT_BACK),
             304: OpenApiResponse(description="`If-None-Match` names this state."),
         },
     )
