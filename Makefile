@@ -69,7 +69,7 @@ test: $(READY) ## All tests, on SQLite in process and then on PostgreSQL, Redis 
 	exit $$failed
 
 fuzz: $(READY) ## Ask the API more than 10,000 requests made up from its OpenAPI document (EXAMPLES=150 of each operation)
-	PYFLOW_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTEST) -s -o timeout=0 tests/generated/test_fuzz.py $(ARGS)
+	PYFLOW_TEST_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTEST) -s -o timeout=0 tests/generated/test_fuzz.py $(ARGS)
 
 bench: $(READY) ## Measure the engine beside v1's algorithm
 	$(BIN)/python -m benchmarks
