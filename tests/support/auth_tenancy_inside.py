@@ -286,6 +286,7 @@ def _a_noisy_neighbour(world: World, case: Case, _: Match) -> None:
             60.0,
             "start of B's run",
         )
+    assert run is not None
     before = Run.objects.for_tenant(world.a).filter(started_at__lt=run.started_at)
     assert before.count() <= 2 * concurrency
 
