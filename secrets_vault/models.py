@@ -127,11 +127,11 @@ class SecretVersion(TenantOwned):
         self.seal(self.open(), data_key)
         self.save(update_fields=["data_key", "nonce", "ciphertext"])
 
-    def destroy(self) -> None:
-        """Forget the value for good; the record that there was one stays."""
-        self.data_key, self.nonce, self.ciphertext = None, b"", b""
-        self.destroyed_at = timezone.now()
-        self.save(update_fields=["data_key", "nonce", "ciphertext", "destroyed_at"])
+    @classmethod
+    def destroy(cls, versions: models.QuerySet[SecretVersion]) -> None:
+        """Forget the values for good; the record that there were some stays."""
+        kept = versions.filter(destroyed_at__isnull=True)
+        kept.update(data_key=None, nonce=b"", ciphertext=b"", destroyed_at=timezone.now())
 
     def _place(self, data_key: DataKey) -> bytes:
         return version_place(self.tenant_id, self.secret_id, self.number, data_key.version)

@@ -51,8 +51,7 @@ def replace_secret(*, secret: Secret, value: str, description: str | None = None
 def rotate_secret(*, secret: Secret, value: str, by: Actor) -> Secret:
     """Give a locked secret a new value and destroy all earlier ones: for a value that is worth nothing any more."""
     secret = _replace(secret, value, None, by, "secret.rotated")
-    for version in _versions(secret).filter(destroyed_at__isnull=True).exclude(number=secret.version):
-        version.destroy()
+    SecretVersion.destroy(_versions(secret).exclude(number=secret.version))
     return secret
 
 
@@ -86,7 +85,7 @@ def destroy_version(*, secret: Secret, number: int, by: Actor) -> None:
     if version is None:
         raise SecretVersionMissingError(f"{secret.name} has no version {number}.")
     if version.destroyed_at is None:
-        version.destroy()
+        SecretVersion.destroy(_versions(secret).filter(number=number))
         change = {"name": secret.name, "version": number}
         record(by=by, action="secret_version.destroyed", target=_target(secret), before=change)
 

@@ -31,4 +31,5 @@ def test_thirty_rows_take_as_many_statements_as_one(ours: World, monkeypatch):
     grow(ours, 29)
     for id, operation in closed.items():
         many = statements(ours, operation)
-        assert len(many) == len(few[id]), "\n".join([f"{id}: {len(few[id])} became {len(many)}", *many])
+        # Fewer, if what is known of the caller had to be looked up again before.
+        assert len(many) <= len(few[id]), "\n".join([f"{id}: {len(few[id])} became {len(many)}", *many])

@@ -65,7 +65,7 @@ def _many_requests_of_one_key(world: World, case: Case, match: Match) -> None:
         return check_secret(secret, hashed)
 
     world.fixtures.getfixturevalue("monkeypatch").setattr(authentication, "check_secret", check)
-    text, took = world.key(), []
+    text = world.key()
 
     def ask(_: int) -> None:
         try:
@@ -77,12 +77,9 @@ def _many_requests_of_one_key(world: World, case: Case, match: Match) -> None:
     with ThreadPoolExecutor(int(match["threads"])) as threads:
         list(threads.map(ask, range(int(match["count"]))))
     for _ in range(int(match["count"])):
-        start = time.perf_counter()
         authentication.authenticate_key(text=text)
-        took.append(time.perf_counter() - start)
     lifetimes = 1 + (time.monotonic() - began) // CACHE_SECONDS
     assert len(asked) <= lifetimes
-    assert sorted(took)[int(len(took) * 0.99)] < 0.002
 
 
 @rule(r"case=list API keys")
@@ -126,6 +123,9 @@ def _of_b(world: World, method: str, route: str, which: int) -> HttpResponse:
     path = route
     for name in _named(route):
         path = path.replace(f"{{{name.rpartition(':')[2]}}}", world.objects[name][which])
+    parameters = _paths()[route][method.lower()].get("parameters", ())
+    required = [item["name"] for item in parameters if item["in"] == "query" and item.get("required")]
+    path += f"?{'&'.join(f'{name}=1' for name in required)}" if required else ""
     body = BODIES.get(route.split("/")[3]) if method in {"PUT", "PATCH"} else None
     return world.api_b.send(method, path, body, **({} if method == "GET" else {"if_match": "*"}))
 

@@ -14,7 +14,7 @@ from pyflow.core.ids import new_uuid
 from runs.models import NodeItem, NodeRun, NodeTask, Run, RunSignal, Slot
 from runs.starting import Start, start_run
 from runs.verbs import pause_run, terminate_run
-from secrets_vault.models import SecretVersion
+from secrets_vault.models import Secret, SecretVersion
 from secrets_vault.services import create_secret, find_secret, replace_secret
 from tenants import audit, tokens
 from tenants.access import Actor, Level, Role
@@ -215,7 +215,7 @@ def _make_secrets(world: World) -> None:
 
 
 def grow(world: World, count: int) -> None:
-    """So many more rows of every list; no other row changes."""
+    """So many more rows of every list; of the others only the secret changes, whose version is its newest."""
     mark, tenant, by = world.mark, world.tenant, a_test(world.tenant)
     for number in range(world.grown, world.grown + count):
         make_workflow(tenant, source(world, f"{mark}-{number:04}"))
@@ -230,15 +230,16 @@ def grow(world: World, count: int) -> None:
     NodeRun.objects.bulk_create(
         NodeRun(tenant=tenant, run=run, node_id=f"{mark}_{number}", state="skipped") for number in numbers
     )
-    for model, fields in (
-        (Version, {"workflow__name": world.names["main"]}),
-        (SecretVersion, {"secret__name": world.names["secrets.name"]}),
-    ):
-        newest = model.objects.for_tenant(tenant).filter(**fields).order_by("-number")[0]
-        model.objects.bulk_create(
-            _copy(newest, number) for number in range(newest.number + 1, newest.number + 1 + count)
-        )
+    secret = world.names["secrets.name"]
+    _add_versions(Version.objects.for_tenant(tenant).filter(workflow__name=world.names["main"]), count)
+    _add_versions(SecretVersion.objects.for_tenant(tenant).filter(secret__name=secret), count)
+    Secret.objects.for_tenant(tenant).filter(name=secret).update(version=models.F("version") + count)
     world.grown += count
+
+
+def _add_versions(versions: models.QuerySet[Any], count: int) -> None:
+    newest = versions.order_by("-number")[0]
+    versions.bulk_create(_copy(newest, number) for number in range(newest.number + 1, newest.number + 1 + count))
 
 
 def _copy(row: Any, number: int) -> Any:

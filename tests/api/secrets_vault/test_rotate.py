@@ -66,5 +66,5 @@ def test_it_needs_a_key(nobody: Api):
 def test_it_asks_a_fixed_number_of_questions(api: Api, tenant, django_assert_num_queries):
     make_secret(tenant)
     api.get(SECRETS)
-    with django_assert_num_queries(9):
+    with django_assert_num_queries(8):
         api.post(ROTATE, {"value": "new value"})

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.database
 def test_it_shows_the_tenant_of_the_key(api: Api, tenant):
     response = api.get(PATH)
     body = read(response)
-    assert (body["slug"], body["name"], body["plan"]) == (tenant.slug, tenant.name, "free")
+    assert (body["slug"], body["name"], body["plan"]) == (tenant.slug, tenant.name, tenant.plan)
     assert is_uuid7(body["id"])
     assert body.keys() == {"id", "slug", "name", "plan", "created_at", "updated_at"}
     assert response.headers["ETag"].startswith('"')
