@@ -18,6 +18,7 @@ from django.http import HttpResponse
 from drf_spectacular.generators import SchemaGenerator
 
 from pyflow.core.ids import new_id
+from pyflow_site.settings import ENVIRONMENT
 from runs.models import Run
 from secrets_vault.errors import SecretUnreadableError
 from secrets_vault.models import SecretVersion
@@ -294,8 +295,7 @@ def _a_noisy_neighbour(world: World, case: Case, _: Match) -> None:
 @rule(r"case=cache keys and Redis keys")
 def _keys_name_their_tenant(world: World, case: Case, _: Match) -> None:
     monkeypatch = world.fixtures.getfixturevalue("monkeypatch")
-    url = os.environ.get("REDIS_URL")
-    limiter = RedisLimiter(f"{url}/9") if url else MemoryLimiter()
+    limiter = RedisLimiter(ENVIRONMENT.redis_database(31)) if ENVIRONMENT.redis_url else MemoryLimiter()
     for module in (limits, failures):
         monkeypatch.setattr(module, "limiter", limiter)
     assert world.objects

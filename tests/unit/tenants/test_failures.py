@@ -1,11 +1,11 @@
 """Attempts to prove who one is are counted before they are looked at."""
 
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pyflow_site.settings import ENVIRONMENT
 from tenants import failures
 from tenants.errors import InvalidKeyError, TooManyFailuresError
 from tenants.limits import MemoryLimiter, RedisLimiter
@@ -17,8 +17,7 @@ pytestmark = pytest.mark.database
 @pytest.fixture(autouse=True)
 def counted(monkeypatch) -> None:
     """In memory, and with PostgreSQL in Redis: on a database of its own that nobody else counts in."""
-    url = os.environ.get("REDIS_URL")
-    limiter = MemoryLimiter() if url is None else RedisLimiter(f"{url}/63")
+    limiter = RedisLimiter(ENVIRONMENT.redis_database(30)) if ENVIRONMENT.redis_url else MemoryLimiter()
     if isinstance(limiter, RedisLimiter):
         limiter._client.flushdb()
     monkeypatch.setattr(failures, "limiter", limiter)
