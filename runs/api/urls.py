@@ -5,8 +5,8 @@ from django.urls import path
 from runs.api.batch import BatchView
 from runs.api.graph import GraphView
 from runs.api.nodes import ItemsView, NodesView, NodeView
-from runs.api.verbs import PauseView, RerunView, ResumeView, RetryView, TerminateView
-from runs.api.views import CancelView, EventsView, RunsView, RunView, SignalsView, WorkflowRunsView
+from runs.api.verbs import CancelView, PauseView, RerunView, ResumeView, RetryView, TerminateView
+from runs.api.views import EventsView, RunsView, RunView, SignalsView, WorkflowRunsView
 
 urlpatterns = [
     path("workflows/<str:name>/runs", WorkflowRunsView.as_view(), name="workflow-runs"),

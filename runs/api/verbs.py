@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -13,81 +15,97 @@ from rest_framework.response import Response
 from runs.api.serializers import RunShape, show_run
 from runs.api.shared import OfRun
 from runs.api.views import CONFLICT, links
+from runs.models import Run
 from runs.reruns import plan_rerun, rerun
+from runs.services import cancel_run
 from runs.verbs import pause_run, resume_run, retry_run, terminate_run
 from tenants.access import Permission
 from tenants.api.serializers import Strict, validated
+from tenants.plans import Quota
 
 
-class TerminateView(OfRun):
+class StateVerb(OfRun):
+    """A request that gives a run another state, or has its executor do so. ``verb`` does it, ``status`` is answered."""
+
+    permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
+    verb: ClassVar[Callable[..., Run]]
+    status: ClassVar[int] = 202
+
+    def post(self, request: Request, run_id: UUID) -> Response:
+        """The run as it is now."""
+        run = type(self).verb(by=self.actor, run_id=run_id)
+        return Response(show_run(run), status=self.status, headers=links(request, run))
+
+
+ViewT = TypeVar("ViewT", bound=type[StateVerb])
+
+
+def _described(name: str, does: str, answer: str) -> Callable[[ViewT], ViewT]:
+    """A decorator: ``runs_<name>`` in the OpenAPI document, which does this and answers that."""
+
+    def describe(view: ViewT) -> ViewT:
+        operation = extend_schema(
+            operation_id=f"runs_{name}",
+            summary=f"{name.capitalize()} a run",
+            description=does,
+            request=None,
+            responses={view.status: OpenApiResponse(RunShape, description=answer), **CONFLICT},
+        )
+        return extend_schema_view(post=operation)(view)
+
+    return describe
+
+
+@_described(
+    "cancel",
+    "Cooperative: running nodes are cancelled, completed ones compensated, then `finally` runs.",
+    "The run stops as soon as it can.",
+)
+class CancelView(StateVerb):
+    """The request to stop a run."""
+
+    verb = staticmethod(cancel_run)
+
+
+@_described(
+    "terminate",
+    "Without clean-up: nothing is compensated and `finally` does not run. `cancel` is the gentle way.",
+    "It has ended, as `cancelled`.",
+)
+class TerminateView(StateVerb):
     """The end of a run, at once."""
 
-    permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
-
-    @extend_schema(
-        operation_id="runs_terminate",
-        summary="Terminate a run",
-        request=None,
-        responses={200: OpenApiResponse(RunShape, description="It has ended, as `cancelled`."), **CONFLICT},
-    )
-    def post(self, request: Request, run_id: UUID) -> Response:
-        """Without clean-up: nothing is compensated and `finally` does not run. `cancel` is the gentle way."""
-        run = terminate_run(by=self.actor, run_id=run_id)
-        return Response(show_run(run), headers=links(request, run))
+    verb = staticmethod(terminate_run)
+    status = 200
 
 
-class PauseView(OfRun):
+@_described(
+    "pause",
+    "No more nodes start, until `resume`. Timers that come due and signals wait; a paused run holds no worker.",
+    "Nodes that run end first, and then it is `paused`.",
+)
+class PauseView(StateVerb):
     """The request to start nothing more."""
 
-    permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
-
-    @extend_schema(
-        operation_id="runs_pause",
-        summary="Pause a run",
-        request=None,
-        responses={
-            202: OpenApiResponse(RunShape, description="Nodes that run end first, and then it is `paused`."),
-            **CONFLICT,
-        },
-    )
-    def post(self, request: Request, run_id: UUID) -> Response:
-        """No more nodes start, until `resume`. Timers that come due and signals wait; a paused run holds no worker."""
-        run = pause_run(by=self.actor, run_id=run_id)
-        return Response(show_run(run), status=202, headers=links(request, run))
+    verb = staticmethod(pause_run)
 
 
-class ResumeView(OfRun):
+@_described("resume", "Let a paused run go on.", "It goes on as soon as a worker is free.")
+class ResumeView(StateVerb):
     """The end of a pause."""
 
-    permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
-
-    @extend_schema(
-        operation_id="runs_resume",
-        summary="Resume a run",
-        request=None,
-        responses={202: OpenApiResponse(RunShape, description="It goes on as soon as a worker is free."), **CONFLICT},
-    )
-    def post(self, request: Request, run_id: UUID) -> Response:
-        """Let a paused run go on."""
-        run = resume_run(by=self.actor, run_id=run_id)
-        return Response(show_run(run), status=202, headers=links(request, run))
+    verb = staticmethod(resume_run)
 
 
-class RetryView(OfRun):
+@_described(
+    "retry",
+    "The same run goes on: what failed or was not reached is done; what has completed, items too, stays.",
+    "The same run is queued again.",
+)
+class RetryView(StateVerb):
     """Another try of a run that did not succeed."""
 
-    permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
-
-    @extend_schema(
-        operation_id="runs_retry",
-        summary="Retry a run",
-        request=None,
-        responses={202: OpenApiResponse(RunShape, description="The same run is queued again."), **CONFLICT},
-    )
-    def post(self, request: Request, run_id: UUID) -> Response:
-        """The same run goes on: what failed or was not reached is done; what has completed, items too, stays."""
-        run = retry_run(by=self.actor, run_id=run_id)
-        return Response(show_run(run), status=202, headers=links(request, run))
+    verb = staticmethod(retry_run)
 
 
 class Rerun(Strict):
@@ -129,6 +147,7 @@ class RerunView(OfRun):
     """A new run that repeats another one."""
 
     permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
+    limited_by: ClassVar = {"POST": (Quota.RUNS_PER_DAY, Quota.STORED_BYTES)}
 
     @extend_schema(
         operation_id="runs_rerun",
@@ -137,6 +156,12 @@ class RerunView(OfRun):
         responses={
             202: OpenApiResponse(RunShape, description="A new run, whose `source_run` is this one."),
             200: OpenApiResponse(RerunPlanShape, description="With `plan`: nothing was started."),
+            (409, "application/problem+json"): OpenApiResponse(
+                OpenApiTypes.OBJECT, description="The workflow is archived, or the version is not published."
+            ),
+            (422, "application/problem+json"): OpenApiResponse(
+                OpenApiTypes.OBJECT, description="Not valid, or the version that would run has no node `from`."
+            ),
         },
     )
     def post(self, request: Request, run_id: UUID) -> Response:

@@ -33,7 +33,7 @@ from runs.api.serializers import (
 from runs.api.shared import OfRun, OfWorkflow
 from runs.endings import await_end
 from runs.models import NodeRun, Run, RunEvent, RunQuerySet
-from runs.services import cancel_run, find_run, signal_run
+from runs.services import find_run, signal_run
 from runs.starting import Start, start_run
 from tenants.access import Permission, Principal
 from tenants.api.conditional import etag, is_known
@@ -232,23 +232,6 @@ class SignalsView(OfRun):
             signal_id=signal.get("id"),
         )
         return Response({"delivered": delivered}, status=202)
-
-
-class CancelView(OfRun):
-    """The request to stop a run."""
-
-    permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
-
-    @extend_schema(
-        operation_id="runs_cancel",
-        summary="Cancel a run",
-        request=None,
-        responses={202: OpenApiResponse(RunShape, description="The run stops as soon as it can."), **CONFLICT},
-    )
-    def post(self, request: Request, run_id: UUID) -> Response:
-        """Cooperative: running nodes are cancelled, completed ones compensated, then `finally` runs."""
-        run = cancel_run(by=self.actor, run_id=run_id)
-        return Response(show_run(run), status=202, headers=links(request, run))
 
 
 class EventsQuery(Strict):

@@ -6,8 +6,11 @@ import pytest
 
 from runs.models import NodeItem, NodeRun, Run, RunEvent
 from tenants.models import AuditEntry
+from tenants.quotas import set_plan
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import HELLO, make_api_key, make_run, make_workflow
+from tests.support.factories import HELLO, a_test, make_api_key, make_run, make_workflow
+from tests.support.operations import operations
+from workflows.services import archive_workflow
 
 OPERATION = "runs_rerun"
 pytestmark = pytest.mark.database
@@ -94,6 +97,25 @@ def test_a_node_that_the_version_does_not_have_is_refused(api: Api, path: str):
 def test_a_version_that_there_is_not_is_refused(api: Api, path: str):
     assert_problem(api.post(path, {"version": "9"}), 404, "version_not_found")
     assert_problem(api.post(path, {"version": "newest"}), 422, "input_invalid")
+
+
+def test_an_archived_workflow_has_no_more_runs(api: Api, tenant, path: str):
+    archive_workflow(by=a_test(tenant), name="chain", archived=True)
+    assert_problem(api.post(path, {}), 409, "workflow_archived")
+
+
+def test_a_rerun_counts_as_every_start(api: Api, tenant, path: str):
+    set_plan(tenant=tenant, plan="free", overrides={"runs_per_day": 0}, by=a_test(tenant))
+    body = assert_problem(api.post(path, {}), 403, "quota_exceeded")
+    assert body["quota"] == "runs_per_day"
+    assert read(api.post(path, {"plan": True}))["version"] == 1, "a plan starts nothing"
+
+
+def test_the_document_says_what_may_be_in_the_way():
+    answers = operations()[OPERATION].spec["responses"]
+    assert "archived" in answers["409"]["description"]
+    assert "`from`" in answers["422"]["description"]
+    assert "`runs_per_day`" in answers["403"]["description"]
 
 
 def test_who_did_it_is_in_the_audit(api: Api, tenant, run: Run, path: str):

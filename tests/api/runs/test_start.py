@@ -4,10 +4,11 @@ import json
 import time
 
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 
 from runs import dispatch
 from runs.models import Run, RunEvent
+from runs.starting import Start, start_run
 from tests.support.api import JSON, YAML, Api, assert_problem, assert_same_answer, is_uuid7, read
 from tests.support.factories import HELLO, a_test, make_api_key, make_draft, make_workflow
 from workflows.services import archive_workflow
@@ -213,6 +214,12 @@ def test_a_wrong_option_starts_nothing(api: Api, tenant, field: str, value):
     body = assert_problem(api.post(PATH, {"input": {"who": "Ada"}, field: value}), 422, "input_invalid")
     assert body["errors"][0]["pointer"].startswith(f"/{field}")
     assert not Run.objects.for_tenant(tenant).exists()
+
+
+def test_what_else_the_database_refuses_is_not_taken_for_the_key(tenant):
+    start = Start(input={"who": "Ada"}, key="order-7", priority=-1)  # the API lets none of these pass
+    with pytest.raises(IntegrityError), transaction.atomic():
+        start_run(by=a_test(tenant), workflow_name="hello", start=start)
 
 
 def test_a_key_starts_one_run(api: Api, tenant):

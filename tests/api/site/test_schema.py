@@ -90,6 +90,7 @@ def test_refusals_for_quotas_are_described_where_they_can_be(operations):
     described = {name: item["responses"]["402"] for name, item in operations.items() if "402" in item["responses"]}
     assert described.keys() == {
         "runs_start",
+        "runs_rerun",
         "workflows_create",
         "workflows_put",
         "workflows_patch",
