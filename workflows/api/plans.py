@@ -172,7 +172,7 @@ class GraphView(SharedWorkflowView):
             (200, "application/json"): OpenApiResponse(OpenApiTypes.OBJECT, description="Nodes, edges and levels."),
             (200, "application/yaml"): OpenApiResponse(OpenApiTypes.OBJECT),
             (200, "image/svg+xml"): OpenApiResponse(OpenApiTypes.STR, description="`format=svg`"),
-            (200, "text/plain"): OpenApiResponse(OpenApiTypes.STR, description="`format=mermaid`"),
+            (200, "text/vnd.mermaid"): OpenApiResponse(OpenApiTypes.STR, description="`format=mermaid`"),
         },
     )
     def get(self, request: Request, name: str) -> Response:
@@ -184,7 +184,7 @@ class GraphView(SharedWorkflowView):
             closed = {"Content-Security-Policy": "default-src 'none'"}
             return verbatim(request, svg(plan), "image/svg+xml", headers | closed)
         if query["format"] == "mermaid":
-            return verbatim(request, "\n".join([*mermaid(plan), ""]), "text/plain; charset=utf-8", headers)
+            return verbatim(request, "\n".join([*mermaid(plan), ""]), "text/vnd.mermaid; charset=utf-8", headers)
         return Response(graph(plan), headers=headers)
 
 
