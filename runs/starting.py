@@ -70,8 +70,11 @@ def start_run(*, by: Actor, workflow_name: str, start: Start, trigger: Trigger =
     try:
         with transaction.atomic():
             intake.add(run)
-    except IntegrityError:  # another request with this key was quicker
-        return Started(_known(version, [start])[start.key], created=False)
+    except IntegrityError:
+        quicker = _known(version, [start]).get(start.key)
+        if quicker is None:  # it is not the key that was in the way
+            raise
+        return Started(quicker, created=False)
     return Started(run, created=True)
 
 
