@@ -45,7 +45,7 @@ from runs.node_tasks import (
 )
 from runs.reader import Reader
 from runs.secrets import RunSecrets
-from runs.services import QUEUE_TIMEOUT, WORKER_LOST, end_run, news, stop_children
+from runs.services import QUEUE_TIMEOUT, WORKER_LOST, end_run, end_unstarted, news, stop_children
 from runs.slots import displaced_runs, leave_run, reconcile, told_of
 from runs.stores import DatabaseSink, recorded_nodes, waiting_signals
 from runs.task_execution import TaskExecutor
@@ -198,6 +198,7 @@ class RunExecutor:
     def _take(self, limit: int, only: UUID | None, overdue: bool) -> list[_Work]:
         """Claim runs, with what is on record of them; now and then, look for others on behalf of their workers."""
         if overdue:
+            end_unstarted()
             reconcile()
         if overdue and self._queues is not None:
             for queue in unclaimed_queues() - set(self._queues):

@@ -155,6 +155,11 @@ class Run(TenantOwned):
             ),
             models.Index(fields=("lease_until",), name="run_leases", condition=models.Q(state=RunState.RUNNING.value)),
             models.Index(fields=("wake_at",), name="run_timers", condition=models.Q(state=RunState.WAITING.value)),
+            models.Index(
+                fields=("queue_deadline",),
+                name="run_deadlines",
+                condition=models.Q(state=RunState.QUEUED.value, started_at__isnull=True, queue_deadline__isnull=False),
+            ),
             models.Index(fields=("tenant", "-created_at", "-id"), name="run_of_tenant"),
         )
 

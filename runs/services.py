@@ -289,6 +289,22 @@ def end_run(*, run_id: UUID, ending: Ending, epoch: int | None = None) -> bool:
     return True
 
 
+#: So many runs that were not started in time are ended at a time.
+ENDED_AT_ONCE = 100
+
+
+def end_unstarted() -> int:
+    """End the queued runs whose ``queue_timeout`` is over, whether or not anybody would ever claim them; how many.
+
+    Any process may do it, at any time: one that is claimed meanwhile has another epoch, and is its executor's.
+    """
+    late = Run.objects.across_tenants().filter(
+        state=RunState.QUEUED.value, started_at__isnull=True, queue_deadline__lt=timezone.now()
+    )
+    found = list(late.order_by("queue_deadline").values_list("pk", "epoch")[:ENDED_AT_ONCE])
+    return sum(end_run(run_id=run_id, epoch=epoch, ending=QUEUE_TIMEOUT) for run_id, epoch in found)
+
+
 def _lock_with_parent(run_id: UUID) -> Run:
     """Both rows in their order, which writers keep, too: so that no two wait for each other."""
     runs = Run.objects.across_tenants()

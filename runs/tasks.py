@@ -17,6 +17,7 @@ from runs import dispatch
 from runs.execution import RunExecutor
 from runs.leases import unclaimed_queues
 from runs.node_tasks import unclaimed_task_queues
+from runs.services import end_unstarted
 from runs.slots import reconcile
 from runs.watchdog import Watchdog
 
@@ -44,8 +45,10 @@ def execute() -> None:
 def sweep() -> None:
     """Wake executors for runs that nobody executes: their message was lost, or their executor was.
 
-    Before that, free the slots that nobody holds any more, which may let others go on.
+    Before that, end those that were not started in time, and free the slots that nobody holds any more, which may let
+    others go on.
     """
+    end_unstarted()
     reconcile()
     for queue in unclaimed_queues() | unclaimed_task_queues():
         dispatch.wake(queue)

@@ -2,17 +2,20 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from runs.leases import claim, unclaimed_queues
+from runs.leases import claim, renew, unclaimed_queues
 from runs.models import Run
+from runs.services import end_unstarted
 from tests.support.factories import make_run, make_tenant
 
 pytestmark = pytest.mark.fleet
-WAITING = 200_000
+WAITING = 20_000
 
 
 @pytest.fixture
@@ -38,12 +41,12 @@ def crowd(tenant) -> Run:
     return run
 
 
-def plans(queries: CaptureQueriesContext) -> Iterator[dict]:
-    """The plan of each query about runs that looks for something."""
+def plans(queries: CaptureQueriesContext, how: str = "") -> Iterator[dict]:
+    """The plan of each query about runs that looks for something; with ``ANALYZE, `` what it came to."""
     for query in queries.captured_queries:
         if query["sql"].lstrip().startswith(("SELECT", "WITH")) and Run._meta.db_table in query["sql"]:
             with connection.cursor() as cursor:
-                cursor.execute(f"EXPLAIN (FORMAT JSON) {query['sql']}")
+                cursor.execute(f"EXPLAIN ({how}FORMAT JSON) {query['sql']}")
                 [plan] = cursor.fetchone()
             yield (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
 
@@ -54,33 +57,61 @@ def steps(plan: dict) -> Iterator[dict]:
         yield from steps(inner)
 
 
-def test_a_claim_reads_no_more_of_a_long_queue_than_it_takes(crowd: Run):
-    Run.objects.across_tenants().filter(state="waiting").update(state="queued", wake_at=None)
-    other = make_run(make_tenant())
+def rows_read(queries: CaptureQueriesContext) -> float:
+    """How many rows of the table of runs the queries read, each asked once more."""
+    return sum(
+        step["Actual Rows"] * step["Actual Loops"]
+        for plan in plans(queries, "ANALYZE, ")
+        for step in steps(plan)
+        if step.get("Relation Name") == Run._meta.db_table
+    )
+
+
+def change_the_crowd(**values: object) -> None:
+    """Let all that waited be something else, and PostgreSQL know of it."""
+    Run.objects.across_tenants().filter(state="waiting").update(**values)
     with connection.cursor() as cursor:
         cursor.execute(f"ANALYZE {Run._meta.db_table}")
+
+
+def test_a_claim_reads_no_more_of_a_long_queue_than_it_takes(crowd: Run):
+    change_the_crowd(state="queued", wake_at=None)
+    other = make_run(make_tenant())
     with CaptureQueriesContext(connection) as queries:
         taken = claim("me", 10, queues=("",))
     assert other.pk in {claimed.run_id for claimed in taken}
     assert len(taken) == 10
+    assert rows_read(queries) < 200
 
-    read = 0
-    for query in queries.captured_queries:
-        if query["sql"].lstrip().startswith(("SELECT", "WITH")) and Run._meta.db_table in query["sql"]:
-            with connection.cursor() as cursor:
-                cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {query['sql']}")
-                [plan] = cursor.fetchone()
-            found = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
-            read += sum(
-                step["Actual Rows"] * step["Actual Loops"]
-                for step in steps(found)
-                if step.get("Relation Name") == Run._meta.db_table
-            )
-    assert read < 200
+
+def test_a_claim_reads_no_more_of_the_timers_that_are_due_than_it_takes(crowd: Run):
+    change_the_crowd(wake_at=timezone.now() - timedelta(hours=1))
+    with CaptureQueriesContext(connection) as queries:
+        assert len(claim("me", 10, queues=("",))) == 10
+    assert rows_read(queries) < 200
+
+
+def test_looking_for_runs_that_were_not_started_in_time_reads_only_those(crowd: Run):
+    tomorrow, yesterday = (timezone.now() + timedelta(days=days) for days in (1, -1))
+    change_the_crowd(state="queued", wake_at=None, queue_deadline=tomorrow)
+    Run.objects.across_tenants().filter(pk=crowd.pk).update(queue_deadline=yesterday)
+    with CaptureQueriesContext(connection) as queries:
+        assert end_unstarted() == 1
+        assert end_unstarted() == 0
+    assert "run_deadlines" in {step.get("Index Name") for plan in plans(queries) for step in steps(plan)}
+    assert rows_read(queries) < 20
+
+
+def test_what_is_executed_is_renewed_without_a_look_at_what_waits(crowd: Run):
+    claim("me", 100, queues=("",))
+    with CaptureQueriesContext(connection) as queries:
+        assert renew("me", [crowd.pk]) == {crowd.pk}
+    assert rows_read(queries) <= 1
 
 
 def test_neither_claims_nor_sweeps_look_at_what_waits(crowd: Run):
     with CaptureQueriesContext(connection) as queries:
+        assert end_unstarted() == 0
         assert unclaimed_queues() == {""}
         [taken] = claim("me", 100, queues=("",))
         assert taken.run_id == crowd.pk
