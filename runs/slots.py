@@ -15,7 +15,8 @@ from enum import Enum
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Case, F, Q, QuerySet, Value, When
+from django.db.models import Case, Count, F, OuterRef, Q, QuerySet, Subquery, Value, When, Window
+from django.db.models.functions import Coalesce, RowNumber
 from django.utils import timezone
 
 from pyflow.core.ids import new_uuid
@@ -26,6 +27,8 @@ from runs.models import Run, Slot
 
 #: So many keys with slots that nobody holds any more are looked after at a time.
 RECONCILED_AT_ONCE = 100
+#: How many slots of a run, and how many holders of each, ``places_of`` tells of.
+MOST_PLACES, MOST_HOLDERS = 100, 20
 
 
 class Verdict(Enum):
@@ -141,27 +144,57 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class SlotPlace:
-    """What a run, or a node of it, has with a key. ``ahead``: how many get a slot first; ``None`` if it holds one."""
+    """What a run, or a node of it, has with a key. ``ahead``: how many get a slot first; ``None`` if it holds one.
+
+    ``held`` of ``limit`` slots are held; ``holders`` are the first ``MOST_HOLDERS`` of those who hold one that it waits
+    for.
+    """
 
     node_id: str
     key: str
     limit: int
     since: datetime
     ahead: int | None
+    held: int
     holders: list[Holder]
 
 
 def places_of(*, tenant_id: UUID, run_id: UUID) -> list[SlotPlace]:
-    """The slots that a run and its nodes hold or wait for, and who holds those that they wait for."""
-    places = []
-    for slot in Slot.objects.for_tenant(tenant_id).filter(run=run_id):
-        lane = Slot.objects.for_tenant(tenant_id).filter(lane=slot.lane)
-        before = Q(priority__gt=slot.priority) | Q(priority=slot.priority, pk__lt=slot.pk)
-        ahead = None if slot.held else lane.filter(before, held=False).count()
-        rows = [] if slot.held else lane.filter(held=True).values_list("run_id", "node_id", "since")
-        holders = [Holder(*row) for row in rows]
-        places.append(SlotPlace(slot.node_id, slot.key, slot.limit, slot.since, ahead, holders))
-    return places
+    """The slots that a run and its nodes hold or wait for, ``MOST_PLACES`` at most, and who holds those waited for."""
+    slots = Slot.objects.for_tenant(tenant_id)
+    lane = slots.filter(lane=OuterRef("lane")).order_by()
+    before = Q(priority__gt=OuterRef("priority")) | Q(priority=OuterRef("priority"), pk__lt=OuterRef("pk"))
+    # Of the run itself first, and of the nodes those that wait.
+    asked = slots.filter(run=run_id).order_by(F("run_epoch").asc(nulls_first=True), "held", "id")
+    rows = list(
+        asked.annotate(ahead=_count(lane.filter(before, held=False)), holding=_count(lane.filter(held=True)))[
+            :MOST_PLACES
+        ]
+    )
+    lanes = {row.lane for row in rows if not row.held}
+    holders: dict[str, list[Holder]] = {name: [] for name in lanes}
+    if lanes:
+        place = Window(RowNumber(), partition_by=[F("lane")], order_by=[F("id")])
+        first = slots.filter(lane__in=lanes, held=True).annotate(place=place).filter(place__lte=MOST_HOLDERS)
+        for row in first.order_by("id").only("lane", "run_id", "node_id", "since"):
+            holders[row.lane].append(Holder(row.run_id, row.node_id, row.since))
+    return [
+        SlotPlace(
+            row.node_id,
+            row.key,
+            row.limit,
+            row.since,
+            None if row.held else row.ahead,
+            row.holding,
+            [] if row.held else holders[row.lane],
+        )
+        for row in rows
+    ]
+
+
+def _count(rows: QuerySet[Slot]) -> Coalesce:
+    """How many rows there are, as a part of another query."""
+    return Coalesce(Subquery(rows.values("lane").annotate(there_are=Count("pk")).values("there_are")), 0)
 
 
 def _locked_lane(tenant_id: UUID, name: str) -> QuerySet[Slot]:

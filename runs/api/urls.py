@@ -3,6 +3,7 @@
 from django.urls import path
 
 from runs.api.batch import BatchView
+from runs.api.explanation import ExplainView
 from runs.api.graph import GraphView
 from runs.api.nodes import ItemsView, NodesView, NodeView
 from runs.api.verbs import CancelView, PauseView, RerunView, ResumeView, RetryView, TerminateView
@@ -17,6 +18,7 @@ urlpatterns = [
     path("runs/<uuid:run_id>/nodes/<str:node_id>", NodeView.as_view(), name="run-node"),
     path("runs/<uuid:run_id>/nodes/<str:node_id>/items", ItemsView.as_view(), name="run-node-items"),
     path("runs/<uuid:run_id>/graph", GraphView.as_view(), name="run-graph"),
+    path("runs/<uuid:run_id>/explain", ExplainView.as_view(), name="run-explain"),
     path("runs/<uuid:run_id>/signals", SignalsView.as_view(), name="run-signals"),
     path("runs/<uuid:run_id>/cancel", CancelView.as_view(), name="run-cancel"),
     path("runs/<uuid:run_id>/terminate", TerminateView.as_view(), name="run-terminate"),

@@ -84,7 +84,7 @@ def test_the_oldest_node_makes_room_and_the_next_one_is_told(tenant):
     leave(first)
     assert told_of([first.id, second.id]) == {second.id: (True, False)}
     assert enter(third) is Verdict.WAITING
-    assert [place.ahead for place in places_of(tenant_id=tenant.pk, run_id=taken.run_id)] == [None, 0]
+    assert [place.ahead for place in places_of(tenant_id=tenant.pk, run_id=taken.run_id)] == [0, None]
 
 
 def test_slots_of_an_executor_that_lost_its_run_are_freed(tenant):

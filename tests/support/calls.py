@@ -105,6 +105,7 @@ NEEDED: dict[str, Permission | None] = {
     "run_nodes_read": P.RUNS_READ,
     "runs_cancel": P.RUNS_WRITE,
     "runs_events": P.RUNS_READ,
+    "runs_explain": P.RUNS_READ,
     "runs_graph": P.RUNS_READ,
     "runs_list": P.RUNS_READ,
     "runs_pause": P.RUNS_WRITE,
