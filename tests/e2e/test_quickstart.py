@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from pyflow_client import Client
 from pyflow_site.processes import port_of
 from tests.repo_shape.tree import ROOT
+from tests.support import waiting
 from tests.support.launcher import free_port as free_loopback_port
 
 pytestmark = pytest.mark.e2e
@@ -52,11 +52,8 @@ class Quickstart:
         self._printed.extend(self.process.stdout)
 
     def wait_for(self, text: str) -> None:
-        deadline = time.monotonic() + SECONDS
-        while text not in self.output:
-            assert self.process.poll() is None, self.output
-            assert time.monotonic() < deadline, self.output
-            time.sleep(0.05)
+        waiting.until(lambda: text in self.output or self.process.poll() is not None, SECONDS, f"{text!r} printed")
+        assert text in self.output, self.output
 
     def finish(self) -> int:
         """Wait for its end, and that of its children: they hold the other end of the pipe."""

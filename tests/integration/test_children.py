@@ -152,7 +152,7 @@ def test_parents_leave_room_for_their_children(tenant, settings, drain):
     make_workflow(tenant, CHILD)
     runs = [make_run(tenant, workflow(PARENT % "", name="parent")) for _ in range(4)]
     connection.close()
-    asyncio.run(asyncio.wait_for(RunExecutor().drain(), 20))
+    asyncio.run(asyncio.wait_for(RunExecutor().drain(), 60))
     for run in runs:
         ended(run, "succeeded")
 
@@ -273,7 +273,7 @@ def test_a_child_whose_end_is_being_committed_while_its_parent_is_put_down_is_no
         store([end_of(below)])
         other.start()
         other.join(0.3)  # long enough to go wrong, if nothing held it back
-    other.join(10)
+    other.join(60)
     assert not other.is_alive()
     assert state_of(run) == "queued"
 

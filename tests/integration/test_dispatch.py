@@ -1,7 +1,6 @@
 """The doorbell: rung after commits only, and never in anybody's way."""
 
 import socket
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -80,28 +79,25 @@ def test_an_executor_looks_for_itself_when_no_ring_came(tenant, executor, finish
     assert_is_whole(finished(make_run(tenant)), ["greet"])
 
 
-def accept_seconds(tenant) -> float:
+def start(tenant) -> int:
     make_workflow(tenant)
-    api = Api(make_api_key(tenant)[1])
-    api.get("/api/v1/workflows")
-    began = time.monotonic()
-    response = api.post("/api/v1/workflows/hello/runs", {"input": {"who": "Ada"}})
-    assert response.status_code == 202
-    return time.monotonic() - began
+    return Api(make_api_key(tenant)[1]).post("/api/v1/workflows/hello/runs", {"input": {"who": "Ada"}}).status_code
 
 
-def test_a_broker_that_is_away_neither_fails_nor_delays_a_request(tenant, settings):
+def test_a_broker_that_is_away_fails_no_request(tenant, settings):
     settings.PYFLOW_EXECUTOR = "celery"
     with publishing_to(f"redis://127.0.0.1:{launcher.free_port()}/0"):
-        assert accept_seconds(tenant) < 2
+        assert start(tenant) == 202
     assert Run.objects.for_tenant(tenant).get().state == "queued"
 
 
-def test_a_broker_that_accepts_and_says_nothing_neither_fails_nor_delays_a_request(tenant, settings):
+def test_a_broker_that_accepts_and_says_nothing_neither_fails_nor_delays_a_request(tenant, settings, monkeypatch):
     settings.PYFLOW_EXECUTOR = "celery"
+    monkeypatch.setattr(dispatch, "SEND_TIMEOUT", 60.0)
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
         publishing_to(f"redis://127.0.0.1:{silent.getsockname()[1]}/0"),
     ):
-        assert accept_seconds(tenant) < 2
+        assert start(tenant) == 202
+        assert not dispatch.settle(0), "it has been answered while the ring still waits for the broker"
     assert Run.objects.for_tenant(tenant).get().state == "queued"

@@ -1,7 +1,6 @@
 """Waiting for the end of a run: what wakes, and what is left afterwards."""
 
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -14,28 +13,27 @@ from tests.support.broker import publishing_to
 from tests.support.factories import make_api_key, make_tenant, make_workflow
 from tests.support.running import executing
 
-TOLD = 5.0
+TOLD = 60.0
 """Seconds within which somebody who is told has noticed, however busy the machine is."""
 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks for himself: what wakes is a hint."""
-    monkeypatch.setattr(endings, "FIRST_PAUSE", 60.0)
-    monkeypatch.setattr(endings, "LONGEST_PAUSE", 60.0)
+    monkeypatch.setattr(endings, "FIRST_PAUSE", 600.0)
+    monkeypatch.setattr(endings, "LONGEST_PAUSE", 600.0)
 
 
 @pytest.mark.database
+@pytest.mark.timeout(50)  # who is not woken looks after the 60 s that were asked for
 def test_an_executor_in_this_process_wakes_the_request(transactional_db, patient):
     tenant = make_tenant()
     make_workflow(tenant)
     with executing():
-        began = time.monotonic()
         response = Api(make_api_key(tenant)[1]).post(
-            "/api/v1/workflows/hello/runs", {"input": {"who": "Ada"}}, prefer="wait=30"
+            "/api/v1/workflows/hello/runs", {"input": {"who": "Ada"}}, prefer="wait=60"
         )
-    assert time.monotonic() - began < 30
-    assert (response.status_code, response.headers["Preference-Applied"]) == (200, "wait=30")
+    assert (response.status_code, response.headers["Preference-Applied"]) == (200, "wait=60")
     assert (read(response)["state"], read(response)["outputs"]) == ("succeeded", {"greeting": "Hello Ada"})
 
 
@@ -50,7 +48,7 @@ def test_what_another_process_says_wakes_through_the_broker(settings, patient, m
     monkeypatch.setattr(endings, "IDLE_SECONDS", 0.1)
     run_id, ended = new_uuid(), threading.Event()
     with launcher.redis() as url, publishing_to(f"{url}/0"):
-        thread = threading.Thread(target=lambda: endings.await_end(run_id, 60, ended.is_set))
+        thread = threading.Thread(target=lambda: endings.await_end(run_id, 600, ended.is_set), daemon=True)
         thread.start()
         waiting.until(lambda: heard(run_id, ended), what="listener that hears")
         thread.join(TOLD)

@@ -46,7 +46,7 @@ def test_a_run_that_waits_is_put_down_and_goes_on_when_its_time_has_come(tenant,
     )
     run = put_down(make_run(tenant, source))
     assert (run.owner, run.lease_until) == ("", None)
-    assert timedelta(0) < run.wake_at - run.started_at < timedelta(seconds=5)
+    assert run.wake_at - run.started_at >= timedelta(seconds=0.7)
     waiting.until(lambda: not executor._executor._active, what="idle executor")
     node = NodeRun.objects.for_tenant(tenant).get()
     assert (node.state, node.wait["details"], node.wake_at) == ("waiting", {"kind": "wait"}, run.wake_at)
@@ -74,7 +74,6 @@ def test_a_wait_goes_on_in_another_executor(tenant):
         ended(run, "succeeded")
     assert_is_whole(run, "a")
     assert run.finished_at >= due
-    assert run.finished_at - due < timedelta(seconds=10)
 
 
 def test_nobody_claims_a_run_before_its_time(tenant, drain):
@@ -104,12 +103,15 @@ def test_a_backoff_is_a_wait_too(tenant, drain, registry):
 
     register(registry, "flaky", fail)
     run = make_run(
-        tenant, workflow("{id: a, type: flaky, retry: {max_attempts: 3, initial_interval: 1m, jitter: none}}")
+        tenant,
+        workflow(
+            "{id: a, type: flaky, retry: {max_attempts: 3, initial_interval: 1h, max_interval: 1h, jitter: none}}"
+        ),
     )
     drain()
     put_down(run)
     assert nodes(run) == {"a": "retrying"}
-    assert run.wake_at > timezone.now() + timedelta(seconds=40)
+    assert run.wake_at >= run.started_at + timedelta(hours=1)
 
 
 # --- signals

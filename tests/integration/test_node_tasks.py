@@ -34,7 +34,7 @@ def workers(*queues: str) -> Iterator[list[RunExecutor]]:
     finally:
         for one, thread in zip(executors, threads, strict=True):
             one.stop()
-            thread.join(20)
+            thread.join(60)
 
 
 def where(seen: list) -> object:

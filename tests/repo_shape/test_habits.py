@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,96 @@ def test_no_wildcard_import():
         if isinstance(node, ast.ImportFrom) and any(name.name == "*" for name in node.names)
     ]
     assert found == []
+
+
+CLOCKS = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time", "process_time_ns"}
+CLOCKS |= {"thread_time", "thread_time_ns", "time", "time_ns"}
+MEASURED_TOO_LATE = """
+def elapsed():
+    return time.monotonic() - began
+
+assert time.perf_counter() - began < 5
+assert 1 <= time.time() - began <= 10
+assert 5 > perf_counter() - began
+took = round(time.process_time() - began, 1)
+assert took < limit, "slow"
+assert elapsed() < 2
+assert not took >= 5
+"""
+MEASURED_WELL = """
+assert time.monotonic() - began >= 1
+assert 1 < time.monotonic() - began
+assert len(found) < 5
+assert clock.now() < 5
+"""
+
+
+@pytest.mark.parametrize("path", [path for path in tree.modules() if "tests" in path.parts], ids=str)
+def test_no_test_asserts_that_something_was_quick(path: Path):
+    """A busy machine fails it, and nothing is wrong. What is promised is a count of steps, or that it ends at all."""
+    assert [f"{path}:{node.lineno}: {ast.unparse(node.test)}" for node in _upper_bounds_on_time(tree.tree(path))] == []
+
+
+def test_the_rule_about_quickness_knows_one_when_it_sees_it():
+    found = [node.lineno for node in _upper_bounds_on_time(ast.parse(MEASURED_TOO_LATE))]
+    assert found == [5, 6, 7, 9, 10, 11]
+    assert list(_upper_bounds_on_time(ast.parse(MEASURED_WELL))) == []
+
+
+def _upper_bounds_on_time(module: ast.Module) -> Iterator[ast.Assert]:
+    """Assertions that a clock, or what was computed from one under a name of this module, shows less than something."""
+    known = _names_of_times(module)
+    for node in ast.walk(module):
+        if isinstance(node, ast.Assert):
+            denied = {inner for outer in ast.walk(node.test) if _is_not(outer) for inner in ast.walk(outer)}
+            for compare in ast.walk(node.test):
+                if isinstance(compare, ast.Compare) and _bounds_above(compare, known, compare in denied):
+                    yield node
+                    break
+
+
+def _is_not(node: ast.AST) -> bool:
+    return isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
+
+
+def _names_of_times(module: ast.Module) -> set[str]:
+    known: set[str] = set()
+    while True:
+        found = set(known)
+        for node in ast.walk(module):
+            if isinstance(node, ast.Assign) and _is_elapsed(node.value, known):
+                found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                returned = [inner.value for inner in ast.walk(node) if isinstance(inner, ast.Return) and inner.value]
+                found |= {node.name} if any(_is_elapsed(value, known) for value in returned) else set()
+        if found == known:
+            return known
+        known = found
+
+
+def _is_elapsed(value: ast.expr, known: set[str]) -> bool:
+    """A difference that has a clock in it, or something computed from such a one."""
+    return any(
+        (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and _shows_time(node, set()))
+        or (isinstance(node, ast.Name) and node.id in known)
+        for node in ast.walk(value)
+    )
+
+
+def _shows_time(value: ast.expr, known: set[str]) -> bool:
+    return any(
+        (isinstance(node, ast.Call) and ast.unparse(node.func).removeprefix("time.") in CLOCKS)
+        or (isinstance(node, ast.Name) and node.id in known)
+        for node in ast.walk(value)
+    )
+
+
+def _bounds_above(compare: ast.Compare, known: set[str], denied: bool) -> bool:
+    sides = [compare.left, *compare.comparators]
+    for operator, left, right in zip(compare.ops, sides, sides[1:], strict=False):
+        less = isinstance(operator, ast.Lt | ast.LtE)
+        if less or isinstance(operator, ast.Gt | ast.GtE):
+            smaller = left if less != denied else right
+            if _shows_time(smaller, known):
+                return True
+    return False

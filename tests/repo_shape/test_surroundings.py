@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,7 +16,7 @@ import pytest
 import redis
 
 from tests.repo_shape import tree
-from tests.support import corpora, network
+from tests.support import corpora, network, waiting
 
 
 def test_a_connection_beyond_this_machine_is_refused():
@@ -106,17 +105,12 @@ def test_a_server_does_not_outlive_a_parent_that_is_killed(kind: str, left_behin
         with socket.create_connection(("127.0.0.1", port)):
             pass
         parent.kill()
-    assert _closes(port, seconds=5)
+    waiting.until(lambda: _is_closed(port), what="end of the server")
 
 
-def _closes(port: int, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with socket.socket() as sock:
-            if sock.connect_ex(("127.0.0.1", port)) != 0:
-                return True
-        time.sleep(0.05)
-    return False
+def _is_closed(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) != 0
 
 
 def test_the_smaller_locks_hold_the_versions_of_the_largest():

@@ -74,7 +74,7 @@ class Process:
             preexec_fn=launcher.end_with_parent(),  # noqa: PLW1509 - two system calls
             **{"stdout": self._log, **self._options},
         )
-        waiting.until(self._is_up_or_gone, 30, f"readiness of {' '.join(self.command)}")
+        waiting.until(self._is_up_or_gone, what=f"readiness of {' '.join(self.command)}")
         if self.process.poll() is not None:
             raise AssertionError(f"{' '.join(self.command)} ended:\n{self.log()}")
 

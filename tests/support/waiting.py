@@ -7,7 +7,7 @@ from typing import TypeVar
 ValueT = TypeVar("ValueT")
 
 
-def until(look: Callable[[], ValueT], seconds: float = 15.0, what: str = "") -> ValueT:
+def until(look: Callable[[], ValueT], seconds: float = 60.0, what: str = "") -> ValueT:
     """Return the first true value of ``look``; ``AssertionError`` if there is none within ``seconds``."""
     deadline = time.monotonic() + seconds
     while True:

@@ -1,7 +1,6 @@
 """JSONPath: v1's rule for one match and many, what is refused, what it may cost."""
 
 import contextlib
-import time
 from typing import Any
 
 import pytest
@@ -68,10 +67,8 @@ def test_regular_expressions_are_refused(expression: str):
 
 @pytest.mark.parametrize("expression", ["$..*..*..*..*", "$..[*]..[*]..[*]", "$" + "..*" * 100])
 def test_an_expression_that_multiplies_is_stopped(expression: str):
-    started = time.process_time()
     with pytest.raises(JsonPathError, match="takes"):
         find(expression, CHAIN)
-    assert time.process_time() - started < 5  # the evaluation is bounded at 1.5 s
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ def test_a_preference_that_says_nothing_is_ignored(api: Api, preference: str):
 def test_a_run_that_does_not_end_in_time_is_answered_as_accepted(api: Api):
     began = time.monotonic()
     response = api.post(PATH, {"input": {"who": "Ada"}}, prefer="respond-async, wait=1")
-    assert 1 <= time.monotonic() - began < 10
+    assert time.monotonic() - began >= 1
     assert (response.status_code, read(response)["state"]) == (202, "queued")
 
 

@@ -3,7 +3,6 @@
 The generated ones are large; what is large is tried on the engine.
 """
 
-import time
 from typing import Any
 
 import pytest
@@ -13,17 +12,14 @@ from tests.support.api import JSON, YAML, Api, assert_problem, read
 
 CASES = [case for case in corpora.load("yaml_json") if isinstance(case["input"], str)]
 PATHS = ("/api/v1/workflows", "/api/v1/workflows/validate")
-SLOW = 2.0
 pytestmark = pytest.mark.database
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
-def test_a_document_is_answered_soon_and_by_no_error_of_ours(api: Api, case: dict[str, Any]):
+def test_a_document_is_answered_by_no_error_of_ours(api: Api, case: dict[str, Any]):
     media_type = JSON if case["format"] == "json" else YAML
     body = case["input"].encode("utf-8", "surrogatepass")
-    begun = time.perf_counter()
     stored, judged = (api.post(path, body, media_type) for path in PATHS)
-    assert time.perf_counter() - begun < SLOW
     # None of the cases is a workflow: what may be read is still refused for that.
     assert 400 <= stored.status_code < 500
     problem = assert_problem(stored, stored.status_code, read(stored)["code"])

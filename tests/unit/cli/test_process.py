@@ -127,7 +127,7 @@ class Nap(BaseNodeV2):
         pass
 
     def run(self, config, ctx):
-        time.sleep(60)
+        time.sleep(600)
 
 main()
 """)
@@ -142,11 +142,9 @@ main()
         read_until(process.stderr, "nap: started")
         process.send_signal(signal.SIGINT)
         assert "Cancelled. Run ID: " in read_until(process.stdout, "nap: CANCELLED")
-        began = time.monotonic()
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
     assert process.returncode == 130
-    assert time.monotonic() - began < 10
 
 
 def test_a_pipe_gets_plain_lines(flow: Path):

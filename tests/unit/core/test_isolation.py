@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,16 +65,16 @@ def gone(pid: int) -> bool:
         return True
 
 
-def own_children() -> list[str]:
-    """The command lines of the processes that this one started."""
+def isolation_children() -> list[str]:
+    """The command lines of the processes that this one started for nodes."""
     found = []
     for task in Path("/proc/self/task").iterdir():
         pids = (task / "children").read_text().split()
         found += [Path(f"/proc/{pid}/cmdline").read_text() for pid in pids]
-    return found
+    return [command for command in found if "isolation_child" in command]
 
 
-async def eventually(holds: Callable[[], bool], seconds: float = 10) -> None:
+async def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 - it is another process that it waits for
             await asyncio.sleep(0.02)
@@ -246,10 +245,8 @@ async def test_a_node_that_wants_too_much_memory_gets_a_typed_error():
 
 @pytest.mark.parametrize("loop", ["cpu", "regex"])
 async def test_a_node_that_computes_for_too_long_gets_a_typed_error(loop: str):
-    started = time.monotonic()
     with pytest.raises(CpuLimitError, match="cpu_limit"):
         await do(loop, cpu_limit=0.3)
-    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize(("how", "why"), [("suicide", "SIGKILL"), ("exit", "status 3")])
@@ -263,21 +260,18 @@ async def test_a_node_that_ignores_every_signal_is_gone_with_its_timeout(tmp_pat
     note = tmp_path / "pid"
     task = asyncio.create_task(do("stubborn", str(note)))
     await eventually(lambda: note.exists() and note.read_text() != "")
-    started = time.monotonic()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - started < 1
     assert gone(int(note.read_text()))
 
 
 @pytest.mark.parametrize("what", ["cpu", "regex"])
 async def test_a_loop_ends_with_its_timeout(what: str):
-    started = time.monotonic()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(1.5):
             await do(what)
-    assert time.monotonic() - started < 2.5
+    assert not isolation_children()
 
 
 async def test_cancelling_while_the_process_starts_leaves_nothing_behind():
@@ -287,7 +281,7 @@ async def test_cancelling_while_the_process_starts_leaves_nothing_behind():
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert not [command for command in own_children() if "isolation_child" in command]
+    assert not isolation_children()
 
 
 async def test_what_a_node_started_goes_with_it(tmp_path: Path):
@@ -398,11 +392,9 @@ async def test_a_blocking_async_node_in_a_thread_blocks_nobody_and_can_be_left()
         await asyncio.sleep(0.01)
         ticks += 1
     assert ticks > 10
-    started = time.monotonic()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await invoke({"nap": 600}, context(other=1), None)
-    assert time.monotonic() - started < 1
 
 
 async def _awaited(work: Any) -> Any:

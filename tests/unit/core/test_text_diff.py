@@ -2,14 +2,15 @@
 
 import random
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyflow.core import text_diff
 from pyflow.core.text_diff import MAX_EDITS, unified
+from tests.support.work import lines_run
 
 
 def names(before: str, after: str) -> str:
@@ -51,16 +52,27 @@ def test_the_program_patch_understands_it(before: str, after: str, tmp_path: Pat
     assert not after or (tmp_path / "file").read_text() == after
 
 
-def test_hostile_texts_take_no_longer():
-    """Lines that are alike and lines that are not in turn: difflib takes minutes for these."""
+def test_beyond_so_many_edits_all_of_it_is_replaced():
+    """Lines that are alike and lines that are not in turn, and a shuffle: difflib takes minutes for these."""
     before = "".join(f"same\nours {n}\n" for n in range(20_000))
     after = "".join(f"same\ntheirs {n}\n" for n in range(20_000))
     shuffled = [f"{n}\n" for n in range(20_000)]
     random.Random(1).shuffle(shuffled)
-    begun = time.perf_counter()
-    assert applied(before, names(before, after)) == after
-    names("".join(f"{n}\n" for n in range(20_000)), "".join(shuffled))
-    assert time.perf_counter() - begun < 5
+    for ours, theirs in ((before, after), ("".join(f"{n}\n" for n in range(20_000)), "".join(shuffled))):
+        patch = names(ours, theirs)
+        assert applied(ours, patch) == theirs
+        assert not [line for line in patch.splitlines()[3:] if line.startswith(" ")][1:], "one line begins alike"
+
+
+def test_no_more_edits_than_the_limit_are_tried(monkeypatch: pytest.MonkeyPatch):
+    """Each that is tried costs one step more than the one before; beyond the limit, texts only get longer."""
+    monkeypatch.setattr(text_diff, "MAX_EDITS", 100)
+
+    def work(length: int) -> int:
+        ours, theirs = ("".join(f"{side} {n}\n" for n in range(length)) for side in ("ours", "theirs"))
+        return lines_run(lambda: names(ours, theirs))
+
+    assert work(400) - work(200) == work(600) - work(400) < work(200) / 5
 
 
 def test_the_smallest_difference_is_found_among_many_lines():

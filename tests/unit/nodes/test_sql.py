@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -174,10 +173,8 @@ async def test_memory_is_a_database_of_ones_own(url: str):
 
 async def test_a_statement_without_an_end_is_interrupted(root: Path):
     endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT max(x) AS m FROM c"
-    started = time.monotonic()
     code, message = await refusal("sqlite://", endless, timeout=0.3)
     assert (code, "0.3 s" in message) == ("node_timeout", True)
-    assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize(
@@ -282,10 +279,11 @@ async def test_values_are_bound(server: str):
 
 
 async def test_rows_are_fetched_as_they_are_needed(server: str):
-    started = time.monotonic()
-    answer = await pg(server, "SELECT a.g FROM items b, generate_series(1, 100000) a(g)", max_rows=3, timeout=10)
+    """A row that cannot be computed lies beyond those that are asked for."""
+    text = "SELECT 1 / (2500 - id) AS n FROM items ORDER BY id"
+    answer = await pg(server, text, max_rows=3)
     assert (answer["row_count"], answer["truncated"]) == (3, True)
-    assert time.monotonic() - started < 8
+    assert "division by zero" in (await pg_refusal(server, text, max_rows=4000))[1]
 
 
 @pytest.mark.parametrize(

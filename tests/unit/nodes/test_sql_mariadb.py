@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -262,11 +261,9 @@ def running(url: str, text: str) -> bool:
 
 @pytest.mark.parametrize("read_only", [True, False])
 async def test_a_slow_statement_ends_at_the_server_too(server: str, read_only: bool):
-    started = time.monotonic()
-    code, message = await refusal(server, "SELECT SLEEP(60) /* slow */", timeout=0.5, read_only=read_only)
+    code, message = await refusal(server, "SELECT SLEEP(600) /* slow */", timeout=0.5, read_only=read_only)
     assert (code, "0.5 s" in message) == ("node_timeout", True)
-    assert time.monotonic() - started < 5
-    waiting.until(lambda: not running(server, "SLEEP(60)"), 10, "the server to give up")
+    waiting.until(lambda: not running(server, "SLEEP(600)"), what="the server to give up")
 
 
 async def test_no_connection_is_left_behind(server: str):

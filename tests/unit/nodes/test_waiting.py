@@ -43,7 +43,7 @@ def start(
 
 
 async def finished(task: "asyncio.Task[RunResult]") -> RunResult:
-    return await asyncio.wait_for(task, 5)
+    return await asyncio.wait_for(task, 60)
 
 
 async def settle() -> None:

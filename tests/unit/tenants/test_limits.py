@@ -16,12 +16,35 @@ from tenants import limits
 from tenants.limits import Limiter, MemoryLimiter, RedisLimiter, Rule
 from tests.support import launcher
 
-WINDOW = 0.4
+WINDOW = 600.0
+"""So long that no machine is too busy for what has to happen within a part of it."""
+SLACK = WINDOW / 10
+
+
+class _Memory(MemoryLimiter):
+    def __init__(self) -> None:
+        self._passed = 0.0
+        super().__init__(clock=lambda: time.monotonic() + self._passed)
+
+    def let_pass(self, seconds: float) -> None:
+        self._passed += seconds
+
+
+class _Redis(RedisLimiter):
+    def let_pass(self, seconds: float) -> None:
+        """Nobody can set the clock of Redis; so what it remembers gets older instead."""
+        for name in self._client.scan_iter("pyflow:rate:*"):
+            times = [int(at) - round(seconds * 1_000_000) for at in self._client.lrange(name, 0, -1)]
+            left = self._client.pttl(name) - round(seconds * 1000)
+            self._client.delete(name)
+            if left > 0:
+                self._client.rpush(name, *times)
+                self._client.pexpire(name, left)
 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.fleet)])
-def limiter(request) -> Limiter:
-    return MemoryLimiter() if request.param == "memory" else RedisLimiter(settings.PYFLOW_LIMITS_URL)
+def limiter(request) -> _Memory | _Redis:
+    return _Memory() if request.param == "memory" else _Redis(settings.PYFLOW_LIMITS_URL)
 
 
 @pytest.fixture
@@ -45,41 +68,40 @@ def test_keys_are_counted_apart(limiter: Limiter, key: str):
     assert not limiter.hit(key, 1, 60).allowed
 
 
-def test_a_call_leaves_the_window_as_old_as_the_window_is_long(limiter: Limiter, key: str):
+def test_a_call_leaves_the_window_as_old_as_the_window_is_long(limiter: _Memory | _Redis, key: str):
     """Nothing is forgiven at a full minute: no two moments a window apart see more."""
     limiter.hit(key, 2, WINDOW)
-    time.sleep(WINDOW * 0.6)
+    limiter.let_pass(WINDOW * 0.6)
     limiter.hit(key, 2, WINDOW)
     assert not limiter.hit(key, 2, WINDOW).allowed
-    time.sleep(WINDOW * 0.6)
+    limiter.let_pass(WINDOW * 0.6)
     assert limiter.hit(key, 2, WINDOW).allowed, "the first has left"
     assert not limiter.hit(key, 2, WINDOW).allowed, "the second has not"
 
 
-def test_a_refused_call_is_not_counted(limiter: Limiter, key: str):
+def test_a_refused_call_is_not_counted(limiter: _Memory | _Redis, key: str):
     limiter.hit(key, 1, WINDOW)
-    end = time.monotonic() + WINDOW * 0.8
-    while time.monotonic() < end:
+    for _ in range(8):
         assert not limiter.hit(key, 1, WINDOW).allowed
-        time.sleep(0.02)
-    time.sleep(WINDOW * 0.3)
+        limiter.let_pass(WINDOW / 10)
+    limiter.let_pass(WINDOW * 0.3)
     assert limiter.hit(key, 1, WINDOW).allowed
 
 
-def test_a_refusal_says_when_to_come_back(limiter: Limiter, key: str):
+def test_a_refusal_says_when_to_come_back(limiter: _Memory | _Redis, key: str):
     limiter.hit(key, 1, WINDOW)
     refused = limiter.hit(key, 1, WINDOW)
-    assert WINDOW / 2 < refused.reset <= WINDOW
-    time.sleep(refused.reset + 0.01)
+    assert WINDOW - SLACK < refused.reset <= WINDOW
+    limiter.let_pass(refused.reset + 0.01)
     assert limiter.hit(key, 1, WINDOW).allowed
 
 
-def test_what_is_left_grows_when_the_oldest_call_leaves(limiter: Limiter, key: str):
+def test_what_is_left_grows_when_the_oldest_call_leaves(limiter: _Memory | _Redis, key: str):
     limiter.hit(key, 5, WINDOW)
-    time.sleep(WINDOW / 2)
+    limiter.let_pass(WINDOW / 2)
     assert limiter.hit(key, 5, WINDOW).reset <= WINDOW / 2
     assert limiter.peek(key, 5, WINDOW).remaining == 3
-    time.sleep(WINDOW * 0.6)
+    limiter.let_pass(WINDOW * 0.6)
     assert limiter.peek(key, 5, WINDOW).remaining == 4
 
 
@@ -99,13 +121,13 @@ def test_a_call_that_one_rule_refuses_is_counted_by_none(limiter: Limiter, key: 
         assert [verdict.remaining for verdict in verdicts] == [9, 0]
 
 
-def test_a_lowered_limit_holds_at_once(limiter: Limiter, key: str):
+def test_a_lowered_limit_holds_at_once(limiter: _Memory | _Redis, key: str):
     for _ in range(4):
         limiter.hit(key, 10, WINDOW)
-        time.sleep(0.01)
+        limiter.let_pass(WINDOW / 10)
     lowered = limiter.hit(key, 2, WINDOW)
     assert (lowered.allowed, lowered.remaining) == (False, 0)
-    time.sleep(lowered.reset + 0.01)
+    limiter.let_pass(lowered.reset + 0.01)
     assert limiter.hit(key, 2, WINDOW).allowed
 
 
@@ -114,10 +136,10 @@ def test_a_limit_of_zero_lets_nothing_through(limiter: Limiter, key: str):
     assert (refused.allowed, refused.remaining, refused.reset) == (False, 0, 60)
 
 
-def test_many_calls_that_left_together_make_room_together(limiter: Limiter, key: str):
+def test_many_calls_that_left_together_make_room_together(limiter: _Memory | _Redis, key: str):
     for _ in range(50):
         limiter.hit(key, 50, WINDOW)
-    time.sleep(WINDOW + 0.01)
+    limiter.let_pass(WINDOW + 0.01)
     assert limiter.hit(key, 50, WINDOW).remaining == 49
 
 
@@ -159,11 +181,9 @@ def test_processes_share_what_redis_counts(key: str):
 
 @pytest.mark.fleet
 def test_redis_forgets_a_key_after_its_window(key: str):
-    RedisLimiter(settings.PYFLOW_LIMITS_URL).hit(key, 5, WINDOW)
+    RedisLimiter(settings.PYFLOW_LIMITS_URL).hit(key, 5, 60)
     with redis.Redis.from_url(settings.PYFLOW_LIMITS_URL) as client:
-        assert client.exists(f"pyflow:rate:{key}")
-        time.sleep(WINDOW + 0.05)
-        assert not client.exists(f"pyflow:rate:{key}")
+        assert 0 < client.pttl(f"pyflow:rate:{key}") <= 60_000
 
 
 @pytest.mark.fleet
@@ -189,21 +209,21 @@ def test_a_redis_that_went_away_takes_no_request_with_it(redis_server: str, key:
     limiter.hit(key, 2, 60)
     with redis.Redis.from_url(redis_server) as client:
         client.shutdown(nosave=True)
-    began = time.monotonic()
     with caplog.at_level(logging.WARNING, "tenants.limits"):
         assert [limiter.hit(key, 2, 60).allowed for _ in range(3)] == [True, True, False], "this process counts alone"
-    assert time.monotonic() - began < 1.0
     assert len(caplog.records) == 1
 
 
 def test_a_silent_redis_holds_requests_up_once(key: str, monkeypatch, caplog):
-    monkeypatch.setattr(limits, "REDIS_PAUSE", 60.0)
+    monkeypatch.setattr(limits, "REDIS_PAUSE", 600.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         limiter = RedisLimiter(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
-        began = time.monotonic()
         for _ in range(20):
             assert limiter.hit(key, 100, 60).allowed
-        assert time.monotonic() - began < 4 * limits.REDIS_TIMEOUT
+        silent.setblocking(False)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
     assert [record.levelname for record in caplog.records if record.name == "tenants.limits"] == ["WARNING"]
 
 
