@@ -6,7 +6,6 @@ Importing this module imports jsonpath-ng and its parser tables: import it insid
 from __future__ import annotations
 
 import functools
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -14,17 +13,18 @@ from typing import Any, ClassVar
 
 from jsonpath_ng.ext.arithmetic import Operation
 from jsonpath_ng.ext.filter import Expression
+from jsonpath_ng.ext.iterable import SortedThis
 from jsonpath_ng.ext.parser import parse
-from jsonpath_ng.ext.string import Sub
-from jsonpath_ng.jsonpath import DatumInContext, JSONPath
+from jsonpath_ng.ext.string import Split, Str, Sub
+from jsonpath_ng.jsonpath import Child, DatumInContext, Descendants, JSONPath
 
 from pyflow.core.errors import NonRetryableError
 
 MAX_SOURCE = 4096
-MAX_STEPS = 1_000_000
-#: Of this thread's CPU, so that a busy machine refuses nothing that an idle one takes.
-MAX_SECONDS = 1.5
-_STEPS_BETWEEN_LOOKS = 1000
+#: About a second of CPU. Steps and not seconds, so that a busy machine refuses nothing that an idle one takes.
+MAX_STEPS = 500_000
+#: What it costs to look at a value on the way of ``..``, and how much that is read or made as a whole is a step.
+_VISIT, _ITEMS, _CHARACTERS = 3, 8, 64
 #: Of text or a list that arithmetic makes: characters or items.
 MAX_SIZE = 1024 * 1024
 MAX_INT_BITS = 4096
@@ -37,25 +37,15 @@ class JsonPathError(NonRetryableError, ValueError):
 
 
 class _Budget:
-    __slots__ = ("deadline", "look_at", "steps")
+    __slots__ = ("steps",)
 
     def __init__(self) -> None:
         self.steps = MAX_STEPS
-        self.look_at = MAX_STEPS - _STEPS_BETWEEN_LOOKS
-        #: From the first look on: most expressions are done before that, and asking for the time is not free.
-        self.deadline: float | None = None
 
     def spend(self, steps: int) -> None:
         self.steps -= steps
-        if self.steps >= self.look_at:
-            return
-        self.look_at = self.steps - _STEPS_BETWEEN_LOOKS
         if self.steps < 0:
             raise JsonPathError(f"the JSONPath takes more than {MAX_STEPS:,} steps on this data")
-        if self.deadline is None:
-            self.deadline = time.thread_time() + MAX_SECONDS
-        elif time.thread_time() > self.deadline:
-            raise JsonPathError(f"the JSONPath takes longer than {MAX_SECONDS:g} s on this data")
 
 
 _budget: ContextVar[_Budget] = ContextVar("pyflow_jsonpath_budget")
@@ -110,7 +100,7 @@ def _compile(expression: str) -> JSONPath:
         _refuse_patterns(part)
         if isinstance(part, Operation):
             part.op = _bounded(part.op)
-        _count(part)
+    _count(path)
     return path
 
 
@@ -135,16 +125,33 @@ def _refuse_patterns(part: JSONPath) -> None:
         raise JsonPathError("the JSONPath function sub() is not available")
 
 
-def _count(part: JSONPath) -> None:
-    """Charge every evaluation of this part, on every piece of data, to the budget of the call."""
-    original = part.find
+def _count(path: JSONPath) -> None:
+    """Charge every evaluation of a part, on every piece of data, to the budget of the call.
+
+    A step is about 2 µs. What ``..`` looks at is charged where it is looked at: by the part on its right.
+    """
+    parts = list(_parts(path))
+    visited = {id(part.right) for part in parts if isinstance(part, Descendants)}
+    for part in parts:
+        _charge(part, _VISIT if id(part) in visited else 1, 0 if isinstance(part, Child | Descendants) else 1)
+
+
+def _charge(part: JSONPath, call: int, match: int) -> None:
+    original, is_whole = part.find, isinstance(part, Operation | SortedThis | Split | Str)
 
     def counted(data: Any) -> list[DatumInContext]:
         found = original(data)
-        _budget.get().spend(1 + len(found))
+        size = sum(_size(DatumInContext.wrap(datum).value) for datum in (data, *found)) if is_whole else 0
+        _budget.get().spend(call + match * len(found) + size)
         return found
 
     part.find = counted  # type: ignore[method-assign]
+
+
+def _size(value: object) -> int:
+    if isinstance(value, str):
+        return len(value) // _CHARACTERS
+    return len(value) // _ITEMS if isinstance(value, list | dict) else 0
 
 
 def _times(count: object) -> int:
