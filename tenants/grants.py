@@ -50,9 +50,25 @@ def permissions_on(principal: Principal, obj: TenantOwned) -> frozenset[Permissi
     return principal.narrowed(reduce(or_, (LEVELS[level] for level in levels), frozenset()))
 
 
+def shared_with(principal: Principal, model: type[TenantOwned], permission: Permission) -> set[UUID]:
+    """The ids of the objects of a model that were shared with who asks so that they have the permission."""
+    if not principal.in_scope(permission):
+        return set()
+    verbs = [verb for level, verb in _VERBS.items() if permission in LEVELS[level]]
+    names = [f"{verb}_{model._meta.model_name}" for verb in verbs]
+    about = {"content_type": ContentType.objects.get_for_model(model), "permission__codename__in": names}
+    role = _group_name(principal.tenant_id, principal.role)
+    found = set(GroupObjectPermission.objects.filter(group__name=role, **about).values_list("object_pk", flat=True))
+    if principal.user_id is not None:
+        mine = UserObjectPermission.objects.filter(user_id=principal.user_id, **about)
+        found |= set(mine.values_list("object_pk", flat=True))
+    # What another tenant shared with the same user is none of this one's.
+    return set(model.objects.for_tenant(principal.tenant_id).filter(pk__in=found).values_list("pk", flat=True))
+
+
 def _rows(principal: Principal, obj: TenantOwned) -> Iterator[models.QuerySet[Any, str]]:
     about = {"content_type": ContentType.objects.get_for_model(obj), "object_pk": str(obj.pk)}
-    role = _group_name(obj, principal.role)
+    role = _group_name(obj.tenant_id, principal.role)
     yield GroupObjectPermission.objects.filter(group__name=role, **about).values_list("permission__codename", flat=True)
     if principal.user_id is not None:
         mine = UserObjectPermission.objects.filter(user_id=principal.user_id, **about)
@@ -67,7 +83,7 @@ def grants_of(obj: TenantOwned) -> list[Grant]:
     found = [
         Grant("role", role.value, role.value, _level(roles[name]))
         for role in Role
-        if (name := _group_name(obj, role)) in roles
+        if (name := _group_name(obj.tenant_id, role)) in roles
     ]
     members = Membership.objects.for_tenant(obj.tenant_id).filter(user__in=users).select_related("user")
     return found + [
@@ -127,7 +143,7 @@ def forget_member(*, tenant_id: UUID, user_id: int) -> int:
 def _grantee(obj: TenantOwned, kind: str, grantee: str) -> tuple[Any, dict[str, Any], str]:
     """Guardian's model, what says whom in it, and their name."""
     if kind == "role" and grantee in set(Role):
-        group, _ = Group.objects.get_or_create(name=_group_name(obj, Role(grantee)))
+        group, _ = Group.objects.get_or_create(name=_group_name(obj.tenant_id, Role(grantee)))
         return GroupObjectPermission, {"group": group}, grantee
     members = Membership.objects.for_tenant(obj.tenant_id).select_related("user")
     member = members.filter(pk=grantee).first() if kind == "member" and _is_uuid(grantee) else None
@@ -142,8 +158,8 @@ def _of(rows: Any, obj: TenantOwned, who: dict[str, Any]) -> models.QuerySet[Any
     return found
 
 
-def _group_name(obj: TenantOwned, role: Role) -> str:
-    return f"{obj.tenant_id}:{role}"
+def _group_name(tenant_id: UUID, role: Role) -> str:
+    return f"{tenant_id}:{role}"
 
 
 def _permission(obj: TenantOwned, level: Level) -> ModelPermission:

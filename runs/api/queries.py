@@ -10,6 +10,7 @@ from rest_framework import serializers
 from pyflow.core.states import NodeState, RunState
 from runs.models import RunQuerySet, Trigger
 from tenants.api.pagination import PageQuery
+from tenants.api.serializers import Strict
 
 #: A name that no database takes for the index of an array.
 LABEL = r"^[A-Za-z][A-Za-z0-9._/-]{0,62}:.{0,255}$"
@@ -22,8 +23,8 @@ ORDERS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-class RunsQuery(PageQuery):
-    """Which runs, in which order. What may be given several times matches any of its values; labels match all."""
+class RunsFilter(Strict):
+    """Which runs. What may be given several times matches any of its values; labels match all."""
 
     state = serializers.MultipleChoiceField(choices=[state.value for state in RunState], required=False)
     trigger = serializers.MultipleChoiceField(choices=[trigger.value for trigger in Trigger], required=False)
@@ -42,17 +43,26 @@ class RunsQuery(PageQuery):
     search = serializers.CharField(
         required=False, max_length=255, help_text="A part of the workflow's name, or a run's id."
     )
-    ordering = serializers.ChoiceField(
-        list(ORDERS), required=False, default="-created_at", help_text="By `finished_at`: only runs that have ended."
-    )
 
 
-class AllRunsQuery(RunsQuery):
+class AllRunsFilter(RunsFilter):
     """Which runs, of all workflows."""
 
     workflow = serializers.ListField(
         child=serializers.CharField(max_length=128), required=False, max_length=50, help_text="Its name."
     )
+
+
+class RunsQuery(PageQuery, RunsFilter):
+    """Which runs of a workflow, in which order."""
+
+    ordering = serializers.ChoiceField(
+        list(ORDERS), required=False, default="-created_at", help_text="By `finished_at`: only runs that have ended."
+    )
+
+
+class AllRunsQuery(RunsQuery, AllRunsFilter):
+    """Which runs of all workflows, in which order."""
 
 
 class NodesQuery(PageQuery):
@@ -62,7 +72,7 @@ class NodesQuery(PageQuery):
 
 
 def matching(rows: RunQuerySet, query: Mapping[str, Any]) -> RunQuerySet:
-    """The runs that a validated query asks for."""
+    """The runs that a validated query, or filter, asks for."""
     for name, condition in _CONDITIONS.items():
         if query.get(name):
             rows = rows.filter(**{condition: query[name]})
@@ -71,7 +81,7 @@ def matching(rows: RunQuerySet, query: Mapping[str, Any]) -> RunQuerySet:
         rows = rows.labelled(name, value)
     if "search" in query:
         rows = rows.found_by(query["search"])
-    if query["ordering"].endswith("finished_at"):
+    if query.get("ordering", "").endswith("finished_at"):
         rows = rows.filter(finished_at__isnull=False)
     return rows
 

@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from runs.api.actions import ActionsView
 from runs.api.batch import BatchView
 from runs.api.explanation import ExplainView
 from runs.api.graph import GraphView
@@ -13,6 +14,7 @@ urlpatterns = [
     path("workflows/<str:name>/runs", WorkflowRunsView.as_view(), name="workflow-runs"),
     path("workflows/<str:name>/runs/batch", BatchView.as_view(), name="workflow-runs-batch"),
     path("runs", RunsView.as_view(), name="runs"),
+    path("runs/actions", ActionsView.as_view(), name="runs-actions"),
     path("runs/<uuid:run_id>", RunView.as_view(), name="run"),
     path("runs/<uuid:run_id>/nodes", NodesView.as_view(), name="run-nodes"),
     path("runs/<uuid:run_id>/nodes/<str:node_id>", NodeView.as_view(), name="run-node"),

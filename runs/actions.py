@@ -1,0 +1,122 @@
+"""One verb for many runs: each run is answered for itself, in the transaction of the request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from enum import StrEnum
+from uuid import UUID
+
+from django.db.models import Q
+
+from pyflow.core.errors import PyFlowError
+from pyflow.core.states import TERMINAL_RUN_STATES, RunState
+from runs.errors import RunNotFoundError
+from runs.models import Run, RunQuerySet
+from runs.services import cancel_run
+from runs.verbs import pause_run, resume_run, retry_run, terminate_run
+from tenants.access import Actor, Permission, Principal
+from tenants.errors import ForbiddenError
+from tenants.grants import shared_with
+from workflows.models import Workflow
+
+#: How many runs one request acts on: they stay locked until the last one is done.
+MOST_RUNS = 100
+
+
+class Action(StrEnum):
+    """What can be asked of many runs at once."""
+
+    CANCEL = "cancel"
+    TERMINATE = "terminate"
+    PAUSE = "pause"
+    RESUME = "resume"
+    RETRY = "retry"
+
+
+_VERBS: Mapping[Action, Callable[..., Run]] = {
+    Action.CANCEL: cancel_run,
+    Action.TERMINATE: terminate_run,
+    Action.PAUSE: pause_run,
+    Action.RESUME: resume_run,
+    Action.RETRY: retry_run,
+}
+_LIVES = ~Q(state__in=TERMINAL_RUN_STATES)
+_NOT_ASKED_TO_STOP = Q(cancel_requested_at__isnull=True)
+#: Which runs an action would change: those for which it is possible, and that were not asked before.
+_CHANGED: Mapping[Action, Q] = {
+    Action.CANCEL: _LIVES & _NOT_ASKED_TO_STOP,
+    Action.TERMINATE: _LIVES,
+    Action.PAUSE: _LIVES & _NOT_ASKED_TO_STOP & Q(pause_requested_at__isnull=True),
+    Action.RESUME: _LIVES & Q(pause_requested_at__isnull=False),
+    Action.RETRY: Q(state__in=TERMINAL_RUN_STATES - {RunState.SUCCEEDED}),
+}
+
+
+def writable_workflows(principal: Principal) -> set[UUID] | None:
+    """The workflows whose runs somebody may act on; ``None``: all of the tenant.
+
+    Raises ``ForbiddenError`` if that is none.
+    """
+    if principal.may(Permission.RUNS_WRITE):
+        return None
+    shared = shared_with(principal, Workflow, Permission.RUNS_WRITE)
+    if not shared:
+        raise ForbiddenError(f"Neither the role `{principal.role}` nor a grant has the permission `runs:write`.")
+    return shared
+
+
+def select(
+    rows: RunQuerySet, action: Action, *, after: UUID | None, limit: int, workflows: Collection[UUID] | None
+) -> tuple[list[UUID], bool]:
+    """The first of the rows that the action would change, by id and beyond ``after``, and whether there are more."""
+    rows = rows.filter(_CHANGED[action])
+    if workflows is not None:
+        rows = rows.filter(workflow__in=workflows)
+    if after is not None:
+        rows = rows.filter(pk__gt=after)
+    found = list(rows.order_by("pk").values_list("pk", flat=True)[: limit + 1])
+    return found[:limit], len(found) > limit
+
+
+def act_on_runs(
+    *, by: Actor, action: Action, run_ids: Sequence[UUID], workflows: Collection[UUID] | None
+) -> list[Run | PyFlowError]:
+    """Ask the same of many runs: what became of each, in their order.
+
+    One that refuses keeps no other from being asked; each that is changed has its own entry in the audit. ``workflows``
+    are those whose runs may be acted on (``None``: all).
+    """
+    known = _locked(by.tenant_id, run_ids)
+    outcomes: dict[UUID, Run | PyFlowError] = {}
+    for run_id in run_ids:
+        if run_id not in known:
+            outcomes[run_id] = RunNotFoundError(f"There is no run {run_id}.")
+        elif workflows is not None and known[run_id] not in workflows:
+            outcomes[run_id] = ForbiddenError("The workflow of this run is not shared with you to run it.")
+        elif run_id not in outcomes:
+            outcomes[run_id] = _outcome(_VERBS[action], by, run_id)
+    return [outcomes[run_id] for run_id in run_ids]
+
+
+def _outcome(verb: Callable[..., Run], by: Actor, run_id: UUID) -> Run | PyFlowError:
+    try:
+        return verb(by=by, run_id=run_id)
+    except PyFlowError as error:
+        return error
+
+
+def _locked(tenant_id: UUID, run_ids: Iterable[UUID]) -> dict[UUID, UUID]:
+    """The workflow of each run, locked with all above and below it that a verb may lock.
+
+    In the order that writers keep, too, and before the first entry of the audit, which everybody writes last: or two
+    requests could wait for each other.
+    """
+    runs = Run.objects.for_tenant(tenant_id).order_by()
+    asked = set(run_ids)
+    family, generation = set(asked), set(asked)
+    while generation:
+        generation = set(runs.filter(parent__in=generation).values_list("pk", flat=True)) - family
+        family |= generation
+    family |= set(runs.filter(pk__in=asked, parent__isnull=False).values_list("parent_id", flat=True))
+    rows = runs.filter(pk__in=family).order_by("pk").select_for_update().values_list("pk", "workflow")
+    return {pk: workflow for pk, workflow in rows if pk in asked}

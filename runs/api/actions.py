@@ -1,0 +1,107 @@
+"""The same request to many runs."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+from uuid import UUID
+
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from pyflow.core.errors import PyFlowError
+from runs.actions import MOST_RUNS, Action, act_on_runs, select, writable_workflows
+from runs.api.queries import AllRunsFilter, matching
+from runs.api.serializers import RunSummaryShape, show_summary
+from runs.models import Run
+from tenants.access import Permission
+from tenants.api.serializers import Strict, validated
+from tenants.api.views import TenantView
+from tenants.errors import ForbiddenError
+
+
+class RunActions(Strict):
+    """What is asked of which runs: of ``runs``, or of those that match a ``filter``."""
+
+    action = serializers.ChoiceField([action.value for action in Action])
+    runs = serializers.ListField(
+        child=serializers.UUIDField(), required=False, min_length=1, max_length=MOST_RUNS, help_text="Their ids."
+    )
+    filter = AllRunsFilter(
+        required=False,
+        help_text="As the filters of the list of runs, at least one. Of those that match, the ones that the action "
+        "would change are asked, in the order of their ids.",
+    )
+    after = serializers.UUIDField(required=False, help_text="With a `filter`: only runs beyond this id, see `next`.")
+    limit = serializers.IntegerField(
+        required=False, default=MOST_RUNS, min_value=1, max_value=MOST_RUNS, help_text="With a `filter`: of how many."
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Either ids or a filter, which says something."""
+        if ("runs" in attrs) == ("filter" in attrs):
+            raise serializers.ValidationError("Give either `runs` or `filter`.")
+        if "after" in attrs and "runs" in attrs:
+            raise serializers.ValidationError({"after": "It goes with a `filter`."})
+        if "filter" in attrs and not attrs["filter"]:
+            raise serializers.ValidationError({"filter": "It matches every run: give at least one condition."})
+        return attrs
+
+
+class ActionShape(serializers.Serializer[Any]):
+    """What became of one run: the run, or a problem."""
+
+    id = serializers.UUIDField()
+    status = serializers.IntegerField(help_text="As the single request would be answered: 200 or 202, or refused.")
+    run = RunSummaryShape(required=False)
+    problem = serializers.DictField(required=False, help_text="A problem document.")
+
+
+class ActionsShape(serializers.Serializer[Any]):
+    """What became of each run, in the order in which they were asked."""
+
+    results = ActionShape(many=True)
+    accepted = serializers.IntegerField(help_text="How many did not refuse.")
+    next = serializers.UUIDField(allow_null=True, help_text="With a `filter`: there are more; send it as `after`.")
+
+
+class ActionsView(TenantView):
+    """The same request to many runs."""
+
+    #: Asked run by run: a workflow may be shared with who has no such permission.
+    permissions: ClassVar = {"POST": None}
+
+    @extend_schema(
+        operation_id="runs_actions",
+        summary="Ask the same of many runs",
+        request=RunActions,
+        responses={200: OpenApiResponse(ActionsShape, description="One answer a run.")},
+    )
+    def post(self, request: Request) -> Response:
+        """Cancel, terminate, pause, resume or retry up to 100 runs, in one transaction.
+
+        A run that refuses keeps no other from being asked. Asking again is harmless: what was done is not done again.
+        """
+        if not self.principal.in_scope(Permission.RUNS_WRITE):
+            raise ForbiddenError(f"This key lacks the scope `{Permission.RUNS_WRITE}`. Make one that has it.")
+        workflows = writable_workflows(self.principal)
+        wanted = validated(RunActions, request.data)
+        action, more = Action(wanted["action"]), False
+        run_ids: list[UUID] = list(dict.fromkeys(wanted.get("runs", ())))
+        if "filter" in wanted:
+            rows = matching(Run.objects.for_tenant(self.principal.tenant_id), wanted["filter"])
+            run_ids, more = select(rows, action, after=wanted.get("after"), limit=wanted["limit"], workflows=workflows)
+        outcomes = act_on_runs(by=self.actor, action=action, run_ids=run_ids, workflows=workflows)
+        results = [self._show(action, *pair) for pair in zip(run_ids, outcomes, strict=True)]
+        accepted = sum("run" in result for result in results)
+        return Response({"results": results, "accepted": accepted, "next": run_ids[-1] if more else None})
+
+    def _show(self, action: Action, run_id: UUID, outcome: Run | PyFlowError) -> dict[str, Any]:
+        if isinstance(outcome, Run):
+            done = 200 if action is Action.TERMINATE else 202
+            return {"id": run_id, "status": done, "run": show_summary(outcome)}
+        # The same words that a single request would be answered with.
+        problem = self.get_exception_handler()(outcome, self.get_exception_handler_context())
+        assert problem is not None  # noqa: S101 - ours describes every error
+        return {"id": run_id, "status": problem.status_code, "problem": problem.data}
