@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
@@ -142,16 +144,18 @@ def _new_token_key() -> str:
 
 
 def read_or_create(path: Path, make: Any) -> str:
-    """The text of a private file (mode 600), made by ``make`` if there is none; two processes may start at once."""
+    """The text of a private file (mode 600), made by ``make`` if there is none; two processes may start at once.
+
+    It appears under its name once it is whole: nobody reads half of it, nor an empty one that a crash has left.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(handle, "w") as file:
-        text: str = make()
-        file.write(text + "\n")
-    return text
+    if not path.exists():
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-") as file:  # its mode is 600
+            file.write(make() + "\n")
+            file.flush()
+            with suppress(FileExistsError):
+                os.link(file.name, path)
+    return path.read_text().strip()
 
 
 def read_environment() -> Environment:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-#: Lines of a document that are shown or compared. Comparing takes a second or so at the most.
+from pyflow.core.text_diff import Opcode, grouped
+
+#: Lines of a document that are shown or compared.
 MOST_LINES = 5_000
-#: Unchanged lines around a change.
-AROUND = 3
 
 
 class Line(NamedTuple):
@@ -29,11 +28,10 @@ def numbered(source: str) -> list[tuple[int, str]]:
 def compared(old: str, new: str) -> list[Line]:
     """What differs, with some lines around it; empty if nothing does. Documents are cut at ``MOST_LINES``."""
     before, after = old.split("\n")[:MOST_LINES], new.split("\n")[:MOST_LINES]
-    groups = difflib.SequenceMatcher(None, before, after).get_grouped_opcodes(AROUND)
-    return [line for group in groups for line in _group(group, before, after)]
+    return [line for group in grouped(before, after) for line in _group(group, before, after)]
 
 
-def _group(group: list[tuple[str, int, int, int, int]], before: list[str], after: list[str]) -> Iterator[Line]:
+def _group(group: list[Opcode], before: list[str], after: list[str]) -> Iterator[Line]:
     first, last = group[0], group[-1]
     yield Line("place", None, None, f"lines {first[1] + 1}–{last[2]} are {first[3] + 1}–{last[4]}")
     for tag, i, i_end, j, j_end in group:

@@ -18,7 +18,7 @@ Opcode = tuple[str, int, int, int, int]
 def unified(before: str, after: str, *, before_name: str, after_name: str) -> str:
     """The difference as a patch that `patch` can apply; empty if there is none."""
     ours, theirs = _LINE.findall(before), _LINE.findall(after)
-    hunks = list(_Bounded(ours, theirs).get_grouped_opcodes(CONTEXT)) if before != after else []
+    hunks = grouped(ours, theirs)
     lines = [f"--- {before_name}\n", f"+++ {after_name}\n"] if hunks else []
     for hunk in hunks:
         first, last = hunk[0], hunk[-1]
@@ -29,6 +29,11 @@ def unified(before: str, after: str, *, before_name: str, after_name: str) -> st
             else:
                 lines += [*_marked("-", ours[i1:i2]), *_marked("+", theirs[j1:j2])]
     return "".join(lines)
+
+
+def grouped(ours: Sequence[str], theirs: Sequence[str]) -> list[list[Opcode]]:
+    """What differs between two lists of lines, with ``CONTEXT`` lines around it, as difflib groups it."""
+    return list(_Bounded(ours, theirs).get_grouped_opcodes(CONTEXT)) if ours != theirs else []
 
 
 class _Bounded(SequenceMatcher[str]):
