@@ -6,9 +6,10 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from asgiref.sync import iscoroutinefunction, sync_to_async
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
+from servestatic.middleware import ServeStaticMiddleware
 
 from pyflow.core.ids import new_id
 from tenants.api.authentication import address_of
@@ -74,6 +75,25 @@ def RateLimits(get_response: Next) -> Next:  # noqa: N802
     def sync_middleware(request: HttpRequest) -> HttpResponseBase:
         response = cast(HttpResponse, get_response(request))
         return complete(request, response) if lacks(request, response) else response
+
+    return sync_middleware
+
+
+@sync_and_async_middleware
+def StaticFiles(get_response: Next) -> Next:  # noqa: N802
+    """Files of installed apps, by servestatic.
+
+    Its own middleware is for the async world only: in a WSGI server Django would run an event loop and a new thread for
+    each request. Here only what is a file takes that way.
+    """
+    if iscoroutinefunction(get_response):
+        return cast(Next, ServeStaticMiddleware(get_response))
+    served = ServeStaticMiddleware(sync_to_async(get_response))
+
+    def sync_middleware(request: HttpRequest) -> HttpResponseBase:
+        if request.path_info in served.files:
+            return cast(HttpResponseBase, async_to_sync(served)(request))
+        return cast(HttpResponseBase, get_response(request))
 
     return sync_middleware
 

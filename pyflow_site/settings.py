@@ -46,7 +46,7 @@ MIDDLEWARE = [
     "pyflow_site.content_security.ContentSecurityPolicy",
     "pyflow_site.middleware.RateLimits",
     "django.middleware.security.SecurityMiddleware",
-    "servestatic.middleware.ServeStaticMiddleware",
+    "pyflow_site.middleware.StaticFiles",
     "pyflow_site.middleware.ApiPaths",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

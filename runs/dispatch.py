@@ -33,6 +33,8 @@ MAX_MESSAGES = 8
 PASS_ON_SECONDS = 0.5
 #: How long the end of the process waits for what is not sent yet. Seconds.
 EXIT_SECONDS = 1.0
+#: What is rung within this time of the last sending is sent together. Seconds.
+GATHER_SECONDS = 0.005
 #: How long what is sent waits for the broker. Seconds.
 SEND_TIMEOUT = 1.0
 
@@ -206,6 +208,7 @@ class _Sender:
                     self._changed.wait()
                 parcel, self._parcel, self._sending = self._parcel, _Parcel(), True
             self._send(parcel)
+            time.sleep(GATHER_SECONDS)
 
     def _send(self, parcel: _Parcel) -> None:
         try:

@@ -386,7 +386,7 @@ class RunExecutor:
         remote = self._remotes[claimed.run_id] = DatabaseRemoteNodes(claimed, self._call, self._parents, secrets)
         slots = self._slots[claimed.run_id] = DatabaseSlots(claimed, self._call, self._parents)
         try:
-            plan = compile_stored(claimed.checksum, claimed.definition, engine.registry)
+            plan = compile_stored(claimed.checksum, lambda: claimed.definition, engine.registry)
             execution = engine.start(
                 plan,
                 run_id=str(claimed.run_id),

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
 from django.db import connection, models, transaction
-from django.db.models.sql import InsertQuery
 
 from pyflow.core.events import EventType
 from runs import dispatch
 from runs.models import Run, RunEvent
 from tenants.errors import QuotaExceededError
 from tenants.plans import Quota
-from tenants.quotas import consume
+from tenants.quotas import Consumption, consume
 
 
 def add(run: Run) -> None:
@@ -23,12 +23,15 @@ def add(run: Run) -> None:
     if connection.vendor == "postgresql":
         first, values = _insert(run)
         second, more = _insert(event)
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(f"WITH run AS ({first}) {second}", (*values, *more))
-            _count([run])
+        used = Consumption(run.tenant_id, _amounts([run]))
+        with transaction.atomic(savepoint=False), connection.cursor() as cursor:
+            cursor.execute(
+                f"WITH run AS ({first}), event AS ({second}) {used.statement}", (*values, *more, *used.parameters)
+            )
+            used.settle(name for (name,) in cursor.fetchall())
         run._state.adding = False
     else:
-        with transaction.atomic():
+        with transaction.atomic(savepoint=False):
             run.save(force_insert=True)
             event.save(force_insert=True)
             _count([run])
@@ -59,8 +62,11 @@ def _count(runs: Sequence[Run]) -> None:
     """Count them as used. Last, because the tenant's other starts wait from here to the commit."""
     if not runs:
         return
-    amounts = {Quota.RUNS_PER_DAY: len(runs), Quota.STORED_BYTES: sum(run.stored_bytes for run in runs)}
-    consume(tenant_id=runs[0].tenant_id, amounts=amounts)
+    consume(tenant_id=runs[0].tenant_id, amounts=_amounts(runs))
+
+
+def _amounts(runs: Sequence[Run]) -> dict[Quota, int]:
+    return {Quota.RUNS_PER_DAY: len(runs), Quota.STORED_BYTES: sum(run.stored_bytes for run in runs)}
 
 
 def _queued(run: Run) -> RunEvent:
@@ -72,7 +78,13 @@ def _queued(run: Run) -> RunEvent:
 
 
 def _insert(row: models.Model) -> tuple[str, Sequence[Any]]:
-    query = InsertQuery(type(row))
-    query.insert_values(row._meta.local_concrete_fields, [row])
-    [(sql, values)] = query.get_compiler(connection=connection).as_sql()
-    return sql, values
+    """The statement that stores a row, without the columns that are null anyway, and its values."""
+    fields = [field for field in row._meta.local_concrete_fields if getattr(row, field.attname) is not None]
+    values = [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
+    return _insert_into(type(row), tuple(field.column for field in fields)), values
+
+
+@lru_cache(maxsize=64)
+def _insert_into(model: type[models.Model], columns: Sequence[str]) -> str:
+    quoted = map(connection.ops.quote_name, (model._meta.db_table, *columns))
+    return f"INSERT INTO {next(quoted)} ({', '.join(quoted)}) VALUES ({', '.join(['%s'] * len(columns))})"  # noqa: S608

@@ -20,8 +20,9 @@ from runs.services import find_run
 from runs.starting import start_version
 from tenants import audit
 from tenants.access import Actor
+from workflows.latest import latest_version
 from workflows.models import Version
-from workflows.services import check_not_archived, latest_version, plan_of
+from workflows.services import check_not_archived, plan_of
 from workflows.versions import startable_version
 
 #: Nodes that were skipped because of what they are; others only because of how that run went.

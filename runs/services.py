@@ -26,8 +26,9 @@ from runs.starting import start_version
 from runs.stores import waiting_signals
 from tenants import audit
 from tenants.access import Actor
+from workflows.latest import latest_version
 from workflows.models import Workflow
-from workflows.services import latest_version, plan_of
+from workflows.services import plan_of
 
 
 def find_run(*, tenant_id: UUID, run_id: UUID) -> Run:

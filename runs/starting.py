@@ -22,8 +22,9 @@ from tenants.access import Actor
 from tenants.errors import QuotaExceededError
 from tenants.plans import Quota
 from tenants.quotas import exceeded
+from workflows.latest import latest_version
 from workflows.models import Version
-from workflows.services import latest_version, plan_of
+from workflows.services import plan_of
 from workflows.versions import no_version, startable_version
 
 DEFAULT_PRIORITY = 5

@@ -91,7 +91,7 @@ class TaskExecutor:
     async def _execute(self, taken: TaskClaim, recorded: dict[str, NodeRun]) -> None:
         claimed = taken.run
         engine = self._engines.enter(claimed)
-        plan = compile_stored(claimed.checksum, claimed.definition, engine.registry)
+        plan = compile_stored(claimed.checksum, lambda: claimed.definition, engine.registry)
         node = plan.nodes[plan.by_id[taken.node_id]]
         if taken.losses >= MAX_LOSSES or (taken.losses and node.definition.on_lost == "fail"):
             await self._call(finish_task, taken, [lost() for _ in taken.places])

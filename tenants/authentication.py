@@ -1,6 +1,7 @@
 """Whom a credential acts for.
 
-A credential that was found good is believed for some seconds without asking bcrypt or the database again. Every change
+A credential that was found good is believed for some seconds without asking the database again, and bcrypt is asked
+once for as long as the process remembers it and the row keeps its hash. Every change
 of somebody's access counts the tenant's ``auth_version`` up in its own transaction; ``tenant_scope`` reads that number
 with the first query of a request, and a principal of another version is looked up anew.
 """
@@ -88,14 +89,14 @@ def _checked(parsed: ParsedKey, digest: bytes, known: Checked | None) -> Princip
     with lookup_scope(parsed.key_id):
         key = ApiKey.objects.presented(parsed.key_id)
     hashed = key.secret_hash if key is not None else _unknown_hash()
-    proved = cache.is_proved(known, hashed)
+    proved = known is not None and known.proof == hashed
     # An unknown id costs as much as a wrong secret: which ids exist must not be told by the clock.
     if not proved and not check_secret(parsed.secret, hashed):
         raise InvalidKeyError(REFUSAL)
     if key is None or not key.usable:
         raise InvalidKeyError(REFUSAL)
     principal = _principal(key)
-    until = known.until if proved and known is not None else time.monotonic() + CACHE_SECONDS
+    until = time.monotonic() + CACHE_SECONDS
     if key.expires_at is not None:
         until = min(until, time.monotonic() + (key.expires_at - timezone.now()).total_seconds())
     cache.put(digest, principal, proof=hashed, until=until)

@@ -25,8 +25,9 @@ CACHE_SIZE = 10_000
 class Checked:
     """A credential that was good: whom it acts for, until when that is believed, and what had proved it.
 
-    ``until`` is a monotonic time in seconds. ``proof`` is the hash that bcrypt agreed to. An entry that is not
-    ``current`` has its rows read again before it is believed; bcrypt is not asked again for the same proof.
+    ``until`` is a monotonic time in seconds. An entry that is older, or not ``current``, has its rows read again before
+    it is believed. ``proof`` is the hash that bcrypt agreed to: while the row has that one, bcrypt, which would say the
+    same, is not asked again.
     """
 
     principal: Principal
@@ -62,10 +63,6 @@ class PrincipalCache:
         if entry is None or not entry.current or entry.until <= time.monotonic():
             return None
         return entry.principal
-
-    def is_proved(self, entry: Checked | None, proof: str) -> bool:
-        """Whether bcrypt agreed to this hash of the entry's credential so recently that it need not be asked."""
-        return entry is not None and entry.proof == proof != "" and entry.until > time.monotonic()
 
     def put(self, digest: bytes, principal: Principal, *, proof: str = "", until: float | None = None) -> None:
         """Believe a credential until then (default: ``CACHE_SECONDS`` from now)."""

@@ -12,7 +12,7 @@ import hashlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -106,25 +106,38 @@ def check_room(*, tenant_id: UUID, quota: Quota, count: Callable[[], int]) -> No
         raise _exceeded(tenant_id, quota, limit, there_are)
 
 
-def consume(*, tenant_id: UUID, amounts: Mapping[Quota, int]) -> None:
-    """Take from counted quotas, from all or from none, in one statement. Raises ``QuotaExceededError``.
+class Consumption:
+    """What is about to be taken from counted quotas, from all or from none, by one ``statement``.
 
-    Amounts are positive; those of 0 are left out.
+    It may be the last part of a larger one; ``settle`` is told what it has returned. Amounts are positive; those of 0
+    are left out. Raises ``QuotaExceededError`` for what no counter could grant.
     """
-    limits = allowance_of(tenant_id).limits
-    wanted = {quota: amounts[quota] for quota in sorted(amounts) if amounts[quota]}
-    for quota, amount in wanted.items():
-        limit = limits[quota]
-        if limit is not None and amount > limit:  # what no counter could grant, be there one or not
-            raise exceeded(tenant_id=tenant_id, quota=quota)
-    if not wanted:
-        return
-    taken = _take(tenant_id, wanted, limits)
-    for quota in wanted:
-        if quota not in taken:
-            for other in taken:
-                _give_back(tenant_id, other, wanted[other], limits[other])
-            raise exceeded(tenant_id=tenant_id, quota=quota)
+
+    def __init__(self, tenant_id: UUID, amounts: Mapping[Quota, int]) -> None:
+        self._tenant_id = tenant_id
+        self._limits = allowance_of(tenant_id).limits
+        self._wanted = {quota: amounts[quota] for quota in sorted(amounts) if amounts[quota]}
+        for quota, amount in self._wanted.items():
+            limit = self._limits[quota]
+            if limit is not None and amount > limit:  # be there a counter or not
+                raise exceeded(tenant_id=tenant_id, quota=quota)
+        self.statement, self.parameters = _taking(tenant_id, self._wanted, self._limits) if self._wanted else ("", ())
+
+    def settle(self, names: Iterable[str]) -> None:
+        """Raises ``QuotaExceededError`` if not all was granted, and gives back what was."""
+        taken = {Quota(name) for name in names}
+        for quota in self._wanted:
+            if quota not in taken:
+                for other in taken:
+                    _give_back(self._tenant_id, other, self._wanted[other], self._limits[other])
+                raise exceeded(tenant_id=self._tenant_id, quota=quota)
+
+
+def consume(*, tenant_id: UUID, amounts: Mapping[Quota, int]) -> None:
+    """Take from counted quotas, from all or from none. Raises ``QuotaExceededError``. See ``Consumption``."""
+    consumption = Consumption(tenant_id, amounts)
+    if consumption.statement:
+        consumption.settle(_names(consumption.statement, consumption.parameters))
 
 
 def exceeded(*, tenant_id: UUID, quota: Quota) -> QuotaExceededError:
@@ -202,8 +215,10 @@ def _today() -> str:
 PERIODS: Mapping[Quota, Callable[[], str]] = {Quota.RUNS_PER_DAY: _today, Quota.STORED_BYTES: lambda: ALL_TIME}
 
 
-def _take(tenant_id: UUID, amounts: Mapping[Quota, int], limits: Mapping[Quota, int | None]) -> set[Quota]:
-    """Add to the counters that stay within their limits; which those were. Rows are locked in the order of names."""
+def _taking(
+    tenant_id: UUID, amounts: Mapping[Quota, int], limits: Mapping[Quota, int | None]
+) -> tuple[str, Sequence[Any]]:
+    """Add to the counters that stay within their limits; returns their names. Rows are locked in the order of names."""
     table = connection.ops.quote_name(UsageCounter._meta.db_table)
     rows, cases = [], []
     for quota, amount in amounts.items():
@@ -218,9 +233,13 @@ def _take(tenant_id: UUID, amounts: Mapping[Quota, int], limits: Mapping[Quota, 
         WHERE {table}.count + excluded.count <= CASE {table}.name {"WHEN %s THEN %s " * len(amounts)} END
         RETURNING name
     """  # noqa: S608 - names and placeholders; every value is a parameter
+    return sql, [*rows, *cases]
+
+
+def _names(statement: str, parameters: Sequence[Any]) -> list[str]:
     with connection.cursor() as cursor:
-        cursor.execute(sql, [*rows, *cases])
-        return {Quota(name) for (name,) in cursor.fetchall()}
+        cursor.execute(statement, parameters)
+        return [name for (name,) in cursor.fetchall()]
 
 
 def _period(quota: Quota, limit: int | None) -> str:
@@ -234,7 +253,7 @@ def _period(quota: Quota, limit: int | None) -> str:
 
 def _give_back(tenant_id: UUID, quota: Quota, amount: int, limit: int | None) -> None:
     if limit is None:  # a shard may be negative: what it gives back was counted by another
-        _take(tenant_id, {quota: -amount}, {quota: None})
+        _names(*_taking(tenant_id, {quota: -amount}, {quota: None}))
         return
     left = Greatest(F("count") - amount, Value(0))
     UsageCounter.objects.for_tenant(tenant_id).filter(name=quota.value, period=PERIODS[quota]()).update(count=left)

@@ -22,7 +22,6 @@ from tenants.plans import Quota
 from workflows.dependents import dependents
 from workflows.documents import canonical_text, check_document, merged, uuid_of
 from workflows.errors import (
-    NothingPublishedError,
     WorkflowArchivedError,
     WorkflowExistsError,
     WorkflowInUseError,
@@ -183,14 +182,17 @@ def named(name: str, prefix: str = "") -> Q:
     return Q(**{f"{prefix}name": name}) if found is None else Q(**{f"{prefix}id": found})
 
 
-def find_current(*, tenant_id: UUID, name: str, with_source: bool = True) -> Version:
-    """The current version of a workflow by name or id, with its workflow. Raises ``WorkflowMissingError``."""
+def find_current(*, tenant_id: UUID, name: str, content: bool = True) -> Version:
+    """The current version of a workflow by name or id, with its workflow. Raises ``WorkflowMissingError``.
+
+    Without its ``content``, source and definition are fetched when they are asked for.
+    """
     rows = Version.objects.for_tenant(tenant_id).filter(named(name, "workflow__")).select_related("workflow")
-    if not with_source:
-        rows = rows.defer("source")
+    if not content:
+        rows = rows.defer("source", "definition")
     version = _by_currency(rows).first()
     if version is None:
-        raise WorkflowMissingError(f"There is no workflow named {name!r}.")
+        raise missing(name)
     return version
 
 
@@ -211,18 +213,6 @@ def lock_workflow(*, tenant_id: UUID, name: str) -> Workflow:
     return workflow
 
 
-def latest_version(*, tenant_id: UUID, name: str) -> Version:
-    """The version that runs start, with its workflow loaded but without its source: one query.
-
-    Raises ``WorkflowMissingError``, ``WorkflowArchivedError`` or ``NothingPublishedError``.
-    """
-    version = find_current(tenant_id=tenant_id, name=name, with_source=False)
-    check_not_archived(version.workflow)
-    if version.state != VersionState.PUBLISHED:
-        raise NothingPublishedError(f"The workflow {version.workflow.name!r} has no published version. Publish one.")
-    return version
-
-
 def check_not_archived(workflow: Workflow) -> None:
     """Raise ``WorkflowArchivedError`` for an archived workflow."""
     if workflow.archived_at is not None:
@@ -231,7 +221,7 @@ def check_not_archived(workflow: Workflow) -> None:
 
 def plan_of(version: Version) -> Plan:
     """The compiled definition of a version; compiled once per process and checksum."""
-    return compile_stored(version.checksum, version.definition, discover().registry)
+    return compile_stored(version.checksum, lambda: version.definition, discover().registry)
 
 
 def checked(tenant_id: UUID, source: str, source_format: Format) -> WorkflowDef:
@@ -329,8 +319,13 @@ def _locked(tenant_id: UUID, name: str) -> Workflow | None:
 
 def _found(workflow: Workflow | None, name: str) -> Workflow:
     if workflow is None:
-        raise WorkflowMissingError(f"There is no workflow named {name!r}.")
+        raise missing(name)
     return workflow
+
+
+def missing(name: str) -> WorkflowMissingError:
+    """The error that there is no workflow of a name."""
+    return WorkflowMissingError(f"There is no workflow named {name!r}.")
 
 
 def _traits(version: Version) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from pyflow.core.checker import RESERVED_NAMES, check_workflow
@@ -268,14 +268,16 @@ class _PlanCache:
 _stored = _PlanCache(512)
 
 
-def compile_stored(checksum: str, document: str, registry: NodeRegistry) -> Plan:
+def compile_stored(checksum: str, document: Callable[[], str], registry: NodeRegistry) -> Plan:
     """The plan of a stored definition (canonical JSON), cached by its checksum across the runs of this process.
+
+    The document is asked for only if there is no plan of it yet.
 
     Raises ``DefinitionError`` if it cannot run here (any more): a node type may have gone.
     """
     key = (checksum, registry.state_id)
     plan = _stored.get(key)
     if plan is None:
-        plan = Plan(WorkflowDef.model_validate_json(document), registry)
+        plan = Plan(WorkflowDef.model_validate_json(document()), registry)
         _stored.put(key, plan)
     return plan

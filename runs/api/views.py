@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache, lru_cache
 from typing import Any, ClassVar
 from uuid import UUID
 
 from django.db import connection
+from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.reverse import reverse
 
 from pyflow.core.states import TERMINAL_RUN_STATES
 from runs.api.preferences import preferred_wait
@@ -94,7 +95,7 @@ class WorkflowRunsView(OfWorkflow):
         """Start a run, of the newest version unless another is named. Once this is answered, nothing loses the run."""
         start = Start(**validated(StartRun, request.data))
         started = start_run(by=self.actor, workflow_name=name, start=start)
-        headers = {"Location": _address(request, "run", started.run)} | links(request, started.run)
+        headers = {"Location": _address(request, started.run)} | links(request, started.run)
         return Response(show_run(started.run), status=202 if started.created else 200, headers=headers)
 
     def after(self, request: Request, response: Response) -> Response:
@@ -195,14 +196,28 @@ def _detail(run: Run, fields: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name in fields}
 
 
-def _address(request: Request, name: str, run: Run) -> str:
-    return reverse(name, kwargs={"run_id": run.pk}, request=request)
+def _address(request: Request, run: Run) -> str:
+    # The path once, not for each run: looking a route up costs more than all the rest of an answer's headers.
+    return request.build_absolute_uri(_path_of_a_run().replace(str(_ANY), str(run.pk)))
+
+
+_ANY = UUID(int=0)
+
+
+@cache
+def _path_of_a_run() -> str:
+    return reverse("run", kwargs={"run_id": _ANY})
+
+
+@lru_cache(maxsize=1000)
+def _path_of_workflow(name: str) -> str:
+    return reverse("workflow", kwargs={"name": name})
 
 
 def links(request: Request, run: Run) -> dict[str, str]:
     """What belongs to a run (RFC 8288)."""
-    run_address = _address(request, "run", run)
-    workflow = reverse("workflow", kwargs={"name": run.workflow.name}, request=request)
+    run_address = _address(request, run)
+    workflow = request.build_absolute_uri(_path_of_workflow(run.workflow.name))
     links = [(workflow, "up"), *((f"{run_address}/{part}", part) for part in ("nodes", "events", "graph"))]
     return {"Link": ", ".join(f'<{address}>; rel="{relation}"' for address, relation in links)}
 

@@ -55,5 +55,5 @@ def test_it_hides_other_tenants(other_api: Api, path: str):
 
 def test_its_queries_are_counted(api: Api, path: str, django_assert_num_queries):
     api.get(path)
-    with django_assert_num_queries(3):  # the run, its definition, the states of its nodes
+    with django_assert_num_queries(2):  # the run, the states of its nodes; the plan is known
         assert api.get(path).status_code == 200

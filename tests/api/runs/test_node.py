@@ -55,5 +55,5 @@ def test_it_hides_other_tenants(other_api: Api, path: str):
 def test_its_queries_are_counted(api: Api, run, path: str, django_assert_num_queries):
     record(run)
     api.get(path)
-    with django_assert_num_queries(5):  # the run, its definition, the node, its events, its items
+    with django_assert_num_queries(4):  # the run, the node, its events, its items; the plan is known
         assert api.get(path).status_code == 200

@@ -141,5 +141,5 @@ def test_it_hides_other_tenants(other_api: Api, path: str):
 
 def test_the_queries_of_a_plan_are_counted(api: Api, path: str, django_assert_num_queries):
     api.get("/api/v1/workflows")
-    with django_assert_num_queries(3):  # the run, the definition, its nodes
+    with django_assert_num_queries(2):  # the run, its nodes; the plan is known
         assert api.post(path, {"plan": True, "from": "c"}).status_code == 200

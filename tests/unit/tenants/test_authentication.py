@@ -11,7 +11,7 @@ from django.utils import timezone
 from tenants import authentication, principals
 from tenants.authentication import authenticate_key
 from tenants.errors import InvalidKeyError
-from tenants.keys import check_secret, make_key
+from tenants.keys import check_secret, hash_secret, make_key
 from tenants.models import ApiKey
 from tenants.principals import CACHE_SECONDS, cache
 from tenants.services import create_api_key
@@ -72,14 +72,29 @@ def test_nothing_that_is_kept_tells_the_key():
     assert key.secret_hash.startswith("$2b$12$")
 
 
-def test_bcrypt_is_asked_once_in_the_time_of_the_cache(clock, checks):
+def test_bcrypt_is_asked_once_for_a_key_and_its_row_once_in_the_time_of_the_cache(
+    clock, checks, django_assert_num_queries
+):
     """auth-018."""
-    _, text = make_api_key(make_tenant())
-    for _ in range(1000):
-        authenticate_key(text=text)
+    key, text = make_api_key(make_tenant())
+    authenticate_key(text=text)
+    with django_assert_num_queries(0):
+        for _ in range(1000):
+            authenticate_key(text=text)
     assert len(checks) == 1
     clock.now += CACHE_SECONDS
+    ApiKey.objects.across_tenants().filter(pk=key.pk).update(name="renamed")
+    assert authenticate_key(text=text).name == "renamed"
+    assert len(checks) == 1
+
+
+def test_a_key_whose_hash_has_changed_is_proved_anew(clock, checks):
+    key, text = make_api_key(make_tenant())
     authenticate_key(text=text)
+    ApiKey.objects.across_tenants().filter(pk=key.pk).update(secret_hash=hash_secret("another secret", cost=4))
+    clock.now += CACHE_SECONDS
+    with pytest.raises(InvalidKeyError):
+        authenticate_key(text=text)
     assert len(checks) == 2
 
 
