@@ -44,7 +44,7 @@ def test_the_twins_have_the_same_methods():
         return {name: list(signature.parameters.values()) for name, signature in signatures.items()}
 
     assert surface(Client) == surface(AsyncClient)
-    assert len(surface(Client)) == 57
+    assert len(surface(Client)) == 65
 
 
 def test_the_key_is_sent_and_not_shown(server, ask):

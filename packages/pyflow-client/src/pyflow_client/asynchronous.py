@@ -13,11 +13,12 @@ from uuid import UUID
 import httpx2
 import stamina
 
-from pyflow_client import calls
+from pyflow_client import calls, verbs
 from pyflow_client.answers import understand
 from pyflow_client.calls import AnswerT, Call, Document, Filter, Start
 from pyflow_client.connection import arguments, no_answer, options
 from pyflow_client.errors import ConnectionFailed
+from pyflow_client.explanations import ActionResults, Explanation, RerunPlan
 from pyflow_client.following import Follower, Waiter
 from pyflow_client.models import (
     Accepted,
@@ -45,6 +46,7 @@ from pyflow_client.models import (
 )
 from pyflow_client.paging import ItemT, Pages
 from pyflow_client.retries import Retries
+from pyflow_client.verbs import StateVerb
 
 
 class AsyncClient:
@@ -249,11 +251,70 @@ class AsyncClient:
         With an ``id`` it is retried, and ``False`` says that a signal of that ``id`` was delivered before.
         Without one it is not retried: only the server knows whether it has arrived.
         """
-        return (await self._send(calls.signal(run_id, name, payload, id))).delivered
+        return (await self._send(verbs.signal(run_id, name, payload, id))).delivered
 
     async def cancel(self, run_id: str | UUID) -> Run:
         """Ask a run to stop, and return without waiting for its end. ``Conflict`` if it has ended already."""
-        return await self._send(calls.cancel(run_id))
+        return await self._send(verbs.state_verb(run_id, "cancel"))
+
+    async def terminate(self, run_id: str | UUID) -> Run:
+        """End a run at once, without clean-up. ``Conflict`` if it has ended already."""
+        return await self._send(verbs.state_verb(run_id, "terminate"))
+
+    async def pause(self, run_id: str | UUID) -> Run:
+        """Let no more nodes of a run start. ``Conflict`` if it has ended, or was asked to stop."""
+        return await self._send(verbs.state_verb(run_id, "pause"))
+
+    async def resume(self, run_id: str | UUID) -> Run:
+        """Let a paused run go on. ``Conflict`` if it is not paused."""
+        return await self._send(verbs.state_verb(run_id, "resume"))
+
+    async def retry(self, run_id: str | UUID) -> Run:
+        """Take a run up again that did not succeed: what has completed stays. ``Conflict`` if that is not possible."""
+        return await self._send(verbs.state_verb(run_id, "retry"))
+
+    async def rerun(
+        self,
+        run_id: str | UUID,
+        *,
+        start_from: str | None = None,
+        version: str | int = "original",
+        input: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Start a new run that repeats another one, on its version, the ``latest`` one or the one of a number.
+
+        ``start_from``: that node and what comes after it is run, other results are reused. Retried with an
+        ``idempotency_key`` only.
+        """
+        return await self._send(verbs.rerun(run_id, start_from, version, input, idempotency_key))
+
+    async def plan_rerun(
+        self, run_id: str | UUID, *, start_from: str | None = None, version: str | int = "original"
+    ) -> RerunPlan:
+        """What ``rerun`` would do with each node; nothing is started."""
+        return await self._send(verbs.plan_rerun(run_id, start_from, version))
+
+    async def explain(self, run_id: str | UUID) -> Explanation:
+        """Why a run is where it is, what each of its nodes waits for, and what can be asked of it now."""
+        return await self._send(verbs.explain(run_id))
+
+    async def act_on_runs(
+        self,
+        action: StateVerb,
+        runs: Iterable[str | UUID] | None = None,
+        *,
+        limit: int | None = None,
+        after: str | UUID | None = None,
+        idempotency_key: str | None = None,
+        **filters: Filter,
+    ) -> ActionResults:
+        """Ask the same of up to 100 runs: of those named, or of those that match filters (as those of ``runs``).
+
+        A run that refuses has a ``problem`` in its place. With filters, ``next`` is sent as ``after`` to go on. Retried
+        with an ``idempotency_key`` only.
+        """
+        return await self._send(verbs.act_on_runs(action, runs, filters, limit, after, idempotency_key))
 
     async def events(self, run_id: str | UUID, *, after: int = 0, limit: int = 200) -> EventPage:
         """Up to ``limit`` (1,000 at most) events after the one numbered ``after``, and the run's state."""

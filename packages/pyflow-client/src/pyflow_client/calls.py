@@ -17,7 +17,6 @@ from pyflow_client.models import (
     ApiKey,
     Batch,
     Data,
-    Delivery,
     DryRun,
     EventPage,
     Health,
@@ -259,23 +258,6 @@ def run_drawing(run_id: str | UUID, format: str) -> Call[Text]:
 def get_run(run_id: str | UUID) -> Call[Run]:
     """One run with its nodes and events."""
     return Call("GET", run_path(run_id), Run)
-
-
-def signal(run_id: str | UUID, name: str, payload: Any, id: str | None) -> Call[Delivery]:
-    """A named payload for a run. Repeatable with an ``id``: the server delivers only the first signal of one."""
-    body = {"name": name, "payload": payload} | ({} if id is None else {"id": id})
-    return Call(
-        "POST",
-        f"{run_path(run_id)}/signals",
-        Delivery,
-        content=json.dumps(body).encode(),
-        repeatable=id is not None,
-    )
-
-
-def cancel(run_id: str | UUID) -> Call[Run]:
-    """The request to stop a run. Repeatable: asking twice is asking once."""
-    return Call("POST", f"{run_path(run_id)}/cancel", Run)
 
 
 def events(run_id: str | UUID, after: int, limit: int) -> Call[EventPage]:

@@ -248,7 +248,7 @@ class RunSummary(_Model):
 
     ``trigger`` says what started it, ``started_by`` (``kind``, ``id``, ``name``) who; ``key`` what there is one run of.
     ``compensation`` says how undoing went, ``wake_at`` when a waiting run goes on if no signal comes, ``parent`` which
-    run started it.
+    run started it, ``source_run`` which one it repeats, ``retries`` how often it was taken up again.
     """
 
     id: str
@@ -264,6 +264,9 @@ class RunSummary(_Model):
     compensation: str | None = None
     wake_at: datetime | None = None
     parent: str | None = None
+    source_run: str | None = None
+    retries: int = 0
+    pause_requested_at: datetime | None = None
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

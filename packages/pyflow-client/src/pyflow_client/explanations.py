@@ -1,0 +1,165 @@
+"""What the API says of a run when it is asked why it is where it is, and what became of many runs at once."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pyflow_client.models import ErrorInfo, RunSummary, _Model
+
+
+class Reason(_Model):
+    """One thing that keeps a run where it is: ``code`` for programs, ``detail`` for people."""
+
+    code: str
+    detail: str
+
+
+class QueuePlace(_Model):
+    """The place of a queued run: ``ahead`` of the tenant's runs come first, ``running`` of ``limit`` are executed."""
+
+    name: str
+    priority: int
+    ahead: int
+    running: int
+    limit: int | None = None
+    deadline: datetime | None = None
+
+
+class Lease(_Model):
+    """Who executes a run. ``epoch`` is the fencing token; an expired lease is taken over."""
+
+    owner: str
+    epoch: int
+    until: datetime | None = None
+    expired: bool
+    claims: int
+    losses: int
+
+
+class Holder(_Model):
+    """Who holds a slot: a run or, with a ``node_id``, a node of it."""
+
+    run_id: str
+    node_id: str
+    since: datetime
+
+
+class SlotPlace(_Model):
+    """A slot that a run or a node of it waits for, ``ahead`` others first; ``ahead`` is ``None`` if it holds one."""
+
+    node_id: str
+    key: str
+    limit: int
+    since: datetime
+    ahead: int | None = None
+    held: int
+    holders: tuple[Holder, ...] = ()
+
+
+class ChildRun(_Model):
+    """A run that a node has started."""
+
+    run_id: str
+    workflow: str
+    state: str
+    error: ErrorInfo | None = None
+
+
+class NodeReason(_Model):
+    """Why a node is where it is: ``waits_for`` are nodes, ``until`` is its timer, its deadline or its next attempt."""
+
+    id: str
+    state: str
+    code: str
+    detail: str
+    waits_for: tuple[str, ...] = ()
+    until: datetime | None = None
+    signal: str | None = None
+    attempts: int = 0
+    error: ErrorInfo | None = None
+    children: tuple[ChildRun, ...] = ()
+    tasks: tuple[dict[str, Any], ...] = ()
+    items: dict[str, int]
+
+
+class Consequence(_Model):
+    """A node that did not succeed because of others."""
+
+    id: str
+    state: str
+    because: tuple[str, ...]
+
+
+class Failure(_Model):
+    """What went wrong first (``node_id`` is ``None``: the run as a whole), and what came of it."""
+
+    node_id: str | None = None
+    at: datetime | None = None
+    error: ErrorInfo | None = None
+    child: ChildRun | None = None
+    consequences: tuple[Consequence, ...] = ()
+    more_consequences: int = 0
+
+
+class Verb(_Model):
+    """Whether something can be asked of the run now and, if not, why not."""
+
+    verb: str
+    possible: bool
+    why_not: str | None = None
+
+
+class Explanation(_Model):
+    """Why a run is where it is. Of its nodes, those that have succeeded are only counted, in ``states``."""
+
+    run: str
+    workflow: str
+    version: int
+    state: str
+    reasons: tuple[Reason, ...]
+    queue: QueuePlace | None = None
+    lease: Lease | None = None
+    slots: tuple[SlotPlace, ...] = ()
+    signals: tuple[str, ...] = ()
+    states: dict[str, int]
+    nodes: tuple[NodeReason, ...]
+    more_nodes: int = 0
+    failure: Failure | None = None
+    verbs: tuple[Verb, ...]
+
+    @property
+    def possible(self) -> tuple[str, ...]:
+        """What can be asked of the run now."""
+        return tuple(verb.verb for verb in self.verbs if verb.possible)
+
+
+class NodePlan(_Model):
+    """What a rerun does with a node: ``reuse`` its result, ``run`` it; ``orphan``: only the source has it."""
+
+    node: str
+    action: str
+
+
+class RerunPlan(_Model):
+    """What a rerun would do, on which version."""
+
+    version: int
+    nodes: tuple[NodePlan, ...]
+
+
+class ActionResult(_Model):
+    """What became of one of many runs: a ``run``, or a ``problem`` document. ``status`` is that of a single request."""
+
+    id: str
+    status: int
+    run: RunSummary | None = None
+    problem: dict[str, Any] | None = None
+
+
+class ActionResults(_Model):
+    """What became of each run; ``accepted`` did not refuse. With ``next`` as ``after``, a filter goes on."""
+
+    results: tuple[ActionResult, ...]
+    accepted: int
+    next: str | None = None
