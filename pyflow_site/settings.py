@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -187,7 +188,8 @@ CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0.2, "in
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 10.0
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
-CELERY_BEAT_SCHEDULE = {"sweep": {"task": "runs.sweep", "schedule": PYFLOW_SWEEP_SECONDS}}
+# The scheduler's rows count whole seconds: it makes 0 of a fraction, and then sends without a pause.
+CELERY_BEAT_SCHEDULE = {"sweep": {"task": "runs.sweep", "schedule": math.ceil(PYFLOW_SWEEP_SECONDS)}}
 DJANGO_CELERY_BEAT_TZ_AWARE = True
 
 LOGGING: dict[str, Any] = {
