@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import os
 import secrets
 import tempfile
@@ -174,6 +175,21 @@ def _variable(field: str) -> str:
     return field if field.isupper() else f"PYFLOW_{field.upper()}"
 
 
+def _patience(environment: Environment) -> dict[str, Any]:
+    """How soon a link to PostgreSQL that says nothing is given up, by both of its ends; see libpq's parameters."""
+    lease = math.ceil(environment.lease_seconds)
+    return {
+        "connect_timeout": 5,
+        # A server that is gone without a word is noticed when a lease ends, instead of after hours.
+        "keepalives_idle": max(1, lease // 3),
+        "keepalives_interval": max(1, lease // 5),
+        "keepalives_count": 3,
+        "tcp_user_timeout": lease * 1000,
+        # And so is one of us: what it had locked in a transaction can be taken over with its lease.
+        "options": f"-c idle_in_transaction_session_timeout={lease}s",
+    }
+
+
 def database(environment: Environment) -> dict[str, Any]:
     """Django's ``DATABASES["default"]`` for the environment."""
     url = urlsplit(environment.database_url)
@@ -194,7 +210,7 @@ def database(environment: Environment) -> dict[str, Any]:
         }
     if url.scheme not in {"postgresql", "postgres"}:
         raise ImproperlyConfigured(f"DATABASE_URL: {url.scheme!r} is not postgresql or sqlite")
-    options: dict[str, Any] = dict(parse_qsl(url.query))
+    options: dict[str, Any] = {**_patience(environment), **dict(parse_qsl(url.query, keep_blank_values=True))}
     if environment.db_pool:
         options["pool"] = {"min_size": 1, "max_size": 20, "timeout": 10}
     return {

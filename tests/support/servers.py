@@ -5,7 +5,8 @@ The suite runs in two shapes, one after the other in `make test`:
 - `single` (the default): SQLite, in-process executor and event bus. Every test that is not marked `fleet`.
 - `fleet` (`PYFLOW_TEST_SHAPE=fleet`): a real PostgreSQL and Redis. Tests marked `fleet` or `database`.
 
-Other tests are deselected, not skipped. Tests marked `mariadb` or `browser` need a program that comes in no wheel:
+Other tests are deselected, not skipped, and so are those marked `chaos` unless `PYFLOW_TEST_CHAOS` gives their seed, as
+`make chaos` does. Tests marked `mariadb` or `browser` need a program that comes in no wheel:
 where it is not installed they are skipped, or fail if `PYFLOW_REQUIRE_MARIADB=1` or `PYFLOW_REQUIRE_CHROMIUM=1` says
 that it has to be there, as CI does.
 
@@ -98,6 +99,8 @@ def shape() -> str:
 
 
 def _belongs(item: pytest.Item) -> bool:
+    if item.get_closest_marker("chaos") is not None and "PYFLOW_TEST_CHAOS" not in os.environ:
+        return False
     is_fleet = item.get_closest_marker("fleet") is not None
     if shape() == "single":
         return not is_fleet
@@ -111,6 +114,8 @@ def _start_servers() -> Callable[[], None]:
     # Not the checkout's `var`: its database and keys belong to whoever runs PyFlow from there.
     os.environ["PYFLOW_HOME"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="pyflow-home-"))
     if shape() == "fleet":
-        os.environ["DATABASE_URL"] = stack.enter_context(launcher.postgres())
+        # Many tests are one transaction, and may think in it for as long as they like.
+        url = stack.enter_context(launcher.postgres())
+        os.environ["DATABASE_URL"] = f"{url}{'&' if '?' in url else '?'}options="
         os.environ["REDIS_URL"] = stack.enter_context(launcher.redis())
     return stack.close
