@@ -36,13 +36,23 @@ from runs.concurrency import DatabaseSlots
 from runs.engines import Engines
 from runs.errors import FencedError, LeaseLapsedError
 from runs.hints import listen
-from runs.leases import MAX_LOSSES, Claim, claim, release, renew, trusted_seconds, unclaimed_queues
+from runs.leases import (
+    MAX_LOSSES,
+    Claim,
+    claim,
+    release,
+    renew,
+    suspects_wait,
+    trusted_seconds,
+    unclaimed_queues,
+)
 from runs.node_tasks import (
     DatabaseRemoteNodes,
     delete_tasks,
     drop_stale_tasks,
     read_outcomes,
 )
+from runs.quarantine import Quarantine
 from runs.reader import Reader
 from runs.secrets import RunSecrets
 from runs.services import QUEUE_TIMEOUT, WORKER_LOST, end_run, end_unstarted, news, stop_children
@@ -80,13 +90,14 @@ class RunExecutor:
     they execute. What they cannot finish is handed back, or taken over by others when its lease runs out.
 
     ``queues``: whose runs it executes; ``None``: all. ``linger``: how long ``drain`` stays after the last run, so that
-    the next one finds it awake. Seconds.
+    the next one finds it awake. Seconds. ``suspects``: this is a `quarantine`, which executes one run at a time.
     """
 
-    def __init__(self, queues: Collection[str] | None = None, *, linger: float = 0.0) -> None:
+    def __init__(self, queues: Collection[str] | None = None, *, linger: float = 0.0, suspects: bool = False) -> None:
         self.owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{new_id()}"
         self._queues = queues
         self._linger = linger
+        self._quarantine = None if suspects else Quarantine(queues)
         self._active: dict[UUID, asyncio.Task[None]] = {}
         self._executions: dict[UUID, tuple[Execution, DatabaseChildRuns]] = {}
         #: What the runs here have executed elsewhere.
@@ -148,7 +159,7 @@ class RunExecutor:
                 self._wake.clear()
                 claimed = await self._claim(only)
                 await self._deliver()
-                if claimed or self._active or self._tasks.active:
+                if claimed or self._active or self._tasks.active or self._is_quarantine_busy:
                     idle_since = time.monotonic()
                 elif not forever and time.monotonic() - idle_since >= self._linger:
                     # A ring that only this process heard must not be lost: look again after the last of them.
@@ -156,7 +167,7 @@ class RunExecutor:
                     if not await self._claim(only):
                         break
                     listening = self._listen()
-                if not claimed or self._load() >= settings.PYFLOW_CONCURRENT_RUNS:
+                if not claimed or self._room() <= 0:
                     await self._rest()
         finally:
             await _end(renewing)
@@ -170,13 +181,13 @@ class RunExecutor:
         return asyncio.ensure_future(listen(self._hear, self._queues or ("",)))
 
     async def _claim(self, only: UUID | None) -> int:
-        free = settings.PYFLOW_CONCURRENT_RUNS - self._load()
+        free = self._room()
         if free <= 0:
             return 0
         asked = time.monotonic()
         overdue = asked >= self._sweep_at
         try:
-            tasks = 0 if only is not None else await self._tasks.claim(free)
+            tasks = 0 if only is not None or self._quarantine is None else await self._tasks.claim(free)
             taken = await self._call(self._take, free - tasks, only, overdue)
         except DatabaseFailure as error:
             logger.warning("cannot claim runs, trying again: %s", error)
@@ -203,7 +214,10 @@ class RunExecutor:
         if overdue and self._queues is not None:
             for queue in unclaimed_queues() - set(self._queues):
                 dispatch.wake(queue)
-        claims = claim(self.owner, limit, only, list(self._active), queues=self._queues, overdue=overdue)
+        suspects, active = self._quarantine is None, list(self._active)
+        claims = claim(self.owner, limit, only, active, queues=self._queues, overdue=overdue, suspects=suspects)
+        if overdue and only is None and self._quarantine is not None and suspects_wait(self._queues):
+            self._quarantine.open()
         if not claims:
             return []
         run_ids = [taken.run_id for taken in claims]
@@ -214,8 +228,16 @@ class RunExecutor:
         drop_stale_tasks({taken.run_id: taken.epoch for taken in claims})
         return [_Work(taken, recorded[taken.run_id], signals[taken.run_id]) for taken in claims]
 
-    def _load(self) -> int:
-        return len(self._active) - len(self._parents) + len(self._tasks.active)
+    def _room(self) -> int:
+        """How many more runs and tasks may be claimed."""
+        if self._quarantine is None:
+            return 1 - len(self._active)
+        load = len(self._active) - len(self._parents) + len(self._tasks.active)
+        return int(settings.PYFLOW_CONCURRENT_RUNS) - load
+
+    @property
+    def _is_quarantine_busy(self) -> bool:
+        return self._quarantine is not None and self._quarantine.is_busy
 
     def _done(self, run_id: UUID) -> None:
         self._active.pop(run_id, None)
@@ -332,6 +354,8 @@ class RunExecutor:
                 task.cancel()
 
     async def _hand_back(self) -> None:
+        if self._quarantine is not None:
+            self._quarantine.close()
         left, tasks = dict(self._active), dict(self._tasks.active)
         for task in (*left.values(), *tasks.values()):
             task.cancel()
@@ -343,6 +367,8 @@ class RunExecutor:
             logger.info("handed %d unfinished runs back", count)
             for queue in self._queues or ("",):
                 dispatch.wake(queue)
+        if self._quarantine is not None:
+            await self._call(self._quarantine.wait, HAND_BACK_SECONDS)
 
     async def _call(self, function: Callable[..., ResultT], *args: Any) -> ResultT:
         return await asyncio.wrap_future(self._reader.submit(function, *args))

@@ -18,12 +18,13 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from pyflow.core.states import RunState
-from runs.models import Run
+from runs.models import SUSPECT_LOSSES, Run
 from tenants.plans import Quota
 from tenants.quotas import limit_of
 
 #: So many executors lost with a run, one after the other and before a node completed, and it fails as ``worker_lost``.
-MAX_LOSSES = 3
+#: With the last of them it was alone.
+MAX_LOSSES = SUSPECT_LOSSES + 1
 #: So many runs that were left behind are asked for their queues; the others are found after these are claimed.
 LOOKED_AT = 100
 #: A claim looks at the queues of so many tenants.
@@ -71,6 +72,7 @@ def claim(
     *,
     queues: Collection[str] | None = None,
     overdue: bool = True,
+    suspects: bool = False,
 ) -> list[Claim]:
     """Take up to ``limit`` runs (or only ``run_id`` and those below it), fairly between tenants; see ``_shared``.
 
@@ -78,6 +80,7 @@ def claim(
 
     ``active``: what ``owner`` executes already. Late with a renewal, it must not take its own runs over. ``queues``:
     whose runs to take; ``None``: all. ``overdue``: also look for what was left behind and for what has waited.
+    ``suspects``: only those that a `quarantine` is for, which others leave alone.
     """
     if limit <= 0:
         return []
@@ -90,10 +93,15 @@ def claim(
         if queues is not None:
             runs = runs.filter(queue__in=queues)
         ids: list[UUID] = []
+        if overdue and not suspects:
+            ids = _take(runs.filter(_lost()).order_by("lease_until"), limit)
+            Run.objects.across_tenants().filter(pk__in=ids).update(losses=F("losses") + 1)
+            if run_id is None:
+                ids = _set_suspects_aside(ids)
+        if run_id is None:
+            runs = runs.filter(_suspect()) if suspects else runs.exclude(_suspect())
         if overdue:
-            lost = _take(runs.filter(_lost()).order_by("lease_until"), limit)
-            Run.objects.across_tenants().filter(pk__in=lost).update(losses=F("losses") + 1)
-            ids = lost + _take(runs.filter(_due()).order_by("wake_at"), limit - len(lost))
+            ids += _take(runs.filter(_due()).order_by("wake_at"), limit - len(ids))
         if run_id is None:
             ids += _shared(runs, limit - len(ids), queues)
         else:
@@ -111,6 +119,24 @@ def claim(
         )
         claimed = {run.pk: run for run in taken.select_related("version", "workflow", "tenant").only(*_CLAIMED)}
         return [claim_of(claimed[pk]) for pk in ids]
+
+
+def suspects_wait(queues: Collection[str] | None) -> bool:
+    """Whether a quarantine would find a run of ``queues`` (``None``: of any). A look-up in an index of suspects."""
+    suspects = Run.objects.across_tenants().filter(_suspect())
+    if queues is not None:
+        suspects = suspects.filter(queue__in=queues)
+    return suspects.filter(Q(state=RunState.QUEUED.value) | _due()).exists()
+
+
+def _set_suspects_aside(lost: Collection[UUID]) -> list[UUID]:
+    """Queue those that have become suspects again, for a quarantine; returns the others."""
+    suspects = Run.objects.across_tenants().filter(_suspect(), pk__in=lost)
+    aside = set(suspects.values_list("pk", flat=True)) if lost else set()
+    if aside:
+        ours = Run.objects.across_tenants().filter(pk__in=aside)
+        ours.update(state=RunState.QUEUED.value, owner="", lease_until=None, epoch=F("epoch") + 1)
+    return [run_id for run_id in lost if run_id not in aside]
 
 
 _CLAIMED = (
@@ -239,6 +265,11 @@ def _take(runs: QuerySet[Run], limit: int) -> list[UUID]:
 def _lost() -> Q:
     """Runs whose executor stopped renewing its lease."""
     return Q(state=RunState.RUNNING.value, lease_until__lt=Now())
+
+
+def _suspect() -> Q:
+    """Runs that may be why executors were lost with them."""
+    return Q(losses=SUSPECT_LOSSES)
 
 
 def _due() -> Q:

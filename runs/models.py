@@ -18,6 +18,8 @@ from pyflow.core.states import RUN_TRANSITIONS, NodeState, RunState, check_trans
 from tenants.scoping import TenantManager, TenantOwned
 from workflows.models import Version, Workflow
 
+#: Lost with so many executors in a row, a run is executed in a process of its own (see `quarantine`).
+SUSPECT_LOSSES = 2
 RUN_STATES = [(state.value, state.value) for state in RunState]
 NODE_STATES = [(state.value, state.value) for state in NodeState]
 
@@ -160,6 +162,7 @@ class Run(TenantOwned):
                 name="run_deadlines",
                 condition=models.Q(state=RunState.QUEUED.value, started_at__isnull=True, queue_deadline__isnull=False),
             ),
+            models.Index(fields=("queue",), name="run_suspects", condition=models.Q(losses=SUSPECT_LOSSES)),
             models.Index(fields=("tenant", "-created_at", "-id"), name="run_of_tenant"),
         )
 

@@ -1,22 +1,30 @@
 """Runs whose executors are lost with them: taken up again, but not for ever."""
 
+import asyncio
+import json
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
-from runs.leases import MAX_LOSSES, claim, release
-from runs.models import NodeRun, Run, RunEvent
+from runs.execution import RunExecutor
+from runs.leases import MAX_LOSSES, claim, release, suspects_wait
+from runs.models import SUSPECT_LOSSES, NodeRun, Run, RunEvent
+from runs.quarantine import Quarantine
+from tests.support import ledger as ledgers
+from tests.support import waiting
 from tests.support.factories import make_run
 from tests.support.histories import assert_is_whole
 from tests.support.nodes import register, workflow
+from tests.support.processes import database_url
 
 pytestmark = pytest.mark.database
 
 
 def lose(run: Run) -> None:
-    """An executor claims it, and is never heard of again."""
-    [taken] = claim("dead", 1)
+    """An executor claims it, in the end a quarantine, and is never heard of again."""
+    [taken] = claim("dead", 1) or claim("dead", 1, suspects=True)
     assert taken.run_id == run.pk
     Run.objects.across_tenants().filter(pk=run.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
 
@@ -41,12 +49,66 @@ def test_a_run_that_is_lost_with_every_worker_fails(tenant, drain, registry):
     assert events == [(1, "run.queued"), (2, "node.failed"), (3, "run.failed")]
 
 
-def test_one_loss_less_is_survived(tenant, drain):
+def test_one_loss_less_is_survived_in_a_process_of_its_own(tenant, drain, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", database_url())
     run = make_run(tenant)
     for _ in range(MAX_LOSSES - 1):
         lose(run)
     drain()
     assert_is_whole(run, ["greet"])
+    assert (run.claims, run.losses) == (MAX_LOSSES, 0)
+
+
+def test_a_suspect_is_left_to_a_quarantine_which_takes_nothing_else(tenant):
+    suspects = [make_run(tenant) for _ in range(2)]
+    Run.objects.across_tenants().update(losses=SUSPECT_LOSSES)
+    other = make_run(tenant)
+    assert suspects_wait(None)
+    assert suspects_wait({""})
+    assert not suspects_wait({"elsewhere"})
+    assert [taken.run_id for taken in claim("me", 10)] == [other.pk]
+    assert [taken.run_id for taken in claim("quarantine", 1, suspects=True)] == [suspects[0].pk]
+    assert [taken.run_id for taken in claim("me", 10)] == []
+    assert [taken.run_id for taken in claim("another", 10, suspects=True)] == [suspects[1].pk]
+    assert not suspects_wait(None)
+
+
+def test_a_quarantine_executes_one_run_at_a_time(tenant, registry):
+    at_work, most = [], []
+
+    async def work(ctx):
+        at_work.append(ctx.run_id)
+        most.append(len(at_work))
+        await asyncio.sleep(0.05)
+        at_work.remove(ctx.run_id)
+
+    register(registry, "work", work)
+    runs = [make_run(tenant, workflow("{id: a, type: work}")) for _ in range(3)]
+    Run.objects.across_tenants().update(losses=SUSPECT_LOSSES)
+    connection.close()
+    asyncio.run(RunExecutor(suspects=True).drain())
+    assert most == [1, 1, 1]
+    for run in runs:
+        assert_is_whole(run, ["a"])
+
+
+def test_a_quarantine_ends_when_its_parent_is_gone_and_hands_its_run_back(tenant, tmp_path, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", database_url())
+    monkeypatch.setenv("PYFLOW_ALLOWED_NETWORKS", "127.0.0.0/8")
+    quarantine = Quarantine(None)
+    with ledgers.serving(tmp_path / "ledger") as ledger:
+        ledger.hold("a")
+        run = make_run(tenant, f"version: 2\nname: held\nnodes: {json.dumps([ledger.node('a')])}\n")
+        Run.objects.across_tenants().update(losses=SUSPECT_LOSSES)
+        quarantine.open()
+        try:
+            waiting.until(lambda: ledger.calls("a"), 60, "call by the quarantine")
+            quarantine.close()  # as the end of this process would
+            waiting.until(lambda: not quarantine.is_busy, 60, "end of the quarantine")
+        finally:
+            quarantine.wait(0)
+    run.refresh_from_db()
+    assert (run.state, run.owner, run.losses) == ("queued", "", SUSPECT_LOSSES)
 
 
 def test_a_completed_node_takes_the_losses_back(tenant, drain):
