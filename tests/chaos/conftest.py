@@ -1,0 +1,63 @@
+"""The site of a session, the world of a test, and the seed of its chances."""
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.chaos import world as worlds
+from tests.support.broker import publishing_to
+
+#: What CI's selection is played with.
+SEED = "20"
+
+
+def pytest_report_header() -> str:
+    """Name the seed, so that what failed can be repeated: `make chaos SEED=…`."""
+    return f"chaos: seed {seed()}"
+
+
+def seed() -> str:
+    """The seed of this session."""
+    return os.environ.get("PYFLOW_TEST_CHAOS", SEED)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[worlds.Site]:
+    with worlds.site(tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
+@pytest.fixture
+def world(
+    site: worlds.Site, tmp_path: Path, request: pytest.FixtureRequest, settings, django_db_blocker
+) -> Iterator[worlds.World]:
+    with psycopg.connect(site.url) as connection:
+        connection.execute("TRUNCATE runs_run, chaos_writes CASCADE")
+    settings.PYFLOW_EXECUTOR = "celery"
+    chance = random.Random(f"{seed()} {request.node.name}")
+    broker = f"redis://127.0.0.1:{site.broker.port}/0"
+    with django_db_blocker.unblock(), worlds.django_on(site.url), publishing_to(broker):
+        world = worlds.World(site, tmp_path, chance)
+        world.flush_broker()
+        try:
+            yield world
+        finally:
+            world.end()
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch) -> None:
+    """The node types of the tests' build."""
+    from plugins import discovery
+    from pyflow.nodes import default_registry
+    from tests.chaos import nodes
+
+    registry = default_registry.copy()
+    nodes.register(registry)
+    found = discovery.Discovered(registry, ())
+    for module in ("runs.engines", "workflows.documents", "workflows.services"):
+        monkeypatch.setattr(f"{module}.discover", lambda: found)

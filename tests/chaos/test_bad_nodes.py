@@ -1,0 +1,114 @@
+"""Nodes that ruin the process that they are in: they kill it, eat its memory, never give it back, fill its disk."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from runs.models import Run
+from tests.chaos.world import World
+
+pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(300)]
+
+
+def node(type: str, **config: object) -> dict[str, object]:
+    return {"id": "only", "type": type, "config": config}
+
+
+def test_a_poison_run_fails_and_takes_no_other_with_it(world: World):
+    """Runs that share a process with it are lost as often as it is: that alone must not fail them."""
+    slow = world.workflow(node("effect", pace=2.5), name="slow")
+    poison = world.workflow(node("poison", pace=0.3), name="poison")
+    world.workers(1)
+    innocent = world.start(slow, 6)
+    [guilty] = world.start(poison)
+    world.settle(120)
+    world.verify(states=("succeeded", "failed"))
+    guilty.refresh_from_db()
+    assert (guilty.state, guilty.error["code"]) == ("failed", "worker_lost")
+    states = Run.objects.across_tenants().filter(pk__in=[run.pk for run in innocent]).values_list("state", flat=True)
+    assert set(states) == {"succeeded"}
+
+
+@pytest.mark.chaos
+def test_many_poison_runs_among_many_others(world: World):
+    chain = [
+        {"id": f"n{i}", "type": "effect", "depends_on": [f"n{i - 1}"] if i else [], "config": {"pace": 0.1}}
+        for i in range(5)
+    ]
+    good = world.workflow(*chain, name="good")
+    poison = world.workflow(node("poison", pace=0.2), name="poison")
+    world.workers(2)
+    guilty: list[Run] = []
+    innocent: list[Run] = []
+    for _ in range(4):
+        innocent += world.start(good, 5)
+        guilty += world.start(poison)
+    world.settle(240)
+    world.verify(states=("succeeded", "failed"))
+    for runs, state in ((guilty, "failed"), (innocent, "succeeded")):
+        found = Run.objects.across_tenants().filter(pk__in=[run.pk for run in runs]).values_list("state", flat=True)
+        assert set(found) == {state}
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("isolated", [True, False])
+@pytest.mark.parametrize("way", ["sleep", "c-loop", "deaf"])
+def test_a_node_that_never_returns(way: str, isolated: bool, world: World):
+    """Its timeout ends it, whatever it does; if it keeps the interpreter, its process is ended, and it with it."""
+    if way == "deaf" and not isolated:
+        isolated = True  # only the main thread of a process may be deaf
+    more = {"isolation": "process"} if isolated else {}
+    hanging = world.workflow({**node("hang", way=way), "timeout": "1s", **more}, name="hanging")
+    good = world.workflow(node("effect", pace=0.2), name="good")
+    world.workers(1)
+    world.start(hanging)
+    innocent = world.start(good, 5)
+    world.settle(150)
+    world.verify(states=("succeeded", "failed", "timed_out"))
+    states = Run.objects.across_tenants().filter(pk__in=[run.pk for run in innocent]).values_list("state", flat=True)
+    assert set(states) == {"succeeded"}
+
+
+@pytest.mark.chaos
+def test_a_node_that_wants_too_much_memory(world: World):
+    hungry = world.workflow(
+        {**node("gorge", size=2_000_000_000), "isolation": "process", "memory_limit": "200MB"}, name="hungry"
+    )
+    good = world.workflow(node("effect", pace=0.2), name="good")
+    world.workers(1)
+    [guilty] = world.start(hungry)
+    world.start(good, 5)
+    world.settle(60)
+    world.verify(states=("succeeded", "failed"))
+    guilty.refresh_from_db()
+    assert guilty.error["code"] == "memory_limit_exceeded", guilty.error
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.chaos
+def test_a_full_disk_fails_the_node_that_fills_it(world: World):
+    """What the node wrote is lost, and its run says so; the others have nothing to do with it."""
+    with small_disk(world.home / "disk") as disk:
+        filling = world.workflow(node("fill", path=str(disk / "file"), size=5_000_000), name="filling")
+        good = world.workflow(node("effect"), name="good")
+        world.workers(1)
+        [guilty] = world.start(filling)
+        world.start(good, 5)
+        world.settle(60)
+    world.verify(states=("succeeded", "failed"))
+    guilty.refresh_from_db()
+    assert guilty.state == "failed"
+    assert os.strerror(28) in guilty.error["message"]
