@@ -1,0 +1,158 @@
+"""What a secret may look like when it leaves a run, form by form; `test_fuzz.py` makes up the secrets."""
+
+import base64
+import html
+import json
+import logging
+import re
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from pyflow.core import redaction
+from pyflow.core.redaction import MASK, RedactingFormatter, RedactingLogger, Redactor
+
+SECRET = 'pa$$ "wörd"/é&<\n'
+PEM = "-----BEGIN KEY-----\n" + "\n".join(letter * 64 for letter in "abc") + "\n-----END KEY-----\n"
+
+
+def redactor(*secrets: str) -> Redactor:
+    made = Redactor()
+    for secret in secrets:
+        made.add(secret)
+    return made
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "raw": str,
+    "base64": lambda text: base64.b64encode(text.encode()).decode(),
+    "base64 without padding": lambda text: base64.b64encode(text.encode()).decode().rstrip("="),
+    "base64 for URLs": lambda text: base64.urlsafe_b64encode(text.encode()).decode(),
+    "hexadecimal": lambda text: text.encode().hex(),
+    "HEXADECIMAL": lambda text: text.encode().hex().upper(),
+    "URL": quote,
+    "part of a URL": lambda text: quote(text, safe=""),
+    "form": quote_plus,
+    "URL in small letters": lambda text: re.sub("%..", lambda byte: byte[0].lower(), quote(text, safe="")),
+    "URL twice": lambda text: quote(quote(text, safe=""), safe=""),
+    "JSON": lambda text: json.dumps(text)[1:-1],
+    "JSON with letters as they are": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    "JSON in JSON": lambda text: json.dumps(json.dumps(text)[1:-1])[1:-1],
+    "JSON with escaped slashes": lambda text: json.dumps(text)[1:-1].replace("/", r"\/"),
+    "repr": lambda text: repr(text)[1:-1],
+    "ascii": lambda text: ascii(text)[1:-1],
+    "HTML": html.escape,
+    "HTML by numbers": lambda text: re.sub(r"[^\w.~-]", lambda char: f"&#{ord(char[0])};", text),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_masked_and_what_is_around_it_stays(form: str):
+    dressed = FORMS[form](SECRET)
+    assert redactor(SECRET).redact(f"before {dressed} after") == f"before {MASK} after"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_plain_value_is_masked_in_every_form(form: str):
+    dressed = FORMS[form]("sesame-open.1")
+    assert redactor("sesame-open.1").redact(f"<{dressed}>") == f"<{MASK}>"
+
+
+@pytest.mark.parametrize("before", ["", "u", "us", "user:"])
+def test_basic_credentials_show_nothing_of_the_password(before: str):
+    password = "correct horse battery"
+    header = "Basic " + base64.b64encode(f"{before}{password}:rest".encode()).decode()
+    shown = redactor(password).redact(header)
+    assert MASK in shown
+    for piece in shown.removeprefix("Basic ").split(MASK):
+        for cut in range(4):
+            whole = piece[cut : len(piece) - (len(piece) - cut) % 4]
+            readable = base64.b64decode(whole).decode("ascii", "replace")
+            assert not [start for start in range(len(password) - 2) if password[start : start + 3] in readable]
+
+
+def test_keys_and_values_of_everything_plain_are_masked_and_shapes_stay():
+    value = {"a sesame": ["sesame", ("sesame", {"sesame"}), frozenset({"x"})], 1: None, 2.5: True, "b": b"<sesame>"}
+    assert redactor("sesame").redact(value) == {
+        "a ***": ["***", ("***", {"***"}), frozenset({"x"})],
+        1: None,
+        2.5: True,
+        "b": b"<***>",
+    }
+    assert "a sesame" in value, "what is shown is a copy"
+
+
+def test_bytes_that_are_no_text_are_kept():
+    assert redactor("sesame").redact(b"\xff\x00sesame\xfe") == b"\xff\x00***\xfe"
+
+
+def test_what_contains_itself_is_masked_in_the_depth():
+    endless: list[object] = ["sesame"]
+    endless.append(endless)
+    shown = redactor("sesame").redact(endless)
+    assert shown[0] == MASK
+    for _ in range(redaction.MAX_NESTING - 1):
+        shown = shown[1]
+    assert shown == [MASK, MASK]
+
+
+@pytest.mark.parametrize("short", ["", "a", "abc"])
+def test_what_is_too_short_to_be_told_from_ordinary_text_is_not_masked(short: str):
+    made = redactor(short)
+    assert not made
+    assert made.redact("abc a") == "abc a"
+
+
+def test_a_large_part_of_a_secret_is_masked_and_a_small_one_is_not():
+    made = redactor("correct-horse-battery")
+    assert made.redact("correct-hors") == MASK
+    assert made.redact("correct") == "correct"
+
+
+def test_of_two_secrets_of_which_one_contains_the_other_nothing_is_left():
+    assert redactor("sesame", "sesame-open").redact("sesame-open, sesame") == f"{MASK}, {MASK}"
+    assert redactor("sesame-open", "sesame").redact("sesame-open, sesame") == f"{MASK}, {MASK}"
+
+
+def test_the_lines_of_a_key_are_masked_and_its_frame_is_not():
+    made = redactor(PEM)
+    assert made.redact(PEM) == MASK
+    shown = made.redact("line 2 is " + PEM.splitlines()[2])
+    assert shown == f"line 2 is {MASK}"
+    assert made.redact("-----BEGIN KEY-----") == "-----BEGIN KEY-----"
+
+
+def test_a_secret_that_is_too_long_to_compile_is_masked():
+    long = "".join(chr(ord("a") + number % 26) for number in range(4 * redaction.MAX_COMPILED))
+    made = redactor(long)
+    assert made.redact(f"<{long}>") == f"<{MASK}>"
+    encoded = base64.b64encode(long.encode()).decode()
+    assert made.redact(f"<{encoded}>") == f"<{MASK}>"
+
+
+def test_it_learns_what_another_one_masks():
+    made = redactor("sesame")
+    made.learn(redactor("horse battery"))
+    made.learn(made)
+    assert made.redact("sesame, horse+battery") == f"{MASK}, {MASK}"
+
+
+def test_a_log_line_is_masked_after_it_is_put_together(caplog: pytest.LogCaptureFixture):
+    logger = RedactingLogger(logging.getLogger("tests.redaction"), redactor("open-sesame"))
+    with caplog.at_level(logging.INFO, "tests.redaction"):
+        logger.info("%s-%s and %s", "open", "sesame", {"key": "open-sesame"})
+        logger.debug("not asked for: %s", "open-sesame")
+    assert [record.getMessage() for record in caplog.records] == ["*** and {'key': '***'}"]
+
+
+def test_tracebacks_of_libraries_are_masked_while_a_run_is_executed():
+    made = redactor("open-sesame")
+    try:
+        raise ValueError("wrong: open-sesame")
+    except ValueError as error:
+        record = logging.LogRecord("x", logging.ERROR, "x.py", 1, "failed", (), (type(error), error, None))
+    shown = RedactingFormatter().format(record)
+    assert "open-sesame" not in shown
+    assert "ValueError: wrong: ***" in shown
+    del made
