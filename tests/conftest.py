@@ -1,12 +1,28 @@
 """Fixtures for every test. What must come before Django's settings is in `tests/support/servers.py`."""
 
-import pytest
+from collections.abc import Iterator
 
-from tenants import failures, principals
+import pytest
+from django.db import connection
+from django.test import override_settings
+
+from tenants import failures, keys, principals
 from tenants.limits import MemoryLimiter
-from tests.support import append_only
+from tests.support import append_only, passwords
 
 append_only.empty_tables_after_tests()
+if connection.vendor == "sqlite":
+    # A test's database need not survive the machine: it waits for no disk. Servers that a test starts do.
+    options = connection.settings_dict["OPTIONS"]
+    options["init_command"] = options["init_command"].replace("synchronous=FULL", "synchronous=OFF")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_hashes() -> Iterator[None]:
+    """Passwords and keys are hashed in a millisecond."""
+    with override_settings(PASSWORD_HASHERS=passwords.HASHERS), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "COST", 4)
+        yield
 
 
 @pytest.fixture(autouse=True)

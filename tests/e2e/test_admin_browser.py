@@ -3,17 +3,16 @@
 from collections.abc import Iterator
 
 import pytest
-from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.urls import reverse
 from playwright.sync_api import Page, sync_playwright
 
 from tests.support import launcher
 from tests.support.factories import make_run, make_tenant
+from tests.support.passwords import HASHED, PASSWORD
 from tests.support.records import record
 
 pytestmark = [pytest.mark.browser, pytest.mark.e2e]
-PASSWORD = "correct horse battery staple"
 #: Redoc would load its maker's logo; the policy is what keeps readers from telling them.
 LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
 PAGES = [
@@ -31,8 +30,7 @@ PAGES = [
 @pytest.fixture
 def runs(transactional_db) -> tuple[str, str]:
     """The addresses of a finished run and of one that waits in the queue, and somebody who may see them."""
-    password = make_password(PASSWORD, hasher="pbkdf2_sha256")
-    User.objects.create(username="root", is_staff=True, is_superuser=True, password=password)
+    User.objects.create(username="root", is_staff=True, is_superuser=True, password=HASHED)
     tenant = make_tenant("acme")
     finished, queued = make_run(tenant), make_run(tenant)
     record(finished)

@@ -1,22 +1,20 @@
 """The admin's login: throttled by name and by address, together with that of the API. And what browsers may do."""
 
 import pytest
-from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
 from tenants import failures
 from tests.support.api import Api
+from tests.support.passwords import HASHED, PASSWORD
 
 pytestmark = [pytest.mark.database, pytest.mark.e2e]
-PASSWORD = "correct horse battery staple"
 
 
 @pytest.fixture
 def account(db) -> User:
-    password = make_password(PASSWORD, hasher="pbkdf2_sha256")
-    return User.objects.create(username="root", is_staff=True, is_superuser=True, password=password)
+    return User.objects.create(username="root", is_staff=True, is_superuser=True, password=HASHED)
 
 
 def log_in(name: str = "root", password: str = "wrong", **extra: str):

@@ -2,18 +2,11 @@
 
 import ast
 from pathlib import Path
-from typing import Any
 
 import pytest
-from drf_spectacular.generators import SchemaGenerator
 
 from tests.repo_shape import tree
-
-
-def _operations() -> dict[str, dict[str, Any]]:
-    document = SchemaGenerator().get_schema(request=None, public=True)
-    operations = [operation for item in document["paths"].values() for operation in item.values()]
-    return {operation["operationId"]: operation for operation in operations}
+from tests.support.operations import operations
 
 
 def _operation_of(path: Path) -> str | None:
@@ -35,13 +28,13 @@ FILES = {
 
 
 def test_every_operation_has_a_test_file_and_every_file_an_operation():
-    assert FILES.keys() == _operations().keys()
+    assert FILES.keys() == operations().keys()
 
 
 @pytest.mark.parametrize("operation", FILES)
 def test_an_operation_that_needs_a_key_is_tested_with_another_tenants_object(operation: str):
     tests = _tests_of(FILES[operation])
-    if _operations()[operation].get("security"):
+    if not operations()[operation].is_open:
         assert {"test_it_hides_other_tenants", "test_it_needs_a_key"} <= tests.keys()
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.http import HttpResponse
-from drf_spectacular.generators import SchemaGenerator
 
 from pyflow.core.ids import new_id
 from pyflow_site.settings import ENVIRONMENT
@@ -30,7 +29,7 @@ from tenants.limits import MemoryLimiter, RedisLimiter
 from tenants.models import AuditEntry
 from tenants.principals import CACHE_SECONDS
 from tenants.quotas import set_plan
-from tests.support import waiting
+from tests.support import operations, waiting
 from tests.support.api import Api, assert_problem, assert_same_answer, read
 from tests.support.auth_tenancy import ROOT, Case, World, expected_status, rule
 from tests.support.factories import HELLO, make_api_key, make_run, make_workflow
@@ -109,8 +108,7 @@ def _each_resource_of_another_tenant(world: World, case: Case, match: Match) -> 
 
 
 def _paths() -> dict[str, Any]:
-    document = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call] # drf-spectacular's
-    paths: dict[str, Any] = document["paths"]
+    paths: dict[str, Any] = operations.document()["paths"]
     return paths
 
 

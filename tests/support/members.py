@@ -3,22 +3,19 @@
 import itertools
 from typing import Any
 
-from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 
 from tenants.access import Role
 from tenants.models import Membership, Tenant
 from tests.support.api import Api, read
+from tests.support.passwords import HASHED, PASSWORD
 
-PASSWORD = "correct horse battery staple"
-#: A hash that is quick to check; Django hashes anew at the first login.
-_HASHED = make_password(PASSWORD, hasher="pbkdf2_sha256")
 _numbers = itertools.count(1)
 
 
 def make_member(tenant: Tenant, role: Role | str = Role.VIEWER, username: str = "") -> Membership:
     """A new user with the password `PASSWORD`, as a member of a tenant."""
-    user = User.objects.create(username=username or f"user-{next(_numbers)}", password=_HASHED)
+    user = User.objects.create(username=username or f"user-{next(_numbers)}", password=HASHED)
     membership: Membership = Membership.objects.create(tenant=tenant, user=user, role=str(role))
     return membership
 

@@ -21,12 +21,6 @@ PASSWORD = "correct horse battery"
 pytestmark = pytest.mark.database
 
 
-@pytest.fixture(autouse=True)
-def cheap_passwords(settings) -> None:
-    quick = "django.contrib.auth.hashers.MD5PasswordHasher"
-    settings.PASSWORD_HASHERS = [quick, "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
-
-
 def test_a_new_person_gets_an_account_and_a_place(nobody: Api, tenant):
     invitation, token = make_invitation(tenant, "ada@example.org", role="editor")
     response = nobody.post(PATH, {"token": token, "password": PASSWORD})

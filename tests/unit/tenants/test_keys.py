@@ -1,7 +1,10 @@
 """API keys: their text, their checksum, their hash."""
 
+import runpy
+
 import pytest
 
+from tenants import keys
 from tenants.keys import check_secret, hash_secret, make_key, parse_key
 
 
@@ -58,7 +61,7 @@ def test_only_the_secret_is_hashed_and_it_fits_into_bcrypt():
     """auth-007: bcrypt sees 72 bytes, so keys that begin alike must not be what it is given."""
     made = make_key()
     assert len(made.secret.encode()) <= 72
-    hashed = hash_secret(made.secret, cost=4)
+    hashed = hash_secret(made.secret)
     assert hashed.startswith("$2b$04$")
     assert check_secret(made.secret, hashed)
     assert not check_secret(make_key().secret, hashed)
@@ -68,8 +71,9 @@ def test_two_keys_that_begin_alike_are_two_keys():
     """auth-007."""
     one = make_key()
     last = "x" if one.secret[-1] != "x" else "y"
-    assert not check_secret(one.secret[:-1] + last, hash_secret(one.secret, cost=4))
+    assert not check_secret(one.secret[:-1] + last, hash_secret(one.secret))
 
 
 def test_the_cost_is_twelve():
-    assert hash_secret("secret").startswith("$2b$12$")
+    """As the module has it before the tests make it cheap."""
+    assert runpy.run_path(keys.__file__)["hash_secret"]("secret").startswith("$2b$12$")
