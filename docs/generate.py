@@ -83,14 +83,18 @@ def _default(value: object) -> str:
 
 def commands() -> str:
     """What `--help` says of every command."""
-    names = [command.name or "" for command in app.registered_commands]
-    return "\n\n".join(f"### pyflow {name}\n\n```text\n{_help(name)}\n```" for name in names)
+    names = [[command.name or ""] for command in app.registered_commands]
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        within = group.typer_instance.registered_commands
+        names += [[group.name or ""], *([group.name or "", command.name or ""] for command in within)]
+    return "\n\n".join(f"### pyflow {' '.join(name)}\n\n```text\n{_help(name)}\n```" for name in names)
 
 
-def _help(name: str) -> str:
+def _help(name: list[str]) -> str:
     # The widest that fits a page; help is wrapped at the width of the terminal.
     shown = CliRunner().invoke(
-        app, [name, "--help"], prog_name="pyflow", env={"COLUMNS": "100", "TERMINAL_WIDTH": "100"}
+        app, [*name, "--help"], prog_name="pyflow", env={"COLUMNS": "100", "TERMINAL_WIDTH": "100"}
     )
     return "\n".join(line.rstrip() for line in shown.output.strip().splitlines())
 

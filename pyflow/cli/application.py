@@ -22,6 +22,8 @@ COMMANDS = {
     "schema": ("definitions", "schema"),
     "doctor": ("diagnosis", "doctor"),
 }
+#: Groups of commands, each with its module, whose ``app`` has them.
+GROUPS = {"remote": "remote"}
 
 
 def application(command: str = "") -> typer.Typer:
@@ -39,9 +41,12 @@ def application(command: str = "") -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     made.callback()(_options)
-    for name in (command,) if command in COMMANDS else COMMANDS:
+    known = command in COMMANDS or command in GROUPS
+    for name in COMMANDS if not known else [command] if command in COMMANDS else ():
         module, function = COMMANDS[name]
         made.command(name)(getattr(importlib.import_module(f"pyflow.cli.{module}"), function))
+    for name in GROUPS if not known else [command] if command in GROUPS else ():
+        made.add_typer(importlib.import_module(f"pyflow.cli.{GROUPS[name]}").app, name=name)
     return made
 
 

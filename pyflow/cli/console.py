@@ -21,12 +21,13 @@ MAX_DEPTH = 100
 
 
 class ExitCode(IntEnum):
-    """What the exit status means. 4 is kept for errors of a remote server."""
+    """What the exit status means."""
 
     OK = 0
     FAILED = 1
     USAGE = 2
     INVALID = 3
+    REMOTE = 4
 
 
 def out(text: str) -> None:

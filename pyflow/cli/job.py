@@ -70,7 +70,7 @@ def read_job(
         workflow,
         registry,
         outputs,
-        read_input(input, workflow),
+        read_input(input, workflow.inputs),
         read_signals(signals),
         select(compile_plan(workflow, registry), stop_at, start, results),
         file.parent,

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pyflow.cli.console import fail
 from pyflow.core.document import MAX_BYTES, decode, read_json, read_yaml
 from pyflow.core.errors import DocumentError
-from pyflow.core.models import WorkflowDef
 from pyflow.core.suspension import Signal
 
 
-def read_input(given: Sequence[str], workflow: WorkflowDef) -> dict[str, Any] | None:
+def read_input(given: Sequence[str], inputs: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The run's input from `--input` options, the later ones winning; ``None`` if there are none.
 
-    ``KEY=VALUE``: the value is JSON where it is JSON, else text, and always text where the workflow's ``inputs`` say
-    ``string``. ``KEY=@FILE``: the content of a file. ``@FILE`` and ``-`` (standard input): a whole mapping.
+    ``KEY=VALUE``: the value is JSON where it is JSON, else text, and always text where ``inputs``, the workflow's JSON
+    Schema of them, says ``string``. ``KEY=@FILE``: the content of a file. ``@FILE`` and ``-`` (standard input): a whole
+    mapping.
     """
     if not given:
         return None
@@ -31,7 +31,7 @@ def read_input(given: Sequence[str], workflow: WorkflowDef) -> dict[str, Any] | 
         key, equals, text = item.partition("=")
         if not equals or not key:
             fail(f"--input {item}: give KEY=VALUE, KEY=@FILE, @FILE or - (standard input)")
-        merged[key] = _value(key, text, workflow)
+        merged[key] = _value(key, text, inputs)
     return merged
 
 
@@ -53,7 +53,7 @@ def read_signals(given: Sequence[str]) -> list[Signal]:
         name, equals, text = item.partition("=")
         if not equals or not name:
             fail(f"--signal {item}: give NAME=JSON or NAME=@FILE")
-        signals.append(Signal(name, _any_value(text, f"--signal {name}")))
+        signals.append(Signal(name, read_value(text, f"--signal {name}")))
     return signals
 
 
@@ -67,13 +67,14 @@ def _mapping(source: str) -> dict[str, Any]:
     return data
 
 
-def _value(key: str, text: str, workflow: WorkflowDef) -> Any:
-    if not text.startswith("@") and _declared_type(workflow, key) == "string":
+def _value(key: str, text: str, inputs: Mapping[str, Any] | None) -> Any:
+    if not text.startswith("@") and _declared_type(inputs, key) == "string":
         return text
-    return _any_value(text, f"--input {key}")
+    return read_value(text, f"--input {key}")
 
 
-def _any_value(text: str, option: str) -> Any:
+def read_value(text: str, option: str) -> Any:
+    """JSON, or else text; ``@FILE`` is the content of a file, ``@@`` begins text with an ``@``."""
     if text.startswith("@@"):
         return text[1:]
     if text.startswith("@"):
@@ -89,8 +90,8 @@ def _any_value(text: str, option: str) -> Any:
         return text
 
 
-def _declared_type(workflow: WorkflowDef, key: str) -> object:
-    properties = (workflow.inputs or {}).get("properties")
+def _declared_type(inputs: Mapping[str, Any] | None, key: str) -> object:
+    properties = (inputs or {}).get("properties")
     schema = properties.get(key) if isinstance(properties, dict) else None
     return schema.get("type") if isinstance(schema, dict) else None
 

@@ -34,7 +34,7 @@ HEAVY = {
     "uvicorn", "apscheduler", "structlog", "opentelemetry", "django", "pytest", "pyflow.core.http_client",
     "pyflow.core.convert", "pyflow.core.dry_run", "pyflow.core.lint", "pyflow.testing", "pyflow.server",
     "pyflow.cli.catalogue", "pyflow.cli.convert", "pyflow.cli.definitions", "pyflow.cli.diagnosis", "pyflow.cli.live",
-    "pyflow.cli.rehearsal", "pyflow.cli.service",
+    "pyflow.cli.rehearsal", "pyflow.cli.remote", "pyflow.cli.service", "pyflow_client", "stamina",
 }  # fmt: skip
 
 

@@ -61,6 +61,7 @@ from pyflow_client.models import (
 )
 from pyflow_client.retries import Retries
 from pyflow_client.synchronous import Client
+from pyflow_client.verbs import StateVerb
 
 __all__ = [
     "Accepted",
@@ -110,6 +111,7 @@ __all__ = [
     "RunSummary",
     "SlotPlace",
     "Start",
+    "StateVerb",
     "Tenant",
     "UnexpectedAnswer",
     "User",

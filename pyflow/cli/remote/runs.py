@@ -1,0 +1,146 @@
+"""`pyflow remote run`, `runs`, `get` and `watch`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from uuid import UUID
+
+import typer
+
+from pyflow.cli.console import ExitCode, err, fail, out, out_json, to_json
+from pyflow.cli.remote.connection import Format, FormatOption, ProfileOption, connected
+from pyflow.cli.remote.display import event_line, run_line, run_text, runs_table
+from pyflow.cli.values import read_input
+
+if TYPE_CHECKING:
+    from pyflow_client import Client
+
+RunArgument = Annotated[UUID, typer.Argument(metavar="RUN", help="The id of a run.")]
+InputOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="K=V|K=@FILE|@FILE|-",
+        help="The run's input: one value (JSON or text), a file's content, a file with all values, or standard input. "
+        "May be repeated.",
+    ),
+]
+WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Follow the run to its end; 1 if it fails.")]
+WorkflowOption = Annotated[
+    list[str] | None, typer.Option("--workflow", metavar="NAME", help="Only of this workflow. May be repeated.")
+]
+StateOption = Annotated[
+    list[str] | None, typer.Option("--state", metavar="STATE", help="Only in this state. May be repeated.")
+]
+LabelOption = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="NAME:VALUE", help="Only with this label. Repeated: with all of them."),
+]
+INTERRUPTED = 130
+
+
+def run(
+    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="The name of a workflow on the server.")],
+    input: InputOption = None,
+    version: Annotated[int | None, typer.Option("--version", metavar="N", help="Not the one published last.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", metavar="NAME:VALUE", help="Beside the workflow's. May be repeated.")
+    ] = None,
+    priority: Annotated[int | None, typer.Option("--priority", min=1, max=9, help="From 1 (last) to 9.")] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", help="A workflow has one run of each key: a second start finds the first.")
+    ] = None,
+    watch: WatchOption = False,
+    profile: ProfileOption = None,
+    format: FormatOption = "table",
+) -> None:
+    """Start a run of a workflow on the server, and print its id and state."""
+    with connected(profile) as client:
+        given = read_input(input or (), _inputs(client, workflow) if input else None)
+        started = client.start_run(
+            workflow, given, version=version, labels=_labels(label or ()), priority=priority, key=key
+        )
+        show_run(client, started.id, watch=watch, format=format)
+
+
+def list_runs(
+    workflow: WorkflowOption = None,
+    state: StateOption = None,
+    label: LabelOption = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many.")] = 20,
+    profile: ProfileOption = None,
+    format: FormatOption = "table",
+) -> None:
+    """List the runs of the server, the newest first."""
+    with connected(profile) as client:
+        found = list(islice(client.runs(**filters(workflow, state, label), limit=min(limit, 200)), limit))
+    if format == "json":
+        out_json([run.model_dump(mode="json") for run in found])
+    else:
+        runs_table(found)
+
+
+def get(run_id: RunArgument, profile: ProfileOption = None, format: FormatOption = "table") -> None:
+    """Show a run with its nodes, its error and its outputs."""
+    with connected(profile) as client:
+        show_run(client, run_id, watch=False, format=format)
+
+
+def watch(run_id: RunArgument, profile: ProfileOption = None, format: FormatOption = "table") -> None:
+    """Follow a run to its end, a line an event (json: an object a line). Exit code 1 if it does not succeed.
+
+    Interrupting this does not stop the run: `pyflow remote cancel` does.
+    """
+    with connected(profile) as client:
+        show_run(client, run_id, watch=True, format=format)
+
+
+def show_run(client: Client, run_id: str | UUID, *, watch: bool, format: Format) -> None:
+    """Print a run as it is now; with ``watch`` its events first, and exit with 1 unless it succeeds."""
+    if watch:
+        _follow(client, run_id, format)
+    run = client.run(run_id)
+    if format == "json" and not watch:
+        out_json(run.model_dump(mode="json"))
+    elif format == "table":
+        out("\n".join(run_text(run)) if watch or run.nodes else run_line(run))
+    if watch and not run.succeeded:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _follow(client: Client, run_id: str | UUID, format: Format) -> None:
+    try:
+        for event in client.follow(run_id):
+            out(to_json(event.model_dump(mode="json")) if format == "json" else event_line(event))
+    except KeyboardInterrupt:
+        _left(run_id)
+
+
+def _left(run_id: str | UUID) -> NoReturn:
+    err(f"The run goes on: `pyflow remote watch {run_id}` follows it again, `pyflow remote cancel {run_id}` stops it.")
+    raise typer.Exit(INTERRUPTED)
+
+
+def filters(workflow: list[str] | None, state: list[str] | None, label: list[str] | None) -> dict[str, Any]:
+    """The filters that were given, as the API names them."""
+    given = {"workflow": workflow, "state": state, "label": label}
+    return {name: values for name, values in given.items() if values}
+
+
+def _inputs(client: Client, workflow: str) -> dict[str, Any] | None:
+    """The schema of a workflow's input: text is not read as JSON where it says ``string``."""
+    definition = client.workflow(workflow).definition
+    return None if definition is None else definition.get("inputs")
+
+
+def _labels(given: Iterable[str]) -> dict[str, str] | None:
+    labels = {}
+    for item in given:
+        name, colon, value = item.partition(":")
+        if not colon or not name:
+            fail(f"--label {item}: give NAME:VALUE")
+        labels[name] = value
+    return labels or None

@@ -1,0 +1,204 @@
+"""What is asked of runs: `cancel`, `terminate`, `pause`, `resume`, `retry`, `rerun`, `signal` and `explain`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from pyflow.cli.console import ExitCode, err, fail, out, out_json, table
+from pyflow.cli.remote.connection import Format, FormatOption, ProfileOption, connected
+from pyflow.cli.remote.display import explanation_text, run_line
+from pyflow.cli.remote.runs import (
+    InputOption,
+    LabelOption,
+    RunArgument,
+    StateOption,
+    WatchOption,
+    WorkflowOption,
+    filters,
+    show_run,
+)
+from pyflow.cli.values import read_input, read_value
+
+if TYPE_CHECKING:
+    from pyflow_client import ActionResult, Client, StateVerb
+
+#: The server takes so many runs at once.
+_AT_ONCE = 100
+RunsArgument = Annotated[list[UUID] | None, typer.Argument(metavar="RUN…", help="The ids of runs, or filters instead.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before acting on all that match filters.")]
+
+
+def explain(run_id: RunArgument, profile: ProfileOption = None, format: FormatOption = "table") -> None:
+    """Say why a run is where it is: what it and its nodes wait for, what went wrong, and what can be asked of it."""
+    with connected(profile) as client:
+        told = client.explain(run_id)
+    if format == "json":
+        out_json(told.model_dump(mode="json"))
+    else:
+        out("\n".join(explanation_text(told)))
+
+
+def cancel(
+    runs: RunsArgument = None,
+    workflow: WorkflowOption = None,
+    state: StateOption = None,
+    label: LabelOption = None,
+    yes: YesOption = False,
+    profile: ProfileOption = None,
+    format: FormatOption = "table",
+) -> None:
+    """Ask runs to stop: running nodes are cancelled, completed ones compensated, then `finally` runs."""
+    _act("cancel", runs, filters(workflow, state, label), yes, profile, format)
+
+
+def terminate(
+    runs: RunsArgument = None,
+    workflow: WorkflowOption = None,
+    state: StateOption = None,
+    label: LabelOption = None,
+    yes: YesOption = False,
+    profile: ProfileOption = None,
+    format: FormatOption = "table",
+) -> None:
+    """End runs at once, without any clean-up."""
+    _act("terminate", runs, filters(workflow, state, label), yes, profile, format)
+
+
+def pause(
+    runs: RunsArgument = None,
+    workflow: WorkflowOption = None,
+    state: StateOption = None,
+    label: LabelOption = None,
+    yes: YesOption = False,
+    profile: ProfileOption = None,
+    format: FormatOption = "table",
+) -> None:
+    """Let no more nodes of runs start, until they are resumed."""
+    _act("pause", runs, filters(workflow, state, label), yes, profile, format)
+
+
+def resume(
+    runs: RunsArgument = None,
+    workflow: WorkflowOption = None,
+    state: StateOption = None,
+    label: LabelOption = None,
+    yes: YesOption = False,
+    profile: ProfileOption = None,
+    format: FormatOption = "table",
+) -> None:
+    """Let paused runs go on."""
+    _act("resume", runs, filters(workflow, state, label), yes, profile, format)
+
+
+def retry(
+    runs: RunsArgument = None,
+    workflow: WorkflowOption = None,
+    state: StateOption = None,
+    label: LabelOption = None,
+    yes: YesOption = False,
+    profile: ProfileOption = None,
+    format: FormatOption = "table",
+) -> None:
+    """Take runs up again that did not succeed: what has completed stays."""
+    _act("retry", runs, filters(workflow, state, label), yes, profile, format)
+
+
+def rerun(
+    run_id: RunArgument,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="NODE", help="Run NODE and what comes after it; reuse the other results."),
+    ] = None,
+    version: Annotated[
+        str, typer.Option("--version", metavar="original|latest|N", help="On which version.")
+    ] = "original",
+    input: InputOption = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only tell what would become of each node.")] = False,
+    watch: WatchOption = False,
+    profile: ProfileOption = None,
+    format: FormatOption = "table",
+) -> None:
+    """Start a new run that repeats another one."""
+    with connected(profile) as client:
+        if plan:
+            planned = client.plan_rerun(run_id, start_from=start, version=version)
+            if format == "json":
+                out_json(planned.model_dump(mode="json"))
+            else:
+                out("\n".join([f"version {planned.version}", *table((n.node, n.action) for n in planned.nodes)]))
+            return
+        again = client.rerun(run_id, start_from=start, version=version, input=read_input(input or (), None))
+        show_run(client, again.id, watch=watch, format=format)
+
+
+def signal(
+    run_id: RunArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What a node waits for; of an approval: approval:NODE.")],
+    payload: Annotated[
+        str | None,
+        typer.Argument(metavar="JSON|@FILE", help='Its payload; of an approval: {"approved": true}. Else null.'),
+    ] = None,
+    signal_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="A second signal of the same id is not delivered again.")
+    ] = None,
+    profile: ProfileOption = None,
+) -> None:
+    """Deliver a signal to the node that waits for it, or will."""
+    value = None if payload is None else read_value(payload, "the payload")
+    with connected(profile) as client:
+        delivered = client.signal(run_id, name, value, id=signal_id)
+    out(f"{run_id}: {name} {'delivered' if delivered else 'was delivered before'}")
+
+
+def _act(
+    action: StateVerb,
+    runs: list[UUID] | None,
+    given: dict[str, Any],
+    yes: bool,
+    profile: str | None,
+    format: Format,
+) -> None:
+    """The same for all; exit code 4 if any refuses."""
+    if bool(runs) == bool(given):
+        fail("give either the ids of runs, or filters (--workflow, --state, --label)")
+    with connected(profile) as client:
+        if given and not yes:
+            _confirm(action, given)
+        results = list(_results(client, action, runs, given))
+    if format == "json":
+        out_json([result.model_dump(mode="json") for result in results])
+    for result in results:
+        if result.run is not None and format == "table":
+            out(run_line(result.run))
+        elif result.problem is not None:
+            err(f"Error: {result.id}: {result.problem['detail']}")
+    if not results:
+        err("No run matches that this would change.")
+    if any(result.problem is not None for result in results):
+        raise typer.Exit(ExitCode.REMOTE)
+
+
+def _results(
+    client: Client, action: StateVerb, runs: list[UUID] | None, given: dict[str, Any]
+) -> Iterator[ActionResult]:
+    for first in range(0, len(runs or ()), _AT_ONCE):
+        yield from client.act_on_runs(action, (runs or [])[first : first + _AT_ONCE]).results
+    after: str | None = None
+    while given:
+        page = client.act_on_runs(action, after=after, **given)
+        yield from page.results
+        after = page.next
+        if after is None:
+            return
+
+
+def _confirm(action: str, given: dict[str, Any]) -> None:
+    told = ", ".join(f"{name} {' or '.join(values)}" for name, values in given.items())
+    if not sys.stdin.isatty():
+        fail(f"{action} all runs with {told}? Say so with --yes")
+    typer.confirm(f"{action} all runs with {told}?", abort=True, err=True)
