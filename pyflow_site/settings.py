@@ -9,6 +9,7 @@ from typing import Any
 import django_stubs_ext
 
 from pyflow import __version__
+from pyflow.core.run_log import LEVELS
 from pyflow.core.states import NodeState, RunState
 from pyflow_site.environment import database, read_environment
 
@@ -143,6 +144,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "DocumentFormatEnum": ["json", "yaml"],
         "VersionStateEnum": ["draft", "published", "archived"],
         "WorkflowsStateEnum": ["active", "archived", "all"],
+        "LevelEnum": ["read", "run", "write"],
+        "LogLevelEnum": list(LEVELS.values()),
         "InvitationStateEnum": ["open", "accepted", "revoked", "expired"],
     },
 }

@@ -17,7 +17,7 @@ import orjson
 from django.db import connection, models
 
 from pyflow.core.states import RunState
-from runs.models import NodeItem, NodeRun, Run, RunEvent
+from runs.models import NodeItem, NodeRun, Run, RunEvent, RunLog
 
 #: What an executor changes of a run.
 RUN_FIELDS = (
@@ -32,9 +32,12 @@ RUN_FIELDS = (
     "lease_until",
     "losses",
     "secrets_used",
+    "log_lines",
+    "log_characters",
 )
 _PLAIN_FIELDS = tuple(name for name in RUN_FIELDS if name not in {"outputs", "error"})
 EVENT_FIELDS = ("id", "tenant_id", "run_id", "seq", "type", "node_id", "at", "data")
+LOG_FIELDS = ("id", "tenant_id", "run_id", "seq", "node_id", "attempt", "item", "level", "at", "message")
 NODE_FIELDS = (
     "state",
     "attempts",
@@ -83,6 +86,14 @@ def insert_events(rows: Sequence[Row]) -> None:
         _insert(RunEvent, rows, EVENT_FIELDS)
     else:
         RunEvent.objects.bulk_create([RunEvent(**row) for row in rows])
+
+
+def insert_log(rows: Sequence[Row]) -> None:
+    """Add lines of logs."""
+    if connection.vendor == "postgresql":
+        _insert(RunLog, rows, LOG_FIELDS)
+    else:
+        RunLog.objects.bulk_create([RunLog(**row) for row in rows])
 
 
 def upsert_nodes(rows: Sequence[Row]) -> None:

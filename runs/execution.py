@@ -390,6 +390,8 @@ class RunExecutor:
         except Exception:
             # Nothing is lost: the lease runs out, and somebody goes on from what is recorded.
             logger.exception("run %s stopped here; it is taken up again when its lease ends", run_id)
+        finally:
+            sink.close()
 
     async def _run(self, work: _Work, sink: DatabaseSink, secrets: RunSecrets) -> None:
         claimed = work.claim
@@ -409,7 +411,9 @@ class RunExecutor:
         )
         engine = self._engines.enter(claimed)
         sink.restore(work.recorded)
-        remote = self._remotes[claimed.run_id] = DatabaseRemoteNodes(claimed, self._call, self._parents, secrets)
+        remote = self._remotes[claimed.run_id] = DatabaseRemoteNodes(
+            claimed, self._call, self._parents, secrets, sink.log
+        )
         slots = self._slots[claimed.run_id] = DatabaseSlots(claimed, self._call, self._parents)
         try:
             plan = compile_stored(claimed.checksum, lambda: claimed.definition, engine.registry)

@@ -56,6 +56,8 @@ class Claim:
     queue: str
     priority: int
     secrets_used: tuple[str, ...]
+    log_lines: int
+    log_characters: int
 
 
 def trusted_seconds() -> float:
@@ -154,6 +156,8 @@ _CLAIMED = (
         "pause_requested_at",
         "started_at",
         "event_seq",
+        "log_lines",
+        "log_characters",
     ),
     *("queue_deadline", "tenant__slug", "workflow__name", "version__number", "version__checksum"),
     "version__definition",
@@ -347,6 +351,8 @@ def claim_of(run: Run) -> Claim:
         parent_id=run.parent_id,
         lineage=tuple(run.lineage),
         secrets_used=tuple(run.secrets_used),
+        log_lines=run.log_lines,
+        log_characters=run.log_characters,
         cancel_requested=run.cancel_requested_at is not None,
         pause_requested=run.pause_requested_at is not None,
         begun_at=None if run.started_at is None else run.started_at.timestamp(),

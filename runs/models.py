@@ -7,13 +7,14 @@ from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import UUID
 
-from django.db import models
+from django.db import connections, models
 from django.db.models import Q
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.lookups import Exact
 from django.utils import timezone
 
 from pyflow.core.ids import new_uuid
+from pyflow.core.run_log import LEVELS
 from pyflow.core.states import RUN_TRANSITIONS, NodeState, RunState, check_transition
 from tenants.scoping import TenantManager, TenantOwned
 from workflows.models import Version, Workflow
@@ -22,6 +23,7 @@ from workflows.models import Version, Workflow
 SUSPECT_LOSSES = 2
 RUN_STATES = [(state.value, state.value) for state in RunState]
 NODE_STATES = [(state.value, state.value) for state in NodeState]
+LOG_LEVELS = list(LEVELS.items())
 
 
 class Trigger(StrEnum):
@@ -48,7 +50,9 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.select_related("workflow", "version").defer("version__source", "version__definition")
 
     def labelled(self, name: str, value: str) -> RunQuerySet:
-        """Those with a label of this value."""
+        """Those with a label of this value. On PostgreSQL the index ``run_labels`` has those with labels."""
+        if connections[self.db].vendor == "postgresql":
+            return self.filter(labels__contains={name: value}).exclude(labels={})
         return self.filter(Exact(KeyTextTransform(name, "labels"), value))
 
     def found_by(self, text: str) -> RunQuerySet:
@@ -80,7 +84,7 @@ class Run(TenantOwned):
     """One execution of a version. A committed row is the job: whoever finds it, executes it.
 
     ``owner``, ``lease_until`` and ``epoch`` say who executes it now; every write of an executor names its epoch, and
-    one that was replaced writes nothing. ``event_seq`` counts the run's events.
+    one that was replaced writes nothing. ``event_seq`` counts the run's events, ``log_lines`` the lines of its log.
     """
 
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
@@ -134,6 +138,8 @@ class Run(TenantOwned):
     queue_deadline = models.DateTimeField(null=True, blank=True, help_text="Not started by then, it times out.")
     lineage = models.JSONField(default=list, editable=False, help_text="Names of the workflows above.")
     secrets_used = models.JSONField(default=list, editable=False, help_text="Which secrets it read; no values.")
+    log_lines = models.PositiveIntegerField(default=0, editable=False)
+    log_characters = models.PositiveIntegerField(default=0, editable=False)
 
     objects: ClassVar[RunManager] = RunManager()
 
@@ -353,3 +359,27 @@ class RunEvent(TenantOwned):
 
     def __str__(self) -> str:
         return f"{self.seq} {self.type} {self.node_id}".strip()
+
+
+class RunLog(TenantOwned):
+    """A line that a node logged. ``seq`` is 1, 2, 3… without holes; the last one may say that there were more."""
+
+    id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="log")
+    seq = models.PositiveIntegerField()
+    node_id = models.CharField(max_length=255, blank=True, default="", help_text="Empty: it is about the log itself.")
+    attempt = models.PositiveIntegerField(default=0)
+    item = models.PositiveIntegerField(null=True, blank=True, help_text="The index of the item of a fan-out.")
+    level = models.PositiveSmallIntegerField(choices=LOG_LEVELS)
+    at = models.DateTimeField()
+    message = models.TextField()
+
+    class Meta(TenantOwned.Meta):
+        """In order, once."""
+
+        abstract = False
+        ordering = ("run", "seq")
+        constraints = (models.UniqueConstraint(fields=("run", "seq"), name="log_seq_per_run"),)
+
+    def __str__(self) -> str:
+        return f"{self.seq} {self.node_id}: {self.message[:80]}"

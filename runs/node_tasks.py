@@ -17,7 +17,8 @@ from django.db.models.functions import Now
 
 from pyflow.core.ids import new_uuid
 from pyflow.core.plan import PlannedNode
-from pyflow.core.remote import Outcome, Place, output_of
+from pyflow.core.remote import Outcome, Place, log_of, output_of
+from pyflow.core.run_log import LogLine
 from runs import dispatch
 from runs.leases import Claim, claim_of
 from runs.models import NodeTask, Run
@@ -31,14 +32,17 @@ Call = Callable[..., Awaitable[Any]]
 class DatabaseRemoteNodes:
     """The ``RemoteNodes`` of one claimed run. ``call`` runs a function on the executor's database thread.
 
-    ``waiting`` counts, for the executor, what each of its runs awaits from elsewhere.
+    ``waiting`` counts, for the executor, what each of its runs awaits from elsewhere. ``log`` keeps what they logged.
     """
 
-    def __init__(self, claim: Claim, call: Call, waiting: Counter[UUID], secrets: RunSecrets) -> None:
+    def __init__(
+        self, claim: Claim, call: Call, waiting: Counter[UUID], secrets: RunSecrets, log: Callable[[LogLine], None]
+    ) -> None:
         self._claim = claim
         self._call = call
         self._waiting = waiting
         self._secrets = secrets
+        self._log = log
         self._asked: list[tuple[PlannedNode, Place, asyncio.Future[object]]] = []
         self._sending: set[asyncio.Task[None]] = set()
         #: Those who wait for each task, in the order of its places.
@@ -65,6 +69,8 @@ class DatabaseRemoteNodes:
     async def settle(self, task_id: UUID, outcomes: Sequence[Outcome]) -> None:
         """Hand the outcomes of a task to those who wait for them."""
         await self._secrets.adopt({mark for outcome in outcomes for mark in outcome.get("secrets", ())})
+        for line in log_of(outcomes):
+            self._log(line)
         for future, outcome in zip(self.awaited.pop(task_id, ()), outcomes, strict=False):
             if not future.done():
                 try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from uuid import UUID
@@ -11,6 +12,7 @@ from pyflow.core import result
 from pyflow.core.events import Event, EventType
 from pyflow.core.plain import NotPlainError, to_plain
 from pyflow.core.ports import SystemClock
+from pyflow.core.run_log import MAX_CHARACTERS, MAX_LINES, LogLine
 from pyflow.core.states import NodeState, RunState
 from pyflow.core.suspension import Signal, Suspension
 from runs.errors import LeaseLapsedError
@@ -21,6 +23,8 @@ from runs.writer import EPHEMERAL, GroupWriter, Write, moment
 
 #: Starts are not waited for, yet whoever follows a run sees them within this time. Seconds.
 FLUSH_SECONDS = 0.05
+#: The last line of a log that was cut.
+LOG_CUT = f"The log ends here: a run keeps {MAX_LINES:,} lines and {MAX_CHARACTERS:,} characters of it."
 _RUN_ENDS = frozenset({EventType.RUN_SUCCEEDED, EventType.RUN_FAILED, EventType.RUN_CANCELLED})
 
 
@@ -35,6 +39,8 @@ class DatabaseSink:
         self._rows: dict[str, dict[str, Any]] = {}
         self._pending = self._new_write()
         self._flush: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._lines, self._characters = claim.log_lines, claim.log_characters
 
     def restore(self, recorded: Mapping[str, result.NodeRun]) -> None:
         """Go on from what is on record: a node that waited keeps its beginning and its attempts."""
@@ -52,13 +58,35 @@ class DatabaseSink:
         if event.type is EventType.NODE_STARTED and not self._trusted():
             raise LeaseLapsedError(f"the lease of run {self._claim.run_id} is not trusted any more")
         self._note(_storable(event))
-        if self._flush is None:
-            self._flush = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush_now)
+        self._flush_soon()
+
+    def log(self, line: LogLine) -> None:
+        """Keep a line of the run's log, as long as there is room; it is written as starts are."""
+        if self._closed or self._characters > MAX_CHARACTERS:
+            return
+        size = len(line.message)
+        if self._lines == MAX_LINES or self._characters + size > MAX_CHARACTERS:
+            line = LogLine(line.at, "", 0, None, logging.WARNING, LOG_CUT)
+            size = MAX_CHARACTERS + 1  # what it counts for says, to whoever goes on with the run, that it was cut
+        self._lines += 1
+        self._characters += size
+        row = {field: getattr(line, field) for field in ("node_id", "attempt", "item", "level")}
+        row |= {"seq": self._lines, "at": moment(line.at), "message": _clean(line.message)}
+        self._pending.log.append(row)
+        self._pending.changes |= {"log_lines": self._lines, "log_characters": self._characters}
+        self._flush_soon()
 
     async def commit(self, event: Event) -> None:
         """Return once the event, and everything noted before it, is committed."""
         self._note(_storable(event))
         await self._writer.commit(self._take())
+
+    def close(self) -> None:
+        """Take no more lines: a thread that outlives its attempt may log when the run is executed under a new epoch."""
+        self._closed = True
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
 
     async def park(self, wake_at: float | None) -> None:
         """Put the run down until ``wake_at`` (POSIX seconds), a signal, the end of a child or a request.
@@ -75,6 +103,7 @@ class DatabaseSink:
         await self._put_down(RunState.PAUSED, None)
 
     async def _put_down(self, state: RunState, wake_at: float | None) -> None:
+        self.close()
         self._pending.changes |= {
             "state": state.value,
             "wake_at": None if wake_at is None else moment(wake_at),
@@ -83,9 +112,13 @@ class DatabaseSink:
         }
         await self._writer.commit(self._take())
 
+    def _flush_soon(self) -> None:
+        if self._flush is None:
+            self._flush = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush_now)
+
     def _flush_now(self) -> None:
         self._flush = None
-        if self._pending.events:
+        if self._pending.events or self._pending.log:
             self._writer.submit(self._take())
 
     def _take(self) -> Write:
@@ -116,6 +149,7 @@ class DatabaseSink:
             if self._claim.begun_at is None:  # also where there are results already, of an earlier try or run
                 self._pending.changes["started_at"] = moment(event.at)
         elif event.type in _RUN_ENDS:
+            self.close()
             self._pending.changes |= {
                 "state": str(event.data["state"]),
                 "outputs": event.data.get("outputs"),

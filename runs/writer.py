@@ -43,6 +43,7 @@ class Write:
     nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     items: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
     signals: list[str] = field(default_factory=list)
+    log: list[dict[str, Any]] = field(default_factory=list)
     changes: dict[str, Any] = field(default_factory=dict)
     waiter: asyncio.Future[None] | None = None
 
@@ -165,6 +166,7 @@ class _Batch:
         self._nodes: list[bulk.Row] = []
         self._items: list[bulk.Row] = []
         self._signals: list[tuple[UUID, list[str]]] = []
+        self._log: list[bulk.Row] = []
         #: Masked ones, of runs that have ended.
         self._inputs: dict[UUID, Any] = {}
 
@@ -183,6 +185,8 @@ class _Batch:
                 self._events.append(_event_row(write, event, seq))
             if write.signals:
                 self._signals.append((run_id, write.signals))
+            owned = {"tenant_id": write.tenant_id, "run_id": run_id}
+            self._log += [{"id": new_uuid()} | owned | line for line in write.log]
         row["event_seq"] = seq
         (self._changed if changes else self._moved).append({"outputs": None, "error": None} | row | changes)
         if "input" in changes:
@@ -210,6 +214,8 @@ class _Batch:
             bulk.upsert_nodes(self._nodes)
         if self._items:
             bulk.upsert_items(self._items)
+        if self._log:
+            bulk.insert_log(self._log)
         for run_id, taken in self._signals:
             rows = RunSignal.objects.across_tenants().filter(run=run_id, dedupe_id__in=taken)
             rows.update(consumed=True)

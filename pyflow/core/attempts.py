@@ -19,6 +19,7 @@ from pyflow.core.ports import EventSink
 from pyflow.core.redaction import RedactingLogger, Redactor
 from pyflow.core.remote import Place, RemoteNodes
 from pyflow.core.result import ItemRun, NodeRun
+from pyflow.core.run_log import LogSink, RunLog
 from pyflow.core.shared import Shared, SlotSource
 from pyflow.core.suspension import SuspendingNode, Suspension
 from pyflow.core.timers import Timers
@@ -73,6 +74,7 @@ class Attempts:
         self._secrets = secrets
         self._time = time
         self._stopping = stopping
+        self._log = RunLog(sink, time) if isinstance(sink, LogSink) else None
         self.executing: set[asyncio.Task[Any]] = set()
 
     @property
@@ -262,6 +264,9 @@ class Attempts:
         loop = asyncio.get_running_loop()
         item = record if isinstance(record, ItemRun) else None
         suffix = "" if item is None else f":{item.key}"
+        tap = None
+        if self._log is not None:
+            tap = self._log.tap(node.id, record.attempts, None if item is None else item.index)
 
         def report(fraction: float, message: str) -> None:
             data: dict[str, Any] = {"fraction": fraction, "message": message}
@@ -284,7 +289,7 @@ class Attempts:
             progress=progress,
             cancelled=self._stopping,
             idempotency_key=f"{self._context.run_id}:{node.id}{suffix}",
-            logger=RedactingLogger(logging.getLogger(f"pyflow.node.{node.id}"), self._context.redactor),
+            logger=RedactingLogger(logging.getLogger(f"pyflow.node.{node.id}"), self._context.redactor, tap),
         )
 
 

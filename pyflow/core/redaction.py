@@ -7,8 +7,10 @@ import html
 import json
 import logging
 import re
+import sys
 import threading
-from collections.abc import Iterable, Iterator
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 from weakref import WeakSet
@@ -202,14 +204,32 @@ class RedactingFormatter(logging.Formatter):
 
 
 class RedactingLogger(logging.LoggerAdapter[logging.Logger]):
-    """A logger that masks what its redactor knows, in messages and their arguments."""
+    """A logger that masks what its redactor knows, in messages and their arguments.
 
-    def __init__(self, logger: logging.Logger, redactor: Redactor) -> None:
+    ``tap`` is told the level and the masked text of every line, also of those that the process does not log.
+    """
+
+    def __init__(
+        self, logger: logging.Logger, redactor: Redactor, tap: Callable[[int, str], None] | None = None
+    ) -> None:
         super().__init__(logger)
         self._redactor = redactor
+        self._tap = tap
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         """As ``logging.Logger.log``. The text is made first, so that a secret split by formatting is seen, too."""
-        if self.isEnabledFor(level):
-            text = str(msg) % args if args else str(msg)
-            super().log(level, "%s", self._redactor.redact(text), **kwargs)
+        logs = self.isEnabledFor(level)
+        if not logs and self._tap is None:
+            return
+        named = len(args) == 1 and isinstance(args[0], Mapping) and args[0]  # as logging has it
+        text = self._redactor.redact(str(msg) % (named or args) if args else str(msg))
+        if logs:
+            super().log(level, "%s", text, **kwargs)
+        if self._tap is not None:
+            self._tap(level, text + self._redactor.redact(_named_error(kwargs.get("exc_info"))))
+
+
+def _named_error(exc_info: Any) -> str:
+    """The error of a line in one more line. Its traceback, which names files of the installation, is the process's."""
+    error = exc_info if isinstance(exc_info, BaseException) else sys.exc_info()[1] if exc_info else None
+    return "" if error is None else "\n" + "".join(traceback.format_exception_only(error)).rstrip()

@@ -8,17 +8,19 @@ copied into a message.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pyflow.core.errors import NodeTimeoutError, WorkerLostError
 from pyflow.core.isolation_errors import describe_error, rebuild_error
+from pyflow.core.run_log import LogLine
 
 if TYPE_CHECKING:
     from pyflow.core.plan import PlannedNode
 
-#: What became of one attempt, as JSON: ``{output}`` or ``{error: …}`` as ``describe_error`` tells it. Whoever had it
-#: executed may add ``secrets``: marks of those that were used.
+#: What became of one attempt, as JSON: ``{output}`` or ``{error: …}`` as ``describe_error`` tells it; ``log``: lines of
+#: it and of attempts that were made with it. Whoever had it executed may add ``secrets``: marks of those it used.
 Outcome = dict[str, Any]
 
 
@@ -46,6 +48,17 @@ def output_of(outcome: Outcome) -> object:
     if "NodeTimeoutError" in told["classes"]:
         raise NodeTimeoutError(told["message"], kind=told["kind"])
     raise rebuild_error(told)
+
+
+def with_log(outcomes: Sequence[Outcome], lines: Sequence[LogLine]) -> list[Outcome]:
+    """Outcomes of attempts that were made together, with what they logged, in its order."""
+    told = [list(astuple(line)) for line in lines]
+    return [outcome | {"log": told} if told and not index else outcome for index, outcome in enumerate(outcomes)]
+
+
+def log_of(outcomes: Sequence[Outcome]) -> list[LogLine]:
+    """What attempts that were executed elsewhere logged."""
+    return [LogLine(*line) for outcome in outcomes for line in outcome.get("log", ())]
 
 
 def lost() -> Outcome:

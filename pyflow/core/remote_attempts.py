@@ -16,12 +16,23 @@ from pyflow.core.middleware import Handler
 from pyflow.core.plan import Plan, PlannedNode
 from pyflow.core.ports import Clock, NullSink, SecretSource
 from pyflow.core.progress import RunProgress
-from pyflow.core.remote import Outcome, Place
+from pyflow.core.remote import Outcome, Place, with_log
 from pyflow.core.result import ItemRun, NodeRun
+from pyflow.core.run_log import LogLine
 from pyflow.core.scope import ItemScope
 from pyflow.core.shared import Shared
 from pyflow.core.states import NodeState
 from pyflow.core.timers import Timers
+
+
+class _LinesOnly(NullSink):
+    """Keeps what nodes log, until it is handed over with their outcomes."""
+
+    def __init__(self) -> None:
+        self.lines: list[LogLine] = []
+
+    def log(self, line: LogLine) -> None:
+        self.lines.append(line)
 
 
 class RemoteAttempts(RunProgress):
@@ -40,7 +51,8 @@ class RemoteAttempts(RunProgress):
         recorded: Mapping[str, NodeRun],
         begun_at: float | None,
     ) -> None:
-        super().__init__(plan, context, sink=NullSink(), clock=clock, secrets=secrets)
+        self._sink = _LinesOnly()
+        super().__init__(plan, context, sink=self._sink, clock=clock, secrets=secrets)
         if self._scope is not None:
             self._scope.started(rfc3339(begun_at or self._time()))
         self._restore(recorded)
@@ -54,7 +66,7 @@ class RemoteAttempts(RunProgress):
             timers=Timers(clock),
             stopping=bool,
             children=children,
-            sink=NullSink(),
+            sink=self._sink,
             lineage=(*lineage, plan.workflow.name),
         )
 
@@ -67,7 +79,8 @@ class RemoteAttempts(RunProgress):
                 items = list_items(node, lambda: self._names(node))
         except Exception as error:  # noqa: BLE001 - user templates raise anything
             return [self._told(error) for _ in places]
-        return list(await asyncio.gather(*(self._outcome(node, place, items) for place in places)))
+        outcomes = await asyncio.gather(*(self._outcome(node, place, items) for place in places))
+        return with_log(outcomes, self._sink.lines)
 
     async def _outcome(self, node: PlannedNode, place: Place, items: Sequence[tuple[str, Any]]) -> Outcome:
         task = asyncio.current_task()

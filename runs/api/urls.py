@@ -6,6 +6,7 @@ from runs.api.actions import ActionsView
 from runs.api.batch import BatchView
 from runs.api.explanation import ExplainView
 from runs.api.graph import GraphView
+from runs.api.logs import LogsView
 from runs.api.nodes import ItemsView, NodesView, NodeView
 from runs.api.verbs import CancelView, PauseView, RerunView, ResumeView, RetryView, TerminateView
 from runs.api.views import EventsView, RunsView, RunView, SignalsView, WorkflowRunsView
@@ -28,5 +29,6 @@ urlpatterns = [
     path("runs/<uuid:run_id>/resume", ResumeView.as_view(), name="run-resume"),
     path("runs/<uuid:run_id>/retry", RetryView.as_view(), name="run-retry"),
     path("runs/<uuid:run_id>/rerun", RerunView.as_view(), name="run-rerun"),
+    path("runs/<uuid:run_id>/logs", LogsView.as_view(), name="run-logs"),
     path("runs/<uuid:run_id>/events", EventsView.as_view(), name="run-events"),
 ]

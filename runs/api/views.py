@@ -218,7 +218,7 @@ def links(request: Request, run: Run) -> dict[str, str]:
     """What belongs to a run (RFC 8288)."""
     run_address = _address(request, run)
     workflow = request.build_absolute_uri(_path_of_workflow(run.workflow.name))
-    links = [(workflow, "up"), *((f"{run_address}/{part}", part) for part in ("nodes", "events", "graph"))]
+    links = [(workflow, "up"), *((f"{run_address}/{part}", part) for part in ("nodes", "events", "logs", "graph"))]
     return {"Link": ", ".join(f'<{address}>; rel="{relation}"' for address, relation in links)}
 
 

@@ -13,20 +13,20 @@ from django.db import models
 from django.http import StreamingHttpResponse
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import serializers
-from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from tenants.access import Permission
 from tenants.api.pagination import PageQuery, paginate
+from tenants.api.renderers import NdjsonRenderer
 from tenants.api.serializers import validated
 from tenants.api.views import TenantView
 from tenants.audit import BATCH, canonical, next_batch
 from tenants.models import AuditEntry
 from tenants.scoping import tenant_scope
 
-NDJSON_TYPE = "application/x-ndjson"
+NDJSON_TYPE = NdjsonRenderer.media_type
 
 
 class AuditActorShape(serializers.Serializer[Any]):
@@ -75,20 +75,6 @@ class AuditQuery(PageQuery):
     target = serializers.CharField(required=False, max_length=320, help_text="Exactly, as `workflow:hello`.")
     since = serializers.DateTimeField(required=False, help_text="At this time or later.")
     until = serializers.DateTimeField(required=False, help_text="Before this time.")
-
-
-class NdjsonRenderer(BaseRenderer):
-    """Lets ``Accept: application/x-ndjson`` through; it renders problems only, the lines are streamed."""
-
-    media_type = NDJSON_TYPE
-    format = "ndjson"
-    charset = None
-
-    def render(
-        self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None
-    ) -> bytes:
-        """One object as JSON."""
-        return json.dumps(data, default=str, ensure_ascii=False).encode()
 
 
 class AuditView(TenantView):

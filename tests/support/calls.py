@@ -110,6 +110,7 @@ NEEDED: dict[str, Permission | None] = {
     "runs_explain": P.RUNS_READ,
     "runs_graph": P.RUNS_READ,
     "runs_list": P.RUNS_READ,
+    "runs_logs": P.RUNS_READ,
     "runs_pause": P.RUNS_WRITE,
     "runs_read": P.RUNS_READ,
     "runs_rerun": P.RUNS_WRITE,

@@ -11,7 +11,7 @@ from django.http import HttpResponse
 from django.utils import timezone
 
 from pyflow.core.ids import new_uuid
-from runs.models import NodeItem, NodeRun, NodeTask, Run, RunSignal, Slot
+from runs.models import NodeItem, NodeRun, NodeTask, Run, RunLog, RunSignal, Slot
 from runs.starting import Start, start_run
 from runs.verbs import pause_run, terminate_run
 from secrets_vault.models import Secret, SecretVersion
@@ -186,6 +186,7 @@ def _make_runs(world: World) -> None:
     Run.objects.for_tenant(tenant).filter(pk=run.pk).update(lineage=[mark])
     record(run, output=f"Hello {mark}", outputs={"greeting": mark}, node_id=mark)
     make_items(world, run, range(1))
+    make_lines(world, run, range(1))
     NodeTask.objects.create(tenant=tenant, run=run, run_epoch=1, node_id=mark, places=[[1, mark, 0]], outcomes=[mark])
     Slot.objects.create(tenant=tenant, run=run, run_epoch=1, node_id=mark, key=mark, lane="0" * 64, limit=1, held=False)
     RunSignal.objects.create(tenant=tenant, run=run, name=mark, payload={"text": mark}, dedupe_id=mark)
@@ -200,6 +201,17 @@ def make_items(world: World, run: Run, indices: range) -> None:
         NodeItem(
             tenant=world.tenant, run=run, node_id=world.mark, index=index, key=f"{world.mark} {index}",
             state="succeeded", attempts=1, output={"text": world.mark}, at=timezone.now(),
+        )
+        for index in indices
+    )  # fmt: skip
+
+
+def make_lines(world: World, run: Run, indices: range) -> None:
+    """Lines in the log of a run."""
+    RunLog.objects.bulk_create(
+        RunLog(
+            tenant=world.tenant, run=run, seq=index + 1, node_id=world.mark, attempt=1, level=20,
+            at=timezone.now(), message=f"{world.mark} {index}",
         )
         for index in indices
     )  # fmt: skip
@@ -227,6 +239,7 @@ def grow(world: World, count: int) -> None:
     run = Run.objects.for_tenant(tenant).get(pk=world.names["run_id"])
     numbers = range(world.grown, world.grown + count)
     make_items(world, run, numbers)
+    make_lines(world, run, numbers)
     NodeRun.objects.bulk_create(
         NodeRun(tenant=tenant, run=run, node_id=f"{mark}_{number}", state="skipped") for number in numbers
     )

@@ -5,7 +5,7 @@ from django.apps import apps
 from django.db.models import ProtectedError
 from django.utils import timezone
 
-from runs.models import NodeItem, NodeRun, NodeTask, RunSignal, Slot
+from runs.models import NodeItem, NodeRun, NodeTask, RunLog, RunSignal, Slot
 from tenants.access import Actor, Role
 from tenants.audit import record
 from tenants.errors import UnscopedQueryError
@@ -73,6 +73,7 @@ def test_a_scoped_query_has_the_rows_of_its_tenant(model):
         item = {"node_id": "a", "index": 0, "key": "0", "state": "succeeded", "at": run.created_at}
         NodeItem.objects.create(tenant=tenant, run=run, **item)
         RunSignal.objects.create(tenant=tenant, run=run, name="go", dedupe_id="1")
+        RunLog.objects.create(tenant=tenant, run=run, seq=1, node_id="a", level=20, at=run.created_at, message="m")
         NodeTask.objects.create(tenant=tenant, run=run, run_epoch=1, node_id="a", places=[])
         Slot.objects.create(tenant=tenant, run=run, key="k", lane="l", limit=1, held=True)
         make_secret(tenant)
