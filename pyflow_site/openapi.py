@@ -9,6 +9,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
 
+from tenants.api.serializers import Strict
 from tenants.api.views import TenantView
 from tenants.plans import Quota
 
@@ -16,7 +17,7 @@ PROBLEM_TYPES = ["application/problem+json", "application/problem+yaml"]
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
-    {"type": "string", "minLength": 1, "maxLength": 255},
+    {"type": "string", "pattern": "^[!-~]{1,255}$"},
     OpenApiParameter.HEADER,
     description="Makes repeating the request safe for 24 hours: it is done once, and answered alike.",
 )
@@ -93,6 +94,11 @@ class Schema(AutoSchema):
         if isinstance(self.view, TenantView) and self.method == "POST":
             parameters.append(IDEMPOTENCY_KEY)
         return parameters
+
+    def _map_basic_serializer(self, serializer: Any, direction: Any) -> dict[str, Any]:
+        """The shape of an object; one that refuses unknown fields says so."""
+        shape: dict[str, Any] = super()._map_basic_serializer(serializer, direction)  # type: ignore[no-untyped-call]
+        return shape | {"additionalProperties": False} if isinstance(serializer, Strict) else shape
 
     # Not `get_response_serializers`: `@extend_schema(responses=…)` replaces that one.
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:

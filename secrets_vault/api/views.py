@@ -70,7 +70,7 @@ class SecretsView(TenantView):
     )
     def get(self, request: Request) -> Response:
         """Names, descriptions and versions; no values."""
-        query = validated(SecretsQuery, request.query_params.dict())
+        query = validated(SecretsQuery, request.query_params)
         tenant_id = self.principal.tenant_id
         rows = Secret.objects.for_tenant(tenant_id).filter(name__icontains=query["search"])
         return paginate(request, rows, query, tenant_id=tenant_id, order=("name",)).response(show)
@@ -182,7 +182,7 @@ class VersionsView(TenantView):
     )
     def get(self, request: Request, name: str) -> Response:
         """The newest first; destroyed ones stay in the list."""
-        query = validated(PageQuery, request.query_params.dict())
+        query = validated(PageQuery, request.query_params)
         tenant_id = self.principal.tenant_id
         secret = find_secret(tenant_id=tenant_id, name=name)
         rows = SecretVersion.objects.for_tenant(tenant_id).filter(secret=secret).defer("nonce", "ciphertext")

@@ -107,7 +107,7 @@ class KeysView(TenantView):
     )
     def get(self, request: Request) -> Response:
         """The newest first, those that ended included."""
-        query = validated(PageQuery, request.query_params.dict())
+        query = validated(PageQuery, request.query_params)
         rows = keys_of(self.principal.tenant_id)
         page = paginate(request, rows, query, tenant_id=self.principal.tenant_id, order=("-id",))
         return page.response(show_key)

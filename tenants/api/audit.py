@@ -98,7 +98,7 @@ class AuditView(TenantView):
     )
     def get(self, request: Request) -> Response | StreamingHttpResponse:
         """Pages, the newest first; with `Accept: application/x-ndjson` all of it as a stream, the oldest first."""
-        query = validated(AuditQuery, request.query_params.dict())
+        query = validated(AuditQuery, request.query_params)
         rows = _filtered(AuditEntry.objects.for_tenant(self.principal.tenant_id), query)
         if request.accepted_renderer.format == "ndjson":
             return _stream(request, rows, self.principal.tenant_id)

@@ -127,7 +127,7 @@ class InvitationsView(TenantView):
     )
     def get(self, request: Request) -> Response:
         """The newest first, whatever became of them."""
-        query = validated(InvitationQuery, request.query_params.dict())
+        query = validated(InvitationQuery, request.query_params)
         rows = invitations_of(self.principal.tenant_id)
         if "email" in query:
             rows = rows.filter(email=query["email"].lower())

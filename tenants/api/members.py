@@ -80,7 +80,7 @@ class MembersView(TenantView):
     )
     def get(self, request: Request) -> Response:
         """Those who joined first come first."""
-        query = validated(MemberQuery, request.query_params.dict())
+        query = validated(MemberQuery, request.query_params)
         rows = members_of(self.principal.tenant_id)
         if "role" in query:
             rows = rows.filter(role=query["role"])

@@ -32,7 +32,10 @@ class PageQuery(Strict):
 
     limit = serializers.IntegerField(required=False, default=DEFAULT_LIMIT, min_value=1, max_value=MAX_LIMIT)
     cursor = serializers.CharField(
-        required=False, default="", help_text="From `next` or `previous` of another page of the same list."
+        required=False,
+        default="",
+        allow_blank=True,
+        help_text="From `next` or `previous` of another page of the same list.",
     )
 
 

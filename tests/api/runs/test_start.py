@@ -201,6 +201,10 @@ def test_labels_are_added_to_the_workflows_own(api: Api):
     [
         ("labels", {"1": "x"}),
         ("labels", {"a": {}}),
+        ("labels", {"a": 1}),
+        ("priority", "5"),
+        ("priority", True),
+        ("key", 7),
         ("labels", {f"l{i}": "" for i in range(40)}),
         ("priority", 0),
         ("priority", 10),

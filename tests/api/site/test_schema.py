@@ -1,5 +1,7 @@
 """`GET /api/v1/schema`: the OpenAPI document, and what it promises about every operation."""
 
+import re
+
 import pytest
 
 from tests.support.api import Api, read
@@ -109,3 +111,23 @@ def test_refusals_for_quotas_are_described_where_they_can_be(operations):
 def test_whoever_needs_a_credential_may_ask_too_often(operations):
     for name, operation in operations.items():
         assert "429" in operation["responses"] or not operation.get("security"), name
+
+
+def test_what_refuses_unknown_fields_says_so(document):
+    shapes = document["components"]["schemas"]
+    strict = {"StartRunRequest", "CreateSecretRequest", "RerunRequest", "CreateKeyRequest", "DryRunRequest"}
+    assert {name for name in strict if shapes[name].get("additionalProperties") is False} == strict
+    assert "additionalProperties" not in shapes["RunShape"], "answers may get new fields"
+
+
+def test_what_a_patch_needs_is_required(document, operations):
+    for name, needed in {"members_update": "role", "tenant_update": "name"}.items():
+        reference = operations[name]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        assert document["components"]["schemas"][reference.rpartition("/")[2]]["required"] == [needed]
+
+
+def test_the_document_has_the_pattern_of_an_idempotency_key(operations):
+    [parameter] = [item for item in operations["runs_start"]["parameters"] if item["name"] == "Idempotency-Key"]
+    pattern = re.compile(parameter["schema"]["pattern"])
+    assert pattern.search("0198b2f0-7c3a")
+    assert not any(pattern.search(key) for key in ("", "a b", "ключ", "x" * 256, "x\t"))

@@ -140,8 +140,8 @@ def _signed(claims: dict[str, object], key: object = None, algorithm: str = "EdD
 
 BAD_CLAIMS = {
     "expired": {"exp": int(time.time()) - 60},
-    "not yet": {"nbf": int(time.time()) + 600},
-    "of the future": {"iat": int(time.time()) + 600},
+    "not yet": {"nbf": int(time.time()) + 86_400},
+    "of the future": {"iat": int(time.time()) + 86_400},
     "of another issuer": {"iss": "somebody"},
     "for somebody else": {"aud": "another-api"},
     "for ever": {"exp": None},
