@@ -54,6 +54,11 @@ class Environment(BaseSettings):
     """Origins (``https://…``) that may post forms to the admin, separated by commas."""
     home: Path = BASE_DIR / "var"
     """Where the single-node shape keeps its database, keys and files."""
+    values_root: Path | None = None
+    """Where large inputs and outputs of runs are kept. Default: ``values`` in ``home``. A fleet's processes, web and
+    workers alike, need one directory that all of them see."""
+    large_value_bytes: int = Field(default=256 * 1024, ge=1024)
+    """An input or an output with more bytes of JSON than this is kept there, and not in the database."""
     allowed_networks: str = ""
     """Private hosts (``*.corp.example``) and networks (``10.2.0.0/16``) that workflows may reach, by commas."""
     executor: Literal["inprocess", "celery"] | None = None

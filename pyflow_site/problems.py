@@ -24,6 +24,8 @@ from runs.errors import (
     RunNotFoundError,
     RunStateError,
     RunUndoneError,
+    ValueCorruptError,
+    ValueMissingError,
 )
 from secrets_vault.errors import (
     MasterKeyUnknownError,
@@ -127,6 +129,8 @@ STATUS_OF: Mapping[type[PyFlowError], int] = {
     RunFinishedError: status.HTTP_409_CONFLICT,
     RunStateError: status.HTTP_409_CONFLICT,
     RunUndoneError: status.HTTP_409_CONFLICT,
+    ValueMissingError: status.HTTP_500_INTERNAL_SERVER_ERROR,
+    ValueCorruptError: status.HTTP_500_INTERNAL_SERVER_ERROR,
     RerunError: status.HTTP_422_UNPROCESSABLE_ENTITY,
     SecretMissingError: status.HTTP_404_NOT_FOUND,
     SecretVersionMissingError: status.HTTP_404_NOT_FOUND,

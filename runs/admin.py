@@ -8,16 +8,22 @@ from uuid import UUID
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal, matching
-from runs.screens import page_of
+from runs.screens import apart, page_of
 from runs.timeline import duration
 from tenants.access import Permission
 from tenants.admin.base import RowT, TenantFilter, TenantOwnedAdmin, badge, pretty
 
 #: Seconds between two looks at a run that goes on.
 LIVE_SECONDS = 5
+
+
+def value(inline: Any, reference: Any) -> SafeString:
+    """A value as JSON; of one that is stored apart, what there is of it and where it can be read."""
+    return pretty(inline) if reference is None else format_html("{}", apart(reference))
 
 
 class OfRuns(TenantOwnedAdmin[RowT]):
@@ -33,7 +39,7 @@ class OfRuns(TenantOwnedAdmin[RowT]):
     @admin.display(description="Output")
     def shown_output(self, row: Any) -> SafeString:
         """The output as JSON."""
-        return pretty(row.output)
+        return value(row.output, row.output_ref)
 
     @admin.display(description="Error")
     def shown_error(self, row: Any) -> SafeString:
@@ -102,7 +108,11 @@ class RunAdmin(OfRuns[Run]):
             extra_context = {
                 **(extra_context or {}),
                 "page": page,
-                "shown": {"input": pretty(run.input), "outputs": pretty(run.outputs), "error": pretty(run.error)},
+                "shown": {
+                    "input": value(run.input, run.input_ref),
+                    "outputs": value(run.outputs, run.outputs_ref),
+                    "error": pretty(run.error),
+                },
                 "refresh": LIVE_SECONDS if live else 0,
                 "title": f"Run of {run.workflow.name}",
             }

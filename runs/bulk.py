@@ -23,6 +23,8 @@ from runs.models import NodeItem, NodeRun, Run, RunEvent, RunLog
 RUN_FIELDS = (
     "state",
     "outputs",
+    "outputs_ref",
+    "value_bytes",
     "error",
     "compensation",
     "started_at",
@@ -35,13 +37,16 @@ RUN_FIELDS = (
     "log_lines",
     "log_characters",
 )
-_PLAIN_FIELDS = tuple(name for name in RUN_FIELDS if name not in {"outputs", "error"})
+#: Set at the end, once: not worth being read with every batch.
+_LARGE = frozenset({"outputs", "outputs_ref", "error"})
+_PLAIN_FIELDS = tuple(name for name in RUN_FIELDS if name not in _LARGE)
 EVENT_FIELDS = ("id", "tenant_id", "run_id", "seq", "type", "node_id", "at", "data")
 LOG_FIELDS = ("id", "tenant_id", "run_id", "seq", "node_id", "attempt", "item", "level", "at", "message")
 NODE_FIELDS = (
     "state",
     "attempts",
     "output",
+    "output_ref",
     "error",
     "reason",
     "tolerated",
@@ -50,7 +55,7 @@ NODE_FIELDS = (
     "wake_at",
     "wait",
 )
-ITEM_FIELDS = ("key", "state", "attempts", "output", "error", "at")
+ITEM_FIELDS = ("key", "state", "attempts", "output", "output_ref", "error", "at")
 
 Row = dict[str, Any]
 

@@ -16,6 +16,7 @@ from pyflow.core.states import TERMINAL_RUN_STATES
 from pyflow.core.suspension import Suspension, awaited
 from runs.leases import Claim
 from runs.models import NodeRun, Run
+from runs.reading import output_of, outputs_of
 from runs.secrets import RunSecrets
 from runs.services import start_child, stop_children
 from tenants.errors import QuotaExceededError
@@ -83,8 +84,7 @@ class DatabaseChildRuns:
                 await asyncio.shield(self._call(self._stop, {child_id}))
             raise
         self.awaited.discard(child_id)
-        outputs = child.outputs if child.outputs is not None else await self._call(_results, child_id)
-        return child_output(request, child.state, outputs, child.error)
+        return child_output(request, child.state, await self._call(_results, child), child.error)
 
     async def stop(self, wait: Suspension) -> None:
         """See ``pyflow.core.children.ChildRuns``."""
@@ -141,6 +141,10 @@ def _read(run_id: UUID) -> Run:
     return Run.objects.across_tenants().get(pk=run_id)
 
 
-def _results(run_id: UUID) -> dict[str, Any]:
-    rows = NodeRun.objects.across_tenants().filter(run=run_id, state="succeeded")
-    return {row.node_id: row.output for row in rows}
+def _results(child: Run) -> Any:
+    """Its outputs, or the results of its nodes if it has none. Raises as ``runs.reading`` does."""
+    outputs = outputs_of(child)
+    if outputs is not None:
+        return outputs
+    rows = NodeRun.objects.for_tenant(child.tenant_id).filter(run=child, state="succeeded")
+    return {row.node_id: output_of(row) for row in rows}

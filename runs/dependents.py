@@ -7,10 +7,10 @@ from uuid import UUID
 from django.db.models import Count
 
 from pyflow.core.states import TERMINAL_RUN_STATES
-from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal
-from tenants.quotas import add_stored_bytes
+from runs.models import Run
+from runs.removal import remove_runs
 
-#: How many inputs of runs are in memory at a time.
+#: How many runs are removed, and how many inputs are in memory, at a time.
 CHUNK = 1000
 
 
@@ -28,10 +28,7 @@ class RunsOfWorkflows:
         return {row["version__number"]: row["count"] for row in counted.order_by("version__number")}
 
     def delete(self, *, tenant_id: UUID, workflow_id: UUID) -> None:
-        """See ``workflows.dependents.Dependents``. What belongs to runs goes first, each table in one statement."""
-        runs = Run.objects.for_tenant(tenant_id).filter(workflow=workflow_id)
-        size = sum(run.stored_bytes for run in runs.only("input").iterator(CHUNK))
-        for model in (RunEvent, RunSignal, NodeItem, NodeRun):
-            model.objects.for_tenant(tenant_id).filter(run__workflow=workflow_id).delete()
-        runs.only("pk").delete()
-        add_stored_bytes(tenant_id=tenant_id, amount=-size)
+        """See ``workflows.dependents.Dependents``."""
+        ids = Run.objects.for_tenant(tenant_id).filter(workflow=workflow_id).order_by("pk").values_list("pk", flat=True)
+        while chunk := list(ids[:CHUNK]):
+            remove_runs(tenant_id=tenant_id, run_ids=chunk)

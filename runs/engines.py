@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Awaitable, Callable
+from functools import cache, partial
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -11,14 +13,24 @@ from plugins.discovery import discover
 from pyflow.core.addresses import NetworkPolicy, current_policy
 from pyflow.core.engine import WorkflowEngine
 from pyflow.core.files import current_root
+from pyflow.core.middleware import Handler, Middleware, NodeCall
 from pyflow.core.plain import plain_output
+from pyflow.core.suspension import Suspension
+from runs import values
+from runs.errors import ValueRefusedError
 from runs.leases import Claim
+from tenants import quotas
+from tenants.errors import QuotaExceededError
+
+Call = Callable[..., Awaitable[Any]]
 
 
 class Engines:
     """Each tenant's engine: concurrency slots and cached results are its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, call: Call) -> None:
+        """``call`` runs a function on the executor's database thread."""
+        self._call = call
         self._engines: dict[UUID, WorkflowEngine] = {}
 
     def enter(self, claimed: Claim) -> WorkflowEngine:
@@ -27,8 +39,31 @@ class Engines:
         current_policy.set(network_policy())
         engine = self._engines.get(claimed.tenant_id)
         if engine is None:
-            engine = self._engines[claimed.tenant_id] = WorkflowEngine(discover().registry, middleware=(plain_output,))
+            middleware = (within_quota(claimed.tenant_id, self._call), plain_output)
+            engine = self._engines[claimed.tenant_id] = WorkflowEngine(discover().registry, middleware=middleware)
         return engine
+
+
+def within_quota(tenant_id: UUID, call: Call) -> Middleware:
+    """Fails a node whose output is large and has no room in the tenant's quota of stored bytes.
+
+    What is made at the same time may go beyond it, and so may the list that a fan-out's outputs make: they are counted
+    when they are stored, and the next one is refused.
+    """
+
+    async def check(node_call: NodeCall, next_handler: Handler) -> object:
+        output = await next_handler(node_call)
+        if output is None or isinstance(output, bool | int | float | Suspension):
+            return output
+        content = values.content_of(output)
+        if values.is_large(content):
+            try:
+                await call(partial(quotas.check_stored_bytes, tenant_id=tenant_id, wanted=len(content)))
+            except QuotaExceededError as error:
+                raise ValueRefusedError(str(error)) from None
+        return output
+
+    return check
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import ClassVar
 
-from pyflow.core.errors import PyFlowError
+from pyflow.core.errors import NonRetryableError, PyFlowError
 from pyflow.core.states import RUN_VERBS, RunState
 
 
@@ -60,3 +60,21 @@ class LeaseLapsedError(FencedError):
     """The lease was not renewed in time: another process may execute the run by now, so this one does not go on."""
 
     code: ClassVar[str] = "lease_lapsed"
+
+
+class ValueMissingError(PyFlowError):
+    """A large value is not where it was stored: somebody removed it, or this process does not see the storage."""
+
+    code: ClassVar[str] = "value_missing"
+
+
+class ValueCorruptError(PyFlowError):
+    """A large value is not what was stored: its SHA-256, or its size, is another one."""
+
+    code: ClassVar[str] = "value_corrupt"
+
+
+class ValueRefusedError(NonRetryableError):
+    """A node's output is so large that the tenant's quota of stored bytes has no room for it."""
+
+    code: ClassVar[str] = "stored_bytes_exceeded"

@@ -36,6 +36,7 @@ from runs.concurrency import DatabaseSlots
 from runs.engines import Engines
 from runs.errors import FencedError, LeaseLapsedError
 from runs.hints import listen
+from runs.keeping import RunValues
 from runs.leases import (
     MAX_LOSSES,
     Claim,
@@ -106,7 +107,7 @@ class RunExecutor:
         #: Runs that execute while they await child runs, node tasks or slots, and how many. They take no place, or they
         #: could keep out what they wait for.
         self._parents: Counter[UUID] = Counter()
-        self._engines = Engines()
+        self._engines = Engines(self._call)
         #: Until when each lease is relied on (monotonic seconds), and the runs whose leases were not renewed in time.
         self._trusted: dict[UUID, float] = {}
         self._lapsed: set[UUID] = set()
@@ -116,9 +117,13 @@ class RunExecutor:
         self._threads = NodeThreads()
         # Nodes wait for secrets on the event loop: they must not queue behind other reads.
         self._vault = Reader()
+        # Nor does a large value that is written hold up anything else.
+        self._values = Reader()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
-        self._tasks = TaskExecutor(self.owner, queues, self._call, self._engines, self._vault, self._wake.set)
+        self._tasks = TaskExecutor(
+            self.owner, queues, self._call, self._engines, self._vault, self._values, self._wake.set
+        )
         self._stopping = False
         #: When to look for what others left behind, and when another executor may be woken (monotonic seconds).
         self._sweep_at = 0.0
@@ -176,6 +181,7 @@ class RunExecutor:
             await self._writer.stop()
             self._reader.stop()
             self._vault.stop()
+            self._values.stop()
 
     def _listen(self) -> asyncio.Task[None]:
         return asyncio.ensure_future(listen(self._hear, self._queues or ("",)))
@@ -377,9 +383,10 @@ class RunExecutor:
         run_id = work.claim.run_id
         source = secrets_of(work.claim.tenant_id, work.claim.tenant_slug)
         secrets = RunSecrets(source, self._vault.submit, work.claim.secrets_used)
-        sink = DatabaseSink(self._writer, work.claim, lambda: self._is_trusted(run_id), secrets)
+        values = RunValues(work.claim, self._values.submit)
+        sink = DatabaseSink(self._writer, work.claim, lambda: self._is_trusted(run_id), secrets, values)
         try:
-            await self._run(work, sink, secrets)
+            await self._run(work, sink, secrets, values)
         except LeaseLapsedError:
             logger.warning("run %s stopped here: its lease was not renewed in time", run_id)
             self._lapsed.add(run_id)
@@ -393,7 +400,7 @@ class RunExecutor:
         finally:
             sink.close()
 
-    async def _run(self, work: _Work, sink: DatabaseSink, secrets: RunSecrets) -> None:
+    async def _run(self, work: _Work, sink: DatabaseSink, secrets: RunSecrets, values: RunValues) -> None:
         claimed = work.claim
         if claimed.too_late:
             await self._call(partial(end_run, run_id=claimed.run_id, epoch=claimed.epoch, ending=QUEUE_TIMEOUT))
@@ -410,18 +417,20 @@ class RunExecutor:
             claimed, self._call, lambda: execution is None or execution.abandoned, self._parents, secrets
         )
         engine = self._engines.enter(claimed)
-        sink.restore(work.recorded)
         remote = self._remotes[claimed.run_id] = DatabaseRemoteNodes(
-            claimed, self._call, self._parents, secrets, sink.log
+            claimed, self._call, self._parents, secrets, values, sink.log
         )
         slots = self._slots[claimed.run_id] = DatabaseSlots(claimed, self._call, self._parents)
         try:
+            input = claimed.input if claimed.input_ref is None else await values.load(claimed.input_ref)
+            await values.fill(work.recorded)
+            sink.restore(work.recorded, input)
             plan = compile_stored(claimed.checksum, lambda: claimed.definition, engine.registry)
             execution = engine.start(
                 plan,
                 run_id=str(claimed.run_id),
-                input=claimed.input if plan.version != 1 else None,
-                initial_context={"trigger": claimed.input},
+                input=input if plan.version != 1 else None,
+                initial_context={"trigger": input},
                 recorded=work.recorded,
                 signals=work.signals,
                 lineage=claimed.lineage,
@@ -434,7 +443,7 @@ class RunExecutor:
                 slots=slots,
             )
         except PyFlowError as error:
-            # Accepted once, but not runnable here and now: a plugin that was removed, say.
+            # Accepted once, but not runnable here and now: a plugin that was removed, say, or a large value is damaged.
             await sink.commit(_failure(claimed, error))
             return
         await secrets.mask_with(execution.context.redactor)

@@ -10,8 +10,9 @@ from typing import Any
 from django.db import connection, models, transaction
 
 from pyflow.core.events import EventType
-from runs import dispatch
+from runs import dispatch, values
 from runs.models import Run, RunEvent
+from runs.values import Owner
 from tenants.errors import QuotaExceededError
 from tenants.plans import Quota
 from tenants.quotas import Consumption, consume
@@ -19,14 +20,15 @@ from tenants.quotas import Consumption, consume
 
 def add(run: Run) -> None:
     """Store one queued run and ring for it. On PostgreSQL that is one statement; raises ``IntegrityError``."""
+    _outsource(run)
     event = _queued(run)
     if connection.vendor == "postgresql":
-        first, values = _insert(run)
+        first, some = _insert(run)
         second, more = _insert(event)
         used = Consumption(run.tenant_id, _amounts([run]))
         with transaction.atomic(savepoint=False), connection.cursor() as cursor:
             cursor.execute(
-                f"WITH run AS ({first}), event AS ({second}) {used.statement}", (*values, *more, *used.parameters)
+                f"WITH run AS ({first}), event AS ({second}) {used.statement}", (*some, *more, *used.parameters)
             )
             used.settle(name for (name,) in cursor.fetchall())
         run._state.adding = False
@@ -41,6 +43,8 @@ def add(run: Run) -> None:
 def add_all(runs: Sequence[Run]) -> None:
     """Store many queued runs in two statements and ring once; raises ``IntegrityError``, and then none is stored."""
     events = [_queued(run) for run in runs]
+    for run in runs:
+        _outsource(run)
     with transaction.atomic():
         # By their keys: two batches that share some never wait for each other's rows.
         Run.objects.bulk_create(sorted(runs, key=lambda run: run.dedupe_key or ""))
@@ -67,6 +71,14 @@ def _count(runs: Sequence[Run]) -> None:
 
 def _amounts(runs: Sequence[Run]) -> dict[Quota, int]:
     return {Quota.RUNS_PER_DAY: len(runs), Quota.STORED_BYTES: sum(run.stored_bytes for run in runs)}
+
+
+def _outsource(run: Run) -> None:
+    """Store an input that is large apart, before there is a row that refers to it."""
+    if run.input_ref is None:
+        _, reference = values.outsource(Owner(run.tenant_id, run.pk), run.input)
+        if reference is not None:
+            run.input, run.input_ref = {}, reference.as_dict()
 
 
 def _queued(run: Run) -> RunEvent:

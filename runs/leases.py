@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from pyflow.core.states import RunState
 from runs.models import SUSPECT_LOSSES, Run
+from runs.values import Reference
 from tenants.plans import Quota
 from tenants.quotas import limit_of
 
@@ -45,6 +46,8 @@ class Claim:
     checksum: str
     definition: str
     input: dict[str, Any]
+    input_ref: Reference | None
+    """Where the input is, if it is large; ``input`` is empty then."""
     epoch: int
     parent_id: UUID | None
     lineage: tuple[str, ...]
@@ -145,6 +148,7 @@ _CLAIMED = (
     *(
         "id",
         "input",
+        "input_ref",
         "epoch",
         "claims",
         "losses",
@@ -347,6 +351,7 @@ def claim_of(run: Run) -> Claim:
         checksum=run.version.checksum,
         definition=run.version.definition,
         input=run.input,
+        input_ref=Reference.of(run.input_ref),
         epoch=run.epoch,
         parent_id=run.parent_id,
         lineage=tuple(run.lineage),

@@ -96,7 +96,12 @@ class Run(TenantOwned):
     labels = models.JSONField(default=dict, blank=True, help_text="The workflow's own and those of the start.")
     dedupe_key = models.CharField(max_length=255, null=True, blank=True, editable=False)  # noqa: DJ001 - null: none
     input = models.JSONField(default=dict)
+    input_ref = models.JSONField(null=True, blank=True, editable=False, help_text="Where the input is, if it is large.")
     outputs = models.JSONField(null=True, blank=True)
+    outputs_ref = models.JSONField(null=True, blank=True, editable=False, help_text="As `input_ref`.")
+    value_bytes = models.PositiveBigIntegerField(
+        default=0, editable=False, help_text="How large what came out of it and is stored apart is, in all."
+    )
     error = models.JSONField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     started_at = models.DateTimeField(null=True, blank=True)
@@ -177,9 +182,11 @@ class Run(TenantOwned):
 
     @property
     def stored_bytes(self) -> int:
-        """What the run counts for in the quota of stored bytes: its input, as compact JSON."""
+        """What the run counts for in the quota of stored bytes: its input, as compact JSON, and its large values."""
+        if self.input_ref is not None:
+            return int(self.input_ref["size"]) + self.value_bytes
         text = json.dumps(self.input, ensure_ascii=False, separators=(",", ":"))
-        return len(text.encode("utf-8", "surrogatepass"))
+        return len(text.encode("utf-8", "surrogatepass")) + self.value_bytes
 
     def move(self, state: RunState) -> None:
         """Give it another state. Raises ``InvalidTransitionError`` if that may not follow the one it has."""
@@ -196,6 +203,9 @@ class NodeRun(TenantOwned):
     state = models.CharField(max_length=16, choices=NODE_STATES, default=NodeState.PENDING.value)
     attempts = models.PositiveIntegerField(default=0)
     output = models.JSONField(null=True, blank=True)
+    output_ref = models.JSONField(
+        null=True, blank=True, editable=False, help_text="Where the output is, if it is large: {sha256, size}."
+    )
     error = models.JSONField(null=True, blank=True)
     reason = models.CharField(
         max_length=64, blank=True, default="", help_text="Why it was skipped; `reused`: from the run that this repeats."
@@ -228,6 +238,9 @@ class NodeItem(TenantOwned):
     state = models.CharField(max_length=16, choices=NODE_STATES)
     attempts = models.PositiveIntegerField(default=0)
     output = models.JSONField(null=True, blank=True)
+    output_ref = models.JSONField(
+        null=True, blank=True, editable=False, help_text="Where the output is, if it is large: {sha256, size}."
+    )
     error = models.JSONField(null=True, blank=True)
     at = models.DateTimeField()
 

@@ -20,6 +20,7 @@ from pyflow.core.plan import PlannedNode
 from pyflow.core.remote import Outcome, Place, log_of, output_of
 from pyflow.core.run_log import LogLine
 from runs import dispatch
+from runs.keeping import RunValues
 from runs.leases import Claim, claim_of
 from runs.models import NodeTask, Run
 from runs.secrets import RunSecrets
@@ -36,8 +37,15 @@ class DatabaseRemoteNodes:
     """
 
     def __init__(
-        self, claim: Claim, call: Call, waiting: Counter[UUID], secrets: RunSecrets, log: Callable[[LogLine], None]
+        self,
+        claim: Claim,
+        call: Call,
+        waiting: Counter[UUID],
+        secrets: RunSecrets,
+        values: RunValues,
+        log: Callable[[LogLine], None],
     ) -> None:
+        self._values = values
         self._claim = claim
         self._call = call
         self._waiting = waiting
@@ -72,9 +80,10 @@ class DatabaseRemoteNodes:
         for line in log_of(outcomes):
             self._log(line)
         for future, outcome in zip(self.awaited.pop(task_id, ()), outcomes, strict=False):
+            received = await self._values.receive(outcome)
             if not future.done():
                 try:
-                    future.set_result(output_of(outcome))
+                    future.set_result(output_of(received))
                 except Exception as error:  # noqa: BLE001 - what the node raised, for whoever awaits the node
                     future.set_exception(error)
 

@@ -14,11 +14,14 @@ from pyflow.core.ids import new_uuid
 from pyflow.core.plan import MAIN, Plan
 from pyflow.core.result import REUSED
 from pyflow.core.states import NodeState
+from runs import values
 from runs.errors import RerunError
 from runs.models import NodeItem, NodeRun, Run, RunEvent, Trigger
+from runs.reading import input_of
 from runs.services import find_run
 from runs.starting import start_version
-from tenants import audit
+from runs.values import Owner, Reference
+from tenants import audit, quotas
 from tenants.access import Actor
 from workflows.latest import latest_version
 from workflows.models import Version
@@ -69,12 +72,12 @@ def rerun(
         source, target, steps = plan_rerun(
             tenant_id=by.tenant_id, run_id=run_id, start_from=start_from, version=version
         )
-        given = source.input if input is None else dict(input)
+        given = input_of(source) if input is None else dict(input)
         run = start_version(version=target, input=given, by=by, trigger=Trigger.API)
         run.source_run = source
         run.labels = source.labels | run.labels
         _take_over(run, source, {step.node_id for step in steps if step.action == "reuse"})
-        run.save(update_fields=["source_run", "labels", "event_seq"])
+        run.save(update_fields=["source_run", "labels", "event_seq", "value_bytes"])
         after = {"run": str(run.pk), "from": start_from, "version": target.number}
         audit.record(by=by, action="run.rerun", target=f"run:{run_id}", after=after)
     return run
@@ -121,7 +124,7 @@ def _take_over(run: Run, source: Run, node_ids: Collection[str]) -> None:
     for row in nodes:
         run.event_seq += 1
         succeeded = row.state == NodeState.SUCCEEDED
-        data = {"state": row.state, "reused": str(source.pk)} | ({"output": row.output} if succeeded else {})
+        data = {"state": row.state, "reused": str(source.pk)} | (_output(row) if succeeded else {})
         type = EventType.NODE_SUCCEEDED if succeeded else EventType.NODE_SKIPPED
         events.append(
             RunEvent(seq=run.event_seq, type=str(type), node_id=row.node_id, at=run.created_at, data=data, **own)
@@ -130,6 +133,22 @@ def _take_over(run: Run, source: Run, node_ids: Collection[str]) -> None:
         row.pk, row.run, row.reason, row.attempts = new_uuid(), run, REUSED, 0
     for item in items:
         item.pk, item.run = new_uuid(), run
+    _copy_values(run, source, [*(row.output_ref for row in nodes), *(item.output_ref for item in items)])
     NodeRun.objects.bulk_create(nodes)
     NodeItem.objects.bulk_create(items)
     RunEvent.objects.bulk_create(events)
+
+
+def _output(row: NodeRun) -> dict[str, Any]:
+    return {"output": row.output} if row.output_ref is None else {"output_ref": row.output_ref}
+
+
+def _copy_values(run: Run, source: Run, references: Collection[Any]) -> None:
+    """Each run has its own values: one that is removed takes none away from another."""
+    for reference in references:
+        found = Reference.of(reference)
+        if found is not None:
+            values.store().copy(Owner(source.tenant_id, source.pk), Owner(run.tenant_id, run.pk), found.sha256)
+            run.value_bytes += found.size
+    if run.value_bytes:
+        quotas.add_stored_bytes(tenant_id=run.tenant_id, amount=run.value_bytes)

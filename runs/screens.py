@@ -16,6 +16,7 @@ from pyflow.core.errors import PyFlowError
 from pyflow.core.states import TERMINAL_RUN_STATES
 from runs import timeline
 from runs.models import NodeRun, Run, RunEvent
+from runs.values import Reference
 from workflows.graph_drawing import svg
 from workflows.services import plan_of
 
@@ -105,9 +106,21 @@ def _node(row: Any, definition: Any, now: datetime) -> Node:
         type="" if definition is None else definition.type,
         config="" if definition is None or not definition.config else _indented(definition.config),
         took=_between(row.started_at, row.finished_at, now),
-        output="" if row.beginning in (None, "null") else _readable(row.beginning),
+        output=_output(row),
         error="" if row.error is None else _indented(row.error),
     )
+
+
+def apart(reference: Any) -> str:
+    """What is said of a value that is too large for its row."""
+    found = Reference.of(reference)
+    return "" if found is None else f"{found.size:,} bytes of JSON, stored apart (SHA-256 {found.sha256}); see the API"
+
+
+def _output(row: Any) -> str:
+    if row.output_ref is not None:
+        return apart(row.output_ref)
+    return "" if row.beginning in (None, "null") else _readable(row.beginning)
 
 
 def _readable(beginning: str | None) -> str:

@@ -59,6 +59,15 @@ def find_node(*, tenant_id: UUID, run_id: UUID, node_id: str) -> tuple[NodeRun, 
     return node or NodeRun(tenant_id=tenant_id, run=run, node_id=node_id), plan.nodes[index].type
 
 
+def find_item(*, tenant_id: UUID, run_id: UUID, node_id: str, index: int) -> NodeItem:
+    """An item of a fan-out that has come to anything. Raises ``RunNotFoundError`` or ``NodeNotFoundError``."""
+    node, _ = find_node(tenant_id=tenant_id, run_id=run_id, node_id=node_id)
+    item = NodeItem.objects.for_tenant(tenant_id).filter(run=node.run_id, node_id=node_id, index=index).first()
+    if item is None:
+        raise NodeNotFoundError(f"The node {node_id!r} has no item {index} on record.")
+    return item
+
+
 def start_child(
     *,
     parent_id: UUID,

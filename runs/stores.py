@@ -16,9 +16,11 @@ from pyflow.core.run_log import MAX_CHARACTERS, MAX_LINES, LogLine
 from pyflow.core.states import NodeState, RunState
 from pyflow.core.suspension import Signal, Suspension
 from runs.errors import LeaseLapsedError
+from runs.keeping import RunValues
 from runs.leases import Claim
 from runs.models import NodeItem, NodeRun, RunSignal
 from runs.secrets import RunSecrets
+from runs.values import Reference
 from runs.writer import EPHEMERAL, GroupWriter, Write, moment
 
 #: Starts are not waited for, yet whoever follows a run sees them within this time. Seconds.
@@ -31,7 +33,16 @@ _RUN_ENDS = frozenset({EventType.RUN_SUCCEEDED, EventType.RUN_FAILED, EventType.
 class DatabaseSink:
     """The ``EventSink`` of one claimed run: its events and node rows, durable when ``commit`` returns."""
 
-    def __init__(self, writer: GroupWriter, claim: Claim, trusted: Callable[[], bool], secrets: RunSecrets) -> None:
+    def __init__(
+        self,
+        writer: GroupWriter,
+        claim: Claim,
+        trusted: Callable[[], bool],
+        secrets: RunSecrets,
+        values: RunValues,
+    ) -> None:
+        self._values = values
+        self._input: Any = claim.input
         self._writer = writer
         self._claim = claim
         self._trusted = trusted
@@ -42,8 +53,9 @@ class DatabaseSink:
         self._closed = False
         self._lines, self._characters = claim.log_lines, claim.log_characters
 
-    def restore(self, recorded: Mapping[str, result.NodeRun]) -> None:
+    def restore(self, recorded: Mapping[str, result.NodeRun], input: Any) -> None:
         """Go on from what is on record: a node that waited keeps its beginning and its attempts."""
+        self._input = input
         for node_id, run in recorded.items():
             started = None if run.started_at is None else moment(run.started_at)
             self._rows[node_id] = _EMPTY_ROW | {"attempts": run.attempts, "started_at": started}
@@ -57,7 +69,9 @@ class DatabaseSink:
             return
         if event.type is EventType.NODE_STARTED and not self._trusted():
             raise LeaseLapsedError(f"the lease of run {self._claim.run_id} is not trusted any more")
-        self._note(_storable(event))
+        event = _storable(event)
+        self._values.outsource_now(event)
+        self._note(event)
         self._flush_soon()
 
     def log(self, line: LogLine) -> None:
@@ -78,8 +92,25 @@ class DatabaseSink:
 
     async def commit(self, event: Event) -> None:
         """Return once the event, and everything noted before it, is committed."""
-        self._note(_storable(event))
+        event = _storable(event)
+        await self._values.outsource(event)
+        masked = await self._masked_input() if event.type in _RUN_ENDS else {}
+        self._note(event)
+        self._pending.changes |= masked
         await self._writer.commit(self._take())
+        if masked and self._claim.input_ref is not None:
+            await self._values.forget(self._claim.input_ref)
+
+    async def _masked_input(self) -> dict[str, Any]:
+        """What changes of the input at the end: nodes needed it as it was, and may have used parts as secrets."""
+        masked = self._secrets.redact(self._input)
+        if masked == self._input:
+            return {}
+        inline, reference = await self._values.put(masked)
+        return {
+            "input": {} if reference is not None else inline,
+            "input_ref": None if reference is None else reference.as_dict(),
+        }
 
     def close(self) -> None:
         """Take no more lines: a thread that outlives its attempt may log when the run is executed under a new epoch."""
@@ -137,6 +168,8 @@ class DatabaseSink:
     def _note(self, event: Event) -> None:
         self._pending.events.append(event)
         item = event.data.get("item")
+        if reference := event.data.get("output_ref") or event.data.get("outputs_ref"):
+            self._pending.value_bytes += reference["size"]
         if self._claim.losses and event.type is EventType.NODE_SUCCEEDED:
             self._pending.changes["losses"] = 0  # it gets on: what it was lost with before was not its doing
         if event.node_id is not None and item is not None:
@@ -153,6 +186,7 @@ class DatabaseSink:
             self._pending.changes |= {
                 "state": str(event.data["state"]),
                 "outputs": event.data.get("outputs"),
+                "outputs_ref": event.data.get("outputs_ref"),
                 "error": event.data.get("error"),
                 "compensation": event.data.get("compensation") or "",
                 "finished_at": moment(event.at),
@@ -160,9 +194,6 @@ class DatabaseSink:
                 "owner": "",
                 "lease_until": None,
             }
-            # Nodes needed it as it was until now. It may hold what they used as a secret.
-            if (masked := self._secrets.redact(self._claim.input)) != self._claim.input:
-                self._pending.changes["input"] = masked
 
     def _row(self, node_id: str, event: Event) -> dict[str, Any]:
         row = self._rows.setdefault(node_id, _EMPTY_ROW.copy())
@@ -172,8 +203,8 @@ class DatabaseSink:
                 row |= {"state": NodeState.RUNNING.value, "attempts": data["attempt"], "wake_at": None}
                 row |= {"started_at": row["started_at"] or at, "wait": None}
             case EventType.NODE_SUCCEEDED:
-                row |= {"state": NodeState.SUCCEEDED.value, "output": data["output"], "error": None, "finished_at": at}
-                row |= {"wait": None, "wake_at": None}
+                row |= {"state": NodeState.SUCCEEDED.value, "error": None, "finished_at": at, "wait": None}
+                row |= {"output": data.get("output"), "output_ref": data.get("output_ref"), "wake_at": None}
             case EventType.NODE_FAILED:
                 row |= {"state": str(data["state"]), "error": data["error"], "finished_at": at}
                 row |= {"wait": None, "wake_at": None, "tolerated": data.get("tolerated", False)}
@@ -211,6 +242,7 @@ _EMPTY_ROW: dict[str, Any] = {
     "state": NodeState.PENDING.value,
     "attempts": 0,
     "output": None,
+    "output_ref": None,
     "error": None,
     "reason": "",
     "tolerated": False,
@@ -229,13 +261,17 @@ def _item_row(event: Event, item: dict[str, Any]) -> dict[str, Any]:
         "state": str(state or data["state"]),
         "attempts": data["attempt"],
         "output": data.get("output"),
+        "output_ref": data.get("output_ref"),
         "error": data.get("error"),
         "at": moment(event.at),
     }
 
 
 def recorded_nodes(run_ids: Collection[UUID]) -> dict[UUID, dict[str, result.NodeRun]]:
-    """The node runs that runs have on record, for the engine to go on from."""
+    """The node runs that runs have on record, for the engine to go on from.
+
+    Where an output is large, it is a ``Reference`` that ``RunValues.fill`` replaces.
+    """
     found: dict[UUID, dict[str, result.NodeRun]] = {run_id: {} for run_id in run_ids}
     for row in NodeRun.objects.across_tenants().filter(run__in=run_ids):
         found[row.run_id][row.node_id] = _restore(row)
@@ -259,7 +295,7 @@ def _restore_item(row: NodeItem) -> result.ItemRun:
     item = result.ItemRun(row.index, row.key)
     item.state = NodeState(row.state)
     item.attempts = row.attempts
-    item.output = row.output
+    item.output = Reference.of(row.output_ref) or row.output
     item.finished_at = row.at.timestamp()
     if row.error is not None:
         item.error = result.ErrorInfo(row.error["code"], row.error["message"], row.error["type"], row.node_id)
@@ -271,7 +307,7 @@ def _restore(row: NodeRun) -> result.NodeRun:
     run = result.NodeRun(
         row.node_id,
         NodeState(row.state),
-        output=row.output,
+        output=Reference.of(row.output_ref) or row.output,
         error=None if error is None else result.ErrorInfo(error["code"], error["message"], error["type"], row.node_id),
         attempts=row.attempts,
         reason=row.reason or None,

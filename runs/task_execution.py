@@ -11,11 +11,14 @@ from uuid import UUID
 
 from django.conf import settings
 
+from pyflow.core.errors import PyFlowError
+from pyflow.core.isolation_errors import describe_error
 from pyflow.core.plan import compile_stored
 from pyflow.core.remote import lost
 from pyflow.core.result import NodeRun
 from runs import dispatch
 from runs.engines import Engines
+from runs.keeping import RunValues
 from runs.leases import MAX_LOSSES
 from runs.node_tasks import (
     TaskClaim,
@@ -35,8 +38,10 @@ Call = Callable[..., Awaitable[Any]]
 
 
 class TaskExecutor:
-    """The node tasks of one executor process. ``call`` runs a function on its database thread, ``vault`` is the
-    one that looks secrets up; ``on_end`` is told of the end of each.
+    """The node tasks of one executor process.
+
+    ``call`` runs a function on its database thread, ``vault`` is the one that looks secrets up, ``values`` the one that
+    reads and writes large values; ``on_end`` is told of the end of each.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class TaskExecutor:
         call: Call,
         engines: Engines,
         vault: Reader,
+        values: Reader,
         on_end: Callable[[], None],
     ) -> None:
         self._owner = owner
@@ -53,6 +59,7 @@ class TaskExecutor:
         self._call = call
         self._engines = engines
         self._vault = vault
+        self._values = values
         self._on_end = on_end
         self._sweep_at = 0.0
         self.active: dict[UUID, asyncio.Task[None]] = {}
@@ -98,19 +105,25 @@ class TaskExecutor:
             return
         source = secrets_of(claimed.tenant_id, claimed.tenant_slug)
         secrets = RunSecrets(source, self._vault.submit, claimed.secrets_used)
+        values = RunValues(claimed, self._values.submit)
+        try:
+            input = claimed.input if claimed.input_ref is None else await values.load(claimed.input_ref)
+            await values.fill(recorded)
+        except PyFlowError as error:
+            await self._call(finish_task, taken, [{"error": describe_error(error)} for _ in taken.places])
+            return
         attempts = engine.attempts(
             plan,
             run_id=str(claimed.run_id),
-            input=claimed.input,
+            input=input,
             recorded=recorded,
             lineage=claimed.lineage,
             begun_at=claimed.begun_at,
             secrets=secrets,
         )
         await secrets.mask_with(attempts.context.redactor)
-        outcomes = [
-            outcome | {"secrets": secrets.marks} for outcome in await attempts.execute(taken.node_id, taken.places)
-        ]
+        executed = await attempts.execute(taken.node_id, taken.places)
+        outcomes = [await values.send(outcome) | {"secrets": secrets.marks} for outcome in executed]
         if not await self._call(finish_task, taken, outcomes):
             logger.warning("fenced: task %s belongs to another process now", taken.task_id)
 

@@ -36,6 +36,7 @@ _UNTOUCHED: dict[str, Any] = {
     "state": NodeState.PENDING.value,
     "attempts": 0,
     "output": None,
+    "output_ref": None,
     "error": None,
     "reason": "",
     "tolerated": False,
@@ -46,8 +47,8 @@ _UNTOUCHED: dict[str, Any] = {
 }
 #: What a retry changes of a run.
 _RETRIED = (
-    *("state", "retries", "epoch", "losses", "outputs", "error", "started_at", "finished_at", "cancel_requested_at"),
-    *("pause_requested_at", "queue_deadline", "event_seq"),
+    *("state", "retries", "epoch", "losses", "outputs", "outputs_ref", "error", "started_at", "finished_at"),
+    *("cancel_requested_at", "pause_requested_at", "queue_deadline", "event_seq"),
 )
 _TERMINATED = replace(TERMINATED, message="the run was terminated")
 
@@ -151,7 +152,7 @@ def _retry(run: Run, now: datetime) -> None:
     run.retries += 1
     run.epoch += 1  # whoever ended it may still have something on its way
     run.losses = 0
-    run.outputs = run.error = run.started_at = run.finished_at = None
+    run.outputs = run.outputs_ref = run.error = run.started_at = run.finished_at = None
     run.cancel_requested_at = run.pause_requested_at = None
     run.queue_deadline = None if settings.queue_timeout is None else now + timedelta(seconds=settings.queue_timeout)
     _tell(run, EventType.RUN_QUEUED, now, retry=run.retries)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import queue
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ from pyflow.core.suspension import Suspension, awaited
 from runs import bulk, dispatch
 from runs.errors import FencedError
 from runs.models import NodeRun, Run, RunSignal
+from tenants import quotas
 
 logger = logging.getLogger(__name__)
 MAX_BATCH = 500
@@ -33,7 +34,10 @@ MAX_BATCH = 500
 
 @dataclass(slots=True)
 class Write:
-    """Facts about one run that become durable together. ``waiter`` is told when they are."""
+    """Facts about one run that become durable together. ``waiter`` is told when they are.
+
+    ``value_bytes``: how large the values are that they refer to.
+    """
 
     run_id: UUID
     tenant_id: UUID
@@ -45,6 +49,7 @@ class Write:
     signals: list[str] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
     changes: dict[str, Any] = field(default_factory=dict)
+    value_bytes: int = 0
     waiter: asyncio.Future[None] | None = None
 
 
@@ -167,8 +172,10 @@ class _Batch:
         self._items: list[bulk.Row] = []
         self._signals: list[tuple[UUID, list[str]]] = []
         self._log: list[bulk.Row] = []
-        #: Masked ones, of runs that have ended.
-        self._inputs: dict[UUID, Any] = {}
+        #: Masked ones, of runs that have ended, and where they are if they are large.
+        self._inputs: dict[UUID, dict[str, Any]] = {}
+        #: Bytes of large values, by tenant.
+        self._value_bytes: Counter[UUID] = Counter()
 
     def add(self, row: bulk.Row, group: Sequence[Write]) -> None:
         """Add what is written of one run, whose row is locked."""
@@ -188,10 +195,13 @@ class _Batch:
             owned = {"tenant_id": write.tenant_id, "run_id": run_id}
             self._log += [{"id": new_uuid()} | owned | line for line in write.log]
         row["event_seq"] = seq
-        (self._changed if changes else self._moved).append({"outputs": None, "error": None} | row | changes)
-        if "input" in changes:
-            self._inputs[run_id] = changes["input"]
         tenant_id = group[0].tenant_id
+        if value_bytes := sum(write.value_bytes for write in group):
+            changes["value_bytes"] = row["value_bytes"] + value_bytes
+            self._value_bytes[tenant_id] += value_bytes
+        (self._changed if changes else self._moved).append(_NOT_READ | row | changes)
+        if "input" in changes:
+            self._inputs[run_id] = {name: changes[name] for name in ("input", "input_ref")}
         for node_id, values in nodes.items():
             self._nodes.append(
                 {"id": new_uuid(), "tenant_id": tenant_id, "run_id": run_id, "node_id": node_id} | values
@@ -207,7 +217,7 @@ class _Batch:
         """A statement for each table."""
         bulk.advance(self._moved, self._changed)
         for run_id, masked in self._inputs.items():  # hardly ever any
-            Run.objects.across_tenants().filter(pk=run_id).update(input=masked)
+            Run.objects.across_tenants().filter(pk=run_id).update(**masked)
         if self._events:
             bulk.insert_events(self._events)
         if self._nodes:
@@ -219,6 +229,12 @@ class _Batch:
         for run_id, taken in self._signals:
             rows = RunSignal.objects.across_tenants().filter(run=run_id, dedupe_id__in=taken)
             rows.update(consumed=True)
+        for tenant_id, amount in sorted(self._value_bytes.items()):  # last: starts of the tenant wait from here on
+            quotas.count_stored_bytes(tenant_id=tenant_id, amount=amount)
+
+
+#: What ``bulk.held`` does not read, as it is before the end.
+_NOT_READ: dict[str, Any] = {"outputs": None, "outputs_ref": None, "error": None}
 
 
 def _ended_children(by_run: Mapping[UUID, Sequence[Write]]) -> dict[UUID, set[UUID]]:

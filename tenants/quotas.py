@@ -154,6 +154,22 @@ def add_stored_bytes(*, tenant_id: UUID, amount: int) -> None:
         _give_back(tenant_id, Quota.STORED_BYTES, -amount, limit_of(tenant_id, Quota.STORED_BYTES))
 
 
+def check_stored_bytes(*, tenant_id: UUID, wanted: int) -> None:
+    """Whether there is room for so many bytes more. Raises ``QuotaExceededError``.
+
+    Nothing is taken: what is stored afterwards is counted by ``count_stored_bytes``, wherever the limit is by then.
+    """
+    limit = limit_of(tenant_id, Quota.STORED_BYTES)
+    if limit is not None and _used(tenant_id, Quota.STORED_BYTES) + wanted > limit:
+        raise exceeded(tenant_id=tenant_id, quota=Quota.STORED_BYTES)
+
+
+def count_stored_bytes(*, tenant_id: UUID, amount: int) -> None:
+    """Count bytes that are stored in this transaction, although that may take the tenant beyond its limit."""
+    is_limited = limit_of(tenant_id, Quota.STORED_BYTES) is not None
+    _names(*_taking(tenant_id, {Quota.STORED_BYTES: amount}, {Quota.STORED_BYTES: MOST if is_limited else None}))
+
+
 def usage_of(*, tenant_id: UUID, measured: Mapping[Quota, Usage | int]) -> list[Usage]:
     """Every quota of a tenant with what is used of it; what others count is ``measured`` by them."""
     limits = allowance_of(tenant_id).limits

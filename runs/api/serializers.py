@@ -117,11 +117,24 @@ class RunSummaryShape(serializers.Serializer[Any]):
     finished_at = serializers.DateTimeField(allow_null=True)
 
 
+class ReferenceShape(serializers.Serializer[Any]):
+    """Where a value is that is too large to be shown among others."""
+
+    sha256 = serializers.CharField(help_text="Of its JSON.")
+    size = serializers.IntegerField(help_text="Bytes of its JSON.")
+
+
+def _reference(where: str, what: str) -> ReferenceShape:
+    return ReferenceShape(allow_null=True, help_text=f"If it is there, {what}, and `{where}` has it.")
+
+
 class RunShape(RunSummaryShape):
     """A run."""
 
     input = serializers.DictField()
+    input_ref = _reference("/input", "`input` is empty because it is large")
     outputs = serializers.JSONField()
+    outputs_ref = _reference("/outputs", "`outputs` is null because it is large")
 
 
 class RunsShape(serializers.Serializer[Any]):
@@ -139,6 +152,7 @@ class NodeRunShape(serializers.Serializer[Any]):
     state = serializers.ChoiceField([state.value for state in NodeState])
     attempts = serializers.IntegerField()
     output = serializers.JSONField()
+    output_ref = _reference("/output", "`output` is null because it is large")
     error = ErrorShape(allow_null=True)
     reason = serializers.CharField(allow_null=True, help_text="Why it was skipped.")
     wait = serializers.DictField(allow_null=True, help_text="What it waits for: {until, signal, details}.")
@@ -180,6 +194,7 @@ class ItemShape(serializers.Serializer[Any]):
     state = serializers.ChoiceField([state.value for state in NodeState])
     attempts = serializers.IntegerField()
     output = serializers.JSONField()
+    output_ref = _reference("/output", "`output` is null because it is large")
     error = ErrorShape(allow_null=True)
     at = serializers.DateTimeField(help_text="When this became so.")
 
@@ -258,7 +273,8 @@ def show_summary(run: Run) -> dict[str, Any]:
 
 def show_run(run: Run) -> dict[str, Any]:
     """``RunShape`` of a row."""
-    return show_summary(run) | {"input": run.input, "outputs": run.outputs}
+    values = ("input_ref", "outputs_ref", "input", "outputs")
+    return show_summary(run) | {name: getattr(run, name) for name in values}
 
 
 def show_item(item: NodeItem) -> dict[str, Any]:
@@ -269,6 +285,7 @@ def show_item(item: NodeItem) -> dict[str, Any]:
         "state": item.state,
         "attempts": item.attempts,
         "output": item.output,
+        "output_ref": item.output_ref,
         "error": item.error,
         "at": item.at,
     }
@@ -310,6 +327,7 @@ def show_node(node: NodeRun) -> dict[str, Any]:
         "state": node.state,
         "attempts": node.attempts,
         "output": node.output,
+        "output_ref": node.output_ref,
         "error": node.error,
         "reason": node.reason or None,
         "wait": node.wait,

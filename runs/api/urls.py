@@ -8,6 +8,7 @@ from runs.api.explanation import ExplainView
 from runs.api.graph import GraphView
 from runs.api.logs import LogsView
 from runs.api.nodes import ItemsView, NodesView, NodeView
+from runs.api.values import InputView, ItemOutputView, OutputsView, OutputView
 from runs.api.verbs import CancelView, PauseView, RerunView, ResumeView, RetryView, TerminateView
 from runs.api.views import EventsView, RunsView, RunView, SignalsView, WorkflowRunsView
 
@@ -20,6 +21,14 @@ urlpatterns = [
     path("runs/<uuid:run_id>/nodes", NodesView.as_view(), name="run-nodes"),
     path("runs/<uuid:run_id>/nodes/<str:node_id>", NodeView.as_view(), name="run-node"),
     path("runs/<uuid:run_id>/nodes/<str:node_id>/items", ItemsView.as_view(), name="run-node-items"),
+    path(
+        "runs/<uuid:run_id>/nodes/<str:node_id>/items/<int:index>/output",
+        ItemOutputView.as_view(),
+        name="run-item-output",
+    ),
+    path("runs/<uuid:run_id>/nodes/<str:node_id>/output", OutputView.as_view(), name="run-node-output"),
+    path("runs/<uuid:run_id>/input", InputView.as_view(), name="run-input"),
+    path("runs/<uuid:run_id>/outputs", OutputsView.as_view(), name="run-outputs"),
     path("runs/<uuid:run_id>/graph", GraphView.as_view(), name="run-graph"),
     path("runs/<uuid:run_id>/explain", ExplainView.as_view(), name="run-explain"),
     path("runs/<uuid:run_id>/signals", SignalsView.as_view(), name="run-signals"),

@@ -38,6 +38,7 @@ def quick(settings, tmp_path) -> None:
     settings.PYFLOW_LEASE_SECONDS = 2.0
     settings.PYFLOW_SWEEP_SECONDS = 0.1
     settings.PYFLOW_STORAGE_ROOT = tmp_path / "storage"
+    settings.PYFLOW_VALUES_ROOT = tmp_path / "values"
     settings.PYFLOW_EXECUTOR = "inprocess"
 
 

@@ -52,6 +52,7 @@ def succeeded(output: Any) -> dict[str, Any]:
         "state": NodeState.SUCCEEDED.value,
         "attempts": 1,
         "output": output,
+        "output_ref": None,
         "error": None,
         "reason": "",
         "tolerated": False,

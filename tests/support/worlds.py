@@ -45,6 +45,7 @@ NOT_FREE = {
     "AuditEntry.action", "AuditEntry.actor_kind", "AuditEntry.hash", "AuditEntry.previous", "AuditHead.hash",
     "DataKey.made_under", "DataKey.master_key",
     "IdempotentAnswer.fingerprint", "Invitation.token_hash", "RefreshToken.token_hash",
+    "NodeItem.output_ref", "NodeRun.output_ref", "Run.input_ref", "Run.outputs_ref",
     "Run.compensation", "Run.on_parent_cancel", "RunEvent.type", "Slot.lane",
     "UsageCounter.period", "Version.checksum",
 }  # fmt: skip
@@ -190,7 +191,7 @@ def _make_runs(world: World) -> None:
     NodeTask.objects.create(tenant=tenant, run=run, run_epoch=1, node_id=mark, places=[[1, mark, 0]], outcomes=[mark])
     Slot.objects.create(tenant=tenant, run=run, run_epoch=1, node_id=mark, key=mark, lane="0" * 64, limit=1, held=False)
     RunSignal.objects.create(tenant=tenant, run=run, name=mark, payload={"text": mark}, dedupe_id=mark)
-    world.names |= {"run_id": str(run.pk), "node_id": mark, "queued": str(start(world).pk)}
+    world.names |= {"run_id": str(run.pk), "node_id": mark, "index": "0", "queued": str(start(world).pk)}
     for name, verb in (("paused", pause_run), ("stopped", terminate_run)):
         world.names[name] = str(verb(by=a_test(tenant), run_id=start(world).pk).pk)
 

@@ -17,6 +17,7 @@ from pyflow.core.loader import parse_workflow, read_source
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
 from runs.execution import RunExecutor
 from runs.models import NodeRun, Run
+from runs.reading import output_of, outputs_of
 from runs.starting import start_version
 from tenants.access import Actor
 from tenants.models import Tenant
@@ -79,8 +80,9 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"  {node.node_id}: {outcome or 'ERROR — ' + (node.error or {}).get('message', node.state)}"
             )
-        if run.outputs is not None:
-            self.stdout.write(json.dumps(run.outputs, indent=2, ensure_ascii=False))
+        outputs = outputs_of(run)
+        if outputs is not None:
+            self.stdout.write(json.dumps(outputs, indent=2, ensure_ascii=False))
 
 
 def _as_json(run: Run, nodes: list[NodeRun]) -> dict[str, Any]:
@@ -89,9 +91,9 @@ def _as_json(run: Run, nodes: list[NodeRun]) -> dict[str, Any]:
         "workflow": run.workflow.name,
         "version": run.version.number,
         "state": run.state,
-        "outputs": run.outputs,
+        "outputs": outputs_of(run),
         "error": run.error,
         "nodes": [
-            {"id": node.node_id, "state": node.state, "output": node.output, "error": node.error} for node in nodes
+            {"id": node.node_id, "state": node.state, "output": output_of(node), "error": node.error} for node in nodes
         ],
     }

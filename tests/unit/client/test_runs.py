@@ -84,6 +84,25 @@ def test_ids_of_nodes_are_one_segment_of_the_path(server, ask):
     assert server.asked[0].path == "/api/v1/runs/r1/nodes/a%2Fb/items"
 
 
+def test_values_of_any_size_are_read_by_themselves(server, ask):
+    reference = {"sha256": "ab" * 32, "size": 300_000}
+    server.answer(200, RUN | {"input_ref": reference, "outputs": None, "outputs_ref": reference})
+    for value in ({"a": 1}, None, "text", [1]):
+        server.answer(200, json.dumps(value).encode())
+    run = ask("run", "r1")
+    assert (run.input_ref.size, run.outputs_ref.sha256) == (300_000, "ab" * 32)
+    assert ask("input_of", "r1") == {"a": 1}
+    assert ask("outputs_of", "r1") is None
+    assert ask("output_of", "r1", "a/b") == "text"
+    assert ask("output_of", "r1", "a", item=7) == [1]
+    assert [asked.path for asked in server.asked][1:] == [
+        "/api/v1/runs/r1/input",
+        "/api/v1/runs/r1/outputs",
+        "/api/v1/runs/r1/nodes/a%2Fb/output",
+        "/api/v1/runs/r1/nodes/a/items/7/output",
+    ]
+
+
 @pytest.fixture
 def key(transactional_db) -> str:
     return create_api_key(tenant=create_tenant(slug="client"), name="test")[1]
@@ -116,5 +135,9 @@ async def test_the_platform_answers_as_the_client_expects(key):
         assert (node.type, node.items, len(node.history)) == ("transform", 2, 1)
         items = [item async for item in pyflow.items(run.id, "greet", limit=1)]
         assert [item.output for item in items] == ["Hello Ada", "Hello Grace"]
+        assert await pyflow.output_of(run.id, "greet", item=1) == "Hello Grace"
+        assert await pyflow.output_of(run.id, "greet") == ["Hello Ada", "Hello Grace"]
+        assert await pyflow.input_of(run.id) == names
+        assert await pyflow.outputs_of(run.id) is None
         assert [node["state"] for node in (await pyflow.run_graph(run.id))["nodes"]] == ["succeeded"]
         assert (await pyflow.run_drawing(run.id)).startswith("<svg")

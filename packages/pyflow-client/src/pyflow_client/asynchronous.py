@@ -237,6 +237,19 @@ class AsyncClient:
         async for item in self._pages(Pages(f"{calls.node_path(run_id, node_id)}/items", Page[Item], filters)):
             yield item
 
+    async def input_of(self, run_id: str | UUID) -> dict[str, Any]:
+        """What a run was started with, however large it is."""
+        found: dict[str, Any] = (await self._send(calls.input_of(run_id))).root
+        return found
+
+    async def outputs_of(self, run_id: str | UUID) -> Any:
+        """What a run came to, however large that is; ``None`` if it has no outputs (yet)."""
+        return (await self._send(calls.outputs_of(run_id))).root
+
+    async def output_of(self, run_id: str | UUID, node_id: str, *, item: int | None = None) -> Any:
+        """What a node, or one item of its fan-out, came to, however large that is; ``None`` if nothing (yet)."""
+        return (await self._send(calls.output_of(run_id, node_id, item))).root
+
     async def run_graph(self, run_id: str | UUID) -> dict[str, Any]:
         """The graph of a run: ``nodes`` with their states, and ``edges``."""
         return (await self._send(calls.run_graph(run_id))).root

@@ -30,6 +30,7 @@ from pyflow_client.models import (
     Run,
     Tenant,
     Text,
+    Value,
     Verdict,
     Version,
     Workflow,
@@ -243,6 +244,22 @@ def node_path(run_id: str | UUID, node_id: str) -> str:
 def get_node(run_id: str | UUID, node_id: str) -> Call[NodeRunDetail]:
     """One node of a run with its attempts."""
     return Call("GET", node_path(run_id, node_id), NodeRunDetail)
+
+
+def input_of(run_id: str | UUID) -> Call[Value]:
+    """What a run was started with."""
+    return Call("GET", f"{run_path(run_id)}/input", Value)
+
+
+def outputs_of(run_id: str | UUID) -> Call[Value]:
+    """What a run came to."""
+    return Call("GET", f"{run_path(run_id)}/outputs", Value)
+
+
+def output_of(run_id: str | UUID, node_id: str, item: int | None) -> Call[Value]:
+    """What a node, or an item of it, came to."""
+    where = node_path(run_id, node_id) if item is None else f"{node_path(run_id, node_id)}/items/{item}"
+    return Call("GET", f"{where}/output", Value)
 
 
 def run_graph(run_id: str | UUID) -> Call[Data]:

@@ -189,13 +189,24 @@ class Wait(_Model):
     details: dict[str, Any] = {}
 
 
+class Reference(_Model):
+    """A value that is too large to be sent among others: SHA-256 and bytes of its JSON. ``output_of`` reads it."""
+
+    sha256: str
+    size: int
+
+
 class NodeRun(_Model):
-    """One node of a run. ``reason`` says why it was skipped; ``attempts`` counts those begun."""
+    """One node of a run. ``reason`` says why it was skipped; ``attempts`` counts those begun.
+
+    A large ``output`` is ``None``, and ``output_ref`` is set.
+    """
 
     id: str
     state: str
     attempts: int
     output: Any = None
+    output_ref: Reference | None = None
     error: ErrorInfo | None = None
     reason: str | None = None
     wait: Wait | None = None
@@ -229,6 +240,7 @@ class Item(_Model):
     state: str
     attempts: int
     output: Any = None
+    output_ref: Reference | None = None
     error: ErrorInfo | None = None
     at: datetime
 
@@ -286,11 +298,14 @@ class Run(RunSummary):
     """One execution of a workflow.
 
     ``nodes`` and ``events`` (the first 1,000) are there when the run was read, and empty in the answers to its
-    start and to ``cancel``.
+    start and to ``cancel``. What is large is not among them: ``input_ref`` and ``outputs_ref`` say so, and ``input_of``
+    and ``outputs_of`` read it.
     """
 
     input: dict[str, Any]
+    input_ref: Reference | None = None
     outputs: Any = None
+    outputs_ref: Reference | None = None
     nodes: tuple[NodeRun, ...] = ()
     events: tuple[Event, ...] = ()
 
@@ -378,6 +393,10 @@ class NodeType(_Model):
 
 class Data(RootModel[dict[str, Any]]):
     """An answer that is data of its own format."""
+
+
+class Value(RootModel[Any]):
+    """An answer that is any JSON."""
 
 
 class Text(RootModel[str]):

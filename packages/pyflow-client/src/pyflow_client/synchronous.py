@@ -233,6 +233,19 @@ class Client:
         """The items of a fan-out that came to anything, in their order; the filter is ``state``."""
         yield from self._pages(Pages(f"{calls.node_path(run_id, node_id)}/items", Page[Item], filters))
 
+    def input_of(self, run_id: str | UUID) -> dict[str, Any]:
+        """What a run was started with, however large it is."""
+        found: dict[str, Any] = self._send(calls.input_of(run_id)).root
+        return found
+
+    def outputs_of(self, run_id: str | UUID) -> Any:
+        """What a run came to, however large that is; ``None`` if it has no outputs (yet)."""
+        return self._send(calls.outputs_of(run_id)).root
+
+    def output_of(self, run_id: str | UUID, node_id: str, *, item: int | None = None) -> Any:
+        """What a node, or one item of its fan-out, came to, however large that is; ``None`` if nothing (yet)."""
+        return self._send(calls.output_of(run_id, node_id, item)).root
+
     def run_graph(self, run_id: str | UUID) -> dict[str, Any]:
         """The graph of a run: ``nodes`` with their states, and ``edges``."""
         return self._send(calls.run_graph(run_id)).root
