@@ -8,9 +8,9 @@ from django.test import override_settings
 
 from tenants import failures, keys, principals
 from tenants.limits import MemoryLimiter
-from tests.support import append_only, passwords
+from tests.support import emptying, passwords
 
-append_only.empty_tables_after_tests()
+emptying.empty_tables_after_tests()
 if connection.vendor == "sqlite":
     # A test's database need not survive the machine: it waits for no disk. Servers that a test starts do.
     options = connection.settings_dict["OPTIONS"]

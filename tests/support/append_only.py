@@ -1,11 +1,9 @@
-"""Around the triggers of the audit: to empty the tables after a test, and to play whoever tampers with them."""
+"""Around the triggers of the audit: to empty its table after a test, and to play whoever tampers with it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from django.db import connection
-from django.db.backends.base.operations import BaseDatabaseOperations
 
 TABLE = "tenants_auditentry"
 
@@ -13,7 +11,7 @@ TABLE = "tenants_auditentry"
 @contextmanager
 def lifted() -> Iterator[None]:
     """Work as somebody who may switch the triggers off."""
-    off, on = _statements()
+    off, on = statements()
     connection.check_constraints()  # PostgreSQL alters no table while such checks are to come
     _execute(off)
     yield
@@ -21,19 +19,8 @@ def lifted() -> Iterator[None]:
     _execute(on)
 
 
-def empty_tables_after_tests() -> None:
-    """Let Django's flush, which ends every test with real transactions, through the triggers."""
-    kind = type(connection.ops)
-    plain = kind.sql_flush
-
-    def sql_flush(self: BaseDatabaseOperations, style: Any, tables: Any, **options: Any) -> list[str]:
-        off, on = _statements() if TABLE in connection.introspection.table_names() else ([], [])
-        return [*off, *plain(self, style, tables, **options), *on]
-
-    kind.sql_flush = sql_flush  # type: ignore[method-assign] # of this process only
-
-
-def _statements() -> tuple[list[str], list[str]]:
+def statements() -> tuple[list[str], list[str]]:
+    """What switches the triggers off, and on again."""
     if connection.vendor == "postgresql":
         return [f"ALTER TABLE {TABLE} DISABLE TRIGGER USER"], [f"ALTER TABLE {TABLE} ENABLE TRIGGER USER"]
     with connection.cursor() as cursor:
