@@ -39,12 +39,11 @@ def event(seq: int, kind: str = "node.started") -> dict:
 
 def test_the_twins_have_the_same_methods():
     def surface(cls: type) -> dict[str, list]:
-        methods = {name: item for name, item in vars(cls).items() if inspect.isfunction(item) and name[0] != "_"}
+        methods = {name: item for name, item in inspect.getmembers(cls, inspect.isfunction) if name[0] != "_"}
         signatures = {name: inspect.signature(item) for name, item in methods.items()}
         return {name: list(signature.parameters.values()) for name, signature in signatures.items()}
 
     assert surface(Client) == surface(AsyncClient)
-    assert len(surface(Client)) == 65
 
 
 def test_the_key_is_sent_and_not_shown(server, ask):

@@ -4,84 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from datetime import datetime
-from types import TracebackType
-from typing import Any, Literal, Self
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any, Literal
 from uuid import UUID
 
-import httpx2
-import stamina
-
 from pyflow_client import calls, verbs
-from pyflow_client.answers import understand
-from pyflow_client.calls import AnswerT, Call, Document, Filter, Start
-from pyflow_client.connection import arguments, no_answer, options
-from pyflow_client.errors import ConnectionFailed
+from pyflow_client.asynchronous_tenancy import AsyncTenantClient
+from pyflow_client.calls import Document, Filter, Start
 from pyflow_client.explanations import ActionResults, Explanation, RerunPlan
 from pyflow_client.following import Follower, Waiter
 from pyflow_client.models import (
-    Accepted,
-    ApiKey,
-    AuditEntry,
     Batch,
     DryRun,
     Event,
     EventPage,
     Health,
-    Invitation,
     Item,
-    Me,
-    Member,
+    LogLine,
     NodeRun,
     NodeRunDetail,
     NodeType,
     Page,
+    Plugin,
     Run,
     RunSummary,
-    Tenant,
     Verdict,
     Version,
     Workflow,
 )
-from pyflow_client.paging import ItemT, Pages
-from pyflow_client.retries import Retries
+from pyflow_client.paging import Pages
 from pyflow_client.verbs import StateVerb
 
 
-class AsyncClient:
+class AsyncClient(AsyncTenantClient):
     """``Client`` for code on an event loop: the same methods, to be awaited; ``follow`` is for ``async for``.
 
     ``async with AsyncClient(…) as pyflow:`` closes its connections. Belongs to one event loop.
     """
-
-    def __init__(
-        self,
-        base_url: str,
-        api_key: str | None = None,
-        *,
-        timeout: float = 30.0,
-        retries: Retries | None = None,
-        transport: httpx2.AsyncBaseTransport | None = None,
-    ) -> None:
-        self._http = httpx2.AsyncClient(**options(base_url, api_key, timeout), transport=transport)
-        self._timeout = timeout
-        self._retries = retries or Retries()
-
-    def __repr__(self) -> str:
-        return f"<AsyncClient {self._http.base_url}>"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
 
     async def workflows(self, **filters: str) -> AsyncIterator[Workflow]:
         """All workflows in use, by name, without their definitions; filters are those of the API (``search``)."""
@@ -99,6 +58,10 @@ class AsyncClient:
     async def put_workflow(self, name: str, document: Document) -> Workflow:
         """Store a workflow, new or as a new version; the document must have that name."""
         return await self._send(calls.put_workflow(name, document))
+
+    async def patch_workflow(self, name: str, changes: Mapping[str, Any], *, if_match: str = "*") -> Workflow:
+        """Store a new version that differs in ``changes``: a JSON Merge Patch (RFC 7396) of the definition."""
+        return await self._send(calls.patch_workflow(name, changes, if_match))
 
     async def archive_workflow(self, name: str) -> Workflow:
         """Take a workflow out of use: no run starts and nothing is changed until it is unarchived."""
@@ -157,6 +120,10 @@ class AsyncClient:
         """The lines in which the documents of two versions differ, as ``diff -u`` shows them."""
         return (await self._send(calls.diff_text(name, before, after))).root
 
+    async def diff_patch(self, name: str, before: int, after: int) -> list[dict[str, Any]]:
+        """The JSON Patch (RFC 6902) that makes the definition of one version that of the other."""
+        return (await self._send(calls.diff_patch(name, before, after))).root
+
     async def validate(self, document: Document) -> Verdict:
         """What is wrong with a document, what is doubtful, and the secrets it uses; nothing is stored."""
         return await self._send(calls.validate(document))
@@ -164,6 +131,10 @@ class AsyncClient:
     async def dry_run(self, name: str, input: Mapping[str, Any] | None = None, *, version: int | None = None) -> DryRun:
         """What a run would do; nothing is run."""
         return await self._send(calls.dry_run(name, input, version))
+
+    async def dry_run_document(self, document: Document, input: Mapping[str, Any] | None = None) -> DryRun:
+        """What a run of a document would do; nothing is stored or run."""
+        return await self._send(calls.dry_run_document(document, input))
 
     async def workflow_schema(self) -> dict[str, Any]:
         """The JSON Schema of workflow documents."""
@@ -184,6 +155,10 @@ class AsyncClient:
     async def node_type(self, type: str) -> NodeType:
         """One node type."""
         return await self._send(calls.node_type(type))
+
+    async def plugins(self) -> list[Plugin]:
+        """The plugins of the server, by name."""
+        return (await self._send(calls.plugins())).results
 
     async def start_run(
         self,
@@ -249,6 +224,11 @@ class AsyncClient:
     async def output_of(self, run_id: str | UUID, node_id: str, *, item: int | None = None) -> Any:
         """What a node, or one item of its fan-out, came to, however large that is; ``None`` if nothing (yet)."""
         return (await self._send(calls.output_of(run_id, node_id, item))).root
+
+    async def logs(self, run_id: str | UUID, **filters: Filter) -> AsyncIterator[LogLine]:
+        """What the nodes of a run logged, in order; filters: ``node``, ``level`` (at least), ``after`` (a ``seq``)."""
+        async for item in self._pages(Pages(f"{calls.run_path(run_id)}/logs", Page[LogLine], filters)):
+            yield item
 
     async def run_graph(self, run_id: str | UUID) -> dict[str, Any]:
         """The graph of a run: ``nodes`` with their states, and ``edges``."""
@@ -354,91 +334,3 @@ class AsyncClient:
     async def health(self) -> Health:
         """How the server is now, asked once; a server that is not ready is an answer, not an error."""
         return await self._send(calls.health())
-
-    async def me(self) -> Me:
-        """Who the credential is, and what it may do."""
-        return await self._send(calls.me())
-
-    async def leave(self) -> None:
-        """Leave the tenant, as a user; ``Conflict`` for its last owner."""
-        await self._send(calls.leave())
-
-    async def tenant(self) -> Tenant:
-        """The tenant of the credential."""
-        return await self._send(calls.tenant())
-
-    async def rename_tenant(self, name: str, *, if_match: str = "*") -> Tenant:
-        """Give the tenant another name; ``if_match`` is the ``ETag`` that must be its present one."""
-        return await self._send(calls.rename_tenant(name, if_match))
-
-    async def members(self) -> AsyncIterator[Member]:
-        """All members, those who joined first come first."""
-        async for item in self._pages(Pages("api/v1/members", Page[Member])):
-            yield item
-
-    async def change_role(self, member_id: str | UUID, role: str, *, if_match: str = "*") -> Member:
-        """Give a member another role; ``Conflict`` for the last owner."""
-        return await self._send(calls.change_role(member_id, role, if_match))
-
-    async def remove_member(self, member_id: str | UUID) -> None:
-        """End a membership, and the keys that the member made; ``Conflict`` for the last owner."""
-        await self._send(calls.remove_member(member_id))
-
-    async def invitations(self) -> AsyncIterator[Invitation]:
-        """All invitations, the newest first."""
-        async for item in self._pages(Pages("api/v1/invitations", Page[Invitation])):
-            yield item
-
-    async def invite(self, email: str, role: str, *, expires_in: int | None = None) -> Invitation:
-        """Offer a membership, for ``expires_in`` seconds; the ``token`` is shown this once."""
-        return await self._send(calls.invite(email, role, expires_in))
-
-    async def revoke_invitation(self, invitation_id: str | UUID) -> None:
-        """Withdraw an invitation; ``Conflict`` if it was accepted."""
-        await self._send(calls.revoke_invitation(invitation_id))
-
-    async def accept_invitation(self, token: str, password: str | None = None) -> Accepted:
-        """Take the place that an invitation offers; the password is that of the account, old or new."""
-        return await self._send(calls.accept_invitation(token, password))
-
-    async def api_keys(self) -> AsyncIterator[ApiKey]:
-        """All keys, the newest first, those that ended included."""
-        async for item in self._pages(Pages("api/v1/api-keys", Page[ApiKey])):
-            yield item
-
-    async def create_api_key(
-        self, name: str, role: str, *, scopes: Collection[str] | None = None, expires_at: datetime | None = None
-    ) -> ApiKey:
-        """Make a key; its ``key`` is shown this once."""
-        return await self._send(calls.create_api_key(name, role, scopes, expires_at))
-
-    async def revoke_api_key(self, key_id: str | UUID) -> None:
-        """End a key now."""
-        await self._send(calls.revoke_api_key(key_id))
-
-    async def rotate_api_key(self, key_id: str | UUID, *, grace: int | None = None) -> ApiKey:
-        """Make the successor of a key, which works for ``grace`` more seconds; ``key`` is shown this once."""
-        return await self._send(calls.rotate_api_key(key_id, grace))
-
-    async def audit(self, **filters: str) -> AsyncIterator[AuditEntry]:
-        """What was done, the newest first; filters are ``action``, ``actor``, ``target``, ``since``, ``until``."""
-        async for item in self._pages(Pages("api/v1/audit", Page[AuditEntry], filters)):
-            yield item
-
-    async def _pages(self, pages: Pages[ItemT]) -> AsyncIterator[ItemT]:
-        while not pages.done:
-            for item in pages.take(await self._send(pages.call())):
-                yield item
-
-    async def _send(self, call: Call[AnswerT]) -> AnswerT:
-        if not call.repeatable:
-            return await self._once(call)
-        caller = stamina.AsyncRetryingCaller(**self._retries.bounds())
-        return await caller(self._retries.wait_after, self._once, call)
-
-    async def _once(self, call: Call[AnswerT]) -> AnswerT:
-        try:
-            response = await self._http.send(self._http.build_request(**arguments(call, self._timeout)))
-        except httpx2.RequestError as error:
-            raise ConnectionFailed(no_answer(error)) from error
-        return understand(call, response)

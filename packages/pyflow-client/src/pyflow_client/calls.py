@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
@@ -13,22 +13,18 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from pyflow_client.models import (
-    Accepted,
-    ApiKey,
     Batch,
     Data,
     DryRun,
     EventPage,
     Health,
-    Invitation,
-    Me,
-    Member,
     NodeRunDetail,
     NodeType,
     Nothing,
     Page,
+    Patch,
+    Plugin,
     Run,
-    Tenant,
     Text,
     Value,
     Verdict,
@@ -74,7 +70,7 @@ class Call(Generic[AnswerT]):
 
 def get_workflow(name: str) -> Call[Workflow]:
     """One workflow with its definition."""
-    return Call("GET", f"api/v1/workflows/{_segment(name)}", Workflow)
+    return Call("GET", f"api/v1/workflows/{segment(name)}", Workflow)
 
 
 def create_workflow(document: Document) -> Call[Workflow]:
@@ -86,23 +82,30 @@ def create_workflow(document: Document) -> Call[Workflow]:
 def put_workflow(name: str, document: Document) -> Call[Workflow]:
     """A workflow, new or as a new version. Repeatable: a document that changes nothing makes no version."""
     content, content_type = encode(document)
-    return Call("PUT", f"api/v1/workflows/{_segment(name)}", Workflow, content=content, content_type=content_type)
+    return Call("PUT", f"api/v1/workflows/{segment(name)}", Workflow, content=content, content_type=content_type)
+
+
+def patch_workflow(name: str, changes: Mapping[str, Any], if_match: str) -> Call[Workflow]:
+    """A new version, by a JSON Merge Patch. Not repeatable: the second time it may be another one that is changed."""
+    content, headers = json.dumps(dict(changes)).encode(), {"If-Match": if_match}
+    path, content_type = f"api/v1/workflows/{segment(name)}", "application/merge-patch+json"
+    return Call("PATCH", path, Workflow, content=content, content_type=content_type, headers=headers, repeatable=False)
 
 
 def archive_workflow(name: str, *, archived: bool) -> Call[Workflow]:
     """The end of a workflow's use, or its return. Repeatable: twice is once."""
     verb = "archive" if archived else "unarchive"
-    return Call("POST", f"api/v1/workflows/{_segment(name)}/{verb}", Workflow)
+    return Call("POST", f"api/v1/workflows/{segment(name)}/{verb}", Workflow)
 
 
 def delete_workflow(name: str) -> Call[Nothing]:
     """The end of a workflow. Not repeatable: the second time there is no such workflow."""
-    return Call("DELETE", f"api/v1/workflows/{_segment(name)}", Nothing, repeatable=False)
+    return Call("DELETE", f"api/v1/workflows/{segment(name)}", Nothing, repeatable=False)
 
 
 def versions_path(name: str) -> str:
     """Where the versions of a workflow are listed."""
-    return f"api/v1/workflows/{_segment(name)}/versions"
+    return f"api/v1/workflows/{segment(name)}/versions"
 
 
 def get_version(name: str, number: int) -> Call[Version]:
@@ -112,7 +115,7 @@ def get_version(name: str, number: int) -> Call[Version]:
 
 def source(name: str, number: int | None, format: str) -> Call[Text]:
     """The document of a version, or of the current one."""
-    path = f"api/v1/workflows/{_segment(name)}" if number is None else f"{versions_path(name)}/{number:d}"
+    path = f"api/v1/workflows/{segment(name)}" if number is None else f"{versions_path(name)}/{number:d}"
     return Call("GET", path, Text, params={"format": format})
 
 
@@ -151,6 +154,12 @@ def diff_text(name: str, before: int, after: int) -> Call[Text]:
     return Call("GET", f"{versions_path(name)}/diff", Text, params=params)
 
 
+def diff_patch(name: str, before: int, after: int) -> Call[Patch]:
+    """The operations that make one version's definition the other's."""
+    params: dict[str, int | str] = {"from": before, "to": after, "format": "json-patch"}
+    return Call("GET", f"{versions_path(name)}/diff", Patch, params=params)
+
+
 def validate(document: Document) -> Call[Verdict]:
     """The verdict on a document."""
     content, content_type = encode(document)
@@ -160,7 +169,14 @@ def validate(document: Document) -> Call[Verdict]:
 def dry_run(name: str, input: Mapping[str, Any] | None, version: int | None) -> Call[DryRun]:
     """What a run would do."""
     body = {"input": dict(input or {})} | ({} if version is None else {"version": version})
-    return _json("POST", f"api/v1/workflows/{_segment(name)}/dry-run", DryRun, body)
+    return json_call("POST", f"api/v1/workflows/{segment(name)}/dry-run", DryRun, body)
+
+
+def dry_run_document(document: Document, input: Mapping[str, Any] | None) -> Call[DryRun]:
+    """What a run of a document would do."""
+    format = {} if not isinstance(document, str) else {"format": encode(document)[1].rpartition("/")[2]}
+    body = {"document": document if isinstance(document, str) else dict(document), "input": dict(input or {}), **format}
+    return json_call("POST", "api/v1/workflows/dry-run", DryRun, body)
 
 
 def workflow_schema() -> Call[Data]:
@@ -170,13 +186,13 @@ def workflow_schema() -> Call[Data]:
 
 def graph(name: str, version: int | None) -> Call[Data]:
     """The graph of a workflow as data."""
-    return Call("GET", f"api/v1/workflows/{_segment(name)}/graph", Data, params=_given(version=version))
+    return Call("GET", f"api/v1/workflows/{segment(name)}/graph", Data, params=_given(version=version))
 
 
 def drawing(name: str, format: str, version: int | None) -> Call[Text]:
     """The graph of a workflow as text that draws it."""
     params: dict[str, Param] = {"format": format, **_given(version=version)}
-    return Call("GET", f"api/v1/workflows/{_segment(name)}/graph", Text, params=params)
+    return Call("GET", f"api/v1/workflows/{segment(name)}/graph", Text, params=params)
 
 
 def node_types() -> Call[Page[NodeType]]:
@@ -186,7 +202,12 @@ def node_types() -> Call[Page[NodeType]]:
 
 def node_type(type: str) -> Call[NodeType]:
     """One node type."""
-    return Call("GET", f"api/v1/nodes/{_segment(type)}", NodeType)
+    return Call("GET", f"api/v1/nodes/{segment(type)}", NodeType)
+
+
+def plugins() -> Call[Page[Plugin]]:
+    """The plugins, which have no pages."""
+    return Call("GET", "api/v1/plugins", Page[Plugin])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +234,7 @@ class Start:
 def start_run(workflow: str, start: Start, *, wait: int | None, idempotency_key: str | None) -> Call[Run]:
     """A run. Repeatable with a key of either kind; without one, a second request starts a second run."""
     headers = _idempotent(idempotency_key) | ({} if wait is None else {"Prefer": f"wait={wait:d}"})
-    return _json(
+    return json_call(
         "POST",
         _runs_path(workflow),
         Run,
@@ -228,17 +249,17 @@ def start_runs(workflow: str, starts: Iterable[Start], *, idempotency_key: str |
     """Many runs. Repeatable with an ``Idempotency-Key``."""
     body = {"runs": [start.body() for start in starts]}
     headers, repeatable = _idempotent(idempotency_key), idempotency_key is not None
-    return _json("POST", f"{_runs_path(workflow)}/batch", Batch, body, headers=headers, repeatable=repeatable)
+    return json_call("POST", f"{_runs_path(workflow)}/batch", Batch, body, headers=headers, repeatable=repeatable)
 
 
 def run_path(run_id: str | UUID) -> str:
     """Where a run is read; what belongs to it is below."""
-    return f"api/v1/runs/{_segment(str(run_id))}"
+    return f"api/v1/runs/{segment(str(run_id))}"
 
 
 def node_path(run_id: str | UUID, node_id: str) -> str:
     """Where a node of a run is read."""
-    return f"{run_path(run_id)}/nodes/{_segment(node_id)}"
+    return f"{run_path(run_id)}/nodes/{segment(node_id)}"
 
 
 def get_node(run_id: str | UUID, node_id: str) -> Call[NodeRunDetail]:
@@ -288,77 +309,7 @@ def health() -> Call[Health]:
     return Call("GET", "api/v1/health/ready", Health, repeatable=False, accepts=frozenset({503}))
 
 
-def me() -> Call[Me]:
-    """Who the credential is."""
-    return Call("GET", "api/v1/me", Me)
-
-
-def leave() -> Call[Nothing]:
-    """The end of the user's own membership."""
-    return Call("DELETE", "api/v1/me", Nothing, repeatable=False)
-
-
-def tenant() -> Call[Tenant]:
-    """The tenant of the credential."""
-    return Call("GET", "api/v1/tenants/current", Tenant)
-
-
-def rename_tenant(name: str, if_match: str) -> Call[Tenant]:
-    """Another name for the tenant."""
-    return _json("PATCH", "api/v1/tenants/current", Tenant, {"name": name}, headers={"If-Match": if_match})
-
-
-def change_role(member_id: str | UUID, role: str, if_match: str) -> Call[Member]:
-    """Another role for a member."""
-    path = f"api/v1/members/{_segment(str(member_id))}"
-    return _json("PATCH", path, Member, {"role": role}, headers={"If-Match": if_match})
-
-
-def remove_member(member_id: str | UUID) -> Call[Nothing]:
-    """The end of a membership. Not repeatable: the second time there is no such member."""
-    return Call("DELETE", f"api/v1/members/{_segment(str(member_id))}", Nothing, repeatable=False)
-
-
-def invite(email: str, role: str, expires_in: int | None) -> Call[Invitation]:
-    """An invitation. Not repeatable: its token is shown once."""
-    body = {"email": email, "role": role} | ({} if expires_in is None else {"expires_in": expires_in})
-    return _json("POST", "api/v1/invitations", Invitation, body, repeatable=False)
-
-
-def revoke_invitation(invitation_id: str | UUID) -> Call[Nothing]:
-    """The withdrawal of an invitation; the second one changes nothing."""
-    return Call("DELETE", f"api/v1/invitations/{_segment(str(invitation_id))}", Nothing)
-
-
-def accept_invitation(token: str, password: str | None) -> Call[Accepted]:
-    """The place that an invitation offers."""
-    body = {"token": token} | ({} if password is None else {"password": password})
-    return _json("POST", "api/v1/invitations/accept", Accepted, body, repeatable=False)
-
-
-def create_api_key(name: str, role: str, scopes: Collection[str] | None, expires_at: datetime | None) -> Call[ApiKey]:
-    """A key. Not repeatable: it is shown once."""
-    body = {
-        "name": name,
-        "role": role,
-        "scopes": None if scopes is None else list(scopes),
-        "expires_at": None if expires_at is None else expires_at.isoformat(),
-    }
-    return _json("POST", "api/v1/api-keys", ApiKey, body, repeatable=False)
-
-
-def revoke_api_key(key_id: str | UUID) -> Call[Nothing]:
-    """The end of a key; the second one changes nothing."""
-    return Call("DELETE", f"api/v1/api-keys/{_segment(str(key_id))}", Nothing)
-
-
-def rotate_api_key(key_id: str | UUID, grace: int | None) -> Call[ApiKey]:
-    """The successor of a key. Not repeatable: it is shown once."""
-    path = f"api/v1/api-keys/{_segment(str(key_id))}/rotate"
-    return _json("POST", path, ApiKey, {} if grace is None else {"grace": grace}, repeatable=False)
-
-
-def _json(
+def json_call(
     method: Method,
     path: str,
     answer: type[AnswerT],
@@ -368,6 +319,7 @@ def _json(
     repeatable: bool = True,
     patience: float = 0.0,
 ) -> Call[AnswerT]:
+    """A request whose body is JSON."""
     content, headers = json.dumps(dict(body)).encode(), headers or {}
     return Call(method, path, answer, content=content, headers=headers, repeatable=repeatable, patience=patience)
 
@@ -392,7 +344,7 @@ def encode(document: Document) -> tuple[bytes, str]:
 
 
 def _runs_path(workflow: str) -> str:
-    return f"api/v1/workflows/{_segment(workflow)}/runs"
+    return f"api/v1/workflows/{segment(workflow)}/runs"
 
 
 def _idempotent(key: str | None) -> dict[str, str]:
@@ -403,7 +355,7 @@ def _given(**params: int | str | None) -> dict[str, Param]:
     return {name: value for name, value in params.items() if value is not None}
 
 
-def _segment(text: str) -> str:
+def segment(text: str) -> str:
     """``text`` as one segment of a path. ``ValueError`` for what no path can hold as a segment."""
     if text in {"", ".", ".."}:
         raise ValueError(f"{text!r} names nothing")

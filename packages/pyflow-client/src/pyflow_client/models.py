@@ -391,6 +391,32 @@ class NodeType(_Model):
     example: dict[str, Any]
 
 
+class Plugin(_Model):
+    """A distribution that brings node types. ``status`` is ``loaded`` or ``broken``; admins see the ``error``."""
+
+    name: str
+    distribution: str
+    version: str
+    status: str
+    error: str | None = None
+
+
+class LogLine(_Model):
+    """What a node logged. ``level`` is ``debug`` to ``critical``; without ``node_id`` it says that the log was cut."""
+
+    seq: int
+    at: datetime
+    level: str
+    node_id: str | None = None
+    attempt: int | None = None
+    item: int | None = None
+    message: str
+
+
+class Patch(RootModel[list[dict[str, Any]]]):
+    """A JSON Patch (RFC 6902)."""
+
+
 class Data(RootModel[dict[str, Any]]):
     """An answer that is data of its own format."""
 

@@ -3,86 +3,45 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import datetime
-from types import TracebackType
-from typing import Any, Literal, Self
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 from uuid import UUID
 
-import httpx2
-import stamina
-
 from pyflow_client import calls, verbs
-from pyflow_client.answers import understand
-from pyflow_client.calls import AnswerT, Call, Document, Filter, Start
-from pyflow_client.connection import arguments, no_answer, options
-from pyflow_client.errors import ConnectionFailed
+from pyflow_client.calls import Document, Filter, Start
 from pyflow_client.explanations import ActionResults, Explanation, RerunPlan
 from pyflow_client.following import Follower, Waiter
 from pyflow_client.models import (
-    Accepted,
-    ApiKey,
-    AuditEntry,
     Batch,
     DryRun,
     Event,
     EventPage,
     Health,
-    Invitation,
     Item,
-    Me,
-    Member,
+    LogLine,
     NodeRun,
     NodeRunDetail,
     NodeType,
     Page,
+    Plugin,
     Run,
     RunSummary,
-    Tenant,
     Verdict,
     Version,
     Workflow,
 )
-from pyflow_client.paging import ItemT, Pages
-from pyflow_client.retries import Retries
+from pyflow_client.paging import Pages
+from pyflow_client.synchronous_tenancy import TenantClient
 from pyflow_client.verbs import StateVerb
 
 
-class Client:
+class Client(TenantClient):
     """The API of one PyFlow server, for one key. Thread-safe; ``with Client(…) as pyflow:`` closes its connections.
 
     ``timeout``: seconds that one request may take. ``transport`` replaces the way to the network (and, with it, proxies
     named by the environment). Every method raises ``ProblemError`` (or a subclass) for what the server refuses,
     ``ConnectionFailed`` without an answer, and ``UnexpectedAnswer`` if the server is not PyFlow.
     """
-
-    def __init__(
-        self,
-        base_url: str,
-        api_key: str | None = None,
-        *,
-        timeout: float = 30.0,
-        retries: Retries | None = None,
-        transport: httpx2.BaseTransport | None = None,
-    ) -> None:
-        self._http = httpx2.Client(**options(base_url, api_key, timeout), transport=transport)
-        self._timeout = timeout
-        self._retries = retries or Retries()
-
-    def __repr__(self) -> str:
-        return f"<Client {self._http.base_url}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
 
     def workflows(self, **filters: str) -> Iterator[Workflow]:
         """All workflows in use, by name, without their definitions; filters are those of the API (``search``)."""
@@ -99,6 +58,10 @@ class Client:
     def put_workflow(self, name: str, document: Document) -> Workflow:
         """Store a workflow, new or as a new version; the document must have that name."""
         return self._send(calls.put_workflow(name, document))
+
+    def patch_workflow(self, name: str, changes: Mapping[str, Any], *, if_match: str = "*") -> Workflow:
+        """Store a new version that differs in ``changes``: a JSON Merge Patch (RFC 7396) of the definition."""
+        return self._send(calls.patch_workflow(name, changes, if_match))
 
     def archive_workflow(self, name: str) -> Workflow:
         """Take a workflow out of use: no run starts and nothing is changed until it is unarchived."""
@@ -156,6 +119,10 @@ class Client:
         """The lines in which the documents of two versions differ, as ``diff -u`` shows them."""
         return self._send(calls.diff_text(name, before, after)).root
 
+    def diff_patch(self, name: str, before: int, after: int) -> list[dict[str, Any]]:
+        """The JSON Patch (RFC 6902) that makes the definition of one version that of the other."""
+        return self._send(calls.diff_patch(name, before, after)).root
+
     def validate(self, document: Document) -> Verdict:
         """What is wrong with a document, what is doubtful, and the secrets it uses; nothing is stored."""
         return self._send(calls.validate(document))
@@ -163,6 +130,10 @@ class Client:
     def dry_run(self, name: str, input: Mapping[str, Any] | None = None, *, version: int | None = None) -> DryRun:
         """What a run would do; nothing is run."""
         return self._send(calls.dry_run(name, input, version))
+
+    def dry_run_document(self, document: Document, input: Mapping[str, Any] | None = None) -> DryRun:
+        """What a run of a document would do; nothing is stored or run."""
+        return self._send(calls.dry_run_document(document, input))
 
     def workflow_schema(self) -> dict[str, Any]:
         """The JSON Schema of workflow documents."""
@@ -183,6 +154,10 @@ class Client:
     def node_type(self, type: str) -> NodeType:
         """One node type."""
         return self._send(calls.node_type(type))
+
+    def plugins(self) -> list[Plugin]:
+        """The plugins of the server, by name."""
+        return self._send(calls.plugins()).results
 
     def start_run(
         self,
@@ -245,6 +220,10 @@ class Client:
     def output_of(self, run_id: str | UUID, node_id: str, *, item: int | None = None) -> Any:
         """What a node, or one item of its fan-out, came to, however large that is; ``None`` if nothing (yet)."""
         return self._send(calls.output_of(run_id, node_id, item)).root
+
+    def logs(self, run_id: str | UUID, **filters: Filter) -> Iterator[LogLine]:
+        """What the nodes of a run logged, in order; filters: ``node``, ``level`` (at least), ``after`` (a ``seq``)."""
+        yield from self._pages(Pages(f"{calls.run_path(run_id)}/logs", Page[LogLine], filters))
 
     def run_graph(self, run_id: str | UUID) -> dict[str, Any]:
         """The graph of a run: ``nodes`` with their states, and ``edges``."""
@@ -349,86 +328,3 @@ class Client:
     def health(self) -> Health:
         """How the server is now, asked once; a server that is not ready is an answer, not an error."""
         return self._send(calls.health())
-
-    def me(self) -> Me:
-        """Who the credential is, and what it may do."""
-        return self._send(calls.me())
-
-    def leave(self) -> None:
-        """Leave the tenant, as a user; ``Conflict`` for its last owner."""
-        self._send(calls.leave())
-
-    def tenant(self) -> Tenant:
-        """The tenant of the credential."""
-        return self._send(calls.tenant())
-
-    def rename_tenant(self, name: str, *, if_match: str = "*") -> Tenant:
-        """Give the tenant another name; ``if_match`` is the ``ETag`` that must be its present one."""
-        return self._send(calls.rename_tenant(name, if_match))
-
-    def members(self) -> Iterator[Member]:
-        """All members, those who joined first come first."""
-        yield from self._pages(Pages("api/v1/members", Page[Member]))
-
-    def change_role(self, member_id: str | UUID, role: str, *, if_match: str = "*") -> Member:
-        """Give a member another role; ``Conflict`` for the last owner."""
-        return self._send(calls.change_role(member_id, role, if_match))
-
-    def remove_member(self, member_id: str | UUID) -> None:
-        """End a membership, and the keys that the member made; ``Conflict`` for the last owner."""
-        self._send(calls.remove_member(member_id))
-
-    def invitations(self) -> Iterator[Invitation]:
-        """All invitations, the newest first."""
-        yield from self._pages(Pages("api/v1/invitations", Page[Invitation]))
-
-    def invite(self, email: str, role: str, *, expires_in: int | None = None) -> Invitation:
-        """Offer a membership, for ``expires_in`` seconds; the ``token`` is shown this once."""
-        return self._send(calls.invite(email, role, expires_in))
-
-    def revoke_invitation(self, invitation_id: str | UUID) -> None:
-        """Withdraw an invitation; ``Conflict`` if it was accepted."""
-        self._send(calls.revoke_invitation(invitation_id))
-
-    def accept_invitation(self, token: str, password: str | None = None) -> Accepted:
-        """Take the place that an invitation offers; the password is that of the account, old or new."""
-        return self._send(calls.accept_invitation(token, password))
-
-    def api_keys(self) -> Iterator[ApiKey]:
-        """All keys, the newest first, those that ended included."""
-        yield from self._pages(Pages("api/v1/api-keys", Page[ApiKey]))
-
-    def create_api_key(
-        self, name: str, role: str, *, scopes: Collection[str] | None = None, expires_at: datetime | None = None
-    ) -> ApiKey:
-        """Make a key; its ``key`` is shown this once."""
-        return self._send(calls.create_api_key(name, role, scopes, expires_at))
-
-    def revoke_api_key(self, key_id: str | UUID) -> None:
-        """End a key now."""
-        self._send(calls.revoke_api_key(key_id))
-
-    def rotate_api_key(self, key_id: str | UUID, *, grace: int | None = None) -> ApiKey:
-        """Make the successor of a key, which works for ``grace`` more seconds; ``key`` is shown this once."""
-        return self._send(calls.rotate_api_key(key_id, grace))
-
-    def audit(self, **filters: str) -> Iterator[AuditEntry]:
-        """What was done, the newest first; filters are ``action``, ``actor``, ``target``, ``since``, ``until``."""
-        yield from self._pages(Pages("api/v1/audit", Page[AuditEntry], filters))
-
-    def _pages(self, pages: Pages[ItemT]) -> Iterator[ItemT]:
-        while not pages.done:
-            yield from pages.take(self._send(pages.call()))
-
-    def _send(self, call: Call[AnswerT]) -> AnswerT:
-        if not call.repeatable:
-            return self._once(call)
-        caller = stamina.RetryingCaller(**self._retries.bounds())
-        return caller(self._retries.wait_after, self._once, call)
-
-    def _once(self, call: Call[AnswerT]) -> AnswerT:
-        try:
-            response = self._http.send(self._http.build_request(**arguments(call, self._timeout)))
-        except httpx2.RequestError as error:
-            raise ConnectionFailed(no_answer(error)) from error
-        return understand(call, response)

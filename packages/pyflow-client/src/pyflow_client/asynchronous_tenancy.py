@@ -1,0 +1,226 @@
+"""What clients for code on an event loop have in common, and what they do about a tenant."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from datetime import date, datetime
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+import httpx2
+import stamina
+
+from pyflow_client import tenancy_calls
+from pyflow_client.answers import understand
+from pyflow_client.calls import AnswerT, Call
+from pyflow_client.connection import arguments, no_answer, options
+from pyflow_client.errors import ConnectionFailed
+from pyflow_client.models import Accepted, ApiKey, AuditEntry, Invitation, Me, Member, Page, Tenant
+from pyflow_client.paging import ItemT, Pages
+from pyflow_client.retries import Retries
+from pyflow_client.tenancy_models import Grant, Level, Quotas, Secret, SecretVersion, Session, Usage
+
+
+class AsyncTenantClient:
+    """The base of ``AsyncClient``: its connection, and its methods about the tenant."""
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        *,
+        timeout: float = 30.0,
+        retries: Retries | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._http = httpx2.AsyncClient(**options(base_url, api_key, timeout), transport=transport)
+        self._timeout = timeout
+        self._retries = retries or Retries()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._http.base_url}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def me(self) -> Me:
+        """Who the credential is, and what it may do."""
+        return await self._send(tenancy_calls.me())
+
+    async def leave(self) -> None:
+        """Leave the tenant, as a user; ``Conflict`` for its last owner."""
+        await self._send(tenancy_calls.leave())
+
+    async def tenant(self) -> Tenant:
+        """The tenant of the credential."""
+        return await self._send(tenancy_calls.tenant())
+
+    async def rename_tenant(self, name: str, *, if_match: str = "*") -> Tenant:
+        """Give the tenant another name; ``if_match`` is the ``ETag`` that must be its present one."""
+        return await self._send(tenancy_calls.rename_tenant(name, if_match))
+
+    async def members(self) -> AsyncIterator[Member]:
+        """All members, those who joined first come first."""
+        async for item in self._pages(Pages("api/v1/members", Page[Member])):
+            yield item
+
+    async def change_role(self, member_id: str | UUID, role: str, *, if_match: str = "*") -> Member:
+        """Give a member another role; ``Conflict`` for the last owner."""
+        return await self._send(tenancy_calls.change_role(member_id, role, if_match))
+
+    async def remove_member(self, member_id: str | UUID) -> None:
+        """End a membership, and the keys that the member made; ``Conflict`` for the last owner."""
+        await self._send(tenancy_calls.remove_member(member_id))
+
+    async def invitations(self) -> AsyncIterator[Invitation]:
+        """All invitations, the newest first."""
+        async for item in self._pages(Pages("api/v1/invitations", Page[Invitation])):
+            yield item
+
+    async def invite(self, email: str, role: str, *, expires_in: int | None = None) -> Invitation:
+        """Offer a membership, for ``expires_in`` seconds; the ``token`` is shown this once."""
+        return await self._send(tenancy_calls.invite(email, role, expires_in))
+
+    async def revoke_invitation(self, invitation_id: str | UUID) -> None:
+        """Withdraw an invitation; ``Conflict`` if it was accepted."""
+        await self._send(tenancy_calls.revoke_invitation(invitation_id))
+
+    async def accept_invitation(self, token: str, password: str | None = None) -> Accepted:
+        """Take the place that an invitation offers; the password is that of the account, old or new."""
+        return await self._send(tenancy_calls.accept_invitation(token, password))
+
+    async def api_keys(self) -> AsyncIterator[ApiKey]:
+        """All keys, the newest first, those that ended included."""
+        async for item in self._pages(Pages("api/v1/api-keys", Page[ApiKey])):
+            yield item
+
+    async def create_api_key(
+        self, name: str, role: str, *, scopes: Collection[str] | None = None, expires_at: datetime | None = None
+    ) -> ApiKey:
+        """Make a key; its ``key`` is shown this once."""
+        return await self._send(tenancy_calls.create_api_key(name, role, scopes, expires_at))
+
+    async def revoke_api_key(self, key_id: str | UUID) -> None:
+        """End a key now."""
+        await self._send(tenancy_calls.revoke_api_key(key_id))
+
+    async def rotate_api_key(self, key_id: str | UUID, *, grace: int | None = None) -> ApiKey:
+        """Make the successor of a key, which works for ``grace`` more seconds; ``key`` is shown this once."""
+        return await self._send(tenancy_calls.rotate_api_key(key_id, grace))
+
+    async def audit(self, **filters: str) -> AsyncIterator[AuditEntry]:
+        """What was done, the newest first; filters are ``action``, ``actor``, ``target``, ``since``, ``until``."""
+        async for item in self._pages(Pages("api/v1/audit", Page[AuditEntry], filters)):
+            yield item
+
+    async def log_in(self, tenant: str, username: str, password: str) -> Session:
+        """Log a member in; the ``access_token`` is then what a client is made with, in place of a key."""
+        return await self._send(tenancy_calls.log_in(tenant, username, password))
+
+    async def renew_session(self, refresh_token: str) -> Session:
+        """The next tokens of a session; the old refresh token is used up."""
+        return await self._send(tenancy_calls.renew_session(refresh_token))
+
+    async def log_out(self, refresh_token: str) -> None:
+        """End a session."""
+        await self._send(tenancy_calls.log_out(refresh_token))
+
+    async def member(self, member_id: str | UUID) -> Member:
+        """One member."""
+        return await self._send(tenancy_calls.get_member(member_id))
+
+    async def invitation(self, invitation_id: str | UUID) -> Invitation:
+        """One invitation."""
+        return await self._send(tenancy_calls.get_invitation(invitation_id))
+
+    async def api_key(self, key_id: str | UUID) -> ApiKey:
+        """One key, without its text."""
+        return await self._send(tenancy_calls.get_api_key(key_id))
+
+    async def secrets(self, **filters: str) -> AsyncIterator[Secret]:
+        """All secrets by name, without their values; the filter is ``search``."""
+        async for item in self._pages(Pages("api/v1/secrets", Page[Secret], filters)):
+            yield item
+
+    async def secret(self, name: str) -> Secret:
+        """One secret, without its value."""
+        return await self._send(tenancy_calls.get_secret(name))
+
+    async def create_secret(self, name: str, value: str, *, description: str = "") -> Secret:
+        """Store a new secret; its value is never shown again. ``Conflict`` if the name is taken."""
+        return await self._send(tenancy_calls.create_secret(name, value, description))
+
+    async def replace_secret(
+        self, name: str, value: str, *, description: str | None = None, if_match: str = "*"
+    ) -> Secret:
+        """Give a secret another value, which nodes get that start from now on. The earlier one is kept, encrypted."""
+        return await self._send(tenancy_calls.replace_secret(name, value, description, if_match))
+
+    async def rotate_secret(self, name: str, value: str, *, if_match: str = "*") -> Secret:
+        """Give a secret another value and destroy the earlier ones, for a value that leaked."""
+        return await self._send(tenancy_calls.rotate_secret(name, value, if_match))
+
+    async def delete_secret(self, name: str) -> None:
+        """Delete a secret with all its values; nodes that ask for it fail."""
+        await self._send(tenancy_calls.delete_secret(name))
+
+    async def secret_versions(self, name: str) -> AsyncIterator[SecretVersion]:
+        """The values that a secret has and had, without them, the newest first."""
+        async for item in self._pages(Pages(f"{tenancy_calls.secret_path(name)}/versions", Page[SecretVersion])):
+            yield item
+
+    async def destroy_secret_version(self, name: str, number: int) -> None:
+        """Destroy an earlier value; ``Conflict`` for the current one."""
+        await self._send(tenancy_calls.destroy_secret_version(name, number))
+
+    async def grants(self, workflow: str) -> list[Grant]:
+        """With whom a workflow is shared."""
+        return (await self._send(tenancy_calls.grants(workflow))).results
+
+    async def share_with_member(self, workflow: str, member_id: str | UUID, level: Level) -> Grant:
+        """Share a workflow and its runs with a member; a second time sets another level."""
+        return await self._send(tenancy_calls.share(workflow, level, "member", str(member_id)))
+
+    async def share_with_role(self, workflow: str, role: str, level: Level) -> Grant:
+        """Share a workflow and its runs with all who have a role; a second time sets another level."""
+        return await self._send(tenancy_calls.share(workflow, level, "role", role))
+
+    async def unshare(self, workflow: str, grant_id: str) -> None:
+        """End a grant, by its ``id``."""
+        await self._send(tenancy_calls.unshare(workflow, grant_id))
+
+    async def quotas(self) -> Quotas:
+        """The tenant's plan and its limits."""
+        return await self._send(tenancy_calls.quotas())
+
+    async def usage(self, first: date | None = None, last: date | None = None) -> Usage:
+        """What is used of the limits, with the runs of each day from ``first`` to ``last`` (UTC; the last 30 days)."""
+        return await self._send(tenancy_calls.usage(first, last))
+
+    async def _pages(self, pages: Pages[ItemT]) -> AsyncIterator[ItemT]:
+        while not pages.done:
+            for item in pages.take(await self._send(pages.call())):
+                yield item
+
+    async def _send(self, call: Call[AnswerT]) -> AnswerT:
+        if not call.repeatable:
+            return await self._once(call)
+        caller = stamina.AsyncRetryingCaller(**self._retries.bounds())
+        return await caller(self._retries.wait_after, self._once, call)
+
+    async def _once(self, call: Call[AnswerT]) -> AnswerT:
+        try:
+            response = await self._http.send(self._http.build_request(**arguments(call, self._timeout)))
+        except httpx2.RequestError as error:
+            raise ConnectionFailed(no_answer(error)) from error
+        return understand(call, response)
