@@ -32,6 +32,7 @@ BESIDES: dict[str, list[dict[str, Any]]] = {
     "output_of": [{}, {"item": 0}],
 }
 METHODS = sorted(name for name in dir(Client) if not name.startswith("_") and name != "close")
+TRIED = [(method, more) for method in METHODS for more in BESIDES.get(method, [{}])]
 
 
 def arguments_of(method: Any) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def asked(server) -> dict[str, set[str]]:
     asked: dict[str, set[str]] = {}
     server.answer(404, {"code": "not_found", "status": 404})
     with Client(server.url, "key", timeout=5, retries=Retries(attempts=1)) as client:
-        for name, more in [(name, more) for name in METHODS for more in BESIDES.get(name, [{}])]:
+        for name, more in TRIED:
             method, before = getattr(client, name), len(server.asked)
             with suppress(ClientError):
                 result = method(**arguments_of(method) | more)
