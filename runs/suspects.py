@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 import django
+from django.conf import settings
+
+if TYPE_CHECKING:
+    from runs.execution import RunExecutor
+
+#: How often it is seen to that the event loop turns. Seconds.
+PULSE_SECONDS = 1.0
 
 
 def main() -> None:
@@ -22,4 +31,24 @@ def main() -> None:
         executor.stop()
 
     threading.Thread(target=follow_parent, name="pyflow-lifeline", daemon=True).start()
-    asyncio.run(executor.drain())
+    asyncio.run(_drain(executor))
+
+
+async def _drain(executor: RunExecutor) -> None:
+    pulse = asyncio.ensure_future(_put_off_the_end())
+    try:
+        await executor.drain()
+    finally:
+        pulse.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+async def _put_off_the_end() -> None:
+    """Be ended by the kernel when the event loop stands still: nobody else watches this process.
+
+    A node that never gives the interpreter back lets no handler run, but SIGALRM ends a process that has none.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    while True:
+        signal.setitimer(signal.ITIMER_REAL, 2.0 * float(settings.PYFLOW_LEASE_SECONDS))
+        await asyncio.sleep(PULSE_SECONDS)

@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -109,6 +113,24 @@ def test_a_quarantine_ends_when_its_parent_is_gone_and_hands_its_run_back(tenant
             quarantine.wait(0)
     run.refresh_from_db()
     assert (run.state, run.owner, run.losses) == ("queued", "", SUSPECT_LOSSES)
+
+
+def test_a_quarantine_whose_event_loop_stands_still_ends():
+    """Whoever could notice it is another process, and may be gone."""
+    code = """if True:
+        import asyncio, itertools, django
+        django.setup()
+        from runs import suspects
+
+        class Stuck:
+            async def drain(self):
+                await asyncio.sleep(0.1)
+                max(itertools.repeat(0))  # gives nobody the interpreter
+
+        asyncio.run(suspects._drain(Stuck()))
+    """
+    env = os.environ | {"DJANGO_SETTINGS_MODULE": "pyflow_site.settings", "PYFLOW_LEASE_SECONDS": "1"}
+    assert subprocess.run([sys.executable, "-c", code], env=env).returncode == -signal.SIGALRM
 
 
 def test_a_completed_node_takes_the_losses_back(tenant, drain):
