@@ -40,6 +40,7 @@ from runs.keeping import RunValues
 from runs.leases import (
     MAX_LOSSES,
     Claim,
+    absolve,
     claim,
     release,
     renew,
@@ -108,7 +109,8 @@ class RunExecutor:
         #: could keep out what they wait for.
         self._parents: Counter[UUID] = Counter()
         self._engines = Engines(self._call)
-        #: Until when each lease is relied on (monotonic seconds), and the runs whose leases were not renewed in time.
+        #: Until when each lease is relied on (monotonic seconds), and the runs whose leases were not renewed in time:
+        #: they are handed back, or others have them by now.
         self._trusted: dict[UUID, float] = {}
         self._lapsed: set[UUID] = set()
         self._writer = GroupWriter()
@@ -193,6 +195,7 @@ class RunExecutor:
         asked = time.monotonic()
         overdue = asked >= self._sweep_at
         try:
+            await self._give_up_lapsed()  # or we could take one of them over from ourselves
             tasks = 0 if only is not None or self._quarantine is None else await self._tasks.claim(free)
             taken = await self._call(self._take, free - tasks, only, overdue)
         except DatabaseFailure as error:
@@ -334,19 +337,25 @@ class RunExecutor:
             asked, at = dict(self._active), time.monotonic()
             try:
                 kept = await asyncio.wait_for(self._call(renew, self.owner, list(asked)), trusted_seconds() - pause)
-                await self._call(release, self.owner, list(self._lapsed))
+                await self._give_up_lapsed()
                 await self._tasks.renew()
             except (DatabaseFailure, TimeoutError) as error:
                 logger.warning("cannot renew leases: %s", str(error) or "the database does not answer")
                 self._drop_lapsed()
                 continue
-            self._lapsed.clear()
             self._trusted.update(dict.fromkeys(kept & self._active.keys(), at + trusted_seconds()))
             # Of those that were asked for: what was claimed meanwhile is not among the kept ones, yet ours.
             for run_id in asked.keys() - kept:
                 if not asked[run_id].done():
                     logger.warning("fenced: run %s belongs to another process now", run_id)
+                    self._lapsed.add(run_id)
                     asked[run_id].cancel()
+
+    async def _give_up_lapsed(self) -> None:
+        if lapsed := set(self._lapsed):
+            released = await self._call(release, self.owner, lapsed)
+            await self._call(absolve, lapsed - released)
+            self._lapsed -= lapsed
 
     def _is_trusted(self, run_id: UUID) -> bool:
         return self._trusted.get(run_id, 0.0) > time.monotonic()
@@ -369,8 +378,9 @@ class RunExecutor:
             await asyncio.wait([*left.values(), *tasks.values()], timeout=HAND_BACK_SECONDS)
         await self._tasks.release(list(tasks))
         if left or self._lapsed:
-            count = await self._call(release, self.owner, [*left, *self._lapsed])
-            logger.info("handed %d unfinished runs back", count)
+            released = await self._call(release, self.owner, [*left, *self._lapsed])
+            await self._call(absolve, self._lapsed - released)
+            logger.info("handed %d unfinished runs back", len(released))
             for queue in self._queues or ("",):
                 dispatch.wake(queue)
         if self._quarantine is not None:
@@ -392,6 +402,7 @@ class RunExecutor:
             self._lapsed.add(run_id)
         except FencedError:
             logger.warning("fenced: run %s belongs to another process now", run_id)
+            self._lapsed.add(run_id)
         except RunPutDownError as reason:
             logger.debug("%s", reason)
         except Exception:

@@ -312,12 +312,20 @@ def renew(owner: str, run_ids: Iterable[UUID]) -> set[UUID]:
     return kept
 
 
-def release(owner: str, run_ids: Iterable[UUID]) -> int:
-    """Hand runs back unfinished: they are queued again at once. Returns how many."""
+def release(owner: str, run_ids: Iterable[UUID]) -> set[UUID]:
+    """Hand runs back unfinished: they are queued again at once. Returns those that ``owner`` still held."""
     with transaction.atomic():
-        held = Run.objects.across_tenants().filter(pk__in=_lock_held(owner, run_ids))
+        held = _lock_held(owner, run_ids)
         # A new epoch fences whatever the old owner still has on its way.
-        return held.update(state=RunState.QUEUED.value, owner="", lease_until=None, epoch=F("epoch") + 1)
+        runs = Run.objects.across_tenants().filter(pk__in=held)
+        runs.update(state=RunState.QUEUED.value, owner="", lease_until=None, epoch=F("epoch") + 1)
+    return held
+
+
+def absolve(run_ids: Collection[UUID]) -> None:
+    """Take a loss back from runs that others took over while their executor was cut off or frozen: it lives."""
+    lost = Run.objects.across_tenants().filter(pk__in=run_ids, losses__gt=0, finished_at=None)
+    lost.update(losses=F("losses") - 1)
 
 
 def _lock_held(owner: str, run_ids: Iterable[UUID]) -> set[UUID]:

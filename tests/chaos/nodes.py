@@ -17,8 +17,8 @@ from pyflow.core.node import NodeRegistry
 from pyflow_sdk.node import BaseNodeV2, NodeContext
 from tests.chaos.crashes import crash
 
-#: Names the file that side effects are written to.
-LEDGER = "PYFLOW_CHAOS_LEDGER"
+#: Names the file that side effects are written to. Not one of PyFlow's: those are kept from isolated nodes.
+LEDGER = "CHAOS_LEDGER"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ class _Link:
     server: asyncio.StreamWriter
     #: What the server says next is kept from the client.
     loses: bool = False
+    #: The client was told that nothing more comes.
+    is_over: bool = False
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def reset(self) -> None:
@@ -95,6 +97,7 @@ class Proxy:
         def close() -> None:
             for link in self._links:
                 if not link.client.transport.is_closing():
+                    link.is_over = True
                     link.client.write_eof()
 
         self._change(close)
@@ -151,10 +154,12 @@ class Proxy:
             asyncio.ensure_future(self._pump(reader, server, lambda data: self._asked(link, data))),
             asyncio.ensure_future(self._pump(answers, writer, lambda data: self._answered(link, data))),
         ]
-        await asyncio.wait(link.tasks)
-        self._links.discard(link)
-        for side in (writer, server):
-            side.close()
+        try:
+            await asyncio.wait(link.tasks)
+        finally:
+            self._links.discard(link)
+            for side in (writer, server):
+                side.close()
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, may_pass: Callable[[bytes], bool]
@@ -183,7 +188,7 @@ class Proxy:
 
     def _answered(self, link: _Link, data: bytes) -> bool:
         if not link.loses:
-            return True
+            return not link.is_over
         assert b"COMMIT\x00" in data or b"ROLLBACK\x00" in data or b"ERROR\x00" in data, data
         self.lost += 1
         link.reset()

@@ -9,7 +9,7 @@ from pyflow_site.celery import app
 from runs import dispatch
 from tests.chaos.world import World
 
-pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(900)]
 
 CHAIN = (
     {"id": "one", "type": "effect", "config": {"pace": 0.1}},

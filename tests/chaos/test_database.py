@@ -8,7 +8,7 @@ from django.db import connections
 
 from tests.chaos.world import World
 
-pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(900)]
 
 CHAIN = (
     {"id": "one", "type": "effect", "config": {"pace": 0.05}},
@@ -83,6 +83,7 @@ def test_connections_to_postgresql_are_reset_half_closed_and_slow(world: World):
         time.sleep(world.chance.uniform(0, 0.4))
         hurt()
         time.sleep(1)
+        world.site.database.heal()
     world.settle(90)
     world.verify()
 

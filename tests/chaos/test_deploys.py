@@ -14,7 +14,7 @@ from tests.chaos.world import World
 from tests.support import waiting
 from tests.support.factories import a_test
 
-pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(900)]
 
 CHAIN = (
     {"id": "one", "type": "effect", "config": {"pace": 0.1}},

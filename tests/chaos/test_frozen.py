@@ -8,7 +8,7 @@ import pytest
 from runs.models import Run
 from tests.chaos.world import World
 
-pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(900)]
 
 CHAIN = (
     {"id": "one", "type": "effect", "config": {"pace": 0.2}},

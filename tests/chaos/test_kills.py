@@ -5,7 +5,7 @@ import pytest
 from tests.chaos import crashes
 from tests.chaos.world import World
 
-pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(900)]
 
 DIAMOND = (
     {"id": "first", "type": "effect", "config": {"pace": 0.02}},

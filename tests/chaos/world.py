@@ -94,6 +94,7 @@ def site(home: Path) -> Iterator[Site]:
             PYFLOW_EXECUTOR="celery",
             PYFLOW_DB_POOL="false",
             PYFLOW_LINGER_SECONDS="5",
+            PYFLOW_ISOLATED_ENV=nodes.LEDGER,
         )
         subprocess.run(
             [sys.executable, "manage.py", "migrate", "--verbosity", "0"], check=True, cwd=processes.ROOT, env=env

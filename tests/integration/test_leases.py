@@ -74,7 +74,7 @@ def test_only_held_leases_are_renewed(tenant):
 def test_what_is_handed_back_is_free_at_once_and_fenced(tenant):
     run = make_run(tenant)
     [old] = claim("me", 1)
-    assert release("me", [run.pk]) == 1
+    assert release("me", [run.pk]) == {run.pk}
     [new] = claim("heir", 1)
     assert new.epoch > old.epoch
     write = records.new_write(old)
@@ -85,7 +85,7 @@ def test_what_is_handed_back_is_free_at_once_and_fenced(tenant):
 def test_a_finished_run_is_not_handed_back(tenant):
     run = make_run(tenant)
     records.record(run)
-    assert release(records.OWNER, [run.pk]) == 0
+    assert release(records.OWNER, [run.pk]) == set()
     run.refresh_from_db()
     assert run.state == "succeeded"
 

@@ -22,6 +22,7 @@ from tests.support.factories import make_run
 from tests.support.histories import assert_is_whole
 from tests.support.nodes import register, workflow
 from tests.support.processes import database_url
+from tests.support.running import state_of
 
 pytestmark = pytest.mark.database
 
@@ -140,6 +141,27 @@ def test_a_completed_node_takes_the_losses_back(tenant, drain):
     drain()
     assert_is_whole(run, ["greet"])
     assert run.losses == 0
+
+
+def test_an_executor_that_lives_takes_the_loss_back(tenant, registry, executor):
+    """It was frozen, or cut off from the database: others have its run, but it was not lost with it."""
+
+    async def work(ctx):
+        await asyncio.sleep(600)
+
+    register(registry, "work", work)
+    run = make_run(tenant, workflow("{id: a, type: work}"))
+    waiting.until(lambda: state_of(run) == "running", what="claim")
+    Run.objects.across_tenants().filter(pk=run.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
+    [taken] = claim("other", 1)
+    assert taken.losses == 1
+
+    def taken_back() -> bool:
+        run.refresh_from_db()
+        return run.losses == 0
+
+    waiting.until(taken_back, what="loss that is taken back")
+    assert (run.owner, run.state) == ("other", "running")
 
 
 def test_handing_back_is_no_loss(tenant, drain):
