@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
+from runs.load import load
 from tenants import failures
 from tenants.api.authentication import address_of
 from tenants.errors import LoginError, TooManyFailuresError
@@ -51,6 +52,12 @@ class OperatorsSite(AdminSite):
     site_header = site_title = "PyFlow"
     index_title = "Operators"
     login_form = LoginForm
+    index_template = "pyflow_site/operators.html"
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        """Django's page; the operator's has what there is to do and who does it on top."""
+        more = {"load": load()} if request.user.is_active and request.user.is_superuser else {}
+        return super().index(request, {**(extra_context or {}), **more})
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Django's page; 429 with ``Retry-After`` for who failed too often."""

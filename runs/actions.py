@@ -1,4 +1,4 @@
-"""One verb for many runs: each run is answered for itself, in the transaction of the request."""
+"""One verb for many runs: each run is answered for itself, all in one transaction."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import Q
 
 from pyflow.core.errors import PyFlowError
@@ -78,6 +79,7 @@ def select(
     return found[:limit], len(found) > limit
 
 
+@transaction.atomic
 def act_on_runs(
     *, by: Actor, action: Action, run_ids: Sequence[UUID], workflows: Collection[UUID] | None
 ) -> list[Run | PyFlowError]:

@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from pyflow.core.errors import PyFlowError
+from runs.actions import MOST_RUNS, Action, act_on_runs
+from runs.explanation import explain_run
 from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal, matching
-from runs.screens import apart, page_of
+from runs.reruns import rerun
+from runs.screens import apart, main_nodes, page_of
 from runs.timeline import duration
 from tenants.access import Permission
+from tenants.admin.access import acting
 from tenants.admin.base import RowT, TenantFilter, TenantOwnedAdmin, badge, pretty
 
 #: Seconds between two looks at a run that goes on.
 LIVE_SECONDS = 5
+#: How many refusals are told one by one.
+MOST_TOLD = 5
+#: What is asked before it is done, with what it does. The other actions can be taken back.
+ASKED = {
+    "cancel": "Running nodes are cancelled, completed ones are compensated, and then `finally` runs.",
+    "terminate": "They end at once. Nothing is compensated, and `finally` does not run.",
+    "retry": "What failed or was not reached is done again, with what it does elsewhere. What has completed stays.",
+    "rerun": "Each is started anew, as a run of its own, with what that does elsewhere.",
+}
+DONE = {
+    "cancel": "asked to stop",
+    "terminate": "terminated",
+    "pause": "asked to pause",
+    "resume": "resumed",
+    "retry": "queued again",
+    "rerun": "started anew",
+}
+VERSIONS = ("original", "latest")
 
 
 def value(inline: Any, reference: Any) -> SafeString:
@@ -75,6 +102,7 @@ class RunAdmin(OfRuns[Run]):
     search_help_text = "The id of a run, or a part of a workflow's name."
     change_form_template = "runs/admin/run.html"
     fields = ("id", "state")
+    actions = ("cancel", "terminate", "pause", "resume", "retry", "rerun")
 
     @admin.display(description="Took")
     def took(self, run: Run) -> str:
@@ -105,9 +133,13 @@ class RunAdmin(OfRuns[Run]):
         if run is not None and self.has_view_permission(request, run):
             page = page_of(run)
             live = page.is_live and request.GET.get("live") != "off"
+            told = explain_run(tenant_id=run.tenant_id, run_id=run.pk)
+            verbs = [verb for verb in told.verbs if verb.verb in DONE and self.has_write_permission(request, run)]
             extra_context = {
                 **(extra_context or {}),
                 "page": page,
+                "told": told,
+                "verbs": verbs,
                 "shown": {
                     "input": value(run.input, run.input_ref),
                     "outputs": value(run.outputs, run.outputs_ref),
@@ -117,6 +149,114 @@ class RunAdmin(OfRuns[Run]):
                 "title": f"Run of {run.workflow.name}",
             }
         return super().change_view(request, object_id, form_url, extra_context)
+
+    @admin.action(description="Cancel the selected runs", permissions=["write"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
+        """Ask each to stop."""
+        return self._act(request, queryset, "cancel")
+
+    @admin.action(description="Terminate the selected runs", permissions=["write"])
+    def terminate(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
+        """End each at once."""
+        return self._act(request, queryset, "terminate")
+
+    @admin.action(description="Pause the selected runs", permissions=["write"])
+    def pause(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
+        """Let nothing more start in them."""
+        return self._act(request, queryset, "pause")
+
+    @admin.action(description="Resume the selected runs", permissions=["write"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
+        """Let them go on."""
+        return self._act(request, queryset, "resume")
+
+    @admin.action(description="Retry the selected runs", permissions=["write"])
+    def retry(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
+        """Take each up again."""
+        return self._act(request, queryset, "retry")
+
+    @admin.action(description="Run the selected runs anew", permissions=["write"])
+    def rerun(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
+        """Repeat each in a new run; of a single one, from a node that is chosen."""
+        return self._act(request, queryset, "rerun")
+
+    def _act(self, request: HttpRequest, queryset: QuerySet[Run], action: str) -> HttpResponse | None:
+        """By the verbs, once it is confirmed where that is asked; what each run refuses is a message."""
+        rows = queryset.select_related("workflow", "version", "tenant")[: MOST_RUNS + 1]
+        runs = [run for run in rows if self.has_write_permission(request, run)]
+        if len(runs) > MOST_RUNS:
+            self.message_user(request, f"Choose {MOST_RUNS} runs at most.", messages.ERROR)
+            return None
+        if action in ASKED and "confirmed" not in request.POST:
+            return self._asked(request, runs, action)
+        outcomes = _reruns(request, runs) if action == "rerun" else _outcomes(request, runs, Action(action))
+        self._tell(request, outcomes, action)
+        return self._back(request, runs, outcomes)
+
+    def _asked(self, request: HttpRequest, runs: Sequence[Run], action: str) -> HttpResponse:
+        """A page that says what will be done, and to which runs."""
+        one = runs[0] if action == "rerun" and len(runs) == 1 else None
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": f"{action.capitalize()} {'this run' if len(runs) == 1 else f'{len(runs)} runs'}?",
+            "runs": runs,
+            "action": action,
+            "warning": ASKED[action],
+            "back": request.POST.get("back", ""),
+            "nodes": [] if one is None else main_nodes(one),
+            "versions": [] if one is None else VERSIONS,
+        }
+        return TemplateResponse(request, "runs/admin/confirm.html", context)
+
+    def _tell(self, request: HttpRequest, outcomes: Sequence[Run | PyFlowError], action: str) -> None:
+        refusals = [str(outcome) for outcome in outcomes if isinstance(outcome, PyFlowError)]
+        if len(refusals) < len(outcomes):
+            count = len(outcomes) - len(refusals)
+            self.message_user(request, f"{count} run{'' if count == 1 else 's'} {DONE[action]}.", messages.SUCCESS)
+        for refusal in refusals[:MOST_TOLD]:
+            self.message_user(request, refusal, messages.ERROR)
+        if len(refusals) > MOST_TOLD:
+            self.message_user(request, f"{len(refusals) - MOST_TOLD} more refused.", messages.ERROR)
+
+    def _back(
+        self, request: HttpRequest, runs: Sequence[Run], outcomes: Sequence[Run | PyFlowError]
+    ) -> HttpResponse | None:
+        """To the page of the run, or of the new one, that the action was taken from; else to the list."""
+        if "back" not in request.POST or len(runs) != 1:
+            return None
+        run = outcomes[0] if isinstance(outcomes[0], Run) else runs[0]
+        return HttpResponseRedirect(reverse("admin:runs_run_change", args=[run.pk]))
+
+
+def _outcomes(request: HttpRequest, runs: Collection[Run], action: Action) -> list[Run | PyFlowError]:
+    of_tenant: dict[UUID, list[UUID]] = defaultdict(list)
+    for run in runs:
+        of_tenant[run.tenant_id].append(run.pk)
+    return [
+        outcome
+        for tenant_id, run_ids in of_tenant.items()
+        for outcome in act_on_runs(by=acting(request, tenant_id), action=action, run_ids=run_ids, workflows=None)
+    ]
+
+
+def _reruns(request: HttpRequest, runs: Collection[Run]) -> list[Run | PyFlowError]:
+    version = request.POST.get("version", VERSIONS[0])
+    start_from = request.POST.get("from") or None
+    outcomes: list[Run | PyFlowError] = []
+    for run in runs:
+        try:
+            outcomes.append(
+                rerun(
+                    by=acting(request, run.tenant_id),
+                    run_id=run.pk,
+                    start_from=start_from,
+                    version=version if version in VERSIONS else VERSIONS[0],
+                )
+            )
+        except PyFlowError as error:
+            outcomes.append(error)
+    return outcomes
 
 
 @admin.register(NodeRun)

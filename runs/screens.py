@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 
 from pyflow.core.errors import PyFlowError
+from pyflow.core.plan import MAIN
 from pyflow.core.states import TERMINAL_RUN_STATES
 from runs import timeline
 from runs.models import NodeRun, Run, RunEvent
@@ -90,6 +91,15 @@ def page_of(run: Run) -> RunPage:
             Run.objects.for_tenant(run.tenant_id).with_names().filter(parent=run).order_by("id")[:MOST_NODES]
         ),
     )
+
+
+def main_nodes(run: Run) -> list[str]:
+    """The nodes that a rerun can begin at, in their order; none if the version cannot run here any more."""
+    try:
+        plan = plan_of(run.version)
+    except PyFlowError:
+        return []
+    return plan.ids(plan.sections[MAIN])
 
 
 def _with_beginning(rows: QuerySet[Any], column: str) -> QuerySet[Any]:

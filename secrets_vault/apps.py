@@ -8,6 +8,7 @@ class SecretsVaultConfig(AppConfig):
     """Encrypted secrets and their providers."""
 
     name = "secrets_vault"
+    verbose_name = "Secrets"
 
     def ready(self) -> None:
         """Have the master keys checked with everything else."""

@@ -360,6 +360,7 @@ class AuditEntry(TenantOwned):
 
         abstract = False
         ordering = ("tenant", "seq")
+        verbose_name_plural = "audit entries"
         constraints = (models.UniqueConstraint(fields=("tenant", "seq"), name="audit_seq"),)
         indexes = (
             models.Index(fields=("tenant", "action", "-seq"), name="audit_by_action"),

@@ -148,7 +148,7 @@ def test_a_failed_run_shows_its_errors(root: Client, key):
     Run.objects.across_tenants().update(state="failed", error=error)
     NodeRun.objects.across_tenants().update(state="failed", error=error)
     html = root.get(address(Run, "change", one(Run).pk)).content.decode()
-    assert html.count("no &lt;b&gt;price&lt;/b&gt;") == 2
+    assert html.count("no &lt;b&gt;price&lt;/b&gt;") == 4
     assert "<b>price" not in html
 
 
