@@ -47,6 +47,8 @@ def _mistyped(field: serializers.Field[Any, Any, Any, Any], value: Any) -> Any:
         return {index: errors for index, item in enumerate(value) if (errors := _mistyped(field.child, item))}
     if isinstance(value, dict) and isinstance(field, serializers.DictField):
         return {name: errors for name, item in value.items() if (errors := _mistyped(field.child, item))}
+    if isinstance(field, serializers.MultipleChoiceField):
+        return None  # it takes nothing but a list
     for kind, (types, message) in _TYPES.items():
         if isinstance(field, kind) and value is not None and not isinstance(value, types):
             return [message]

@@ -51,8 +51,10 @@ CHOOSY = {
     "grants_create",  # neither a member nor a role, or both
     "invitations_accept",  # a short password
     "invitations_create",  # the last bytes of an address
+    "runs_actions",  # neither runs nor a filter, or both
     "runs_read",  # fields that there are not
     "runs_rerun",  # a node that there is not
+    "runs_signal",  # a payload with NUL in a text
     "runs_start",  # what the workflow's inputs do not allow
     "runs_start_batch",
     "secrets_create",  # a name that is taken
