@@ -97,7 +97,10 @@ class AuditView(TenantView):
         },
     )
     def get(self, request: Request) -> Response | StreamingHttpResponse:
-        """Pages, the newest first; with `Accept: application/x-ndjson` all of it as a stream, the oldest first."""
+        """Pages, the newest first; with `Accept: application/x-ndjson` all of it as a stream, the oldest first.
+
+        The start of a single run is no entry: who started it is `started_by` of the run. Batches of starts are.
+        """
         query = validated(AuditQuery, request.query_params)
         rows = _filtered(AuditEntry.objects.for_tenant(self.principal.tenant_id), query)
         if request.accepted_renderer.format == "ndjson":

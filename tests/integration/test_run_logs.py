@@ -8,14 +8,14 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from pyflow.core.run_log import MAX_MESSAGE, LogLine
-from runs import stores, writer
+from pyflow.core.run_log import MAX_MESSAGE
+from runs import stores
 from runs.execution import RunExecutor
 from runs.leases import claim
 from runs.models import Run, RunLog
-from runs.secrets import RunSecrets
-from runs.stores import LOG_CUT, DatabaseSink
+from runs.stores import LOG_CUT
 from runs.verbs import retry_run
+from runs.writer import moment, store
 from tests.support import records, waiting
 from tests.support.factories import make_run
 from tests.support.nodes import register, workflow
@@ -249,17 +249,14 @@ def test_a_batch_adds_the_lines_of_all_its_runs_in_one_statement(tenant):
     make_run(tenant)
     writes = []
     for claimed in claim(records.OWNER, 2):
-        sink = DatabaseSink(writer.GroupWriter(), claimed, lambda: True, RunSecrets(None, None))
-        asyncio.run(_log(sink, 20))
-        writes.append(sink._take())
+        write = records.new_write(claimed)
+        row = {"node_id": "greet", "attempt": 1, "item": None, "level": logging.INFO, "at": moment(0)}
+        write.log = [row | {"seq": number, "message": str(number)} for number in range(1, 21)]
+        write.changes = {"log_lines": 20, "log_characters": 31}
+        writes.append(write)
     with CaptureQueriesContext(connection) as context:
-        assert writer.store(writes) == set()
+        assert store(writes) == set()
     inserts = [query for query in context.captured_queries if 'INTO "runs_runlog"' in query["sql"]]
     assert len(inserts) == 1
     assert RunLog.objects.for_tenant(tenant).count() == 40
-
-
-async def _log(sink: DatabaseSink, count: int) -> None:
-    for number in range(count):
-        sink.log(LogLine(0.0, "greet", 1, None, logging.INFO, str(number)))
-    sink.close()
+    assert set(Run.objects.for_tenant(tenant).values_list("log_lines", "log_characters")) == {(20, 31)}
