@@ -195,7 +195,10 @@ CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 10.0
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 # The scheduler's rows count whole seconds: it makes 0 of a fraction, and then sends without a pause.
-CELERY_BEAT_SCHEDULE = {"sweep": {"task": "runs.sweep", "schedule": math.ceil(PYFLOW_SWEEP_SECONDS)}}
+CELERY_BEAT_SCHEDULE = {
+    "sweep": {"task": "runs.sweep", "schedule": math.ceil(PYFLOW_SWEEP_SECONDS)},
+    "prune": {"task": "runs.prune", "schedule": 3600},
+}
 DJANGO_CELERY_BEAT_TZ_AWARE = True
 
 LOGGING: dict[str, Any] = {

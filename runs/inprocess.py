@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import threading
 
-from runs import dispatch
+from django.db import Error as DatabaseFailure
+from django.db import connections
+
+from runs import dispatch, retention
 from runs.execution import RunExecutor
+
+logger = logging.getLogger(__name__)
+#: When what is kept no longer is removed: after the start, and from then on. Seconds.
+FIRST_PRUNE_SECONDS, PRUNE_SECONDS = 60.0, 3600.0
 
 
 class InProcessExecutor:
@@ -41,4 +49,26 @@ class InProcessExecutor:
         self._executor = executor
         dispatch.attach(executor.ring)
         self._ready.set()
-        await executor.serve()
+        pruning = asyncio.ensure_future(_prune_now_and_then())
+        try:
+            await executor.serve()
+        finally:
+            pruning.cancel()
+
+
+async def _prune_now_and_then() -> None:
+    """There is no beat here."""
+    pause = FIRST_PRUNE_SECONDS
+    while True:
+        await asyncio.sleep(pause)
+        await asyncio.to_thread(_prune)
+        pause = PRUNE_SECONDS
+
+
+def _prune() -> None:
+    try:
+        retention.prune()
+    except DatabaseFailure as error:
+        logger.warning("nothing more is pruned for now: %s", error)
+    finally:
+        connections.close_all()

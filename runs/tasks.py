@@ -13,7 +13,7 @@ from celery.signals import worker_init, worker_process_init, worker_ready, worke
 from django.conf import settings
 from django.db import connections
 
-from runs import dispatch
+from runs import dispatch, retention
 from runs.execution import RunExecutor
 from runs.leases import unclaimed_queues
 from runs.node_tasks import unclaimed_task_queues
@@ -52,6 +52,12 @@ def sweep() -> None:
     reconcile()
     for queue in unclaimed_queues() | unclaimed_task_queues():
         dispatch.wake(queue)
+
+
+@shared_task(name="runs.prune", ignore_result=True, expires=600)
+def prune() -> None:
+    """Remove what is kept no longer."""
+    retention.prune()
 
 
 def served_queues() -> frozenset[str]:

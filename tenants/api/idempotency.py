@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
@@ -25,8 +24,8 @@ from rest_framework.response import Response
 from tenants.access import Principal
 from tenants.errors import IdempotencyConflictError, IdempotencyKeyError, IdempotencyMismatchError
 from tenants.models import IdempotentAnswer
+from tenants.retention import ANSWERS_KEPT
 
-LIFETIME = timedelta(hours=24)
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 #: What is being answered in this process. SQLite would let a second request wait for the first one's transaction.
 _answering: set[tuple[str, ...]] = set()
@@ -77,7 +76,7 @@ def answer_once(once: Once, handler: Callable[[], Response], *, hidden: tuple[st
     tenant, principal, route, key = once.scope
     rows = IdempotentAnswer.objects.for_tenant(tenant).filter(principal=principal, route=route, key=key)
     stored = rows.first()
-    if stored is not None and stored.created_at < timezone.now() - LIFETIME:
+    if stored is not None and stored.created_at < timezone.now() - ANSWERS_KEPT:
         rows.delete()
         stored = None
     if stored is not None:
