@@ -32,6 +32,7 @@ from tenants.errors import (
 )
 from tenants.members import add_member, require_coverage
 from tenants.models import Invitation, Membership
+from tenants.passwords import is_right
 from tenants.scoping import lookup_scope
 
 #: How long an invitation is open unless it says so, and at most. Seconds.
@@ -160,7 +161,7 @@ def _account(email: str, password: str, user_id: int | None, address: str) -> Us
     subjects = (*(f"user:{user.username}" for user in users), f"address:{address}")
     with failures.attempt(*subjects):
         for user in users:
-            if user.is_active and user.check_password(password):
+            if user.is_active and is_right(user, password):
                 return user
         raise InvitationTokenError("There is an account of this address, and this is not its password.")
 

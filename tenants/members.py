@@ -13,7 +13,7 @@ from tenants import audit
 from tenants.access import Actor, Principal, Role, permissions_of
 from tenants.errors import BeyondOwnRightsError, LastOwnerError, MemberNotFoundError
 from tenants.grants import forget_member
-from tenants.models import ApiKey, Membership, RefreshToken
+from tenants.models import ApiKey, Membership, RefreshToken, access_changed
 
 
 def members_of(tenant_id: UUID) -> models.QuerySet[Membership]:
@@ -47,6 +47,14 @@ def add_member(*, by: Actor, user: AbstractUser, role: Role) -> Membership:
     member: Membership = Membership.objects.create(tenant_id=by.tenant_id, user=user, role=role.value)
     audit.record(by=by, action="member.added", target=f"member:{member.pk}", after=_shown(member))
     return member
+
+
+@transaction.atomic
+def account_changed(*, user_id: int) -> None:
+    """Have a user's access looked at again, wherever they are a member: the account is active now, or no longer."""
+    tenants = Membership.objects.across_tenants().filter(user=user_id).order_by("tenant_id")
+    for tenant_id in tenants.values_list("tenant_id", flat=True):
+        access_changed(tenant_id)
 
 
 @transaction.atomic

@@ -18,7 +18,7 @@ from tenants.access import Permission, Role
 from tenants.admin.access import acting, is_operator, principal_of
 from tenants.admin.base import TenantFilter, TenantOwnedAdmin, badge
 from tenants.invitations import EMAIL_LENGTH, invite, revoke_invitation
-from tenants.members import add_member, change_role, lock_member, remove_member
+from tenants.members import account_changed, add_member, change_role, lock_member, remove_member
 from tenants.models import Invitation, Membership
 
 
@@ -163,6 +163,12 @@ admin.site.unregister(Group)
 @admin.register(User)
 class AccountAdmin(OperatorsOnly, UserAdmin[User]):
     """Accounts."""
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        """Django's; who is no longer active is out at once, with every key and token."""
+        super().save_model(request, obj, form, change)
+        if change and "is_active" in form.changed_data:
+            account_changed(user_id=obj.pk)
 
 
 @admin.register(Group)

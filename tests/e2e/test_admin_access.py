@@ -1,5 +1,7 @@
 """The admin between tenants: members of staff see the rows of their tenants, as far as their role allows."""
 
+from types import SimpleNamespace
+
 import pytest
 from django.contrib.auth.models import Permission as ModelPermission
 from django.contrib.auth.models import User
@@ -12,6 +14,8 @@ from secrets_vault.models import Secret
 from secrets_vault.services import create_secret
 from tenants.access import Role
 from tenants.models import ApiKey, AuditEntry, Invitation, Membership, Tenant
+from tests.support import members
+from tests.support.api import Api
 from tests.support.factories import (
     a_test,
     make_api_key,
@@ -170,6 +174,28 @@ def test_an_account_is_not_deleted(ours: Tenant):
     member = make_member(ours)
     assert root.post(reverse("admin:auth_user_delete", args=[member.user_id]), {"post": "yes"}).status_code == 403
     assert User.objects.filter(pk=member.user_id).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_is_made_inactive_is_out_at_once_with_every_key_and_token(monkeypatch: pytest.MonkeyPatch):
+    """Other processes are told by the database; this one's own cache is kept from knowing."""
+    tenants = [make_tenant(), make_tenant()]
+    member = members.make_member(tenants[0], Role.ADMIN)
+    Membership.objects.create(tenant=tenants[1], user=member.user, role="admin")
+    token = members.api_of(member)
+    keys = [Api(make_api_key(tenant, created_by=member.user)[1]) for tenant in tenants]
+    assert [api.get("/api/v1/workflows").status_code for api in (token, *keys)] == [200, 200, 200]
+    monkeypatch.setattr("tenants.models.cache", SimpleNamespace(outdate=lambda _: None))
+    root = Client()
+    root.force_login(make_superuser())
+    page = reverse("admin:auth_user_change", args=[member.user_id])
+    form = root.get(page).context["adminform"].form
+    fields = {name: value for name, value in form.initial.items() if value and name not in {"password", "is_active"}}
+    joined = fields.pop("date_joined")
+    fields |= {"date_joined_0": joined.date().isoformat(), "date_joined_1": joined.time().isoformat("seconds")}
+    assert root.post(page, fields).status_code == 302
+    assert not User.objects.get(pk=member.user_id).is_active
+    assert [api.get("/api/v1/workflows").status_code for api in (token, *keys)] == [401, 401, 401]
 
 
 def test_a_viewer_has_no_field_for_a_value(ours: Tenant):

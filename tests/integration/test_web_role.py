@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.core.checks import run_checks
 from django.core.management import call_command
 from django.db import connection
@@ -18,6 +19,7 @@ from tenants.row_security import shortcomings
 from tenants.scoping import WEB_ROLE, tenant_scope
 from tests.repo_shape.tree import ROOT
 from tests.support.factories import make_tenant
+from tests.support.members import PASSWORD, log_in, make_member
 
 pytestmark = pytest.mark.fleet
 
@@ -71,6 +73,21 @@ def test_a_role_that_is_not_there_is_named_and_logged_once(db, monkeypatch, capl
         with tenant_scope(tenant.pk, write=False):
             pass
     assert len([record for record in caplog.records if "without row-level security" in record.message]) == 1
+
+
+@pytest.mark.parametrize("is_staff", [True, False])
+def test_an_old_hash_keeps_nobody_out_whose_password_the_web_may_not_change(db, is_staff: bool):
+    """Django hashes a password anew at a login; of staff, the web's role cannot store that."""
+    member = make_member(make_tenant())
+    member.user.is_staff = is_staff
+    member.user.password = before = PBKDF2PasswordHasher().encode(PASSWORD, "a-salt-of-long-ago", iterations=2)
+    member.user.save()
+    _execute(f"SET ROLE {WEB_ROLE}")
+    assert log_in(member).status_code == 200
+    _execute("RESET ROLE")
+    member.user.refresh_from_db()
+    assert (member.user.password == before) is is_staff
+    assert log_in(member, password="another").status_code == 401
 
 
 @pytest.fixture

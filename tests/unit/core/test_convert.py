@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyflow.core.checker import check_workflow
@@ -230,7 +230,6 @@ def graphs(draw: st.DrawFn) -> dict[str, Any]:
     return {"name": "flow", "trigger": {"type": "manual"}, "nodes": nodes}
 
 
-@settings(max_examples=400, deadline=None)
 @given(graphs())
 def test_small_graphs_give_the_same_results(data: dict[str, Any]):
     import json
@@ -574,7 +573,6 @@ _values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(_values)
 def test_any_config_survives_being_written(value: Any):
     import json

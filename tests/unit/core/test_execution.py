@@ -396,9 +396,9 @@ class TestSize:
         result = await stage.run(workflow(*nodes))
         assert all(run.state == "skipped" for run in result.nodes.values())
 
-    async def test_a_fan_of_a_hundred_thousand(self):
-        nodes = [node("first"), *(node(f"n{i}", "echo", "first") for i in range(100_000))]
-        nodes.append(node("last", "echo", *(f"n{i}" for i in range(100_000))))
+    async def test_a_fan_of_twenty_thousand(self):
+        nodes = [node("first"), *(node(f"n{i}", "echo", "first") for i in range(20_000))]
+        nodes.append(node("last", "echo", *(f"n{i}" for i in range(20_000))))
         sink = stage.Sink()
         result = await stage.run(stage.v1(*nodes), sink=sink)
         assert all(run.state == "succeeded" for run in result.nodes.values())

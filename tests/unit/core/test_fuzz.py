@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyflow.core.document import read_json, read_yaml
@@ -250,7 +250,6 @@ EXPRESSIONS = st.recursive(
 )
 
 
-@settings(max_examples=300)
 @given(EXPRESSIONS, NUMBERS, NUMBERS)
 def test_an_allowed_expression_means_what_python_means(source: str, a: float, b: float):
     names = {"a": a, "b": b, "xs": [1, 2, 3], "s": "abc", "d": {"k": 5}}
