@@ -48,12 +48,7 @@ from runs.leases import (
     trusted_seconds,
     unclaimed_queues,
 )
-from runs.node_tasks import (
-    DatabaseRemoteNodes,
-    delete_tasks,
-    drop_stale_tasks,
-    read_outcomes,
-)
+from runs.node_tasks import DatabaseRemoteNodes, delete_tasks, drop_stale_tasks, read_outcomes, suspect_tasks_wait
 from runs.quarantine import Quarantine
 from runs.reader import Reader
 from runs.secrets import RunSecrets
@@ -123,9 +118,8 @@ class RunExecutor:
         self._values = Reader()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
-        self._tasks = TaskExecutor(
-            self.owner, queues, self._call, self._engines, self._vault, self._values, self._wake.set
-        )
+        serving = (self._call, self._engines, self._vault, self._values, self._wake.set)
+        self._tasks = TaskExecutor(self.owner, queues, *serving, suspects=suspects)
         self._stopping = False
         #: When to look for what others left behind, and when another executor may be woken (monotonic seconds).
         self._sweep_at = 0.0
@@ -196,7 +190,7 @@ class RunExecutor:
         overdue = asked >= self._sweep_at
         try:
             await self._give_up_lapsed()  # or we could take one of them over from ourselves
-            tasks = 0 if only is not None or self._quarantine is None else await self._tasks.claim(free)
+            tasks = 0 if only is not None else await self._tasks.claim(free)
             taken = await self._call(self._take, free - tasks, only, overdue)
         except DatabaseFailure as error:
             logger.warning("cannot claim runs, trying again: %s", error)
@@ -224,9 +218,11 @@ class RunExecutor:
             for queue in unclaimed_queues() - set(self._queues):
                 dispatch.wake(queue)
         suspects, active = self._quarantine is None, list(self._active)
-        claims = claim(self.owner, limit, only, active, queues=self._queues, overdue=overdue, suspects=suspects)
-        if overdue and only is None and self._quarantine is not None and suspects_wait(self._queues):
-            self._quarantine.open()
+        # A suspect that waits for node tasks leaves room for them, not for another run that could take it with it.
+        room = 0 if suspects and active else limit
+        claims = claim(self.owner, room, only, active, queues=self._queues, overdue=overdue, suspects=suspects)
+        if overdue and only is None:
+            self._open_quarantine()
         if not claims:
             return []
         run_ids = [taken.run_id for taken in claims]
@@ -237,12 +233,14 @@ class RunExecutor:
         drop_stale_tasks({taken.run_id: taken.epoch for taken in claims})
         return [_Work(taken, recorded[taken.run_id], signals[taken.run_id]) for taken in claims]
 
+    def _open_quarantine(self) -> None:
+        if self._quarantine is not None and (suspects_wait(self._queues) or suspect_tasks_wait(self._queues)):
+            self._quarantine.open()
+
     def _room(self) -> int:
         """How many more runs and tasks may be claimed."""
-        if self._quarantine is None:
-            return 1 - len(self._active)
-        load = len(self._active) - len(self._parents) + len(self._tasks.active)
-        return int(settings.PYFLOW_CONCURRENT_RUNS) - load
+        places = 1 if self._quarantine is None else int(settings.PYFLOW_CONCURRENT_RUNS)
+        return places - (len(self._active) - len(self._parents) + len(self._tasks.active))
 
     @property
     def _is_quarantine_busy(self) -> bool:

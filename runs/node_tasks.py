@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
 from pyflow.core.ids import new_uuid
@@ -22,11 +22,13 @@ from pyflow.core.run_log import LogLine
 from runs import dispatch
 from runs.keeping import RunValues
 from runs.leases import Claim, claim_of
-from runs.models import NodeTask, Run
+from runs.models import SUSPECT_LOSSES, NodeTask, Run
 from runs.secrets import RunSecrets
 
 #: Items of a fan-out that are asked for together make tasks of so many at most.
 CHUNK = 20
+#: Tasks that may be why executors were lost with them.
+_SUSPECT = Q(losses=SUSPECT_LOSSES)
 Call = Callable[..., Awaitable[Any]]
 
 
@@ -136,8 +138,13 @@ class TaskClaim:
     run: Claim
 
 
-def claim_tasks(owner: str, limit: int, queues: Collection[str] | None, *, overdue: bool) -> list[TaskClaim]:
-    """Take up to ``limit`` tasks of ``queues`` (``None``: of all), the oldest first."""
+def claim_tasks(
+    owner: str, limit: int, queues: Collection[str] | None, *, overdue: bool, suspects: bool = False
+) -> list[TaskClaim]:
+    """Take up to ``limit`` tasks of ``queues`` (``None``: of all), the oldest first.
+
+    ``suspects``: only those that a `quarantine` is for, which others leave alone.
+    """
     if limit <= 0:
         return []
     with transaction.atomic():
@@ -145,10 +152,12 @@ def claim_tasks(owner: str, limit: int, queues: Collection[str] | None, *, overd
         if queues is not None:
             tasks = tasks.filter(queue__in=queues)
         ids: list[UUID] = []
-        if overdue:
+        if overdue and not suspects:
             ids = _take(tasks.filter(lease_until__lt=Now()).order_by("lease_until"), limit)
             NodeTask.objects.across_tenants().filter(pk__in=ids).update(losses=F("losses") + 1)
-        queued = tasks.filter(lease_until__isnull=True, outcomes__isnull=True).order_by("queue", "id")
+            ids = _set_suspects_aside(ids)
+        open_ones = tasks.filter(_SUSPECT) if suspects else tasks.exclude(_SUSPECT)
+        queued = open_ones.filter(lease_until__isnull=True, outcomes__isnull=True).order_by("queue", "id")
         ids += _take(queued, limit - len(ids))
         if not ids:
             return []
@@ -163,6 +172,22 @@ def claim_tasks(owner: str, limit: int, queues: Collection[str] | None, *, overd
         )
         for row in rows
     ]
+
+
+def suspect_tasks_wait(queues: Collection[str] | None) -> bool:
+    """Whether a quarantine would find a task of ``queues`` (``None``: of any)."""
+    tasks = NodeTask.objects.across_tenants().filter(_SUSPECT, lease_until__isnull=True, outcomes__isnull=True)
+    return (tasks if queues is None else tasks.filter(queue__in=queues)).exists()
+
+
+def _set_suspects_aside(lost: Collection[UUID]) -> list[UUID]:
+    """Leave those that have become suspects to a quarantine; returns the others."""
+    suspects = NodeTask.objects.across_tenants().filter(_SUSPECT, pk__in=lost)
+    aside = set(suspects.values_list("pk", flat=True)) if lost else set()
+    if aside:
+        ours = NodeTask.objects.across_tenants().filter(pk__in=aside)
+        ours.update(owner="", lease_until=None, epoch=F("epoch") + 1)
+    return [task_id for task_id in lost if task_id not in aside]
 
 
 def renew_tasks(owner: str, ids: Collection[UUID]) -> set[UUID]:

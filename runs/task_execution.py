@@ -41,7 +41,7 @@ class TaskExecutor:
     """The node tasks of one executor process.
 
     ``call`` runs a function on its database thread, ``vault`` is the one that looks secrets up, ``values`` the one that
-    reads and writes large values; ``on_end`` is told of the end of each.
+    reads and writes large values; ``on_end`` is told of the end of each. ``suspects``: see ``claim_tasks``.
     """
 
     def __init__(
@@ -53,6 +53,8 @@ class TaskExecutor:
         vault: Reader,
         values: Reader,
         on_end: Callable[[], None],
+        *,
+        suspects: bool,
     ) -> None:
         self._owner = owner
         self._queues = queues
@@ -61,6 +63,7 @@ class TaskExecutor:
         self._vault = vault
         self._values = values
         self._on_end = on_end
+        self._suspects = suspects
         self._sweep_at = 0.0
         self.active: dict[UUID, asyncio.Task[None]] = {}
 
@@ -91,7 +94,7 @@ class TaskExecutor:
             self._sweep_at = time.monotonic() + settings.PYFLOW_SWEEP_SECONDS
             for queue in unclaimed_task_queues() - set(self._queues) if self._queues is not None else ():
                 dispatch.wake(queue)
-        claims = claim_tasks(self._owner, limit, self._queues, overdue=overdue)
+        claims = claim_tasks(self._owner, limit, self._queues, overdue=overdue, suspects=self._suspects)
         recorded = recorded_nodes({taken.run.run_id for taken in claims}) if claims else {}
         return [(taken, recorded[taken.run.run_id]) for taken in claims]
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from datetime import timedelta
 
 import pytest
@@ -14,7 +15,7 @@ from django.utils import timezone
 
 from runs.execution import RunExecutor
 from runs.leases import MAX_LOSSES, claim, release, suspects_wait
-from runs.models import SUSPECT_LOSSES, NodeRun, Run, RunEvent
+from runs.models import SUSPECT_LOSSES, NodeRun, NodeTask, Run, RunEvent
 from runs.quarantine import Quarantine
 from tests.support import ledger as ledgers
 from tests.support import waiting
@@ -95,6 +96,21 @@ def test_a_quarantine_executes_one_run_at_a_time(tenant, registry):
     assert most == [1, 1, 1]
     for run in runs:
         assert_is_whole(run, ["a"])
+
+
+def test_a_quarantine_executes_the_suspect_tasks_of_its_own_run(tenant, registry):
+    """Nobody else would: without that the run would wait for ever."""
+    register(registry, "work", lambda ctx: "done")
+    run = make_run(tenant, workflow("{id: a, type: work}", settings="{distribute: true}"))
+    Run.objects.across_tenants().update(losses=SUSPECT_LOSSES)
+    executor = RunExecutor(suspects=True)
+    thread = threading.Thread(target=lambda: asyncio.run(executor.drain()))
+    thread.start()
+    tasks = NodeTask.objects.for_tenant(tenant)
+    waiting.until(lambda: tasks.update(losses=SUSPECT_LOSSES), what="task")
+    thread.join(60)
+    assert not thread.is_alive()
+    assert_is_whole(run, ["a"])
 
 
 def test_a_quarantine_ends_when_its_parent_is_gone_and_hands_its_run_back(tenant, tmp_path, monkeypatch):

@@ -11,11 +11,14 @@ from django.db import connection
 from django.utils import timezone
 
 from runs.execution import RunExecutor
-from runs.models import NodeItem, NodeRun, NodeTask
+from runs.leases import MAX_LOSSES
+from runs.models import SUSPECT_LOSSES, NodeItem, NodeRun, NodeTask
+from runs.node_tasks import claim_tasks, suspect_tasks_wait
 from tests.support import waiting
 from tests.support.factories import make_run
 from tests.support.histories import assert_is_whole
 from tests.support.nodes import register, workflow
+from tests.support.processes import database_url
 from tests.support.running import cancel, ended, state_of
 from tests.support.secrets import make_secret
 
@@ -104,6 +107,37 @@ def test_a_task_of_a_lost_worker_is_executed_by_another(tenant, registry):
         with workers("gpu"):
             ended(run, "succeeded")
     assert task.node_id == "a"
+
+
+def test_a_task_that_was_lost_twice_is_left_to_a_quarantine(tenant, registry):
+    """It may only have shared a process with a bad one: with what it is lost next, it is alone."""
+    register(registry, "slow", lambda ctx: None)
+    run = make_run(tenant, workflow("{id: a, type: slow, queue: gpu}"))
+    tasks = [
+        NodeTask.objects.create(tenant=tenant, run=run, run_epoch=1, node_id="a", places=[[1, 0.0, None]], queue="gpu")
+        for _ in range(2)
+    ]
+    past = timezone.now() - timedelta(seconds=1)
+    rows = NodeTask.objects.for_tenant(tenant).filter(pk=tasks[0].pk)
+    rows.update(owner="dead", lease_until=past, losses=SUSPECT_LOSSES - 1, epoch=1)
+    assert [taken.task_id for taken in claim_tasks("me", 10, {"gpu"}, overdue=True)] == [tasks[1].pk]
+    assert (suspect_tasks_wait({"gpu"}), suspect_tasks_wait({"elsewhere"})) == (True, False)
+    [suspect] = claim_tasks("quarantine", 1, {"gpu"}, overdue=True, suspects=True)
+    assert (suspect.task_id, suspect.losses, suspect.epoch) == (tasks[0].pk, SUSPECT_LOSSES, 3)
+    assert not suspect_tasks_wait(None)
+    rows.update(lease_until=past)
+    assert [taken.losses for taken in claim_tasks("me", 10, {"gpu"}, overdue=True)] == [MAX_LOSSES]
+
+
+def test_a_suspect_task_is_executed_by_a_quarantine(tenant, registry, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", database_url())
+    run = make_run(tenant, workflow("{id: a, type: log, queue: gpu, config: {message: hello}}"))
+    with workers(""):
+        waiting.until(lambda: NodeTask.objects.for_tenant(tenant).exists(), what="task")
+        NodeTask.objects.for_tenant(tenant).update(losses=SUSPECT_LOSSES)
+        with workers("gpu"):
+            waiting.until(lambda: state_of(run) == "succeeded", 60, "end of the run")
+    assert_is_whole(run, "a")
 
 
 def test_a_task_that_may_happen_at_most_once_fails_when_its_worker_is_lost(tenant, registry):
