@@ -110,6 +110,16 @@ def test_a_run_that_fails_is_exit_code_1_and_is_retried(server: str, tenant, exe
     assert [json.loads(line)["type"] for line in events].count("run.failed") == 2
 
 
+def test_what_nodes_log_is_printed_and_followed(server: str, tenant, executor):
+    says = "{id: %s, type: log, depends_on: [%s], config: {message: 'it says %s', level: %s}}"
+    run = make_run(tenant, workflow(says % ("a", "", "a", "info"), says % ("b", "a", "b", "warning"), name="says"))
+    lines = remote("logs", run.pk, "--follow").splitlines()
+    assert [line.split(maxsplit=1)[1] for line in lines] == ["info      a: it says a", "warning   b: it says b"]
+    assert remote("logs", run.pk, "--level", "warning") == lines[1] + "\n"
+    assert json.loads(remote("logs", run.pk, "--node", "a", "--format", "json"))["message"] == "it says a"
+    assert remote("logs", run.pk, "--level", "loud", code=2)
+
+
 def test_a_run_that_waits_is_explained_and_gets_its_signal(server: str, tenant, executor):
     run = put_down(make_run(tenant, ASKS))
     told = remote("explain", run.pk)

@@ -21,6 +21,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "runs": runs.list_runs,
     "get": runs.get,
     "watch": runs.watch,
+    "logs": runs.logs,
     "explain": verbs.explain,
     "cancel": verbs.cancel,
     "terminate": verbs.terminate,

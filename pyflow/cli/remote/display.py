@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pyflow.cli.console import out, table, to_json
 
 if TYPE_CHECKING:
-    from pyflow_client import Event, Explanation, Run, RunSummary
+    from pyflow_client import Event, Explanation, LogLine, Run, RunSummary
 
 #: Characters of a value on a line.
 _SHOWN = 200
@@ -56,6 +56,13 @@ def event_line(event: Event) -> str:
     error = event.data.get("error")
     what = f" — {error['message']}" if isinstance(error, dict) and error.get("message") else ""
     return f"{event.at:%H:%M:%S}  {event.node_id or 'run'}: {event.type.rpartition('.')[2]}{what}"
+
+
+def log_line(line: LogLine) -> str:
+    """A line of a log; what follows in a text of several lines is indented."""
+    item = "" if line.item is None else f"[{line.item}]"
+    text = line.message.replace("\n", "\n    ")
+    return f"{line.at:%H:%M:%S}  {line.level:<8}  {line.node_id or 'run'}{item}: {text}"
 
 
 def explanation_text(told: Explanation) -> Iterator[str]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 from uuid import UUID
 
 import typer
 
 from pyflow.cli.console import ExitCode, err, fail, out, out_json, to_json
 from pyflow.cli.remote.connection import Format, FormatOption, ProfileOption, connected
-from pyflow.cli.remote.display import event_line, run_line, run_text, runs_table
+from pyflow.cli.remote.display import event_line, log_line, run_line, run_text, runs_table
 from pyflow.cli.values import read_input
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ LabelOption = Annotated[
     list[str] | None,
     typer.Option("--label", metavar="NAME:VALUE", help="Only with this label. Repeated: with all of them."),
 ]
+Level = Literal["debug", "info", "warning", "error", "critical"]
 INTERRUPTED = 130
+#: Seconds between two looks for further lines of a log.
+LOG_PAUSE = 0.5
 
 
 def run(
@@ -96,6 +100,31 @@ def watch(run_id: RunArgument, profile: ProfileOption = None, format: FormatOpti
     """
     with connected(profile) as client:
         show_run(client, run_id, watch=True, format=format)
+
+
+def logs(
+    run_id: RunArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    node: Annotated[str | None, typer.Option("--node", metavar="NODE", help="Only of this node.")] = None,
+    level: Annotated[Level | None, typer.Option("--level", help="This level, and what is more important.")] = None,
+    profile: ProfileOption = None,
+    format: FormatOption = "table",
+) -> None:
+    """Print what the nodes of a run logged, a line each (json: an object a line)."""
+    given = {name: value for name, value in (("node", node), ("level", level)) if value is not None}
+    after, ended = 0, False
+    with connected(profile) as client:
+        try:
+            while not ended:
+                # Asked before the lines: what had ended by then has no more of them.
+                ended = not follow or client.events(run_id, limit=1).final
+                for line in client.logs(run_id, after=after, **given):
+                    after = line.seq
+                    out(to_json(line.model_dump(mode="json")) if format == "json" else log_line(line))
+                if not ended:
+                    time.sleep(LOG_PAUSE)
+        except KeyboardInterrupt:
+            _left(run_id)
 
 
 def show_run(client: Client, run_id: str | UUID, *, watch: bool, format: Format) -> None:
