@@ -1,12 +1,14 @@
 """Executors of runs in the test's own process, and node types made for the test."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 from django.db import connection
 
 from plugins import discovery
+from pyflow.core.execution import Execution
 from pyflow.core.node import NodeRegistry
 from pyflow.nodes import default_registry
 from runs.execution import RunExecutor
@@ -75,3 +77,16 @@ def finished(transactional_db) -> Callable[[Run], Run]:
         return run
 
     return wait
+
+
+@pytest.fixture
+def heard(monkeypatch) -> threading.Event:
+    """Set once an executor has heard of a pause."""
+    event, pause = threading.Event(), Execution.pause
+
+    def listen(execution: Execution) -> None:
+        pause(execution)
+        event.set()
+
+    monkeypatch.setattr(Execution, "pause", listen)
+    return event

@@ -14,12 +14,13 @@ from runs.execution import RunExecutor
 from runs.leases import MAX_LOSSES
 from runs.models import SUSPECT_LOSSES, NodeItem, NodeRun, NodeTask
 from runs.node_tasks import claim_tasks, suspect_tasks_wait
+from runs.verbs import pause_run, resume_run, retry_run, terminate_run
 from tests.support import waiting
 from tests.support.factories import make_run
 from tests.support.histories import assert_is_whole
 from tests.support.nodes import register, workflow
 from tests.support.processes import database_url
-from tests.support.running import cancel, ended, state_of
+from tests.support.running import cancel, ended, nodes, operator, seqs, state_of
 from tests.support.secrets import make_secret
 
 pytestmark = pytest.mark.database
@@ -188,3 +189,99 @@ def test_a_secret_that_a_node_read_elsewhere_is_masked_in_the_whole_run(tenant, 
     outputs = dict(NodeRun.objects.for_tenant(tenant).filter(run=run).values_list("node_id", "output"))
     assert outputs == {"a": "it is ***", "b": "a service says ***"}
     assert len(run.secrets_used) == 1
+
+
+def gated(registry) -> tuple[threading.Event, list[str]]:
+    """A node type whose nodes note their call and wait until they are let through or cancelled, and the notes."""
+    opened, notes = threading.Event(), []
+
+    async def run(ctx, config) -> object:
+        notes.append(f"{ctx.node_id} begins")
+        try:
+            while not opened.is_set():  # noqa: ASYNC110 - by another thread
+                await asyncio.sleep(0.02)
+        except asyncio.CancelledError:
+            notes.append(f"{ctx.node_id} is cancelled")
+            raise
+        return ctx.node_id
+
+    register(registry, "gate", run)
+    return opened, notes
+
+
+def test_a_pause_lets_what_is_executed_elsewhere_end_and_records_it(tenant, registry, heard, settings):
+    settings.PYFLOW_LEASE_SECONDS = 30.0  # none is to run out on a busy machine: a node would be called twice
+    opened, notes = gated(registry)
+    run = make_run(
+        tenant, workflow("{id: a, type: gate, queue: gpu}", "{id: b, type: gate, queue: gpu, depends_on: [a]}")
+    )
+    with workers("", "gpu"):
+        waiting.until(lambda: notes, what="call of the first node")
+        assert pause_run(by=operator(run), run_id=run.pk).state == "running"
+        assert heard.wait(20)
+        opened.set()
+        waiting.until(lambda: state_of(run) == "paused", what="paused run")
+        assert (notes, nodes(run), run.owner) == (["a begins"], {"a": "succeeded"}, "")
+        assert not NodeTask.objects.for_tenant(tenant).exists()
+        resume_run(by=operator(run), run_id=run.pk)
+        ended(run, "succeeded")
+    assert notes == ["a begins", "b begins"]
+    assert_is_whole(run, "ab")
+
+
+def test_a_task_that_nobody_claimed_waits_through_a_pause_of_its_run(tenant, registry, heard, settings):
+    settings.PYFLOW_LEASE_SECONDS = 30.0  # none is to run out on a busy machine: a node would be called twice
+    opened, notes = gated(registry)
+    opened.set()
+    run = make_run(tenant, workflow("{id: a, type: gate, queue: gpu}", "{id: b, type: gate, depends_on: [a]}"))
+    with workers(""):
+        waiting.until(lambda: NodeTask.objects.for_tenant(tenant).exists(), what="task")
+        pause_run(by=operator(run), run_id=run.pk)
+        assert heard.wait(20)
+        with workers("gpu"):
+            waiting.until(lambda: state_of(run) == "paused", what="paused run")
+        assert (notes, nodes(run)) == (["a begins"], {"a": "succeeded"})
+        resume_run(by=operator(run), run_id=run.pk)
+        ended(run, "succeeded")
+    assert notes == ["a begins", "b begins"]
+
+
+def test_a_run_is_terminated_while_its_nodes_are_executed_elsewhere(tenant, registry):
+    opened, notes = gated(registry)
+    run = make_run(tenant, workflow("{id: a, type: gate, queue: gpu}", "{id: b, type: gate, depends_on: [a]}"))
+    with workers("", "gpu"):
+        waiting.until(lambda: notes, what="call of the node")
+        terminate_run(by=operator(run), run_id=run.pk)
+        assert (state_of(run), nodes(run)) == ("cancelled", {"a": "cancelled"})
+        waiting.until(lambda: not NodeTask.objects.for_tenant(tenant).exists(), what="end of the task")
+        waiting.until(lambda: "a is cancelled" in notes, what="end of the node")
+    opened.set()
+    assert (state_of(run), nodes(run), notes) == ("cancelled", {"a": "cancelled"}, ["a begins", "a is cancelled"])
+    assert seqs(run) == list(range(1, run.event_seq + 1))
+
+
+def test_a_distributed_fan_out_is_terminated_with_its_tasks(tenant, registry):
+    _, notes = gated(registry)
+    node = "{id: a, type: gate, for_each: '{{ [1, 2, 3, 4, 5, 6] }}', max_parallel: 3}"
+    run = make_run(tenant, workflow(node, settings="{distribute: true}"))
+    with workers("", ""):
+        waiting.until(lambda: len(notes) >= 3, what="calls of the first items")
+        terminate_run(by=operator(run), run_id=run.pk)
+        waiting.until(lambda: not NodeTask.objects.for_tenant(tenant).exists(), what="end of the tasks")
+        waiting.until(lambda: notes.count("a is cancelled") == notes.count("a begins"), what="end of the items")
+    assert state_of(run) == "cancelled"
+    assert not NodeItem.objects.for_tenant(tenant).filter(state="succeeded").exists()
+
+
+def test_a_run_is_retried_after_its_tasks_were_terminated(tenant, registry, settings):
+    settings.PYFLOW_LEASE_SECONDS = 30.0  # none is to run out on a busy machine: a node would be called twice
+    opened, notes = gated(registry)
+    run = make_run(tenant, workflow("{id: a, type: gate, queue: gpu}"))
+    with workers("", "gpu"):
+        waiting.until(lambda: notes, what="call of the node")
+        terminate_run(by=operator(run), run_id=run.pk)
+        opened.set()
+        retry_run(by=operator(run), run_id=run.pk)
+        ended(run, "succeeded")
+    assert notes.count("a begins") == 2
+    assert not NodeTask.objects.for_tenant(tenant).exists()

@@ -8,7 +8,6 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from pyflow.core.execution import Execution
 from runs.errors import RunFinishedError, RunStateError, RunUndoneError
 from runs.models import NodeItem, NodeRun, Run
 from runs.reruns import rerun
@@ -26,19 +25,6 @@ SWEEP = timedelta(seconds=0.1)
 
 def do(verb, run: Run) -> Run:
     return verb(by=operator(run), run_id=run.pk)
-
-
-@pytest.fixture
-def heard(monkeypatch) -> threading.Event:
-    """Set once an executor has heard of a pause."""
-    event, pause = threading.Event(), Execution.pause
-
-    def listen(execution: Execution) -> None:
-        pause(execution)
-        event.set()
-
-    monkeypatch.setattr(Execution, "pause", listen)
-    return event
 
 
 class Gate:
