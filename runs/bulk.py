@@ -1,20 +1,21 @@
 """Many rows in few statements: what the writer's transactions consist of.
 
-A statement costs a round trip and its planning, a row next to nothing. On PostgreSQL a batch is therefore one statement
-a table, its rows handed over as one JSON document. Elsewhere (SQLite has no round trips) Django's own queries do the
-same work.
+A statement costs a round trip, a row next to nothing. On PostgreSQL a batch is therefore one statement, its rows handed
+over as one JSON document a table. Elsewhere (SQLite has no round trips) Django's own queries do the same work.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 from uuid import UUID
 
 import orjson
 from django.db import connection, models
+from django.db.models import F
 
 from pyflow.core.states import RunState
 from runs.models import NodeItem, NodeRun, Run, RunEvent, RunLog
@@ -24,7 +25,6 @@ RUN_FIELDS = (
     "state",
     "outputs",
     "outputs_ref",
-    "value_bytes",
     "error",
     "compensation",
     "started_at",
@@ -37,9 +37,6 @@ RUN_FIELDS = (
     "log_lines",
     "log_characters",
 )
-#: Set at the end, once: not worth being read with every batch.
-_LARGE = frozenset({"outputs", "outputs_ref", "error"})
-_PLAIN_FIELDS = tuple(name for name in RUN_FIELDS if name not in _LARGE)
 EVENT_FIELDS = ("id", "tenant_id", "run_id", "seq", "type", "node_id", "at", "data")
 LOG_FIELDS = ("id", "tenant_id", "run_id", "seq", "node_id", "attempt", "item", "level", "at", "message")
 NODE_FIELDS = (
@@ -60,100 +57,114 @@ ITEM_FIELDS = ("key", "state", "attempts", "output", "output_ref", "error", "at"
 Row = dict[str, Any]
 
 
-def held(epochs: Mapping[UUID, int]) -> dict[UUID, Row]:
-    """Lock the runs that are still executed under the given epochs; their rows (``event_seq`` and more) by id.
+@dataclass(slots=True)
+class Rows:
+    """What is written of many runs at once.
 
-    In one order everywhere, so that two transactions never wait for each other's rows.
+    ``runs``: ``{id, epoch, events, value_bytes, changes}`` of each: under which epoch it is executed, how many events and
+    bytes of large values it gains, and those of its ``RUN_FIELDS`` that change, or ``None``. Of ``events`` the ``seq``
+    counts from 1 for each run; they follow those that the run has. Of ``nodes`` and ``items`` the rows are added, or
+    replaced by key.
     """
+
+    runs: list[Row] = field(default_factory=list)
+    events: list[Row] = field(default_factory=list)
+    nodes: list[Row] = field(default_factory=list)
+    items: list[Row] = field(default_factory=list)
+    log: list[Row] = field(default_factory=list)
+
+
+def store(rows: Rows) -> set[UUID]:
+    """Write all of those runs that are still executed under their epochs; which these are. In one transaction.
+
+    Runs are locked in one order everywhere, so that two transactions never wait for each other's rows.
+    """
+    if connection.vendor != "postgresql":
+        return _store_by_table(rows)
+    parts = [(RunEvent, EVENT_FIELDS, rows.events, ""), (NodeRun, _NODE_COLUMNS, rows.nodes, _REPLACE_NODE)]
+    parts += [(NodeItem, _ITEM_COLUMNS, rows.items, _REPLACE_ITEM), (RunLog, LOG_FIELDS, rows.log, "")]
+    written = [part for part in parts if part[2]]
+    changing = any(row["changes"] is not None for row in rows.runs)
+    statement = _statement(changing, tuple((model, columns, keys) for model, columns, _, keys in written))
+    documents = [_document(rows.runs, ("id", "epoch", "events", "value_bytes", "changes"))]
+    documents += [_document(given, columns) for _, columns, given, _ in written]
+    with connection.cursor() as cursor:
+        cursor.execute(statement, documents)
+        return {run_id for (run_id,) in cursor.fetchall()}
+
+
+_NODE_COLUMNS = ("id", "tenant_id", "run_id", "node_id", *NODE_FIELDS)
+_ITEM_COLUMNS = ("id", "tenant_id", "run_id", "node_id", "index", *ITEM_FIELDS)
+_REPLACE_NODE, _REPLACE_ITEM = "run_id, node_id", "run_id, node_id, index"
+
+
+@cache
+def _statement(changing: bool, written: tuple[tuple[type[models.Model], tuple[str, ...], str], ...]) -> str:
+    """Locks the runs, then writes what belongs to those whose epoch holds. Every value is in a JSON parameter."""
+    run, fields = _column(Run._meta.db_table), ", ".join(RUN_FIELDS)
+    # Names of tables, columns and types are the models' own.
+    steps = f"""
+        given AS MATERIALIZED (
+            SELECT * FROM jsonb_to_recordset(%s::jsonb)
+            AS given(id uuid, epoch integer, events integer, value_bytes bigint, changes jsonb)
+        ), held AS MATERIALIZED (
+            SELECT run.id, run.event_seq, run.event_seq + given.events AS new_seq,
+                run.value_bytes + given.value_bytes AS value_bytes, given.changes
+            FROM {run} run JOIN given ON run.id = given.id AND run.epoch = given.epoch
+            WHERE run.state = '{RunState.RUNNING.value}' ORDER BY run.id FOR NO KEY UPDATE OF run
+        ), moved AS (
+            UPDATE {run} run SET event_seq = held.new_seq, value_bytes = held.value_bytes
+            FROM held WHERE run.id = held.id AND held.changes IS NULL
+        )"""  # noqa: S608 - see above
+    if changing:
+        steps += f""", changed AS (
+            UPDATE {run} run SET event_seq = held.new_seq, value_bytes = held.value_bytes,
+                ({fields}) = (SELECT {fields} FROM jsonb_populate_record(run, held.changes))
+            FROM held WHERE run.id = held.id AND held.changes IS NOT NULL
+        )"""  # noqa: S608 - see above
+    for number, (model, columns, keys) in enumerate(written):
+        names = ", ".join(map(_column, columns))
+        given = {name: f"new.{_column(name)}" for name in columns}
+        if model is RunEvent:
+            given["seq"] = "held.event_seq + new.seq"
+        values = ", ".join(given.values())
+        replaced = [_column(name) for name in columns if name not in {"id", "tenant_id", *keys.split(", ")}]
+        replacing = ", ".join(f"{name} = EXCLUDED.{name}" for name in replaced)
+        steps += f""", written{number} AS (
+            INSERT INTO {_column(model._meta.db_table)} ({names}) SELECT {values}
+            FROM jsonb_to_recordset(%s::jsonb) AS new({_record(model, columns)}) JOIN held ON held.id = new.run_id
+            {f"ON CONFLICT ({keys}) DO UPDATE SET {replacing}" if keys else ""}
+        )"""  # noqa: S608 - see above
+    return f"WITH {steps} SELECT id FROM held"  # noqa: S608 - see above
+
+
+def _store_by_table(rows: Rows) -> set[UUID]:
+    epochs = {row["id"]: row["epoch"] for row in rows.runs}
     runs = Run.objects.across_tenants().filter(pk__in=list(epochs), state=RunState.RUNNING.value)
-    rows = runs.select_for_update(no_key=True).order_by("pk").values("id", "epoch", "event_seq", *_PLAIN_FIELDS)
-    return {row["id"]: row for row in rows if row["epoch"] == epochs[row["id"]]}
-
-
-def advance(rows: Sequence[Row], changed: Sequence[Row]) -> None:
-    """Store the ``event_seq`` of locked runs, and all ``RUN_FIELDS`` of those in ``changed``."""
-    if connection.vendor == "postgresql":
-        if rows:
-            _update_run(rows, ("event_seq",))
-        if changed:
-            _update_run(changed, ("event_seq", *RUN_FIELDS))
-        return
-    for row in rows:
-        Run.objects.across_tenants().filter(pk=row["id"]).update(event_seq=row["event_seq"])
-    for row in changed:
-        values = {name: row[name] for name in ("event_seq", *RUN_FIELDS)}
-        Run.objects.across_tenants().filter(pk=row["id"]).update(**values)
-
-
-def insert_events(rows: Sequence[Row]) -> None:
-    """Add events."""
-    if connection.vendor == "postgresql":
-        _insert(RunEvent, rows, EVENT_FIELDS)
-    else:
-        RunEvent.objects.bulk_create([RunEvent(**row) for row in rows])
-
-
-def insert_log(rows: Sequence[Row]) -> None:
-    """Add lines of logs."""
-    if connection.vendor == "postgresql":
-        _insert(RunLog, rows, LOG_FIELDS)
-    else:
-        RunLog.objects.bulk_create([RunLog(**row) for row in rows])
-
-
-def upsert_nodes(rows: Sequence[Row]) -> None:
-    """Add node runs, or replace what is on record of them."""
-    if connection.vendor == "postgresql":
-        _upsert(NodeRun, rows, ("run_id", "node_id"), NODE_FIELDS)
-    else:
-        NodeRun.objects.bulk_create(
-            [NodeRun(**row) for row in rows],
-            update_conflicts=True,
-            unique_fields=("run", "node_id"),
-            update_fields=NODE_FIELDS,
-        )
-
-
-def upsert_items(rows: Sequence[Row]) -> None:
-    """Add items of fan-outs, or replace what is on record of them."""
-    if connection.vendor == "postgresql":
-        _upsert(NodeItem, rows, ("run_id", "node_id", "index"), ITEM_FIELDS)
-    else:
-        NodeItem.objects.bulk_create(
-            [NodeItem(**row) for row in rows],
-            update_conflicts=True,
-            unique_fields=("run", "node_id", "index"),
-            update_fields=ITEM_FIELDS,
-        )
-
-
-def _upsert(model: type[models.Model], rows: Sequence[Row], keys: tuple[str, ...], fields: tuple[str, ...]) -> None:
-    replaced = ", ".join(f"{_column(name)} = EXCLUDED.{_column(name)}" for name in fields)
-    conflict = f"ON CONFLICT ({', '.join(map(_column, keys))}) DO UPDATE SET {replaced}"
-    _insert(model, rows, ("id", "tenant_id", *keys, *fields), conflict)
-
-
-def _insert(model: type[models.Model], rows: Sequence[Row], fields: tuple[str, ...], conflict: str = "") -> None:
-    columns = ", ".join(map(_column, fields))
-    given = _record(model, fields)
-    # Names of tables, columns and types are the models', values are one parameter.
-    statement = (
-        f"INSERT INTO {_column(model._meta.db_table)} ({columns}) "  # noqa: S608 - see above
-        f"SELECT {columns} FROM jsonb_to_recordset(%s::jsonb) AS given({given}) {conflict}"
+    locked = runs.select_for_update(no_key=True).order_by("pk").values_list("id", "epoch", "event_seq")
+    seqs = {run_id: seq for run_id, epoch, seq in locked if epoch == epochs[run_id]}
+    for row in rows.runs:
+        if row["id"] in seqs:
+            gained = {"event_seq": seqs[row["id"]] + row["events"], "value_bytes": F("value_bytes") + row["value_bytes"]}
+            changes = gained | (row["changes"] or {})
+            Run.objects.across_tenants().filter(pk=row["id"]).update(**changes)
+    RunEvent.objects.bulk_create(
+        [RunEvent(**row | {"seq": seqs[row["run_id"]] + row["seq"]}) for row in rows.events if row["run_id"] in seqs]
     )
-    with connection.cursor() as cursor:
-        cursor.execute(statement, [_document(rows, fields)])
-
-
-def _update_run(rows: Sequence[Row], fields: tuple[str, ...]) -> None:
-    assigned = ", ".join(f"{name} = given.{name}" for name in fields)
-    given = _record(Run, ("id", *fields))
-    statement = (
-        f"UPDATE {_column(Run._meta.db_table)} AS run SET {assigned} "  # noqa: S608 - names of ours, one parameter
-        f"FROM jsonb_to_recordset(%s::jsonb) AS given({given}) WHERE run.id = given.id"
+    NodeRun.objects.bulk_create(
+        [NodeRun(**row) for row in rows.nodes if row["run_id"] in seqs],
+        update_conflicts=True,
+        unique_fields=("run", "node_id"),
+        update_fields=NODE_FIELDS,
     )
-    with connection.cursor() as cursor:
-        cursor.execute(statement, [_document(rows, ("id", *fields))])
+    NodeItem.objects.bulk_create(
+        [NodeItem(**row) for row in rows.items if row["run_id"] in seqs],
+        update_conflicts=True,
+        unique_fields=("run", "node_id", "index"),
+        update_fields=ITEM_FIELDS,
+    )
+    RunLog.objects.bulk_create([RunLog(**row) for row in rows.log if row["run_id"] in seqs])
+    return set(seqs)
 
 
 @cache

@@ -137,16 +137,14 @@ def store(writes: Sequence[Write]) -> set[UUID]:
     ended = _ended_children(by_run)
     if ended:
         _lock(by_run.keys() | ended.keys())
-    held = bulk.held({run_id: group[0].epoch for run_id, group in by_run.items()})
     batch = _Batch()
     for run_id, group in by_run.items():
-        row = held.get(run_id)
-        if row is not None and all(write.epoch == row["epoch"] for write in group):
-            batch.add(row, group)
-    batch.store()
-    for run_id in batch.parked:
+        if all(write.epoch == group[0].epoch for write in group):
+            batch.add(run_id, group)
+    stored = batch.store()
+    for run_id in batch.parked & stored:
         _wake_if_told(run_id)
-    fenced = set(by_run) - batch.stored
+    fenced = by_run.keys() - stored
     if ended:
         _tell_parents(ended, fenced)
     if over := [run_id for run_id in by_run.keys() - fenced if _ends(by_run[run_id])]:
@@ -162,24 +160,18 @@ class _Batch:
     """The rows of one transaction, collected run by run."""
 
     def __init__(self) -> None:
-        self.stored: set[UUID] = set()
         #: Runs that are being put down.
-        self.parked: list[UUID] = []
-        self._moved: list[bulk.Row] = []
-        self._changed: list[bulk.Row] = []
-        self._events: list[bulk.Row] = []
-        self._nodes: list[bulk.Row] = []
-        self._items: list[bulk.Row] = []
+        self.parked: set[UUID] = set()
+        self._rows = bulk.Rows()
         self._signals: list[tuple[UUID, list[str]]] = []
-        self._log: list[bulk.Row] = []
         #: Masked ones, of runs that have ended, and where they are if they are large.
         self._inputs: dict[UUID, dict[str, Any]] = {}
-        #: Bytes of large values, by tenant.
-        self._value_bytes: Counter[UUID] = Counter()
+        #: Bytes of large values, with whose they are, by run.
+        self._value_bytes: dict[UUID, tuple[UUID, int]] = {}
 
-    def add(self, row: bulk.Row, group: Sequence[Write]) -> None:
-        """Add what is written of one run, whose row is locked."""
-        run_id, seq = row["id"], row["event_seq"]
+    def add(self, run_id: UUID, group: Sequence[Write]) -> None:
+        """Add what is written of one run."""
+        seq = 0
         changes: dict[str, Any] = {}
         nodes: dict[str, bulk.Row] = {}
         items: dict[tuple[str, int], bulk.Row] = {}
@@ -189,52 +181,45 @@ class _Batch:
             items |= write.items
             for event in write.events:
                 seq += 1
-                self._events.append(_event_row(write, event, seq))
+                self._rows.events.append(_event_row(write, event, seq))
             if write.signals:
                 self._signals.append((run_id, write.signals))
             owned = {"tenant_id": write.tenant_id, "run_id": run_id}
-            self._log += [{"id": new_uuid()} | owned | line for line in write.log]
-        row["event_seq"] = seq
+            self._rows.log += [{"id": new_uuid()} | owned | line for line in write.log]
         tenant_id = group[0].tenant_id
-        if value_bytes := sum(write.value_bytes for write in group):
-            changes["value_bytes"] = row["value_bytes"] + value_bytes
-            self._value_bytes[tenant_id] += value_bytes
-        (self._changed if changes else self._moved).append(_NOT_READ | row | changes)
+        value_bytes = sum(write.value_bytes for write in group)
+        if value_bytes:
+            self._value_bytes[run_id] = tenant_id, value_bytes
         if "input" in changes:
-            self._inputs[run_id] = {name: changes[name] for name in ("input", "input_ref")}
+            self._inputs[run_id] = {name: changes.pop(name) for name in ("input", "input_ref")}
+        gained = {"epoch": group[0].epoch, "events": seq, "value_bytes": value_bytes}
+        self._rows.runs.append({"id": run_id, **gained, "changes": changes or None})
         for node_id, values in nodes.items():
-            self._nodes.append(
+            self._rows.nodes.append(
                 {"id": new_uuid(), "tenant_id": tenant_id, "run_id": run_id, "node_id": node_id} | values
             )
         for (node_id, index), values in items.items():
             place = {"run_id": run_id, "node_id": node_id, "index": index}
-            self._items.append({"id": new_uuid(), "tenant_id": tenant_id} | place | values)
-        self.stored.add(run_id)
+            self._rows.items.append({"id": new_uuid(), "tenant_id": tenant_id} | place | values)
         if changes.get("state") in (RunState.WAITING, RunState.PAUSED):
-            self.parked.append(run_id)
+            self.parked.add(run_id)
 
-    def store(self) -> None:
-        """A statement for each table."""
-        bulk.advance(self._moved, self._changed)
-        for run_id, masked in self._inputs.items():  # hardly ever any
-            Run.objects.across_tenants().filter(pk=run_id).update(**masked)
-        if self._events:
-            bulk.insert_events(self._events)
-        if self._nodes:
-            bulk.upsert_nodes(self._nodes)
-        if self._items:
-            bulk.upsert_items(self._items)
-        if self._log:
-            bulk.insert_log(self._log)
+    def store(self) -> set[UUID]:
+        """Write it; the runs whose epoch holds, of which it was written."""
+        stored = bulk.store(self._rows)
+        for run_id in self._inputs.keys() & stored:  # hardly ever any
+            Run.objects.across_tenants().filter(pk=run_id).update(**self._inputs[run_id])
         for run_id, taken in self._signals:
-            rows = RunSignal.objects.across_tenants().filter(run=run_id, dedupe_id__in=taken)
-            rows.update(consumed=True)
-        for tenant_id, amount in sorted(self._value_bytes.items()):  # last: starts of the tenant wait from here on
+            if run_id in stored:
+                rows = RunSignal.objects.across_tenants().filter(run=run_id, dedupe_id__in=taken)
+                rows.update(consumed=True)
+        amounts = Counter[UUID]()
+        for run_id in self._value_bytes.keys() & stored:
+            tenant_id, amount = self._value_bytes[run_id]
+            amounts[tenant_id] += amount
+        for tenant_id, amount in sorted(amounts.items()):  # last: starts of the tenant wait from here on
             quotas.count_stored_bytes(tenant_id=tenant_id, amount=amount)
-
-
-#: What ``bulk.held`` does not read, as it is before the end.
-_NOT_READ: dict[str, Any] = {"outputs": None, "outputs_ref": None, "error": None}
+        return stored
 
 
 def _ended_children(by_run: Mapping[UUID, Sequence[Write]]) -> dict[UUID, set[UUID]]:

@@ -150,7 +150,10 @@ class RunProgress:
         run.finished_at = self._time()
         run.wait, run.wake_at = None, None
         self._runs[node.index] = run
-        await self._journal.commit(NODE_ENDS[state], node.id, data)
+        if state is NodeState.SUCCEEDED and self._scheduler.is_last(node.index):
+            self._journal.emit(NODE_ENDS[state], node.id, data)  # the run's end follows at once: one commit for both
+        else:
+            await self._journal.commit(NODE_ENDS[state], node.id, data)
         ready = self._scheduler.finish(
             node.index, state, tolerated=tolerated, has_effect=run.items is not None and has_completed_items(run)
         )

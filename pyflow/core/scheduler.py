@@ -79,6 +79,16 @@ class Scheduler:
         """How the run ended, or would end now."""
         return self.ended_as or RunState.SUCCEEDED
 
+    def is_last(self, index: int) -> bool:
+        """Whether the run ends as soon as this node has succeeded: all others have ended, and nothing comes after."""
+        return (
+            self._left == 1
+            and self.phase == MAIN
+            and self.ended_as is None
+            and not self.plan.sections[FINALLY]
+            and not self._graph.dependents[index]
+        )
+
     def start(
         self,
         recorded: Mapping[int, NodeState] | None = None,

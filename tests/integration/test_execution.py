@@ -188,14 +188,14 @@ def test_a_failing_write_harms_only_its_own_run(tenant, executor, finished, monk
     from runs import bulk
 
     bad = make_run(make_tenant())
-    insert_events = bulk.insert_events
+    store = bulk.store
 
     def refuse(rows):
-        if any(row["run_id"] == bad.pk for row in rows):
+        if any(row["id"] == bad.pk for row in rows.runs):
             raise ValueError("the disk has a grudge against this run")
-        insert_events(rows)
+        return store(rows)
 
-    monkeypatch.setattr(bulk, "insert_events", refuse)
+    monkeypatch.setattr(bulk, "store", refuse)
     good = [make_run(tenant) for _ in range(10)]
     for run in good:
         assert_is_whole(finished(run), ["greet"])
