@@ -145,7 +145,10 @@ def _store_by_table(rows: Rows) -> set[UUID]:
     seqs = {run_id: seq for run_id, epoch, seq in locked if epoch == epochs[run_id]}
     for row in rows.runs:
         if row["id"] in seqs:
-            gained = {"event_seq": seqs[row["id"]] + row["events"], "value_bytes": F("value_bytes") + row["value_bytes"]}
+            gained = {
+                "event_seq": seqs[row["id"]] + row["events"],
+                "value_bytes": F("value_bytes") + row["value_bytes"],
+            }
             changes = gained | (row["changes"] or {})
             Run.objects.across_tenants().filter(pk=row["id"]).update(**changes)
     RunEvent.objects.bulk_create(

@@ -21,16 +21,15 @@ from django.db import Error as DatabaseFailure  # InterfaceError is one, yet no 
 from pyflow.core.admission import displaced
 from pyflow.core.engine import Execution
 from pyflow.core.errors import PyFlowError
-from pyflow.core.events import Event, EventType
 from pyflow.core.ids import new_id
 from pyflow.core.plan import compile_stored
-from pyflow.core.ports import SystemClock
-from pyflow.core.result import ErrorInfo, NodeRun
+from pyflow.core.result import NodeRun
 from pyflow.core.shared import RunPutDownError
 from pyflow.core.states import RunState
 from pyflow.core.suspension import Signal
 from pyflow.core.threads import NodeThreads
 from runs import dispatch
+from runs.bell import Bell
 from runs.children import DatabaseChildRuns
 from runs.concurrency import DatabaseSlots
 from runs.engines import Engines
@@ -117,12 +116,14 @@ class RunExecutor:
         # Nor does a large value that is written hold up anything else.
         self._values = Reader()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake = asyncio.Event()
-        serving = (self._call, self._engines, self._vault, self._values, self._wake.set)
+        self._bell = Bell()
+        serving = (self._call, self._engines, self._vault, self._values, self._bell.wake)
         self._tasks = TaskExecutor(self.owner, queues, *serving, suspects=suspects)
         self._stopping = False
-        #: When to look for what others left behind, and when another executor may be woken (monotonic seconds).
+        #: When to look for what others left behind, when for news anyway, and when another executor may be woken
+        #: (monotonic seconds).
         self._sweep_at = 0.0
+        self._news_at = 0.0
         self._pass_on_at = 0.0
 
     async def drain(self, only: UUID | None = None) -> None:
@@ -134,9 +135,9 @@ class RunExecutor:
         await self._work(forever=True)
 
     def ring(self) -> None:
-        """There is work; from any thread."""
+        """There is work, or news; from any thread."""
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake.set)
+            self._loop.call_soon_threadsafe(self._bell.look)
 
     def stop(self) -> None:
         """Claim nothing more and hand back what is not finished; from any thread."""
@@ -157,8 +158,9 @@ class RunExecutor:
         try:
             idle_since = time.monotonic()
             while not self._stopping:
-                self._wake.clear()
-                claimed = await self._claim(only)
+                self._bell.begin()
+                is_due = self._bell.is_claim_due or only is not None or time.monotonic() >= self._sweep_at
+                claimed = await self._claim(only) if is_due else 0
                 await self._deliver()
                 if claimed or self._active or self._tasks.active or self._is_quarantine_busy:
                     idle_since = time.monotonic()
@@ -168,8 +170,8 @@ class RunExecutor:
                     if not await self._claim(only):
                         break
                     listening = self._listen()
-                if not claimed or self._room() <= 0:
-                    await self._rest()
+                if not self._bell.is_claim_due or self._room() <= 0:
+                    await self._bell.rest(settings.PYFLOW_SWEEP_SECONDS)
         finally:
             await _end(renewing)
             await _end(listening)
@@ -180,7 +182,7 @@ class RunExecutor:
             self._values.stop()
 
     def _listen(self) -> asyncio.Task[None]:
-        return asyncio.ensure_future(listen(self._hear, self._queues or ("",)))
+        return asyncio.ensure_future(listen(self._hear, self._bell.ring, self._bell.look, self._queues or ("",)))
 
     async def _claim(self, only: UUID | None) -> int:
         free = self._room()
@@ -188,6 +190,7 @@ class RunExecutor:
             return 0
         asked = time.monotonic()
         overdue = asked >= self._sweep_at
+        self._bell.rung = False  # what is rung from here on may be too late for this claim
         try:
             await self._give_up_lapsed()  # or we could take one of them over from ourselves
             tasks = 0 if only is not None else await self._tasks.claim(free)
@@ -203,7 +206,10 @@ class RunExecutor:
             task = asyncio.create_task(self._execute(work))
             self._active[run_id] = task
             task.add_done_callback(lambda _, run_id=run_id: self._done(run_id))  # type: ignore[misc]
-        if len(taken) + tasks == free and asked >= self._pass_on_at:
+        if len(taken) + tasks < free:
+            return len(taken) + tasks
+        self._bell.rung = True  # there may be more than there were places for
+        if asked >= self._pass_on_at:
             self._pass_on_at = asked + dispatch.PASS_ON_SECONDS
             for queue in self._queues or ("",):
                 dispatch.wake(queue)
@@ -229,9 +235,10 @@ class RunExecutor:
         signals: dict[UUID, list[Signal]] = defaultdict(list)
         for run_id, signal in waiting_signals(run_ids):
             signals[run_id].append(signal)
-        recorded = recorded_nodes(run_ids)
-        drop_stale_tasks({taken.run_id: taken.epoch for taken in claims})
-        return [_Work(taken, recorded[taken.run_id], signals[taken.run_id]) for taken in claims]
+        begun = {taken.run_id: taken.epoch for taken in claims if not taken.is_new}
+        recorded = recorded_nodes(begun)
+        drop_stale_tasks(begun)
+        return [_Work(taken, recorded.get(taken.run_id, {}), signals[taken.run_id]) for taken in claims]
 
     def _open_quarantine(self) -> None:
         if self._quarantine is not None and (suspects_wait(self._queues) or suspect_tasks_wait(self._queues)):
@@ -252,15 +259,20 @@ class RunExecutor:
         self._remotes.pop(run_id, None)
         self._slots.pop(run_id, None)
         self._trusted.pop(run_id, None)
-        self._wake.set()
+        self._bell.gather(self._room(), settings.PYFLOW_CONCURRENT_RUNS)
 
-    def _hear(self, run_id: UUID | None) -> None:
-        """There may be news of a run, or (``None``) of any."""
-        if run_id is None or run_id in self._active:
-            self._wake.set()
+    def _hear(self, run_id: UUID) -> None:
+        """There may be news of a run."""
+        if run_id in self._active:
+            self._bell.tell()
 
     async def _deliver(self) -> None:
         """Hand on what was said to the runs that are being executed here, and what happened to their children."""
+        now = time.monotonic()
+        if not self._bell.told and now < self._news_at:
+            return
+        self._bell.told = len(self._executions) < len(self._active)  # those that are only beginning are told afterwards
+        self._news_at = now + settings.PYFLOW_SWEEP_SECONDS
         if not self._executions:
             return
         parents = {child: run_id for run_id, (_, children) in self._executions.items() for child in children.awaited}
@@ -271,6 +283,7 @@ class RunExecutor:
             displaced_keys = await self._look_after_slots(found.cancelled)
         except DatabaseFailure as error:
             logger.warning("cannot look for signals, trying again: %s", error)
+            self._bell.told = True
             return
         for run_id, signal in found.signals:
             if run_id in self._executions:
@@ -318,13 +331,6 @@ class RunExecutor:
             execution, children = self._executions[run_id]
             if not children.ended(child_id):
                 execution.child_ended(str(child_id))
-
-    async def _rest(self) -> None:
-        """Until somebody rings, a run ends, or it is time to look for what others left behind."""
-        try:
-            await asyncio.wait_for(self._wake.wait(), settings.PYFLOW_SWEEP_SECONDS)
-        except TimeoutError:
-            return
 
     async def _renew(self) -> None:
         pause = settings.PYFLOW_LEASE_SECONDS / 3
@@ -453,13 +459,15 @@ class RunExecutor:
             )
         except PyFlowError as error:
             # Accepted once, but not runnable here and now: a plugin that was removed, say, or a large value is damaged.
-            await sink.commit(_failure(claimed, error))
+            await sink.fail(error)
             return
         await secrets.mask_with(execution.context.redactor)
         if claimed.cancel_requested:
             keys = await self._call(displaced_runs, [claimed.run_id])
             self._stop(execution, keys.get(claimed.run_id))
         self._executions[claimed.run_id] = execution, children
+        if self._bell.told:
+            self._bell.wake()
         result = await execution.wait()
         self._executions.pop(claimed.run_id, None)
         if result.state is RunState.PAUSED:
@@ -482,15 +490,9 @@ class RunExecutor:
 
     def _sweep_now(self) -> None:
         self._sweep_at = 0.0
-        self._wake.set()
+        self._bell.wake()
 
 
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def _failure(claimed: Claim, error: PyFlowError) -> Event:
-    data = {"state": RunState.FAILED, "error": ErrorInfo.of(error, None).as_dict()}
-    run_id, now = str(claimed.run_id), SystemClock().time()
-    return Event(EventType.RUN_FAILED, run_id, claimed.workflow_name, 0, now, None, data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -22,9 +23,11 @@ CONNECT_TIMEOUT = 2.0
 POLL_SECONDS = 5.0
 
 
-async def listen(on_hint: Callable[[UUID | None], None], queues: Collection[str] = ()) -> None:
-    """Call ``on_hint`` with the run of every hint until cancelled; with ``None`` for a ring for one of ``queues``, and
-    when something may have been missed.
+async def listen(
+    on_hint: Callable[[UUID], None], on_ring: Callable[[], None], on_gap: Callable[[], None], queues: Collection[str]
+) -> None:
+    """Until cancelled, call ``on_hint`` with the run of every hint, ``on_ring`` for every ring for one of ``queues``,
+    and ``on_gap`` when some of both may have been missed.
 
     Returns at once where there is no broker. One that is away is tried again and again: the sweeper does its work
     meanwhile.
@@ -40,11 +43,11 @@ async def listen(on_hint: Callable[[UUID | None], None], queues: Collection[str]
         if is_away:
             logger.info("the broker answers again: signals arrive at once")
         backoff, is_away = FIRST_BACKOFF, False
-        on_hint(None)
+        on_gap()
 
     while True:
         try:
-            await _follow(url, queues, subscribed, on_hint)
+            await _follow(url, queues, subscribed, on_hint, on_ring)
         except (RedisError, OSError) as error:
             if not is_away:
                 logger.warning("the broker does not answer; signals arrive with the next sweep: %s", error)
@@ -54,7 +57,11 @@ async def listen(on_hint: Callable[[UUID | None], None], queues: Collection[str]
 
 
 async def _follow(
-    url: str, queues: Collection[str], subscribed: Callable[[], None], on_hint: Callable[[UUID | None], None]
+    url: str,
+    queues: Collection[str],
+    subscribed: Callable[[], None],
+    on_hint: Callable[[UUID], None],
+    on_ring: Callable[[], None],
 ) -> None:
     client = Redis.from_url(
         url, socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=CONNECT_TIMEOUT, health_check_interval=10
@@ -66,11 +73,8 @@ async def _follow(
             if message is not None and message["type"] == "subscribe":
                 subscribed()
             elif message is not None and message["type"] == "message":
-                on_hint(_run_id(message["data"]))
-
-
-def _run_id(data: bytes) -> UUID | None:
-    try:
-        return UUID(data.decode())
-    except ValueError:
-        return None  # a ring, or not one of ours: to look once for nothing is harmless
+                if message["channel"].decode() != hint_channel(url):
+                    on_ring()
+                else:
+                    with suppress(ValueError):  # not one of ours
+                        on_hint(UUID(message["data"].decode()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +22,7 @@ from runs.models import SUSPECT_LOSSES, Run
 from runs.values import Reference
 from tenants.plans import Quota
 from tenants.quotas import limit_of
+from workflows.models import Version
 
 #: So many executors lost with a run, one after the other and before a node completed, and it fails as ``worker_lost``.
 #: With the last of them it was alone.
@@ -61,6 +62,8 @@ class Claim:
     secrets_used: tuple[str, ...]
     log_lines: int
     log_characters: int
+    is_new: bool
+    """Nothing is on record of it but that it was queued."""
 
 
 def trusted_seconds() -> float:
@@ -123,7 +126,26 @@ def claim(
             claims=F("claims") + 1,
         )
         claimed = {run.pk: run for run in taken.select_related("version", "workflow", "tenant").only(*_CLAIMED)}
+        _define({run.version for run in claimed.values()})
         return [claim_of(claimed[pk]) for pk in ids]
+
+
+_definitions: OrderedDict[UUID, str] = OrderedDict()
+#: So many definitions of versions are kept in memory: they are as large as their documents, and never change.
+DEFINITIONS_KEPT = 256
+
+
+def _define(versions: Collection[Version]) -> None:
+    """Give versions their definitions, of which each is fetched once per process."""
+    missing = {version.pk for version in versions if version.pk not in _definitions}
+    if missing:
+        rows = Version.objects.across_tenants().filter(pk__in=missing)
+        _definitions.update(rows.values_list("pk", "definition"))
+    for version in versions:
+        version.definition = _definitions[version.pk]
+        _definitions.move_to_end(version.pk)
+    while len(_definitions) > DEFINITIONS_KEPT:
+        _definitions.popitem(last=False)
 
 
 def suspects_wait(queues: Collection[str] | None) -> bool:
@@ -162,9 +184,9 @@ _CLAIMED = (
         "event_seq",
         "log_lines",
         "log_characters",
+        "secrets_used",
     ),
     *("queue_deadline", "tenant__slug", "workflow__name", "version__number", "version__checksum"),
-    "version__definition",
 )
 
 
@@ -188,7 +210,9 @@ def _shared(runs: QuerySet[Run], limit: int, queues: Collection[str] | None) -> 
     if not waiting:
         return []
     tenants = {tenant_id for _, tenant_id in waiting}
-    running = _running(tenants)
+    # With one tenant's queue there is no order, and without a limit nothing to count for.
+    alone = len(waiting) == 1 and limit_of(waiting[0][1], Quota.CONCURRENT_RUNS) is None
+    running = Counter[UUID]() if alone else _running(tenants)
     room = _room(tenants, running)
     # Those that are equal in this must not always come in the same order.
     random.shuffle(waiting)
@@ -366,6 +390,7 @@ def claim_of(run: Run) -> Claim:
         secrets_used=tuple(run.secrets_used),
         log_lines=run.log_lines,
         log_characters=run.log_characters,
+        is_new=run.event_seq == 1 and run.claims == 1,
         cancel_requested=run.cancel_requested_at is not None,
         pause_requested=run.pause_requested_at is not None,
         begun_at=None if run.started_at is None else run.started_at.timestamp(),

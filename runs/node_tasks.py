@@ -145,19 +145,19 @@ def claim_tasks(
 
     ``suspects``: only those that a `quarantine` is for, which others leave alone.
     """
-    if limit <= 0:
+    tasks = NodeTask.objects.across_tenants()
+    if queues is not None:
+        tasks = tasks.filter(queue__in=queues)
+    open_ones = tasks.filter(_SUSPECT) if suspects else tasks.exclude(_SUSPECT)
+    queued = open_ones.filter(lease_until__isnull=True, outcomes__isnull=True).order_by("queue", "id")
+    if limit <= 0 or not (overdue or queued.exists()):  # hardly ever any: no transaction for that
         return []
     with transaction.atomic():
-        tasks = NodeTask.objects.across_tenants()
-        if queues is not None:
-            tasks = tasks.filter(queue__in=queues)
         ids: list[UUID] = []
         if overdue and not suspects:
             ids = _take(tasks.filter(lease_until__lt=Now()).order_by("lease_until"), limit)
             NodeTask.objects.across_tenants().filter(pk__in=ids).update(losses=F("losses") + 1)
             ids = _set_suspects_aside(ids)
-        open_ones = tasks.filter(_SUSPECT) if suspects else tasks.exclude(_SUSPECT)
-        queued = open_ones.filter(lease_until__isnull=True, outcomes__isnull=True).order_by("queue", "id")
         ids += _take(queued, limit - len(ids))
         if not ids:
             return []

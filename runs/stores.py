@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from pyflow.core import result
+from pyflow.core.errors import PyFlowError
 from pyflow.core.events import Event, EventType
 from pyflow.core.plain import NotPlainError, to_plain
 from pyflow.core.ports import SystemClock
@@ -118,6 +119,18 @@ class DatabaseSink:
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
+
+    async def fail(self, error: PyFlowError) -> None:
+        """Record the end of a run that cannot be executed here."""
+        data = {"state": RunState.FAILED, "error": result.ErrorInfo.of(error, None).as_dict()}
+        run_id, now = str(self._claim.run_id), SystemClock().time()
+        await self.commit(Event(EventType.RUN_FAILED, run_id, self._claim.workflow_name, 0, now, None, data))
+
+    def close(self) -> None:
+        """Write what is noted and not written, without waiting for it."""
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush_now()
 
     async def park(self, wake_at: float | None) -> None:
         """Put the run down until ``wake_at`` (POSIX seconds), a signal, the end of a child or a request.
