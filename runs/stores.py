@@ -113,13 +113,6 @@ class DatabaseSink:
             "input_ref": None if reference is None else reference.as_dict(),
         }
 
-    def close(self) -> None:
-        """Take no more lines: a thread that outlives its attempt may log when the run is executed under a new epoch."""
-        self._closed = True
-        if self._flush is not None:
-            self._flush.cancel()
-            self._flush = None
-
     async def fail(self, error: PyFlowError) -> None:
         """Record the end of a run that cannot be executed here."""
         data = {"state": RunState.FAILED, "error": result.ErrorInfo.of(error, None).as_dict()}
@@ -127,7 +120,11 @@ class DatabaseSink:
         await self.commit(Event(EventType.RUN_FAILED, run_id, self._claim.workflow_name, 0, now, None, data))
 
     def close(self) -> None:
-        """Write what is noted and not written, without waiting for it."""
+        """Write what is noted and not written, without waiting for it, and take no more lines.
+
+        A thread that outlives its attempt may log when the run is executed under a new epoch.
+        """
+        self._closed = True
         if self._flush is not None:
             self._flush.cancel()
             self._flush_now()
