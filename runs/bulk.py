@@ -61,10 +61,10 @@ Row = dict[str, Any]
 class Rows:
     """What is written of many runs at once.
 
-    ``runs``: ``{id, epoch, events, value_bytes, changes}`` of each: under which epoch it is executed, how many events and
-    bytes of large values it gains, and those of its ``RUN_FIELDS`` that change, or ``None``. Of ``events`` the ``seq``
-    counts from 1 for each run; they follow those that the run has. Of ``nodes`` and ``items`` the rows are added, or
-    replaced by key.
+    ``runs``: ``{id, epoch, events, value_bytes, changes}`` of each: under which epoch it is executed, how many events
+    and bytes of large values it gains, and those of its ``RUN_FIELDS`` that change, or ``None``. Of ``events`` the
+    ``seq`` counts from 1 for each run; they follow those that the run has. Of ``nodes`` and ``items`` the rows are
+    added, or replaced by key.
     """
 
     runs: list[Row] = field(default_factory=list)
