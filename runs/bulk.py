@@ -86,8 +86,8 @@ def store(rows: Rows) -> set[UUID]:
     written = [part for part in parts if part[2]]
     changing = any(row["changes"] is not None for row in rows.runs)
     statement = _statement(changing, tuple((model, columns, keys) for model, columns, _, keys in written))
-    documents = [_document(rows.runs, ("id", "epoch", "events", "value_bytes", "changes"))]
-    documents += [_document(given, columns) for _, columns, given, _ in written]
+    documents = [document(rows.runs, ("id", "epoch", "events", "value_bytes", "changes"))]
+    documents += [document(given, columns) for _, columns, given, _ in written]
     with connection.cursor() as cursor:
         cursor.execute(statement, documents)
         return {run_id for (run_id,) in cursor.fetchall()}
@@ -138,6 +138,15 @@ def _statement(changing: bool, written: tuple[tuple[type[models.Model], tuple[st
     return f"WITH {steps} SELECT id FROM held"  # noqa: S608 - see above
 
 
+def inserting(model: type[models.Model], fields: tuple[str, ...]) -> str:
+    """The statement (PostgreSQL) that adds the rows of a ``document``, which is its only parameter."""
+    names = ", ".join(map(_column, fields))
+    return (
+        f"INSERT INTO {_column(model._meta.db_table)} ({names}) "  # noqa: S608 - names of the models
+        f"SELECT {names} FROM jsonb_to_recordset(%s::jsonb) AS new({_record(model, fields)})"
+    )
+
+
 def _store_by_table(rows: Rows) -> set[UUID]:
     epochs = {row["id"]: row["epoch"] for row in rows.runs}
     runs = Run.objects.across_tenants().filter(pk__in=list(epochs), state=RunState.RUNNING.value)
@@ -181,7 +190,8 @@ def _column(name: str) -> str:
     return connection.ops.quote_name(name)
 
 
-def _document(rows: Iterable[Row], fields: tuple[str, ...]) -> str:
+def document(rows: Iterable[Row], fields: tuple[str, ...]) -> str:
+    """Rows as one JSON text, of these fields each."""
     values = [{name: row[name] for name in fields} for row in rows]
     try:
         return orjson.dumps(values).decode()

@@ -10,7 +10,7 @@ from typing import Any
 from django.db import connection, models, transaction
 
 from pyflow.core.events import EventType
-from runs import dispatch, values
+from runs import bulk, dispatch, values
 from runs.models import Run, RunEvent
 from runs.values import Owner
 from tenants.errors import QuotaExceededError
@@ -41,17 +41,37 @@ def add(run: Run) -> None:
 
 
 def add_all(runs: Sequence[Run]) -> None:
-    """Store many queued runs in two statements and ring once; raises ``IntegrityError``, and then none is stored."""
+    """Store many queued runs in as few statements and ring once; raises ``IntegrityError``, and then none is stored."""
     events = [_queued(run) for run in runs]
     for run in runs:
         _outsource(run)
+    # By their keys: two batches that share some never wait for each other's rows.
+    runs = sorted(runs, key=lambda run: run.dedupe_key or "")
     with transaction.atomic():
-        # By their keys: two batches that share some never wait for each other's rows.
-        Run.objects.bulk_create(sorted(runs, key=lambda run: run.dedupe_key or ""))
-        RunEvent.objects.bulk_create(events)
-        _count(runs)
+        if connection.vendor == "postgresql" and runs:
+            _add_at_once(runs, events)
+        else:
+            Run.objects.bulk_create(runs)
+            RunEvent.objects.bulk_create(events)
+            _count(runs)
     for queue in {run.queue for run in runs}:
         dispatch.nudge(queue)
+
+
+def _add_at_once(runs: Sequence[Run], events: Sequence[RunEvent]) -> None:
+    used = Consumption(runs[0].tenant_id, _amounts(runs))
+    rows = [run.__dict__ for run in runs]
+    fields = tuple(name for name in _RUN_COLUMNS if any(row[name] is not None for row in rows))
+    documents = [bulk.document(rows, fields), bulk.document([event.__dict__ for event in events], bulk.EVENT_FIELDS)]
+    run, event = bulk.inserting(Run, fields), bulk.inserting(RunEvent, bulk.EVENT_FIELDS)
+    with connection.cursor() as cursor:
+        cursor.execute(f"WITH run AS ({run}), event AS ({event}) {used.statement}", (*documents, *used.parameters))
+        used.settle(name for (name,) in cursor.fetchall())
+    for added in runs:
+        added._state.adding = False
+
+
+_RUN_COLUMNS = tuple(field.attname for field in Run._meta.local_concrete_fields)
 
 
 def fitting(runs: Sequence[Run], refusal: QuotaExceededError) -> int:
