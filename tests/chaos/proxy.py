@@ -43,6 +43,7 @@ class Proxy:
         self._flowing = asyncio.Event()
         self._honest = asyncio.Event()
         self._listener: asyncio.Server | None = None
+        self._refuses = False
         self._delay = 0.0
         self._to_lose = 0
         #: How many answers to COMMIT have been lost.
@@ -53,7 +54,7 @@ class Proxy:
         """Pass everything on, at once."""
 
         async def heal() -> None:
-            self._delay, self._to_lose = 0.0, 0
+            self._delay, self._to_lose, self._refuses = 0.0, 0, False
             self._flowing.set()
             self._honest.set()
             await self._listen()
@@ -77,15 +78,16 @@ class Proxy:
         self._change(self._honest.clear)
 
     def refuse(self) -> None:
-        """Reset what there is and accept nothing until `heal`."""
+        """Reset what there is, and whatever comes, until `heal`.
 
-        async def refuse() -> None:
-            if self._listener is not None:
-                self._listener.close()
-                self._listener = None
+        The listener stays: asyncio forgets sockets that it accepts while it closes one.
+        """
+
+        def refuse() -> None:
+            self._refuses = True
             self._reset()
 
-        self._do(refuse)
+        self._change(refuse)
 
     def reset(self) -> None:
         """Reset every connection; new ones are accepted."""
@@ -115,6 +117,8 @@ class Proxy:
         """Close everything."""
 
         async def end() -> None:
+            if self._listener is not None:
+                self._listener.close()
             others = asyncio.all_tasks() - {asyncio.current_task()}
             for task in others:
                 task.cancel()
@@ -143,6 +147,9 @@ class Proxy:
             link.reset()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refuses:
+            _abort(writer)
+            return
         try:
             answers, server = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:  # the server is away, and so are we

@@ -23,7 +23,7 @@ def test_a_poison_run_fails_and_takes_no_other_with_it(world: World):
     slow = world.workflow(node("effect", pace=2.5), name="slow")
     poison = world.workflow(node("poison", pace=0.3), name="poison")
     world.workers(1)
-    innocent = world.start(slow, 6)
+    innocent = world.start(slow, 3)
     [guilty] = world.start(poison)
     world.settle(120)
     world.verify(states=("succeeded", "failed"))

@@ -27,6 +27,7 @@ QUICK = (
 )
 
 
+@pytest.mark.chaos
 def test_workers_are_replaced_under_load(world: World):
     """SIGTERM to one after the other: runs are handed over, and being replaced is no loss."""
     version = world.workflow(*CHAIN)
@@ -42,7 +43,7 @@ def test_workers_are_replaced_under_load(world: World):
 
 
 def test_cancel_races_with_completion(world: World):
-    _race(world, races=60)
+    _race(world, races=40)
 
 
 @pytest.mark.chaos

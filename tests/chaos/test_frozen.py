@@ -18,7 +18,7 @@ CHAIN = (
 
 
 def test_a_frozen_worker_that_wakes_up_writes_nothing(world: World):
-    _freeze(world, times=2)
+    _freeze(world, times=1)
 
 
 @pytest.mark.chaos
