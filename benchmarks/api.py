@@ -45,6 +45,7 @@ class Platform:
     servers: Mapping[str, str]
     floors: Mapping[str, str]
     headers: Mapping[str, str]
+    env: Mapping[str, str]
 
 
 def measure(runs: int) -> Iterator[Row]:
@@ -87,7 +88,19 @@ def batch(platform: Platform, runs: int) -> Iterator[Row]:
     yield from rows(interleaved(subjects, runs), "runs/s", f"api/batch_of_{BATCH}/", scale=BATCH)
 
 
-SECTIONS: tuple[Callable[[Platform, int], Iterator[Row]], ...] = (post_runs, get_run, batch)
+def auth(platform: Platform, runs: int) -> Iterator[Row]:
+    """The 99th percentile of telling whose key it is, in a process that has met it before."""
+    yield from rows({"key_p99": [_authentication(platform) for _ in range(runs)]}, "ms", "api/auth/")
+
+
+def _authentication(platform: Platform) -> float:
+    key = {"PYFLOW_BENCHMARK_KEY": platform.headers["Authorization"].removeprefix("Bearer ")}
+    command = [sys.executable, "-m", "benchmarks.authentication"]
+    env = {**os.environ, **platform.env, **key}
+    return float(subprocess.run(command, cwd=ROOT, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+SECTIONS: tuple[Callable[[Platform, int], Iterator[Row]], ...] = (post_runs, get_run, batch, auth)
 
 
 def _per_second(
@@ -124,9 +137,9 @@ def platform() -> Iterator[Platform]:
         first = Connection(servers["wsgi"])
         first.send("/api/v1/workflows", HELLO.encode(), {"Content-Type": "application/yaml", **headers})
         first.close()
-        env["FLOOR_ROWS"], env["DJANGO_SETTINGS_MODULE"] = _rows_of_hello(database), "benchmarks.floor"
-        floors = {kind: stack.enter_context(_serving(kind, "floor", env, folder)) for kind in _SERVERS}
-        yield Platform(servers, floors, headers)
+        floor = env | {"FLOOR_ROWS": _rows_of_hello(database), "DJANGO_SETTINGS_MODULE": "benchmarks.floor"}
+        floors = {kind: stack.enter_context(_serving(kind, "floor", floor, folder)) for kind in _SERVERS}
+        yield Platform(servers, floors, headers, env)
 
 
 _GUNICORN = "gunicorn -w 2 -k gthread --threads 8 -b 127.0.0.1:{port} --log-level warning --no-control-socket"

@@ -279,6 +279,11 @@ class RunExecutor:
         awaited = {task_id: remote for remote in self._remotes.values() for task_id in remote.awaited}
         try:
             found = await self._call(news, list(self._executions), list(parents))
+            for run_id, (execution, _) in self._executions.items():
+                if run_id in found.paused:
+                    execution.pause()  # before an outcome is handed on that would let another node start
+                elif run_id not in found.cancelled:
+                    execution.resume()
             await self._settle(awaited)
             displaced_keys = await self._look_after_slots(found.cancelled)
         except DatabaseFailure as error:
@@ -291,11 +296,6 @@ class RunExecutor:
         for run_id in found.cancelled:
             if run_id in self._executions:
                 self._stop(self._executions[run_id][0], displaced_keys.get(run_id))
-        for run_id, (execution, _) in self._executions.items():
-            if run_id in found.paused:
-                execution.pause()
-            elif run_id not in found.cancelled:
-                execution.resume()
         for child_id in found.children:
             self._child_ended(parents[child_id], child_id)
         for run_id in found.ended:
