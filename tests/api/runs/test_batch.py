@@ -1,6 +1,7 @@
 """`POST /api/v1/workflows/{name}/runs/batch`."""
 
 import pytest
+from django.db import connection
 
 from runs.models import Run, RunEvent
 from tenants.models import AuditEntry
@@ -87,5 +88,6 @@ def test_it_hides_other_tenants(other_api: Api):
 @pytest.mark.parametrize("count", [1, 20])
 def test_its_queries_are_counted(api: Api, count: int, django_assert_num_queries):
     assert api.post(PATH, {"runs": [ADA]}).status_code == 202
-    with django_assert_num_queries(7):  # version; runs, events, usage; the audit's head, entry and new end
+    # The version; runs, events, usage, which on PostgreSQL are one; the audit's head, entry and new end.
+    with django_assert_num_queries(5 if connection.vendor == "postgresql" else 7):
         assert read(api.post(PATH, {"runs": [ADA] * count}))["accepted"] == count
