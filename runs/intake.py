@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import accumulate
-from typing import Any
 
-from django.db import connection, models, transaction
+from django.db import connection, transaction
 
 from pyflow.core.events import EventType
 from runs import bulk, dispatch, values
@@ -22,18 +20,10 @@ def add(run: Run) -> None:
     """Store one queued run and ring for it. On PostgreSQL that is one statement; raises ``IntegrityError``."""
     _outsource(run)
     event = _queued(run)
-    if connection.vendor == "postgresql":
-        first, some = _insert(run)
-        second, more = _insert(event)
-        used = Consumption(run.tenant_id, _amounts([run]))
-        with transaction.atomic(savepoint=False), connection.cursor() as cursor:
-            cursor.execute(
-                f"WITH run AS ({first}), event AS ({second}) {used.statement}", (*some, *more, *used.parameters)
-            )
-            used.settle(name for (name,) in cursor.fetchall())
-        run._state.adding = False
-    else:
-        with transaction.atomic(savepoint=False):
+    with transaction.atomic(savepoint=False):
+        if connection.vendor == "postgresql":
+            _add_at_once([run], [event])
+        else:
             run.save(force_insert=True)
             event.save(force_insert=True)
             _count([run])
@@ -107,16 +97,3 @@ def _queued(run: Run) -> RunEvent:
     return RunEvent(
         tenant_id=run.tenant_id, run_id=run.pk, seq=1, type=str(EventType.RUN_QUEUED), at=run.created_at, data=data
     )
-
-
-def _insert(row: models.Model) -> tuple[str, Sequence[Any]]:
-    """The statement that stores a row, without the columns that are null anyway, and its values."""
-    fields = [field for field in row._meta.local_concrete_fields if getattr(row, field.attname) is not None]
-    values = [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
-    return _insert_into(type(row), tuple(field.column for field in fields)), values
-
-
-@lru_cache(maxsize=64)
-def _insert_into(model: type[models.Model], columns: Sequence[str]) -> str:
-    quoted = map(connection.ops.quote_name, (model._meta.db_table, *columns))
-    return f"INSERT INTO {next(quoted)} ({', '.join(quoted)}) VALUES ({', '.join(['%s'] * len(columns))})"  # noqa: S608

@@ -108,14 +108,14 @@ class WorkflowRunsView(OfWorkflow):
         def has_ended() -> bool:
             with tenant_scope(tenant_id, write=False):
                 ended = Run.objects.for_tenant(tenant_id).filter(pk=run_id, state__in=TERMINAL_RUN_STATES).exists()
+                if ended:
+                    response.data = show_run(find_run(tenant_id=tenant_id, run_id=run_id))
             if not connection.in_atomic_block:
                 connection.close_if_unusable_or_obsolete()  # one of a pool goes back there
             return ended
 
         if not await_end(run_id, seconds, has_ended):
             return response
-        with tenant_scope(tenant_id, write=False):
-            response.data = show_run(find_run(tenant_id=tenant_id, run_id=run_id))
         response.status_code = 200
         response.headers["Preference-Applied"] = f"wait={seconds}"
         return response

@@ -17,13 +17,13 @@ class Allowed(BasePermission):
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """``False`` without a credential (401); ``ForbiddenError`` naming what is missing; else ``True``."""
-        if not isinstance(request.user, Principal):
+        principal = request.user
+        if not isinstance(principal, Principal):
             return False
         method = str(request.method)
         if not hasattr(view, method.lower()):
             return True  # 405 follows
         needed: Permission | None = view.permissions[method]
-        principal = request.user
         if needed is None:
             return True  # any credential of the tenant will do
         if not principal.in_scope(needed):

@@ -53,9 +53,13 @@ class TenantView(APIView):
     @property
     def principal(self) -> Principal:
         """Who asks."""
-        principal = self.request.user
-        assert isinstance(principal, Principal)  # noqa: S101 - `Allowed` has seen to it
-        return principal
+        if self._principal is None:
+            principal = self.request.user
+            assert isinstance(principal, Principal)  # noqa: S101 - `Allowed` has seen to it
+            self._principal = principal
+        return self._principal
+
+    _principal: Principal | None = None
 
     @property
     def actor(self) -> Actor:
@@ -74,8 +78,9 @@ class TenantView(APIView):
     def perform_authentication(self, request: Request) -> None:
         """Afterwards the request is counted, whatever becomes of it; its answer says how many more there may be."""
         super().perform_authentication(request)
-        if isinstance(request.user, Principal):
-            admit(request.user, self.headers)
+        user = request.user
+        if isinstance(user, Principal):
+            admit(user, self.headers)
 
     def check_permissions(self, request: Request) -> None:
         """Only whether somebody asks: what they may do depends on rows of the tenant, and is asked in its scope."""
@@ -118,3 +123,4 @@ class TenantView(APIView):
             self.permission_denied(request)
         else:
             request.user, request.auth = found
+            self._principal = found[0]
