@@ -36,6 +36,8 @@ class Service:
     pids: Sequence[int]
     database: str
     key: str
+    workers: Sequence[int]
+    """The process ids of the workers, which are among ``pids``."""
     takes_batches: bool = True
 
     @property
@@ -59,11 +61,12 @@ class Service:
 
 
 class PyFlow:
-    """The fleet shape, as small as it gets: one web process, one worker process, beat."""
+    """The fleet shape, as small as it gets: one web process, one worker process (if not more are wanted), beat."""
 
     name = "PyFlow"
 
-    def __init__(self, sizes: Sizes, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, sizes: Sizes, settings: Mapping[str, str] | None = None, *, workers: int = 1) -> None:
+        self._workers = workers
         self._sizes = sizes
         self._settings = settings or {}
 
@@ -84,11 +87,13 @@ class PyFlow:
             key = _manage(env, "createkey").strip()
             log = home / "log"
             web = [sys.executable, "-m", "gunicorn", "pyflow_site.wsgi", "-b", f"127.0.0.1:{port}", "-k", "gthread"]
-            commands = ([*web, "--threads", str(THREADS), "--log-level", "warning"], WORKER, BEAT)
+            workers = [[*WORKER, "-n", f"worker{number}@%h"] for number in range(self._workers)]
+            commands = (*workers, [*web, "--threads", str(THREADS), "--log-level", "warning"], BEAT)
             started = [stack.enter_context(running(command, cwd=ROOT, env=env, log=log)) for command in commands]
             url = f"http://127.0.0.1:{port}"
             await_url(f"{url}/api/v1/health/live", started, log)
-            service = Service(url, [process.pid for process in started], database, key)
+            pids = [process.pid for process in started]
+            service = Service(url, pids, database, key, pids[: self._workers])
             store(service, "chain", CHAIN)
             for kind, size in (("wide", self._sizes.wide), ("chain", self._sizes.chain)):
                 store(service, kind, size)

@@ -112,7 +112,9 @@ def test_an_error_is_named_without_its_traceback(tenant, registry, drain):
     assert texts(run) == ["it failed\nValueError: no good", "again\nValueError: no good"]
 
 
-def test_secrets_are_masked_and_what_no_database_holds_is_replaced(tenant, registry, drain):
+def test_secrets_are_masked_and_what_no_database_holds_is_replaced(tenant, registry, drain, monkeypatch):
+    # Nor does pytest send such a text from one of its processes to another.
+    monkeypatch.setattr(logging.getLogger("pyflow.node"), "propagate", False)
     make_secret(tenant, "CANARY", "sing, canary!")
 
     def tell(ctx):

@@ -74,6 +74,7 @@ class World:
             "workflows:name": ("hello", "nothing"),
             "secrets:name": ("A_ONLY", "NOTHING"),
             "node_id": ("greet", "greet"),
+            "index": ("0", "0"),
             "number": ("1", "1"),
             "grant_id": ("role:viewer", "role:viewer"),
         }
