@@ -32,7 +32,7 @@ class Login(Strict):
 class Refresh(Strict):
     """The refresh token that came last."""
 
-    refresh_token = serializers.CharField(max_length=200)
+    refresh_token = serializers.CharField(max_length=200, trim_whitespace=False)
 
 
 class PairShape(serializers.Serializer[Any]):

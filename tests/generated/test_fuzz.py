@@ -48,6 +48,9 @@ TAKES_ANYTHING = {"workflows_validate"}  # its answer is the verdict
 #: What may refuse what is well-formed, besides cursors and tags (`If-Match`) that there are not.
 CHOOSY = {
     "api_keys_create",  # a time that has passed
+    "auth_refresh",  # a text with NUL
+    "auth_revoke",  # the same
+    "auth_token",  # the same
     "grants_create",  # neither a member nor a role, or both
     "invitations_accept",  # a short password
     "invitations_create",  # the last bytes of an address
