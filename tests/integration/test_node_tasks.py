@@ -222,7 +222,7 @@ def test_a_pause_lets_what_is_executed_elsewhere_end_and_records_it(tenant, regi
         opened.set()
         waiting.until(lambda: state_of(run) == "paused", what="paused run")
         assert (notes, nodes(run), run.owner) == (["a begins"], {"a": "succeeded"}, "")
-        assert not NodeTask.objects.for_tenant(tenant).exists()
+        waiting.until(lambda: not NodeTask.objects.for_tenant(tenant).exists(), what="end of the task")
         resume_run(by=operator(run), run_id=run.pk)
         ended(run, "succeeded")
     assert notes == ["a begins", "b begins"]
