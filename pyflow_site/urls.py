@@ -20,10 +20,11 @@ urlpatterns = [
     path("", RedirectView.as_view(url="/api/docs/"), name="home"),
     path("favicon.ico", RedirectView.as_view(url=static("drf_spectacular_sidecar/swagger-ui-dist/favicon-32x32.png"))),
     path("admin/", admin.site.urls),
+    # First what is asked for most: routes are tried in their order.
+    path("api/v1/", include("runs.api.urls")),
     path("api/v1/", include("tenants.api.urls")),
     path("api/v1/", include("plugins.api.urls")),
     path("api/v1/", include("workflows.api.urls")),
-    path("api/v1/", include("runs.api.urls")),
     path("api/v1/", include("secrets_vault.api.urls")),
     path("api/v1/health/live", LiveView.as_view(), name="health-live"),
     path("api/v1/health/ready", ReadyView.as_view(), name="health-ready"),
