@@ -96,6 +96,7 @@ class RunExecutor:
         self._quarantine = None if suspects else Quarantine(queues)
         self._active: dict[UUID, asyncio.Task[None]] = {}
         self._executions: dict[UUID, tuple[Execution, DatabaseChildRuns]] = {}
+        self._sinks: dict[UUID, DatabaseSink] = {}
         #: What the runs here have executed elsewhere.
         self._remotes: dict[UUID, DatabaseRemoteNodes] = {}
         self._slots: dict[UUID, DatabaseSlots] = {}
@@ -256,6 +257,7 @@ class RunExecutor:
     def _done(self, run_id: UUID) -> None:
         self._active.pop(run_id, None)
         self._executions.pop(run_id, None)
+        self._sinks.pop(run_id, None)
         self._remotes.pop(run_id, None)
         self._slots.pop(run_id, None)
         self._trusted.pop(run_id, None)
@@ -299,8 +301,8 @@ class RunExecutor:
         for child_id in found.children:
             self._child_ended(parents[child_id], child_id)
         for run_id in found.ended:
-            # Its end is recorded: if it was not this execution that did it, nothing of it counts any more.
-            if run_id in self._active:
+            # Its end is recorded, and if it was not this execution that did it, nothing of it counts any more.
+            if run_id in self._executions and not self._sinks[run_id].has_ended:
                 self._active[run_id].cancel()
 
     async def _settle(self, awaited: Mapping[UUID, DatabaseRemoteNodes]) -> None:
@@ -465,7 +467,7 @@ class RunExecutor:
         if claimed.cancel_requested:
             keys = await self._call(displaced_runs, [claimed.run_id])
             self._stop(execution, keys.get(claimed.run_id))
-        self._executions[claimed.run_id] = execution, children
+        self._executions[claimed.run_id], self._sinks[claimed.run_id] = (execution, children), sink
         if self._bell.told:
             self._bell.wake()
         result = await execution.wait()

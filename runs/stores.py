@@ -52,6 +52,8 @@ class DatabaseSink:
         self._pending = self._new_write()
         self._flush: asyncio.TimerHandle | None = None
         self._closed = False
+        #: Whether the end of the run was noted here, be it on record yet or not.
+        self.has_ended = False
         self._lines, self._characters = claim.log_lines, claim.log_characters
 
     def restore(self, recorded: Mapping[str, result.NodeRun], input: Any) -> None:
@@ -144,7 +146,7 @@ class DatabaseSink:
         await self._put_down(RunState.PAUSED, None)
 
     async def _put_down(self, state: RunState, wake_at: float | None) -> None:
-        self.close()
+        self._closed = True
         self._pending.changes |= {
             "state": state.value,
             "wake_at": None if wake_at is None else moment(wake_at),
@@ -192,7 +194,7 @@ class DatabaseSink:
             if self._claim.begun_at is None:  # also where there are results already, of an earlier try or run
                 self._pending.changes["started_at"] = moment(event.at)
         elif event.type in _RUN_ENDS:
-            self.close()
+            self.has_ended = self._closed = True  # what is noted is written together with the end
             self._pending.changes |= {
                 "state": str(event.data["state"]),
                 "outputs": event.data.get("outputs"),

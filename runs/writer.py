@@ -271,10 +271,12 @@ def _awaits(run_ids: Iterable[UUID]) -> dict[UUID, set[UUID]]:
 def _wake_if_told(run_id: UUID) -> None:
     """Queue a run that is being put down again if what it waits for came before that."""
     run = Run.objects.across_tenants().filter(pk=run_id)
-    state, pause, stop = run.values_list("state", "pause_requested_at", "cancel_requested_at").get()
+    found = run.values_list("state", "queue", "pause_requested_at", "cancel_requested_at").get()
+    state, queue, pause, stop = found
     # Whoever claims one that shall be paused puts it down as that.
     if stop is not None or (pause is None) == (state == RunState.PAUSED):
         run.update(state=RunState.QUEUED.value, wake_at=None)
+        dispatch.nudge(queue)
         return
     if state == RunState.PAUSED:
         return
@@ -286,6 +288,7 @@ def _wake_if_told(run_id: UUID) -> None:
     over = Run.objects.across_tenants().filter(pk__in=children, state__in=TERMINAL_RUN_STATES)
     if any(wait.signal in names for wait in waits) or (children and over.exists()):
         run.update(state=RunState.QUEUED.value)
+        dispatch.nudge(queue)
 
 
 def _event_row(write: Write, event: Event, seq: int) -> bulk.Row:
