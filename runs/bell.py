@@ -44,8 +44,9 @@ class Bell:
         self.tell()
 
     def gather(self, free: int, places: int) -> None:
-        """A run has ended, so ``free`` of ``places`` are."""
-        if not self.rung or free >= places * WORTH_A_CLAIM:
+        """A run has ended, so ``free`` of ``places`` are, and another of its tenant may be executed."""
+        self.rung = True
+        if free >= places * WORTH_A_CLAIM:
             self._gathered()
         elif self._gathering is None:
             self._gathering = asyncio.get_running_loop().call_later(LONGEST_GATHERING, self._gathered)

@@ -1,6 +1,7 @@
 """Many requests at once against one quota: exactly as many get through as there is room for."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,8 @@ from tenants.errors import QuotaExceededError
 from tenants.models import Tenant, UsageCounter
 from tenants.plans import Quota
 from tests.support.api import YAML, Api, read
-from tests.support.factories import make_api_key, make_workflow
+from tests.support.factories import make_api_key, make_run, make_workflow
+from tests.support.nodes import register, workflow
 from workflows.models import Workflow
 
 THREADS = 50
@@ -123,3 +125,13 @@ def test_room_is_looked_for_by_one_at_a_time(tenant: Tenant):
         return True
 
     assert Counter(at_once(add, 20)) == {True: 3, False: 17}  # type: ignore[arg-type] # answers of a verb, not of HTTP
+
+
+def test_the_end_of_a_run_makes_room_for_the_next_of_its_tenant_at_once(tenant, registry, executor, finished, settings):
+    settings.PYFLOW_SWEEP_SECONDS = 600.0
+    give(tenant, concurrent_runs=1)
+    register(registry, "slow", lambda ctx: time.sleep(0.2))
+    with transaction.atomic():  # all have rung before the first has ended
+        runs = [make_run(tenant, workflow("{id: a, type: slow}")) for _ in range(3)]
+    for run in runs:
+        assert finished(run).state == "succeeded"
