@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from pyflow.core.errors import PyFlowError
 from pyflow.core.states import TERMINAL_RUN_STATES, RunState
 from runs.errors import RunNotFoundError
 from runs.models import Run, RunQuerySet
-from runs.services import cancel_run
+from runs.services import cancel_run, lock_families
 from runs.verbs import pause_run, resume_run, retry_run, terminate_run
 from tenants.access import Actor, Permission, Principal
 from tenants.errors import ForbiddenError
@@ -88,7 +88,7 @@ def act_on_runs(
     One that refuses keeps no other from being asked; each that is changed has its own entry in the audit. ``workflows``
     are those whose runs may be acted on (``None``: all).
     """
-    known = _locked(by.tenant_id, run_ids)
+    known = lock_families(by.tenant_id, run_ids)
     outcomes: dict[UUID, Run | PyFlowError] = {}
     for run_id in run_ids:
         if run_id not in known:
@@ -105,20 +105,3 @@ def _outcome(verb: Callable[..., Run], by: Actor, run_id: UUID) -> Run | PyFlowE
         return verb(by=by, run_id=run_id)
     except PyFlowError as error:
         return error
-
-
-def _locked(tenant_id: UUID, run_ids: Iterable[UUID]) -> dict[UUID, UUID]:
-    """The workflow of each run, locked with all above and below it that a verb may lock.
-
-    In the order that writers keep, too, and before the first entry of the audit, which everybody writes last: or two
-    requests could wait for each other.
-    """
-    runs = Run.objects.for_tenant(tenant_id).order_by()
-    asked = set(run_ids)
-    family, generation = set(asked), set(asked)
-    while generation:
-        generation = set(runs.filter(parent__in=generation).values_list("pk", flat=True)) - family
-        family |= generation
-    family |= set(runs.filter(pk__in=asked, parent__isnull=False).values_list("parent_id", flat=True))
-    rows = runs.filter(pk__in=family).order_by("pk").select_for_update().values_list("pk", "workflow")
-    return {pk: workflow for pk, workflow in rows if pk in asked}

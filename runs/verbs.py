@@ -23,6 +23,7 @@ from runs.services import (
     find_run,
     has_ended,
     lock_any_run,
+    lock_families,
     lock_run,
     ring_for,
     stop_children,
@@ -60,6 +61,7 @@ def terminate_run(*, by: Actor, run_id: UUID) -> Run:
     ``RunFinishedError``.
     """
     with transaction.atomic():
+        lock_families(by.tenant_id, [run_id])
         before = find_run(tenant_id=by.tenant_id, run_id=run_id)
         was_ended_here = end_run(run_id=run_id, ending=_TERMINATED)
         run = find_run(tenant_id=by.tenant_id, run_id=run_id)
@@ -128,6 +130,7 @@ def retry_run(*, by: Actor, run_id: UUID) -> Run:
     ended or has succeeded.
     """
     with transaction.atomic():
+        lock_families(by.tenant_id, [run_id])
         run = lock_any_run(by.tenant_id, run_id)
         before = {"state": run.state, "retries": run.retries}
         _retry(run, timezone.now())

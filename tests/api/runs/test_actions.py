@@ -195,7 +195,7 @@ def test_it_hides_other_tenants(other_api: Api, tenant, runs):
 
 def test_its_queries_are_counted(api: Api, runs, django_assert_num_queries):
     api.get("/api/v1/workflows")
-    with django_assert_num_queries(3 + 2 * 6):
+    with django_assert_num_queries(5 + 2 * 6):
         assert api.post(PATH, {"action": "pause", "runs": ids(*runs[:2])}).status_code == 200
 
 

@@ -101,5 +101,5 @@ def test_it_hides_other_tenants(other_api: Api, run: Run, path: str):
 
 def test_its_queries_are_counted(api: Api, path: str, django_assert_num_queries):
     api.get("/api/v1/workflows")
-    with django_assert_num_queries(12):
+    with django_assert_num_queries(17):
         assert api.post(path).status_code == 200
