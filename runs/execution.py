@@ -352,7 +352,7 @@ class RunExecutor:
             self._trusted.update(dict.fromkeys(kept & self._active.keys(), at + trusted_seconds()))
             # Of those that were asked for: what was claimed meanwhile is not among the kept ones, yet ours.
             for run_id in asked.keys() - kept:
-                if not asked[run_id].done():
+                if not asked[run_id].done() and not asked[run_id].cancelling():
                     logger.warning("fenced: run %s belongs to another process now", run_id)
                     self._lapsed.add(run_id)
                     asked[run_id].cancel()

@@ -139,13 +139,22 @@ class TaskClaim:
 
 
 def claim_tasks(
-    owner: str, limit: int, queues: Collection[str] | None, *, overdue: bool, suspects: bool = False
+    owner: str,
+    limit: int,
+    queues: Collection[str] | None,
+    active: Collection[UUID] = (),
+    *,
+    overdue: bool,
+    suspects: bool = False,
 ) -> list[TaskClaim]:
     """Take up to ``limit`` tasks of ``queues`` (``None``: of all), the oldest first.
 
+    ``active``: what ``owner`` executes already. Late with a renewal, it must not take its own tasks over.
     ``suspects``: only those that a `quarantine` is for, which others leave alone.
     """
     tasks = NodeTask.objects.across_tenants()
+    if active:
+        tasks = tasks.exclude(pk__in=active)
     if queues is not None:
         tasks = tasks.filter(queue__in=queues)
     open_ones = tasks.filter(_SUSPECT) if suspects else tasks.exclude(_SUSPECT)
@@ -193,8 +202,7 @@ def _set_suspects_aside(lost: Collection[UUID]) -> list[UUID]:
 def renew_tasks(owner: str, ids: Collection[UUID]) -> set[UUID]:
     """Extend the leases that ``owner`` still holds; the others are not to be executed any longer."""
     with transaction.atomic():
-        held = NodeTask.objects.across_tenants().filter(pk__in=ids, owner=owner, lease_until__isnull=False)
-        kept = set(held.select_for_update().order_by("pk").values_list("pk", flat=True))
+        kept = _lock_held(owner, ids)
         NodeTask.objects.across_tenants().filter(pk__in=kept).update(lease_until=_lease_end())
     return kept
 
@@ -209,10 +217,22 @@ def finish_task(taken: TaskClaim, outcomes: list[Outcome]) -> bool:
     return bool(stored)
 
 
-def release_tasks(owner: str, ids: Collection[UUID]) -> None:
-    """Hand tasks back unfinished: they are queued again at once, and what their old owner says counts no more."""
-    held = NodeTask.objects.across_tenants().filter(pk__in=ids, owner=owner, lease_until__isnull=False)
-    held.update(owner="", lease_until=None, epoch=F("epoch") + 1)
+def release_tasks(owner: str, ids: Collection[UUID]) -> set[UUID]:
+    """Hand tasks back unfinished: they are queued again at once, and what their old owner says counts no more.
+
+    Returns those that ``owner`` still held.
+    """
+    with transaction.atomic():
+        held = _lock_held(owner, ids)
+        tasks = NodeTask.objects.across_tenants().filter(pk__in=held)
+        tasks.update(owner="", lease_until=None, epoch=F("epoch") + 1)
+    return held
+
+
+def absolve_tasks(ids: Collection[UUID]) -> None:
+    """Take a loss back from tasks that others took over while their executor was cut off or frozen: it lives."""
+    lost = NodeTask.objects.across_tenants().filter(pk__in=ids, losses__gt=0, outcomes__isnull=True)
+    lost.update(losses=F("losses") - 1)
 
 
 def read_outcomes(ids: Collection[UUID]) -> dict[UUID, list[Outcome]]:
@@ -251,6 +271,11 @@ def _insert(rows: Sequence[NodeTask]) -> None:
         NodeTask.objects.bulk_create(rows)
         for queue in {row.queue for row in rows}:
             dispatch.nudge(queue)
+
+
+def _lock_held(owner: str, ids: Collection[UUID]) -> set[UUID]:
+    held = NodeTask.objects.across_tenants().filter(pk__in=ids, owner=owner, lease_until__isnull=False)
+    return set(held.select_for_update().order_by("pk").values_list("pk", flat=True))
 
 
 def _take(tasks: QuerySet[NodeTask], limit: int) -> list[UUID]:

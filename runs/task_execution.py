@@ -22,6 +22,7 @@ from runs.keeping import RunValues
 from runs.leases import MAX_LOSSES
 from runs.node_tasks import (
     TaskClaim,
+    absolve_tasks,
     claim_tasks,
     finish_task,
     release_tasks,
@@ -66,10 +67,13 @@ class TaskExecutor:
         self._suspects = suspects
         self._sweep_at = 0.0
         self.active: dict[UUID, asyncio.Task[None]] = {}
+        #: Those that others have taken over, until they have ended here: they may come here once more.
+        self._lost: set[UUID] = set()
 
     async def claim(self, limit: int) -> int:
         """Begin up to ``limit`` tasks; returns how many."""
         taken: list[tuple[TaskClaim, dict[str, NodeRun]]] = await self._call(self._take, limit)
+        self._lost &= self.active.keys()
         for work, recorded in taken:
             task = asyncio.create_task(self._execute(work, recorded))
             self.active[work.task_id] = task
@@ -82,11 +86,19 @@ class TaskExecutor:
         kept = await self._call(renew_tasks, self._owner, list(asked)) if asked else set()
         for task_id in asked.keys() - kept:
             asked[task_id].cancel()
+        await self._absolve(asked.keys() - kept)
 
     async def release(self, ids: Collection[UUID]) -> None:
         """Hand tasks back unfinished."""
         if ids:
-            await self._call(release_tasks, self._owner, ids)
+            await self._absolve(set(ids) - await self._call(release_tasks, self._owner, ids))
+
+    async def _absolve(self, ids: Collection[UUID]) -> None:
+        """Take the loss of tasks back that others have taken over, once for each."""
+        lost = set(ids) - self._lost
+        self._lost |= lost
+        if lost:
+            await self._call(absolve_tasks, lost)
 
     def _take(self, limit: int) -> list[tuple[TaskClaim, dict[str, NodeRun]]]:
         overdue = time.monotonic() >= self._sweep_at
@@ -94,7 +106,8 @@ class TaskExecutor:
             self._sweep_at = time.monotonic() + settings.PYFLOW_SWEEP_SECONDS
             for queue in unclaimed_task_queues() - set(self._queues) if self._queues is not None else ():
                 dispatch.wake(queue)
-        claims = claim_tasks(self._owner, limit, self._queues, overdue=overdue, suspects=self._suspects)
+        active = list(self.active)
+        claims = claim_tasks(self._owner, limit, self._queues, active, overdue=overdue, suspects=self._suspects)
         recorded = recorded_nodes({taken.run.run_id for taken in claims}) if claims else {}
         return [(taken, recorded[taken.run.run_id]) for taken in claims]
 
@@ -129,6 +142,7 @@ class TaskExecutor:
         outcomes = [await values.send(outcome) | {"secrets": secrets.marks} for outcome in executed]
         if not await self._call(finish_task, taken, outcomes):
             logger.warning("fenced: task %s belongs to another process now", taken.task_id)
+            await self._absolve([taken.task_id])
 
     def _done(self, task_id: UUID) -> None:
         task = self.active.pop(task_id)

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.db.models import F
 from django.utils import timezone
 
 from runs.execution import RunExecutor
@@ -195,3 +196,30 @@ def test_a_run_that_was_not_started_in_time_ends_once(tenant, drain):
     drain()
     run.refresh_from_db()
     assert (run.state, run.error["code"]) == ("timed_out", "queue_timeout")
+
+
+def test_a_loss_is_taken_back_once_however_long_the_end_of_the_run_takes(tenant, registry, executor):
+    cancelled, opened = threading.Event(), threading.Event()
+
+    async def stubborn(ctx) -> None:
+        while not opened.is_set():
+            try:
+                await asyncio.sleep(0.02)
+            except asyncio.CancelledError:
+                cancelled.set()
+
+    register(registry, "stubborn", stubborn)
+    lost, kept = (make_run(tenant, workflow("{id: a, type: stubborn}")) for _ in range(2))
+    for run in (lost, kept):
+        waiting.until(lambda run=run: state_of(run) == "running", what="claimed run")
+    # As an heir does it who has lost it, too, and claims it again.
+    lease = timezone.now() + timedelta(hours=1)
+    rows = Run.objects.across_tenants().filter(pk=lost.pk)
+    rows.update(owner="heir", epoch=F("epoch") + 2, lease_until=lease, losses=2)
+    assert cancelled.wait(20)
+    for _ in range(3):
+        kept.refresh_from_db()
+        before = kept.lease_until
+        waiting.until(lambda before=before: state_of(kept) and kept.lease_until > before, what="renewal")
+    assert (state_of(lost), lost.losses, lost.owner, kept.losses) == ("running", 1, "heir", 0)
+    opened.set()

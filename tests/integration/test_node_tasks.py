@@ -8,12 +8,13 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.db.models import F
 from django.utils import timezone
 
 from runs.execution import RunExecutor
 from runs.leases import MAX_LOSSES
 from runs.models import SUSPECT_LOSSES, NodeItem, NodeRun, NodeTask
-from runs.node_tasks import claim_tasks, suspect_tasks_wait
+from runs.node_tasks import claim_tasks, renew_tasks, suspect_tasks_wait
 from runs.verbs import pause_run, resume_run, retry_run, terminate_run
 from tests.support import waiting
 from tests.support.factories import make_run
@@ -128,6 +129,73 @@ def test_a_task_that_was_lost_twice_is_left_to_a_quarantine(tenant, registry):
     assert not suspect_tasks_wait(None)
     rows.update(lease_until=past)
     assert [taken.losses for taken in claim_tasks("me", 10, {"gpu"}, overdue=True)] == [MAX_LOSSES]
+
+
+def test_a_loss_is_taken_back_once_when_the_worker_is_heard_of_again(tenant, registry):
+    cancelled, opened = threading.Event(), threading.Event()
+
+    async def stubborn(ctx) -> None:
+        while not opened.is_set():
+            try:
+                await asyncio.sleep(0.02)
+            except asyncio.CancelledError:
+                cancelled.set()
+
+    register(registry, "stubborn", stubborn)
+    nodes = [f"{{id: {name}, type: stubborn, queue: gpu}}" for name in "ab"]
+    make_run(tenant, workflow(*nodes))
+    with workers("", "gpu"):
+        tasks = NodeTask.objects.for_tenant(tenant)
+        waiting.until(lambda: tasks.filter(lease_until__isnull=False).count() == 2, what="claimed tasks")
+        lost, kept = (tasks.filter(node_id=name) for name in "ab")
+        # As an heir does it who has lost it, too, and claims it again.
+        lease = timezone.now() + timedelta(hours=1)
+        lost.update(owner="heir", epoch=F("epoch") + 2, lease_until=lease, losses=2)
+        assert cancelled.wait(20)
+        for _ in range(2):  # and renews the others' leases while the node takes its time to end
+            before = kept.get().lease_until
+            waiting.until(lambda before=before: kept.get().lease_until > before, what="renewal")
+        assert (lost.get().losses, lost.get().owner, kept.get().losses) == (1, "heir", 0)
+        opened.set()
+
+
+def test_a_loss_is_taken_back_when_a_result_comes_too_late(tenant, registry, settings):
+    settings.PYFLOW_LEASE_SECONDS = 30.0  # no renewal sees it before
+    opened, notes = gated(registry)
+    make_run(tenant, workflow("{id: a, type: gate, queue: gpu}"))
+    with workers("", "gpu"):
+        waiting.until(lambda: notes, what="call of the node")
+        lease = timezone.now() + timedelta(hours=1)
+        tasks = NodeTask.objects.for_tenant(tenant)
+        tasks.update(owner="heir", epoch=F("epoch") + 1, lease_until=lease, losses=1)
+        opened.set()
+        waiting.until(lambda: tasks.get().losses == 0, what="loss taken back")
+        assert (tasks.get().outcomes, tasks.get().owner) == (None, "heir")
+
+
+def test_a_loss_is_taken_back_by_a_worker_that_stops(tenant, registry, settings):
+    settings.PYFLOW_LEASE_SECONDS = 30.0  # no renewal sees it before
+    _, notes = gated(registry)
+    make_run(tenant, workflow("{id: a, type: gate, queue: gpu}"))
+    with workers(""):
+        with workers("gpu"):
+            waiting.until(lambda: notes, what="call of the node")
+            lease = timezone.now() + timedelta(hours=1)
+            tasks = NodeTask.objects.for_tenant(tenant)
+            tasks.update(owner="heir", epoch=F("epoch") + 1, lease_until=lease, losses=1)
+        assert (tasks.get().losses, tasks.get().owner) == (0, "heir")
+
+
+def test_a_worker_that_is_late_with_a_renewal_does_not_take_its_own_task_over(tenant):
+    run = make_run(tenant)
+    task = NodeTask.objects.create(
+        tenant=tenant, run=run, run_epoch=1, node_id="greet", places=[[1, 0.0, None]], owner="me", epoch=1
+    )
+    NodeTask.objects.for_tenant(tenant).update(lease_until=timezone.now() - timedelta(seconds=1))
+    assert claim_tasks("me", 1, None, [task.pk], overdue=True) == []
+    assert renew_tasks("me", [task.pk]) == {task.pk}
+    task.refresh_from_db()
+    assert (task.epoch, task.losses, task.lease_until > timezone.now()) == (1, 0, True)
 
 
 def test_a_suspect_task_is_executed_by_a_quarantine(tenant, registry, monkeypatch):
