@@ -55,7 +55,8 @@ def prune(
     """Remove what is kept no longer, of all tenants or of one.
 
     ``older_than``: what counts instead of the tenants' `retention_days`. ``most``: of each tenant's runs. For one
-    tenant, only its runs and their values are looked at. One entry of each tenant's audit tells how many there were.
+    tenant, only its runs and their values are looked at. An entry of the tenant's audit for each batch tells how many
+    there were.
     """
     pruned = Pruned()
     for found in Tenant.objects.order_by("slug") if tenant is None else [tenant]:
@@ -96,24 +97,20 @@ def _cutoff(tenant_id: UUID, older_than: timedelta | None) -> datetime | None:
 
 def _prune_runs(tenant: Tenant, before: datetime, most: int) -> int:
     count = 0
-    try:
-        for removed in _batches(tenant.pk, before):
-            count += removed
-            if count >= most:
-                break
-    finally:  # what was removed is said, also if the next batch fails
-        if count:
-            by, after = Actor.system(tenant.pk, "prune"), {"runs": count, "finished_before": before.isoformat()}
-            audit.record(by=by, action="runs.pruned", target=f"tenant:{tenant.slug}", after=after)
+    for removed in _batches(tenant, before):
+        count += removed
+        if count >= most:
+            break
     return count
 
 
-def _batches(tenant_id: UUID, before: datetime) -> Iterator[int]:
+def _batches(tenant: Tenant, before: datetime) -> Iterator[int]:
     """Remove the expired runs, the oldest first; how many each transaction has removed.
 
     Each goes on where the last one was, so that what is kept is not read again and again.
     """
-    expired = _expired(tenant_id, before).order_by("created_at", "id")
+    expired = _expired(tenant.pk, before).order_by("created_at", "id")
+    by, target = Actor.system(tenant.pk, "prune"), f"tenant:{tenant.slug}"
     skip = connection.features.has_select_for_update_skip_locked
     after = Q()
     while True:
@@ -122,7 +119,10 @@ def _batches(tenant_id: UUID, before: datetime) -> Iterator[int]:
             found = list(locked.values_list("created_at", "pk")[:BATCH])
             if not found:
                 return
-            removed = remove_runs(tenant_id=tenant_id, run_ids=[pk for _, pk in found])
+            removed = remove_runs(tenant_id=tenant.pk, run_ids=[pk for _, pk in found])
+            # Together with the removal: nothing goes unsaid, whatever becomes of this process.
+            told = {"runs": removed, "finished_before": before.isoformat()}
+            audit.record(by=by, action="runs.pruned", target=target, after=told)
         yield removed
         at, pk = found[-1]
         after = Q(created_at__gt=at) | Q(created_at=at, pk__gt=pk)

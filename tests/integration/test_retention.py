@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from datetime import timedelta
@@ -25,6 +28,7 @@ from tenants.quotas import set_plan
 from tests.support import waiting
 from tests.support.factories import a_test, make_run, make_tenant, make_user
 from tests.support.nodes import register, workflow
+from tests.support.processes import ROOT, environment
 from tests.support.running import ended, executing
 
 pytestmark = pytest.mark.database
@@ -157,7 +161,7 @@ def test_many_are_removed_in_small_transactions_while_others_run(tenant, registr
         assert not thread.is_alive()
     assert sizes == [50] * 20
     assert left(tenant) == {first.pk, *(run.pk for run in fresh)}
-    assert [entry["runs"] for entry in pruned_entries(tenant)] == [1000]
+    assert [entry["runs"] for entry in pruned_entries(tenant)] == [50] * 20
 
 
 def test_a_run_limit_per_call_leaves_the_rest_to_the_next(tenant, monkeypatch):
@@ -185,6 +189,33 @@ def test_a_batch_that_fails_leaves_those_before_it_removed_and_said(tenant, monk
     with pytest.raises(OSError, match="going down"):
         prune()
     assert len(left(tenant)) == 2
+    assert [entry["runs"] for entry in pruned_entries(tenant)] == [2]
+
+
+@pytest.mark.parametrize("removing", [True, False], ids=["in the middle of a batch", "between batches"])
+def test_what_was_removed_is_said_although_the_process_is_killed(tenant, tmp_path, removing):
+    keep(tenant, 1)
+    for _ in range(5):
+        finish(make_run(tenant), 10)
+    code = f"""if True:
+        import os, signal, django
+        django.setup()
+        from runs import retention
+        retention.BATCH, remove, calls = 2, retention.remove_runs, []
+
+        def killed(**which):
+            calls.append({removing} and remove(**which))
+            if calls[1:]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return calls[0] or remove(**which)
+
+        retention.remove_runs = killed
+        retention.prune()
+    """
+    env = environment(tmp_path, DJANGO_SETTINGS_MODULE="pyflow_site.settings")
+    connection.close()
+    assert subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT).returncode == -signal.SIGKILL
+    assert len(left(tenant)) == 3
     assert [entry["runs"] for entry in pruned_entries(tenant)] == [2]
 
 
