@@ -75,6 +75,8 @@ class Environment(BaseSettings):
     """What a new tenant has. Set it to ``free`` where tenants are strangers; ``manage.py setplan`` changes one's."""
     db_pool: bool = True
     """Keep a pool of PostgreSQL connections (web processes; Celery workers turn it off)."""
+    db_prepare: bool = True
+    """Let PostgreSQL prepare frequent statements. Turn it off behind a pooler that cannot (PgBouncer before 1.21)."""
     database_url: str = Field(default="", validation_alias="DATABASE_URL")
     """``postgresql://user:password@host:port/name`` or ``sqlite:///path``. Default: SQLite in ``home``."""
     redis_url: str = Field(default="", validation_alias="REDIS_URL")
@@ -216,6 +218,8 @@ def database(environment: Environment) -> dict[str, Any]:
     if url.scheme not in {"postgresql", "postgres"}:
         raise ImproperlyConfigured(f"DATABASE_URL: {url.scheme!r} is not postgresql or sqlite")
     options: dict[str, Any] = {**_patience(environment), **dict(parse_qsl(url.query, keep_blank_values=True))}
+    if environment.db_prepare:
+        options["prepare_threshold"] = 5  # once a connection has executed one so often; see `tenants.statements`
     if environment.db_pool:
         options["pool"] = {"min_size": 1, "max_size": 20, "timeout": 10}
     return {

@@ -19,6 +19,7 @@ from django.db.models import F
 
 from pyflow.core.states import RunState
 from runs.models import NodeItem, NodeRun, Run, RunEvent, RunLog
+from tenants.statements import prepared
 
 #: What an executor changes of a run.
 RUN_FIELDS = (
@@ -88,7 +89,7 @@ def store(rows: Rows) -> set[UUID]:
     statement = _statement(changing, tuple((model, columns, keys) for model, columns, _, keys in written))
     documents = [document(rows.runs, ("id", "epoch", "events", "value_bytes", "changes"))]
     documents += [document(given, columns) for _, columns, given, _ in written]
-    with connection.cursor() as cursor:
+    with prepared() as cursor:
         cursor.execute(statement, documents)
         return {run_id for (run_id,) in cursor.fetchall()}
 
@@ -138,6 +139,7 @@ def _statement(changing: bool, written: tuple[tuple[type[models.Model], tuple[st
     return f"WITH {steps} SELECT id FROM held"  # noqa: S608 - see above
 
 
+@cache
 def inserting(model: type[models.Model], fields: tuple[str, ...]) -> str:
     """The statement (PostgreSQL) that adds the rows of a ``document``, which is its only parameter."""
     names = ", ".join(map(_column, fields))

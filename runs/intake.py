@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 
 from django.db import connection, transaction
 
 from pyflow.core.events import EventType
+from pyflow.core.ids import new_uuid
 from runs import bulk, dispatch, values
 from runs.models import Run, RunEvent
 from runs.values import Owner
 from tenants.errors import QuotaExceededError
 from tenants.plans import Quota
 from tenants.quotas import Consumption, consume
+from tenants.statements import prepared
 
 
 def add(run: Run) -> None:
@@ -25,7 +28,7 @@ def add(run: Run) -> None:
             _add_at_once([run], [event])
         else:
             run.save(force_insert=True)
-            event.save(force_insert=True)
+            RunEvent(**event).save(force_insert=True)
             _count([run])
     dispatch.nudge(run.queue)
 
@@ -42,23 +45,28 @@ def add_all(runs: Sequence[Run]) -> None:
             _add_at_once(runs, events)
         else:
             Run.objects.bulk_create(runs)
-            RunEvent.objects.bulk_create(events)
+            RunEvent.objects.bulk_create([RunEvent(**event) for event in events])
             _count(runs)
     for queue in {run.queue for run in runs}:
         dispatch.nudge(queue)
 
 
-def _add_at_once(runs: Sequence[Run], events: Sequence[RunEvent]) -> None:
+def _add_at_once(runs: Sequence[Run], events: Sequence[bulk.Row]) -> None:
     used = Consumption(runs[0].tenant_id, _amounts(runs))
     rows = [run.__dict__ for run in runs]
     fields = tuple(name for name in _RUN_COLUMNS if any(row[name] is not None for row in rows))
-    documents = [bulk.document(rows, fields), bulk.document([event.__dict__ for event in events], bulk.EVENT_FIELDS)]
-    run, event = bulk.inserting(Run, fields), bulk.inserting(RunEvent, bulk.EVENT_FIELDS)
-    with connection.cursor() as cursor:
-        cursor.execute(f"WITH run AS ({run}), event AS ({event}) {used.statement}", (*documents, *used.parameters))
+    documents = [bulk.document(rows, fields), bulk.document(events, bulk.EVENT_FIELDS)]
+    with prepared() as cursor:
+        cursor.execute(_adding(fields, used.statement), (*documents, *used.parameters))
         used.settle(name for (name,) in cursor.fetchall())
     for added in runs:
         added._state.adding = False
+
+
+@lru_cache(maxsize=64)
+def _adding(fields: tuple[str, ...], counting: str) -> str:
+    run, event = bulk.inserting(Run, fields), bulk.inserting(RunEvent, bulk.EVENT_FIELDS)
+    return f"WITH run AS ({run}), event AS ({event}) {counting}"
 
 
 _RUN_COLUMNS = tuple(field.attname for field in Run._meta.local_concrete_fields)
@@ -91,9 +99,15 @@ def _outsource(run: Run) -> None:
             run.input, run.input_ref = {}, reference.as_dict()
 
 
-def _queued(run: Run) -> RunEvent:
+def _queued(run: Run) -> bulk.Row:
     run.event_seq = 1
-    data = {"state": run.state}
-    return RunEvent(
-        tenant_id=run.tenant_id, run_id=run.pk, seq=1, type=str(EventType.RUN_QUEUED), at=run.created_at, data=data
-    )
+    return {
+        "id": new_uuid(),
+        "tenant_id": run.tenant_id,
+        "run_id": run.pk,
+        "seq": 1,
+        "type": str(EventType.RUN_QUEUED),
+        "node_id": "",
+        "at": run.created_at,
+        "data": {"state": run.state},
+    }

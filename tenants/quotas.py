@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -235,21 +236,25 @@ def _taking(
     tenant_id: UUID, amounts: Mapping[Quota, int], limits: Mapping[Quota, int | None]
 ) -> tuple[str, Sequence[Any]]:
     """Add to the counters that stay within their limits; returns their names. Rows are locked in the order of names."""
-    table = connection.ops.quote_name(UsageCounter._meta.db_table)
     rows, cases = [], []
     for quota, amount in amounts.items():
         limit = limits[quota]
         ids = [UsageCounter._meta.pk.get_db_prep_value(value, connection) for value in (new_uuid(), tenant_id)]
         rows += [*ids, quota.value, _period(quota, limit), amount]
         cases += [quota.value, MOST if limit is None else limit]
-    sql = f"""
+    return _counting(len(amounts)), [*rows, *cases]
+
+
+@cache
+def _counting(count: int) -> str:
+    table = connection.ops.quote_name(UsageCounter._meta.db_table)
+    return f"""
         INSERT INTO {table} (id, tenant_id, name, period, count)
-        VALUES {", ".join(["(%s, %s, %s, %s, %s)"] * len(amounts))}
+        VALUES {", ".join(["(%s, %s, %s, %s, %s)"] * count)}
         ON CONFLICT (tenant_id, name, period) DO UPDATE SET count = {table}.count + excluded.count
-        WHERE {table}.count + excluded.count <= CASE {table}.name {"WHEN %s THEN %s " * len(amounts)} END
+        WHERE {table}.count + excluded.count <= CASE {table}.name {"WHEN %s THEN %s " * count} END
         RETURNING name
     """  # noqa: S608 - names and placeholders; every value is a parameter
-    return sql, [*rows, *cases]
 
 
 def _names(statement: str, parameters: Sequence[Any]) -> list[str]:

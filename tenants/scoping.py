@@ -11,6 +11,7 @@ from uuid import UUID
 from django.db import connection, models, transaction
 
 from tenants.errors import UnscopedQueryError
+from tenants.statements import prepared
 
 logger = logging.getLogger(__name__)
 ModelT = TypeVar("ModelT", bound=models.Model)
@@ -129,7 +130,7 @@ def _set(settings: Mapping[str, str], question: str, *about: Any) -> Any:
 
 
 def _one(statement: str, parameters: Sequence[Any]) -> Any:
-    with connection.cursor() as cursor:
+    with prepared() as cursor:
         cursor.execute(SCOPE + statement, parameters)
         row = cursor.fetchone()
     return None if row is None else row[0]

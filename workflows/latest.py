@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from tenants.statements import prepared
 from workflows.documents import uuid_of
 from workflows.errors import NothingPublishedError
 from workflows.models import Version, VersionState, Workflow
@@ -67,7 +68,7 @@ def _look(tenant_id: UUID, name: str) -> tuple[UUID, str, int]:
         ORDER BY version.publication DESC NULLS LAST, version.number DESC
         LIMIT 1
     """  # noqa: S608 - one of two names; every value is a parameter
-    with connection.cursor() as cursor:
+    with prepared() as cursor:
         cursor.execute(statement, [tenant_key, tenant_key, name if given is None else workflow_key])
         row = cursor.fetchone()
     if row is None:

@@ -95,7 +95,7 @@ class WorkflowRunsView(OfWorkflow):
         """Start a run, of the newest version unless another is named. Once this is answered, nothing loses the run."""
         start = Start(**validated(StartRun, request.data))
         started = start_run(by=self.actor, workflow_name=name, start=start)
-        headers = {"Location": _address(request, started.run)} | links(request, started.run)
+        headers = links(request, started.run, is_new=True)
         return Response(show_run(started.run), status=202 if started.created else 200, headers=headers)
 
     def after(self, request: Request, response: Response) -> Response:
@@ -196,11 +196,6 @@ def _detail(run: Run, fields: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name in fields}
 
 
-def _address(request: Request, run: Run) -> str:
-    # The path once, not for each run: looking a route up costs more than all the rest of an answer's headers.
-    return request.build_absolute_uri(_path_of_a_run().replace(str(_ANY), str(run.pk)))
-
-
 _ANY = UUID(int=0)
 
 
@@ -214,12 +209,15 @@ def _path_of_workflow(name: str) -> str:
     return reverse("workflow", kwargs={"name": name})
 
 
-def links(request: Request, run: Run) -> dict[str, str]:
-    """What belongs to a run (RFC 8288)."""
-    run_address = _address(request, run)
-    workflow = request.build_absolute_uri(_path_of_workflow(run.workflow.name))
-    links = [(workflow, "up"), *((f"{run_address}/{part}", part) for part in ("nodes", "events", "logs", "graph"))]
-    return {"Link": ", ".join(f'<{address}>; rel="{relation}"' for address, relation in links)}
+def links(request: Request, run: Run, *, is_new: bool = False) -> dict[str, str]:
+    """What belongs to a run (RFC 8288); of one ``is_new``, its own address, too."""
+    # Routes once, not for each run: looking one up costs more than all the rest of an answer's headers.
+    server = request.build_absolute_uri("/").rstrip("/")
+    address = server + _path_of_a_run().replace(str(_ANY), str(run.pk))
+    links = [(server + _path_of_workflow(run.workflow.name), "up")]
+    links += [(f"{address}/{part}", part) for part in ("nodes", "events", "logs", "graph")]
+    headers = {"Link": ", ".join(f'<{target}>; rel="{relation}"' for target, relation in links)}
+    return headers | {"Location": address} if is_new else headers
 
 
 class SignalsView(OfRun):
