@@ -4,14 +4,19 @@ PYTHON ?= $(firstword $(shell for p in python3 python3.14 python3.13 python3.12 
 	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && echo "$$p"; done) \
 	no-python-between-3.11-and-3.14)
 UV_VERSION := 0.13.9
-# How many tests run at a time.
+# How many tests run at a time. Each worker has a part of the suite as it stands, so that most modules are set up once;
+# who is done takes half of what another has left.
 WORKERS ?= 2
+PARALLEL = -n $(WORKERS) --dist worksteal
 # Anything for pytest: make test ARGS="-k retry -x"
 ARGS ?=
 # What `make chaos` draws its chances from: `make chaos SEED=…` repeats what failed.
 SEED := $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
 # How many requests `make fuzz` makes up for each operation.
 EXAMPLES ?= 150
+
+# The tests start hundreds of processes, and each would compile all of it again.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 UV := $(BIN)/uv
@@ -66,8 +71,8 @@ django: $(READY) ## Migrations up to date, production settings safe, OpenAPI com
 
 test: $(READY) ## All tests, on SQLite in process and then on PostgreSQL, Redis and Celery
 	@failed=0; \
-	$(PYTEST) -n $(WORKERS) $(ARGS) || failed=1; \
-	PYFLOW_TEST_SHAPE=fleet $(PYTEST) -n $(WORKERS) $(ARGS) || failed=1; \
+	$(PYTEST) $(PARALLEL) $(ARGS) || failed=1; \
+	PYFLOW_TEST_SHAPE=fleet $(PYTEST) $(PARALLEL) $(ARGS) || failed=1; \
 	exit $$failed
 
 chaos: $(READY) ## Kill, freeze and cut off workers, PostgreSQL and Redis under load (SEED=… repeats a run; takes 20 minutes)
