@@ -18,10 +18,12 @@ NAMES = ("id", "seq", "number", "index", "name")
 ROWS = 4
 
 
-@pytest.fixture
-def grown(ours: World) -> World:
-    grow(ours, ROWS)
-    return ours
+@pytest.fixture(scope="module")
+def module_worlds(module_worlds: tuple[World, World]) -> tuple[World, World]:
+    """With more than a page of everything."""
+    for world in module_worlds:
+        grow(world, ROWS)
+    return module_worlds
 
 
 def name_of(row: dict[str, Any]) -> Any:
@@ -56,49 +58,48 @@ def test_every_list_has_pages_or_a_reason():
 
 
 @pytest.mark.parametrize("operation", PAGED.values(), ids=PAGED)
-def test_no_row_is_missed_or_seen_twice_while_rows_are_inserted(grown: World, operation: Operation):
+def test_no_row_is_missed_or_seen_twice_while_rows_are_inserted(ours: World, operation: Operation):
     for order in orders(operation):
-        address = grown.path(operation) + order
-        there = names(grown, f"{address}limit=200")
+        address = ours.path(operation) + order
+        there = names(ours, f"{address}limit=200")
         assert len(there) == len(set(there)), order
         assert len(there) > ROWS or "finished" in order, order
-        seen = names(grown, f"{address}limit=2", lambda: grow(grown, 1) if grown.grown < 3 * ROWS else None)
+        seen = names(ours, f"{address}limit=2", lambda: grow(ours, 1) if ours.grown < 3 * ROWS else None)
         assert len(seen) == len(set(seen)), order
         assert [name for name in seen if name in there] == there, order
 
 
 @pytest.mark.parametrize("operation", PAGED.values(), ids=PAGED)
-def test_the_way_back_is_the_way_there(grown: World, operation: Operation):
+def test_the_way_back_is_the_way_there(ours: World, operation: Operation):
     for order in orders(operation):
-        there = list(pages(grown, f"{grown.path(operation)}{order}limit=2"))
+        there = list(pages(ours, f"{ours.path(operation)}{order}limit=2"))
         assert there[0]["previous"] is None
         link, back = there[-1]["previous"], [there[-1]["results"]]
         while link is not None:
-            page = read(grown.api.get(link))
+            page = read(ours.api.get(link))
             back.insert(0, page["results"])
             link = page["previous"]
         assert json.dumps(back) == json.dumps([page["results"] for page in there]), order
 
 
 @pytest.mark.parametrize("operation", LISTS.values(), ids=LISTS)
-def test_what_a_list_does_not_know_is_refused(grown: World, operation: Operation):
-    address = grown.path(operation)
-    assert_problem(grown.api.get(f"{address}?unknown_filter=1"), 422, "input_invalid")
+def test_what_a_list_does_not_know_is_refused(ours: World, operation: Operation):
+    address = ours.path(operation)
+    assert_problem(ours.api.get(f"{address}?unknown_filter=1"), 422, "input_invalid")
     if operation.has_pages:
-        assert len(read(grown.api.get(f"{address}?limit=1"))["results"]) == 1
+        assert len(read(ours.api.get(f"{address}?limit=1"))["results"]) == 1
         for limit in ("0", "-1", "201", "x", "1.5", "", "9" * 30):
-            assert_problem(grown.api.get(f"{address}?limit={limit}"), 422, "input_invalid")
+            assert_problem(ours.api.get(f"{address}?limit={limit}"), 422, "input_invalid")
 
 
 @pytest.mark.parametrize("operation", PAGED.values(), ids=PAGED)
-def test_a_cursor_that_was_changed_or_is_anothers_is_refused(grown: World, theirs: World, operation: Operation):
-    grow(theirs, 1)
-    address = grown.path(operation)
-    [cursor] = parse_qs(urlsplit(read(grown.api.get(f"{address}?limit=1"))["next"]).query)["cursor"]
+def test_a_cursor_that_was_changed_or_is_anothers_is_refused(ours: World, theirs: World, operation: Operation):
+    address = ours.path(operation)
+    [cursor] = parse_qs(urlsplit(read(ours.api.get(f"{address}?limit=1"))["next"]).query)["cursor"]
     [foreign] = parse_qs(urlsplit(read(theirs.api.get(f"{theirs.path(operation)}?limit=1"))["next"]).query)["cursor"]
     other = PAGED["api_keys_list" if operation.id == "members_list" else "members_list"]
-    [elsewhere] = parse_qs(urlsplit(read(grown.api.get(f"{grown.path(other)}?limit=1"))["next"]).query)["cursor"]
+    [elsewhere] = parse_qs(urlsplit(read(ours.api.get(f"{ours.path(other)}?limit=1"))["next"]).query)["cursor"]
     middle = len(cursor) // 2
     tampered = cursor[:middle] + ("A" if cursor[middle] != "A" else "B") + cursor[middle + 1 :]
     for wrong in (foreign, elsewhere, tampered, cursor[:-1], "x", "." * 3, "a:b:c"):
-        assert_problem(grown.api.get(f"{address}?limit=1&cursor={wrong}"), 400, "cursor_invalid")
+        assert_problem(ours.api.get(f"{address}?limit=1&cursor={wrong}"), 400, "cursor_invalid")
