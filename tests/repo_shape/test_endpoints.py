@@ -9,11 +9,13 @@ from tests.repo_shape import tree
 from tests.support.operations import operations
 
 
-def _operation_of(path: Path) -> str | None:
+def _operations_of(path: Path) -> tuple[str, ...]:
+    """What a file names as its ``OPERATION``, or as ``OPERATIONS`` where several have the same shape."""
     for node in tree.tree(path).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "OPERATION":
-            return str(ast.literal_eval(node.value))
-    return None
+        if isinstance(node, ast.Assign) and (name := ast.unparse(node.targets[0])) in {"OPERATION", "OPERATIONS"}:
+            named = ast.literal_eval(node.value)
+            return (named,) if name == "OPERATION" else named
+    return ()
 
 
 def _tests_of(path: Path) -> dict[str, ast.FunctionDef]:
@@ -23,7 +25,8 @@ def _tests_of(path: Path) -> dict[str, ast.FunctionDef]:
 FILES = {
     operation: path
     for path in tree.modules("tests")
-    if path.is_relative_to("tests/api") and (operation := _operation_of(path)) is not None
+    if path.is_relative_to("tests/api")
+    for operation in _operations_of(path)
 }
 
 

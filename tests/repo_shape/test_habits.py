@@ -51,7 +51,7 @@ def _lines_matching(pattern: re.Pattern[str]) -> list[str]:
 def test_no_test_is_skipped_or_expected_to_fail(path: Path):
     """CI has every real part: what a skip would hide is a defect."""
     names = {"skip", "skipif", "skipUnless", "skipIf", "skipTest", "xfail", "importorskip", "expectedFailure"}
-    used = [node for node in ast.walk(tree.tree(path)) if isinstance(node, ast.Attribute) and node.attr in names]
+    used = [node for node in tree.nodes(path) if isinstance(node, ast.Attribute) and node.attr in names]
     assert [f"{path}:{node.lineno}: {node.attr}" for node in used if _is_of_a_test_library(node)] == []
 
 
@@ -64,7 +64,7 @@ def test_no_error_is_swallowed():
     swallowed = [
         f"{path}:{node.lineno}"
         for path in tree.modules()
-        for node in ast.walk(tree.tree(path))
+        for node in tree.nodes(path)
         if isinstance(node, ast.ExceptHandler) and _catches_all(node) and _does_nothing(node)
     ]
     assert swallowed == []
@@ -86,7 +86,7 @@ def test_no_wildcard_import():
     found = [
         f"{path}:{node.lineno}"
         for path in tree.modules()
-        for node in ast.walk(tree.tree(path))
+        for node in tree.nodes(path)
         if isinstance(node, ast.ImportFrom) and any(name.name == "*" for name in node.names)
     ]
     assert found == []

@@ -45,3 +45,9 @@ def product_modules() -> list[Path]:
 def tree(path: Path) -> ast.Module:
     """Return a module's syntax tree."""
     return ast.parse((ROOT / path).read_bytes(), filename=str(path))
+
+
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Return all nodes of a module's syntax tree, for rules that look at each."""
+    return tuple(ast.walk(tree(path)))
