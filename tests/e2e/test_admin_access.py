@@ -180,7 +180,7 @@ def test_an_account_is_not_deleted(ours: Tenant):
 def test_who_is_made_inactive_is_out_at_once_with_every_key_and_token(monkeypatch: pytest.MonkeyPatch):
     """Other processes are told by the database; this one's own cache is kept from knowing."""
     tenants = [make_tenant(), make_tenant()]
-    member = members.make_member(tenants[0], Role.ADMIN)
+    member = make_member(tenants[0], Role.ADMIN)
     Membership.objects.create(tenant=tenants[1], user=member.user, role="admin")
     token = members.api_of(member)
     keys = [Api(make_api_key(tenant, created_by=member.user)[1]) for tenant in tenants]

@@ -15,8 +15,16 @@ from tenants.access import Role
 from tenants.models import Membership, Tenant
 from tenants.scoping import WEB_ROLE
 from tests.support import launcher, waiting
-from tests.support.factories import make_api_key, make_invitation, make_run, make_superuser, make_tenant, make_workflow
-from tests.support.members import PASSWORD, make_member
+from tests.support.factories import (
+    make_api_key,
+    make_invitation,
+    make_member,
+    make_run,
+    make_superuser,
+    make_tenant,
+    make_workflow,
+)
+from tests.support.passwords import PASSWORD
 from tests.support.processes import Server, Worker, database_url, environment
 from tests.support.secrets import make_secret
 

@@ -18,8 +18,9 @@ from tenants import scoping
 from tenants.row_security import shortcomings
 from tenants.scoping import WEB_ROLE, tenant_scope
 from tests.repo_shape.tree import ROOT
-from tests.support.factories import make_tenant
-from tests.support.members import PASSWORD, log_in, make_member
+from tests.support.factories import make_member, make_tenant
+from tests.support.members import log_in
+from tests.support.passwords import PASSWORD
 
 pytestmark = pytest.mark.fleet
 

@@ -18,8 +18,8 @@ from django.http import HttpResponse
 from tenants.access import Permission, Role
 from tenants.models import Tenant
 from tests.support.api import YAML, Api, assert_problem, read
-from tests.support.factories import HELLO, make_api_key, make_run, make_tenant, make_workflow
-from tests.support.members import api_of, make_member
+from tests.support.factories import HELLO, make_api_key, make_member, make_run, make_tenant, make_workflow
+from tests.support.members import api_of
 from tests.support.secrets import make_secret
 
 ROOT = "/api/v1"

@@ -32,8 +32,8 @@ from tenants.quotas import set_plan
 from tests.support import operations, waiting
 from tests.support.api import Api, assert_problem, assert_same_answer, read
 from tests.support.auth_tenancy import ROOT, Case, World, expected_status, rule
-from tests.support.factories import HELLO, make_api_key, make_run, make_workflow
-from tests.support.members import api_of, make_member
+from tests.support.factories import HELLO, make_api_key, make_member, make_run, make_workflow
+from tests.support.members import api_of
 from tests.support.nodes import register, workflow
 from tests.support.processes import Server, environment
 from tests.support.running import executing

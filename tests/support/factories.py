@@ -3,6 +3,7 @@
 import itertools
 from typing import Any
 
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.utils import timezone
 
@@ -12,6 +13,7 @@ from tenants.access import Actor, Principal, Role
 from tenants.invitations import invite
 from tenants.keys import hash_secret, make_key
 from tenants.models import ApiKey, Invitation, Membership, Tenant
+from tests.support.passwords import HASHED
 from workflows.models import Version
 from workflows.services import put_workflow
 from workflows.versions import create_draft
@@ -76,18 +78,16 @@ def make_run(tenant: Tenant, source: str = HELLO, input: dict[str, Any] | None =
     return start_run(by=a_test(tenant), workflow_name=version.workflow.name, start=Start(input=given)).run
 
 
-def make_user(name: str = "") -> User:
-    """Somebody with an e-mail address and no password."""
+def make_user(name: str = "", password: str = "") -> User:
+    """Somebody with an e-mail address, and no password unless its hash is given."""
     email = name if "@" in name else f"{name or f'user-{next(_numbers)}'}@example.org"
-    user = User(username=email, email=email)
-    user.set_unusable_password()
-    user.save()
-    return user
+    return User.objects.create(username=email, email=email, password=password or make_password(None))
 
 
 def make_member(tenant: Tenant, role: Role = Role.VIEWER, name: str = "") -> Membership:
-    """A new user who is a member of a tenant."""
-    member: Membership = Membership.objects.create(tenant=tenant, user=make_user(name), role=role.value)
+    """A new user who is a member of a tenant and can log in: with the password `PASSWORD` of `passwords`."""
+    user = make_user(name, password=HASHED)
+    member: Membership = Membership.objects.create(tenant=tenant, user=user, role=role.value)
     return member
 
 

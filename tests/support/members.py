@@ -1,23 +1,10 @@
-"""Users who are members of tenants, and their sessions."""
+"""The sessions of members."""
 
-import itertools
 from typing import Any
 
-from django.contrib.auth.models import User
-
-from tenants.access import Role
-from tenants.models import Membership, Tenant
+from tenants.models import Membership
 from tests.support.api import Api, read
-from tests.support.passwords import HASHED, PASSWORD
-
-_numbers = itertools.count(1)
-
-
-def make_member(tenant: Tenant, role: Role | str = Role.VIEWER, username: str = "") -> Membership:
-    """A new user with the password `PASSWORD`, as a member of a tenant."""
-    user = User.objects.create(username=username or f"user-{next(_numbers)}", password=HASHED)
-    membership: Membership = Membership.objects.create(tenant=tenant, user=user, role=str(role))
-    return membership
+from tests.support.passwords import PASSWORD
 
 
 def log_in(member: Membership, **wrong: str) -> Any:

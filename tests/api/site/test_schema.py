@@ -9,14 +9,14 @@ from tests.support.api import Api, read
 pytestmark = pytest.mark.database
 
 
-@pytest.fixture
-def document(nobody: Api):
-    response = nobody.get("/api/v1/schema", accept="application/vnd.oai.openapi+json")
+@pytest.fixture(scope="module")
+def document():
+    response = Api().get("/api/v1/schema", accept="application/vnd.oai.openapi+json")
     assert response.status_code == 200
     return read(response)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def operations(document):
     return {
         operation["operationId"]: operation

@@ -4,7 +4,8 @@ import jwt
 import pytest
 
 from tests.support.api import Api, read
-from tests.support.members import log_in, make_member
+from tests.support.factories import make_member
+from tests.support.members import log_in
 
 OPERATION = "auth_jwks"
 PATH = "/api/v1/auth/jwks"

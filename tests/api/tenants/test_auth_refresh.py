@@ -7,7 +7,8 @@ from django.utils import timezone
 
 from tenants.models import AuditEntry, RefreshToken
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.members import log_in, make_member
+from tests.support.factories import make_member
+from tests.support.members import log_in
 
 OPERATION = "auth_refresh"
 PATH = "/api/v1/auth/refresh"

@@ -4,7 +4,8 @@ import pytest
 
 from tenants.models import AuditEntry
 from tests.support.api import Api, assert_problem, read
-from tests.support.members import log_in, make_member
+from tests.support.factories import make_member
+from tests.support.members import log_in
 
 OPERATION = "auth_revoke"
 PATH = "/api/v1/auth/revoke"

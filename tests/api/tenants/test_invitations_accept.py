@@ -76,9 +76,9 @@ def test_an_account_that_was_closed_is_no_account(nobody: Api, tenant):
 
 
 def test_an_account_is_proved_by_its_own_token_too(tenant, other_tenant):
-    member = members.make_member(other_tenant, username="ada@example.org")
+    member = make_member(other_tenant, name="ada@example.org")
     _, token = make_invitation(tenant, "ada@example.org")
-    somebody = members.api_of(members.make_member(other_tenant))
+    somebody = members.api_of(make_member(other_tenant))
     assert_problem(somebody.post(PATH, {"token": token}), 403, "invitation_invalid")
     assert members.api_of(member).post(PATH, {"token": token}).status_code == 201
     assert Membership.objects.for_tenant(tenant).get().user == member.user

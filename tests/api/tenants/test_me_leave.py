@@ -69,10 +69,10 @@ def test_who_left_is_gone(tenant):
 
 def test_a_user_leaves_with_a_token_that_is_good_for_nothing_afterwards(tenant):
     make_member(tenant, Role.OWNER)
-    user = members.api_of(members.make_member(tenant))
+    user = members.api_of(make_member(tenant))
     assert user.send("DELETE", PATH).status_code == 204
     assert_problem(user.get(PATH), 401, "authentication_failed")
-    last = members.api_of(members.make_member(other := make_tenant(), Role.OWNER))
+    last = members.api_of(make_member(other := make_tenant(), Role.OWNER))
     assert_problem(last.send("DELETE", PATH), 409, "last_owner")
     assert Membership.objects.for_tenant(other).exists()
 

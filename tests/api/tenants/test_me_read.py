@@ -40,7 +40,7 @@ def test_it_lists_what_a_role_may(tenant, role: Role):
 
 
 def test_it_says_who_a_user_is(tenant):
-    member = members.make_member(tenant, Role.EDITOR)
+    member = make_member(tenant, Role.EDITOR)
     body = read(members.api_of(member).get(PATH))
     assert (body["kind"], body["role"], body["scopes"]) == ("user", "editor", None)
     assert body["user"]["id"] == member.user_id

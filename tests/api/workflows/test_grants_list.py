@@ -3,8 +3,7 @@
 import pytest
 
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_workflow
-from tests.support.members import make_member
+from tests.support.factories import make_member, make_workflow
 
 OPERATION = "grants_list"
 PATH = "/api/v1/workflows/hello/grants"
