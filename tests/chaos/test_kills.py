@@ -17,7 +17,7 @@ DIAMOND = (
 
 
 def test_workers_are_killed_at_random(world: World):
-    _kill(world, kills=6)
+    _kill(world, kills=4)
 
 
 @pytest.mark.chaos

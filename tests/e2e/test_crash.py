@@ -16,7 +16,7 @@ from tests.support.ledger import Ledger
 from tests.support.processes import Executors, Server
 
 pytestmark = [pytest.mark.database, pytest.mark.e2e]
-KILLS = 20
+KILLS = 10
 DIAMOND = ("first", "left", "right", "join", "last")
 
 

@@ -67,8 +67,9 @@ def test_a_fixed_time_fires_once_a_local_day(zone: str):
     assert max(b - a for a, b in pairwise(local)) == timedelta(days=1)
 
 
-def test_an_interval_job_keeps_its_spacing_through_both_clock_changes():
-    slots = list(islice(Cron("*/30 * * * *", "Europe/Berlin").slots_after(datetime(2026, 1, 1, tzinfo=UTC)), 48 * 366))
+@pytest.mark.parametrize("day", [datetime(2026, 3, 28, tzinfo=UTC), datetime(2026, 10, 24, tzinfo=UTC)])
+def test_an_interval_job_keeps_its_spacing_through_both_clock_changes(day: datetime):
+    slots = list(islice(Cron("*/30 * * * *", "Europe/Berlin").slots_after(day), 48 * 3))
     assert {b - a for a, b in pairwise(slots)} == {timedelta(minutes=30)}
 
 
