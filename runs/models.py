@@ -197,6 +197,21 @@ class Run(TenantOwned):
 class NodeRun(TenantOwned):
     """One node of a run, as far as it has come."""
 
+    #: What it is before anything happened to it.
+    UNTOUCHED: ClassVar[dict[str, Any]] = {
+        "state": NodeState.PENDING.value,
+        "attempts": 0,
+        "output": None,
+        "output_ref": None,
+        "error": None,
+        "reason": "",
+        "tolerated": False,
+        "started_at": None,
+        "finished_at": None,
+        "wake_at": None,
+        "wait": None,
+    }
+
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="nodes")
     node_id = models.CharField(max_length=255)

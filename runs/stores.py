@@ -61,7 +61,7 @@ class DatabaseSink:
         self._input = input
         for node_id, run in recorded.items():
             started = None if run.started_at is None else moment(run.started_at)
-            self._rows[node_id] = _EMPTY_ROW | {"attempts": run.attempts, "started_at": started}
+            self._rows[node_id] = NodeRun.UNTOUCHED | {"attempts": run.attempts, "started_at": started}
 
     def emit(self, event: Event) -> None:
         """Note a start; it rides along with the next completion, or goes by itself a moment later.
@@ -208,7 +208,7 @@ class DatabaseSink:
             }
 
     def _row(self, node_id: str, event: Event) -> dict[str, Any]:
-        row = self._rows.setdefault(node_id, _EMPTY_ROW.copy())
+        row = self._rows.setdefault(node_id, NodeRun.UNTOUCHED.copy())
         data, at = event.data, moment(event.at)
         match event.type:
             case EventType.NODE_STARTED:
@@ -248,21 +248,6 @@ def _storable(event: Event) -> Event:
 
 def _clean(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
-
-
-_EMPTY_ROW: dict[str, Any] = {
-    "state": NodeState.PENDING.value,
-    "attempts": 0,
-    "output": None,
-    "output_ref": None,
-    "error": None,
-    "reason": "",
-    "tolerated": False,
-    "started_at": None,
-    "finished_at": None,
-    "wake_at": None,
-    "wait": None,
-}
 
 
 def _item_row(event: Event, item: dict[str, Any]) -> dict[str, Any]:

@@ -32,20 +32,6 @@ from tenants import audit
 from tenants.access import Actor
 from workflows.services import plan_of
 
-#: What a node run is before anything happened to it.
-_UNTOUCHED: dict[str, Any] = {
-    "state": NodeState.PENDING.value,
-    "attempts": 0,
-    "output": None,
-    "output_ref": None,
-    "error": None,
-    "reason": "",
-    "tolerated": False,
-    "started_at": None,
-    "finished_at": None,
-    "wake_at": None,
-    "wait": None,
-}
 #: What a retry changes of a run.
 _RETRIED = (
     *("state", "retries", "epoch", "losses", "outputs", "outputs_ref", "error", "started_at", "finished_at"),
@@ -171,7 +157,7 @@ def _section(plan: Plan, node: NodeRun) -> int | None:
 def _forget(run: Run, nodes: Iterable[NodeRun]) -> list[UUID]:
     """Make nodes as if nothing had happened to them, but for their completed items; the child runs that they had."""
     ids = [node.node_id for node in nodes]
-    NodeRun.objects.for_tenant(run.tenant_id).filter(run=run, node_id__in=ids).update(**_UNTOUCHED)
+    NodeRun.objects.for_tenant(run.tenant_id).filter(run=run, node_id__in=ids).update(**NodeRun.UNTOUCHED)
     items = NodeItem.objects.for_tenant(run.tenant_id).filter(run=run, node_id__in=ids)
     failed = items.exclude(state=NodeState.SUCCEEDED.value)
     children = [child_id(str(run.pk), node_id, None) for node_id in ids]

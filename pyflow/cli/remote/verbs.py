@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -43,69 +43,31 @@ def explain(run_id: RunArgument, profile: ProfileOption = None, format: FormatOp
         out("\n".join(explanation_text(told)))
 
 
-def cancel(
-    runs: RunsArgument = None,
-    workflow: WorkflowOption = None,
-    state: StateOption = None,
-    label: LabelOption = None,
-    yes: YesOption = False,
-    profile: ProfileOption = None,
-    format: FormatOption = "table",
-) -> None:
-    """Ask runs to stop: running nodes are cancelled, completed ones compensated, then `finally` runs."""
-    _act("cancel", runs, filters(workflow, state, label), yes, profile, format)
+def _state_verb(action: StateVerb, help: str) -> Callable[..., None]:
+    """A command that asks the same of many runs: those that are named, or all that match filters."""
+
+    def verb(
+        runs: RunsArgument = None,
+        workflow: WorkflowOption = None,
+        state: StateOption = None,
+        label: LabelOption = None,
+        yes: YesOption = False,
+        profile: ProfileOption = None,
+        format: FormatOption = "table",
+    ) -> None:
+        _act(action, runs, filters(workflow, state, label), yes, profile, format)
+
+    verb.__name__, verb.__doc__ = action, help
+    return verb
 
 
-def terminate(
-    runs: RunsArgument = None,
-    workflow: WorkflowOption = None,
-    state: StateOption = None,
-    label: LabelOption = None,
-    yes: YesOption = False,
-    profile: ProfileOption = None,
-    format: FormatOption = "table",
-) -> None:
-    """End runs at once, without any clean-up."""
-    _act("terminate", runs, filters(workflow, state, label), yes, profile, format)
-
-
-def pause(
-    runs: RunsArgument = None,
-    workflow: WorkflowOption = None,
-    state: StateOption = None,
-    label: LabelOption = None,
-    yes: YesOption = False,
-    profile: ProfileOption = None,
-    format: FormatOption = "table",
-) -> None:
-    """Let no more nodes of runs start, until they are resumed."""
-    _act("pause", runs, filters(workflow, state, label), yes, profile, format)
-
-
-def resume(
-    runs: RunsArgument = None,
-    workflow: WorkflowOption = None,
-    state: StateOption = None,
-    label: LabelOption = None,
-    yes: YesOption = False,
-    profile: ProfileOption = None,
-    format: FormatOption = "table",
-) -> None:
-    """Let paused runs go on."""
-    _act("resume", runs, filters(workflow, state, label), yes, profile, format)
-
-
-def retry(
-    runs: RunsArgument = None,
-    workflow: WorkflowOption = None,
-    state: StateOption = None,
-    label: LabelOption = None,
-    yes: YesOption = False,
-    profile: ProfileOption = None,
-    format: FormatOption = "table",
-) -> None:
-    """Take runs up again that did not succeed: what has completed stays."""
-    _act("retry", runs, filters(workflow, state, label), yes, profile, format)
+cancel = _state_verb(
+    "cancel", "Ask runs to stop: running nodes are cancelled, completed ones compensated, then `finally` runs."
+)
+terminate = _state_verb("terminate", "End runs at once, without any clean-up.")
+pause = _state_verb("pause", "Let no more nodes of runs start, until they are resumed.")
+resume = _state_verb("resume", "Let paused runs go on.")
+retry = _state_verb("retry", "Take runs up again that did not succeed: what has completed stays.")
 
 
 def rerun(
@@ -163,7 +125,7 @@ def _act(
     profile: str | None,
     format: Format,
 ) -> None:
-    """The same for all; exit code 4 if any refuses."""
+    """Act, and show what came of it; exit code 4 if any refuses."""
     if bool(runs) == bool(given):
         fail("give either the ids of runs, or filters (--workflow, --state, --label)")
     with connected(profile) as client:
