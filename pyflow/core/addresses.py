@@ -92,6 +92,10 @@ _BAD_PORTS = frozenset(
      5432, 5671, 5672, 5900, 6000, 6379, 6380, 6432, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 8883, 9042, 9092,
      10080, 10250, 11211, 26379, 27017, 27018, 27019, 28015)
 )  # fmt: skip
+#: What metadata services are called. Their addresses are refused anyway; a name needs no look-up to be refused.
+_METADATA_NAMES = frozenset(
+    {"metadata", "metadata.google.internal", "metadata.goog", "metadata.tencentyun.com", "instance-data"}
+)
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<rest>.*)", re.DOTALL)
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\\\u2028\u2029\ud800-\udfff]")
@@ -205,6 +209,8 @@ def check_url(url: str, policy: NetworkPolicy) -> Target:
         check_address(address, host, policy)
     elif _is_local(host) and not policy.allow_private_networks and not policy.names(host):
         raise SSRFError(f"Requests to localhost are blocked: {host}")
+    elif host.rstrip(".") in _METADATA_NAMES and not policy.names(host):
+        raise SSRFError(f"Requests to private/internal addresses are blocked: {host} is a metadata service")
     shown = f"[{host}]" if isinstance(address, IPv6Address) else host
     suffix = "" if port == DEFAULT_PORTS[scheme] else f":{port}"
     return Target(f"{scheme}://{shown}{suffix}{match['rest']}", scheme, host, port, address)

@@ -1,7 +1,7 @@
 """Where requests may go: the corpus as far as a URL alone decides, the table of addresses, the policy."""
 
 from ipaddress import ip_address
-from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -10,27 +10,34 @@ from pyflow.core.errors import NodeError, NonRetryableError
 from tests.support import corpora
 
 PUBLIC_ONLY = NetworkPolicy()
-BY_URL = [case for case in corpora.load("ssrf") if isinstance(case["input"], str) and "dns" not in case]
 
 
-@pytest.mark.parametrize("case", BY_URL, ids=lambda case: case["id"])
-def test_a_url_is_judged_without_a_look_up(case: dict[str, Any]):
-    if case["expect"] == "allow":
-        assert check_url(case["input"], PUBLIC_ONLY).address is not None
-        return
-    with pytest.raises(SSRFError):
-        check_url(case["input"], PUBLIC_ONLY)
+def by_url(case: corpora.Case) -> bool:
+    """Whether nothing but the URL decides."""
+    return corpora.is_text(case) and "dns" not in case and not isinstance(case.get("policy"), dict)
 
 
-@pytest.mark.parametrize("case", [case for case in BY_URL if case["expect"] == "block"], ids=lambda case: case["id"])
-def test_no_loosening_makes_a_malformed_url_good(case: dict[str, Any]):
-    """What `allow_private_networks` lets through is a well-formed URL of a private address, never a trick."""
-    open_policy = NetworkPolicy(allow_private_networks=True)
+@corpora.each("ssrf", by_url)
+def test_a_url_is_judged_without_a_look_up(case: corpora.Case):
     try:
-        target = check_url(case["input"], open_policy)
+        target = check_url(corpora.text(case), PUBLIC_ONLY)
+    except SSRFError:
+        assert case["expect"] == "block"
+        return
+    assert case["expect"] == "allow" or target.address is None  # a name like others: its addresses decide
+
+
+@corpora.each("ssrf", lambda case: by_url(case) and case["expect"] == "block")
+def test_no_loosening_makes_a_malformed_url_good(case: corpora.Case):
+    """What `allow_private_networks` lets through is a well-formed URL of a private address, never a trick."""
+    url = corpora.text(case)
+    try:
+        target = check_url(url, NetworkPolicy(allow_private_networks=True))
     except SSRFError:
         return
-    assert target.address is not None or target.host.rstrip(".").endswith("localhost")
+    host = urlsplit(url).hostname
+    assert host is not None
+    assert target.host == (host if target.address is None else str(ip_address(host)))
 
 
 @pytest.mark.parametrize(
@@ -41,12 +48,28 @@ def test_no_loosening_makes_a_malformed_url_good(case: dict[str, Any]):
         "http://127。0。0。1/", "http://１２７.0.0.1/", "//1.1.1.1/", "http:/1.1.1.1/", "", " http://1.1.1.1/", "http://1.1.1.1\r\n/",
         "http://user@1.1.1.1/", "http://:80/", "http://1.1.1.1:/", "http://[1.1.1.1]/", "http://[::1]x/", "http://-a.example/",
         "http://" + "a" * 64 + ".example/", "http://" + "a." * 127 + "example/", "http://1.1.1.1/" + "a" * 8192,
+        "http://[::ffff:0:127.0.0.1]/", "http://[v1.fe80::a]/", "http://[fe80::1%eth0]/", "http://[[::1]]/", "http://[]/",
+        "http://127.0.0.01/", "http://00000177.0.0.1/", "http://0X7F000001/", "http://18446744073709551617/",
+        "http://1.1.1.1:８０/", "http://١٢٧.0.0.1/", "http://ⓛocalhost/", "http://loc\u00adalhost/",
+        "http:/\\127.0.0.1/",
+        "http://%31%32%37.0.0.1/", "http://127.0.0.1%00.example.com/", "http+unix://%2Fvar%2Frun%2Fdocker.sock/info",
+        "http://metadata/", "http://METADATA.google.internal./", "http://metadata.goog/", "http://instance-data/",
         "http://\ud800.example/", "http://example.com\u2028/", "javascript://1.1.1.1/%0a", "ws://1.1.1.1/",
     ],
 )  # fmt: skip
 def test_what_is_not_plainly_a_public_url_is_refused(url: str):
     with pytest.raises(SSRFError):
         check_url(url, PUBLIC_ONLY)
+
+
+def test_a_metadata_service_is_named_only_where_the_operator_names_it():
+    url = "http://metadata.google.internal/"
+    with pytest.raises(SSRFError, match="metadata"):
+        check_url(url, NetworkPolicy(allow_private_networks=True))
+    policy = NetworkPolicy.of(["metadata.google.internal"])
+    assert check_url(url, policy).address is None
+    with pytest.raises(SSRFError, match="never allowed"):
+        check_address(ip_address("169.254.169.254"), "metadata.google.internal", policy)
 
 
 @pytest.mark.parametrize("port", [22, 23, 25, 110, 143, 445, 3306, 5432, 6379, 9042, 11211, 27017, 2375])
@@ -84,7 +107,8 @@ def test_special_purpose_addresses_are_denied(text: str):
 
 @pytest.mark.parametrize(
     "text",
-    ["1.1.1.1", "9.255.255.255", "11.0.0.1", "100.63.255.255", "100.128.0.1", "172.15.255.255", "172.32.0.0",
+    ["1.1.1.1", "126.255.255.255", "128.0.0.1", "169.253.255.255", "169.255.0.1",
+     "9.255.255.255", "11.0.0.1", "100.63.255.255", "100.128.0.1", "172.15.255.255", "172.32.0.0",
      "192.0.1.1", "192.167.255.255", "198.17.255.255", "198.20.0.1", "223.255.255.255", "2606:4700::1", "2a00::1",
      "2001:4860:4860::8888"],
 )  # fmt: skip

@@ -1,12 +1,9 @@
-"""The outgoing client: the corpus through the whole client, and real local servers for the rest."""
+"""The outgoing client, against real local servers. The corpus is in `test_corpus_ssrf.py`."""
 
 import asyncio
 import gzip
 import json
-import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpcore2
@@ -19,137 +16,13 @@ from pyflow.core import http_client
 from pyflow.core.addresses import NetworkPolicy, SSRFError, current_policy
 from pyflow.core.http_client import (
     HttpStatusError,
-    HttpTimeoutError,
     InvalidRequestError,
     ResponseTooLargeError,
     TooManyRedirectsError,
     request,
 )
 from pyflow.core.retry import RetryPolicy, error_kinds
-from tests.support import corpora
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-Answer = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-class Server:
-    """A local server that hands every request head to ``answer`` and remembers it."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-        self.heads: list[bytes] = []
-        self.bodies: list[bytes] = []
-        self.connections = 0
-        self.url = ""
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                self.heads.append(head)
-                length = next(
-                    (int(line[15:]) for line in head.lower().split(b"\r\n") if line[:15] == b"content-length:"), 0
-                )
-                self.bodies.append(await reader.readexactly(length))
-                await self.answer(head, reader, writer)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    def header(self, name: str, index: int = -1) -> str | None:
-        """A header of a request that arrived."""
-        for line in self.heads[index].decode("latin-1").split("\r\n")[1:]:
-            key, _, value = line.partition(": ")
-            if key.lower() == name:
-                return value
-        return None
-
-
-@asynccontextmanager
-async def serving(answer: Answer | bytes) -> AsyncIterator[Server]:
-    async def fixed(_: bytes, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert isinstance(answer, bytes)
-        writer.write(answer)
-
-    server = Server(fixed if isinstance(answer, bytes) else answer)
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/"
-    try:
-        yield server
-    finally:
-        listener.close()
-
-
-def response(status: str = "200 OK", body: bytes = b"ok", **headers: str) -> bytes:
-    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
-    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{lines}\r\n".encode() + body
-
-
-class Wire:
-    """Stands in for name servers and the internet: records which addresses are dialled, answers each with bytes."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, dns: dict[str, list[str]], answers: list[bytes]) -> None:
-        self.dns, self.answers = dns, answers
-        self.dialled: list[tuple[str, int]] = []
-        self.looked_up: list[str] = []
-        monkeypatch.setattr(socket, "getaddrinfo", self.getaddrinfo)
-        wire = self
-
-        async def connect_tcp(_: object, host: str, port: int, *args: Any) -> httpcore2.AsyncNetworkStream:
-            wire.dialled.append((host, port))
-            return httpcore2.AsyncMockStream([wire.answers.pop(0) if wire.answers else OK])
-
-        monkeypatch.setattr(httpcore2.AnyIOBackend, "connect_tcp", connect_tcp)
-
-    def getaddrinfo(self, host: str, port: int, *args: Any, **kwargs: Any) -> list[tuple[Any, ...]]:
-        self.looked_up.append(host)
-        if host not in self.dns:
-            raise socket.gaierror(socket.EAI_NONAME, "unknown name")
-        return [
-            (socket.AF_INET6 if ":" in a else socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, port))
-            for a in self.dns[host]
-        ]
-
-
-@pytest.mark.parametrize("case", corpora.load("ssrf"), ids=lambda case: case["id"])
-async def test_the_corpus(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
-    given = case["input"] if isinstance(case["input"], dict) else {"url": case["input"]}
-    for name, value in given.get("env", {}).items():
-        monkeypatch.setenv(name, value)
-    redirects = [response(f"{status} Moved", b"", Location=to) for status, to in given.get("redirects", [])]
-    wire = Wire(monkeypatch, case.get("dns", {}), redirects)
-    exchange = request("POST", given["url"], headers=given.get("headers"), json_body={})
-    if case["expect"] == "block":
-        with pytest.raises(SSRFError):
-            await exchange
-        # Nothing but the public address of the first hop was ever dialled.
-        assert {host for host, _ in wire.dialled} <= {"1.1.1.1"}
-        assert bool(wire.dialled) == bool(given.get("redirects"))
-    elif case["expect"] == "limit":
-        exchange.close()
-        await _drip_is_cut_off(monkeypatch)
-    else:
-        assert (await exchange).status == 200
-        host = given["url"].split("/")[2]
-        assert [address for address, _ in wire.dialled] == case.get("dns", {}).get(host, [host])
-
-
-async def _drip_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def drip(_: bytes, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-        while True:
-            writer.write(b"x")
-            await writer.drain()
-            await asyncio.sleep(0.02)
-
-    monkeypatch.undo()
-    async with serving(drip) as server:
-        with pytest.raises(HttpTimeoutError, match=r"within 0\.3 s") as caught:
-            await request("GET", server.url, timeout=0.3, allow_private_networks=True)
-        assert {"timeout", "TimeoutError", "TimeoutException", "http_timeout"} <= error_kinds(caught.value)
+from tests.support.wire import OK, Wire, response, serving
 
 
 async def test_every_address_of_a_name_has_to_be_good(monkeypatch: pytest.MonkeyPatch):
