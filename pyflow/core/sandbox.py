@@ -22,14 +22,14 @@ from jinja2 import nodes
 from jinja2.filters import FILTERS
 from jinja2.runtime import LoopContext, Macro, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
-from jinja2.utils import pass_context
+from jinja2.utils import Cycler, Joiner, Namespace, pass_context
 from jinja2.visitor import NodeTransformer
 
 from pyflow.core import template_limits as limits
 from pyflow.core.errors import PyFlowError
 from pyflow.core.expression_values import MAX_ITEMS, MAX_TEXT
 from pyflow.core.template_errors import TemplateLimitError, TemplateSecurityError
-from pyflow.core.weight import NestingError, Scale
+from pyflow.core.weight import UNIT, NestingError, Scale
 
 MAX_STEPS = 100_000
 #: CPU time of one rendering, seconds: for what steps do not see.
@@ -50,7 +50,7 @@ class Budget:
         self._bytes = MAX_BYTES
         self._deadline = time.perf_counter() + MAX_SECONDS
         self._ends = time.thread_time() + MAX_SECONDS
-        self._scale: Scale | None = None
+        self._scale: _DataScale | None = None
 
     def spend(self, steps: int = 1) -> None:
         """Take ``steps``; raises ``TemplateLimitError`` when they, or the time, are used up."""
@@ -83,7 +83,7 @@ class Budget:
     def weigh(self, value: Any) -> int:
         """The weight of a value (see ``Scale``)."""
         if self._scale is None:
-            self._scale = Scale()
+            self._scale = _DataScale()
         try:
             return self._scale.weigh(value)
         except NestingError as error:
@@ -103,8 +103,8 @@ class Budget:
             limits.size(self.weigh(value) // 16, MAX_TEXT)
             value = str(value)
         elif not isinstance(value, str):
-            if isinstance(value, _CODE) or (type(value).__module__ == "jinja2.utils"):
-                raise TemplateSecurityError(f"a {type(value).__name__} is not data")
+            if type(value) not in _PLAIN and isinstance(value, _NEVER_SHOWN):
+                raise _not_data(value)
             return value
         limits.size(len(value), MAX_TEXT)
         self._take(sys.getsizeof(value))
@@ -123,7 +123,25 @@ def _owned(item: Any) -> int:
     return sys.getsizeof(item) if isinstance(item, list | tuple) else 0
 
 
-_CODE = (type, types.FunctionType, types.MethodType, types.BuiltinMethodType, Macro)
+_CODE = (type, types.FunctionType, types.MethodType, types.BuiltinMethodType, Macro, LoopContext, Cycler, Joiner)
+_NEVER_SHOWN = (*_CODE, Namespace, Iterator)
+_PLAIN = frozenset({int, float, bool, type(None)})
+
+
+def _not_data(value: Any) -> TemplateSecurityError:
+    hint = "; add `| list`" if isinstance(value, Iterator) else ""
+    return TemplateSecurityError(f"a {type(value).__name__} is not data{hint}")
+
+
+class _DataScale(Scale):
+    """Weighs what is written or kept, in which no code may hide, nor anything undefined."""
+
+    def other(self, value: Any, /) -> int:
+        if isinstance(value, Undefined):
+            value._fail_with_undefined_error()
+        if isinstance(value, _CODE):
+            raise _not_data(value)
+        return UNIT
 
 
 class _Rendering(threading.local):
@@ -163,6 +181,9 @@ def _metered(name: str, apply: Callable[..., Any]) -> Callable[..., Any]:
     def metered(*args: Any, **kwargs: Any) -> Any:
         budget = _budget()
         budget.spend(1 + sum(map(_cost, args[skip:])))
+        for arg in args[skip:]:
+            if isinstance(arg, _CODE):
+                raise _not_data(arg)
         if skip < len(args) and isinstance(args[skip], Iterator):
             args = (*args[:skip], budget.steps(args[skip]), *args[skip + 1 :])
         if check is not None:
@@ -279,6 +300,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 if isinstance(error, PyFlowError):  # a secret that does not exist says so itself
                     raise
         return super().getattr(obj, attribute)
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
+        """Refused at once: stock Jinja2 waits for a use, which `default`, `is defined` and `sort` are not."""
+        raise TemplateSecurityError(f"access to {attribute!r} of a {type(obj).__name__} is not allowed")
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """``str.format`` with fields of bounded width."""

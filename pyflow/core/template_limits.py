@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, cast
 
 from pyflow.core.expression_values import MAX_INT_BITS, MAX_ITEMS, MAX_TEXT
@@ -120,6 +120,8 @@ def _slow_text(weigh: Weigh, value: Any = "", *args: Any, **kwargs: Any) -> None
 
 
 def _written(weigh: Weigh, value: Any = "", *_: Any, **__: Any) -> None:
+    if isinstance(value, Iterator):
+        raise TemplateSecurityError(f"a {type(value).__name__} is not text; add `| list`")
     size(weigh(value) // 16 if not isinstance(value, str) else len(value), MAX_TEXT)
 
 
@@ -225,7 +227,7 @@ def method(owner: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any])
     """Raise if a built-in method is not one for data, or its result would be too large."""
     if name == "strftime":
         time_format(str(args[0] if args else kwargs.get("format", "")))
-    if isinstance(owner, type):  # `{}.fromkeys`, `(1).from_bytes`
+    if owner is None or isinstance(owner, type):  # `''.maketrans`; `{}.fromkeys`, `(1).from_bytes`
         raise TemplateSecurityError(f"the method {name!r} is not allowed in a template")
     for kinds, names in _ALLOWED:
         if isinstance(owner, kinds):

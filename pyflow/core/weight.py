@@ -48,7 +48,7 @@ class Scale:
         self._known: dict[int, tuple[Any, int]] = {}
 
     def weigh(self, value: Any, depth: int = 0) -> int:
-        """The weight of plain data, any other object counting as one word. Raises ``NestingError``."""
+        """The weight of plain data; any other object is left to ``other``. Raises ``NestingError``."""
         kind = type(value)
         if kind in _FLAT:
             return UNIT
@@ -59,7 +59,7 @@ class Scale:
         elif isinstance(value, list | tuple | set | frozenset):
             items = value
         else:
-            return UNIT
+            return self.other(value)
         known = self._known.get(id(value))
         if known is not None:
             return known[1]
@@ -70,3 +70,7 @@ class Scale:
             total += UNIT if type(item) in _FLAT else self.weigh(item, depth + 1)
         self._known[id(value)] = (value, total)
         return total
+
+    def other(self, _: Any, /) -> int:
+        """The weight of what is neither text, a number nor a container: one word."""
+        return UNIT

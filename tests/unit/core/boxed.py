@@ -20,7 +20,7 @@ from pyflow.core.json_schema import mismatches
 from pyflow.core.lint import lint_workflow
 from pyflow.core.loader import parse_workflow
 from pyflow.core.safe_eval import ExpressionLimitError, safe_eval
-from pyflow.core.template import TemplateLimitError, compile_value
+from pyflow.core.template import TemplateLimitError, compile_template
 from pyflow.nodes import default_registry
 
 MEMORY = 256 * 1024 * 1024
@@ -45,8 +45,9 @@ def _fits(source: str, context: dict[str, Any]) -> bool:
 
 KINDS: dict[str, Callable[[str, dict[str, Any]], Any]] = {
     "expression": safe_eval,
-    "template": lambda source, context: compile_value(source, typed=False).render(context),
-    "typed template": lambda source, context: compile_value(source, typed=True).render(context),
+    # Of a text without any tag, too, which in a config is no template.
+    "template": lambda source, context: compile_template(source, typed=False).render(context),
+    "typed template": lambda source, context: compile_template(source, typed=True).render(context),
     "yaml": lambda source, _: read_yaml(source).data,
     "json": lambda source, _: read_json(source).data,
     "workflow": lambda source, _: parse_workflow(source).name,
@@ -109,7 +110,7 @@ def _in_a_box(case: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Run the cases of standard input."""
     # What is imported on first use would count against the first case.
-    compile_value("{{ a|upper }}", typed=True).render({"a": "b"})
+    compile_template("{{ a|upper }}", typed=True).render({"a": "b"})
     safe_eval("1 + 1")
     _fits("{}", {"value": 1})
     _checked("version: 2\nname: x\nnodes: [{id: a, type: log, config: {message: x}}]", {})
