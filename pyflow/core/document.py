@@ -41,6 +41,7 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.A
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _CORE_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map"))
 _DIRECTIVE = re.compile(r"(?:^|[\n\r\x85\u2028\u2029])%")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 # What YAML 1.1 makes of plain scalars besides; v1 files rely on it.
 _V1_TAGS = _CORE_TAGS | {"tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:merge", "tag:yaml.org,2002:value"}
 
@@ -151,6 +152,10 @@ def _check_text(text: str) -> None:
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DocumentError("the document holds a NUL character; is it a binary file?", line=line, column=1)
+    if not text.isascii() and (half := _SURROGATE.search(text)) is not None:
+        line = text.count("\n", 0, half.start()) + 1
+        column = half.start() - text.rfind("\n", 0, half.start())
+        raise DocumentError("the document holds a lone surrogate character", line=line, column=column)
 
 
 def _scan(text: str) -> Any:
@@ -243,8 +248,12 @@ class _Builder:
         self._check_tag(node, "tag:yaml.org,2002:map")
         merged: dict[str, Any] = {}
         own: dict[str, Any] = {}
+        merges = False
         for key_node, value_node in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge" and not key_node.style:
+                if merges and self._scalars == "1.2":
+                    raise self._error(key_node, "the key '<<' stands here a second time; give it a list")
+                merges = True
                 for part in value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]:
                     if not isinstance(part, yaml.MappingNode):
                         raise self._error(value_node, "`<<` merges mappings only")
@@ -322,7 +331,7 @@ def _core_scalar(text: str) -> Any:
     if text in _FALSE:
         return False
     if len(text) > MAX_INTEGER_DIGITS:
-        if _INT.fullmatch(text):
+        if any(pattern.fullmatch(text) for pattern in (_INT, _OCT, _HEX, _FLOAT)):
             raise ValueError(f"a number of more than {MAX_INTEGER_DIGITS} digits")
         return text
     if _INT.fullmatch(text):

@@ -1,67 +1,105 @@
 """Every case of the YAML and JSON corpus, and the limits of the document reader."""
 
+import itertools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import yaml
 
 from pyflow.core import document
-from pyflow.core.checker import MAX_NODES
+from pyflow.core.checker import MAX_NODES, check_workflow
 from pyflow.core.document import read_json, read_yaml
 from pyflow.core.errors import DocumentError, PyFlowError
 from pyflow.core.loader import parse_workflow
 from pyflow.core.plan import compile_plan
-from tests.support import corpora
-from tests.unit.core import boxed, hostile, stage
+from pyflow.nodes import default_registry
+from tests.support import corpora, corpus_documents
+from tests.unit.core import boxed, stage
 
-CASES = corpora.load("yaml_json")
-TEXTS = [case for case in CASES if not isinstance(case["input"], dict) or "build" in case["input"]]
-GENERATED = [case for case in CASES if case not in TEXTS]
-# A definition in a request's body is checked as a workflow is.
-DEFINITIONS = [case for case in TEXTS if "definition" in case["input"]]
-PLAIN = [case for case in TEXTS if case not in DEFINITIONS]
+FORMATS = ("yaml", "json")
+EXPECTATIONS = ("reject", "accept", "lossless")
 
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, dict[str, Any]]:
-    return boxed.run(hostile.boxed(case, case["format"]) for case in PLAIN)
+    """What became of each text: the document is read, or the workflow in it is checked."""
+    boxes = []
+    for case in filter(corpora.is_text, corpora.load("yaml_json")):
+        inside = corpus_documents.definition(case)
+        kind, text = (case["format"], corpora.text(case)) if inside is None else ("checked", inside)
+        boxes += [{"id": case["id"], "kind": kind, "source": text}] if case["format"] in FORMATS else []
+    return boxed.run(boxes)
 
 
-@pytest.mark.parametrize("case", PLAIN, ids=lambda case: case["id"])
-def test_a_case_of_the_corpus_ends_as_it_says(case: dict[str, Any], outcomes: dict[str, dict[str, Any]]):
+def _is_plain(case: corpora.Case) -> bool:
+    """Whether the case is about a document as such; others are about the workflow in it."""
+    return corpora.is_text(case) and corpus_documents.definition(case) is None
+
+
+@corpora.each("yaml_json", corpora.is_text)
+def test_a_case_of_the_corpus_ends_as_it_says(case: corpora.Case, outcomes: dict[str, dict[str, Any]]):
+    if case["format"] not in FORMATS or case["expect"] not in EXPECTATIONS:
+        corpora.unread(case, f"the format {case['format']!r} or the expectation {case['expect']!r}")
     outcome = outcomes[case["id"]]
     if case["expect"] == "reject":
         # What is no mapping is a document, and no workflow.
-        refused = outcome["is"] == "reject" or not isinstance(outcome["value"], dict)
-        assert refused, (case["why"], outcome)
+        is_read = outcome["is"] == "value" and _is_plain(case) and not isinstance(outcome["value"], dict)
+        assert is_read or outcome["is"] == "reject", (case["why"], outcome)
     else:
         assert outcome["is"] == "value", (case["why"], outcome)
+    if "names the cycle" in case["why"]:
+        assert "Cycle detected: " in outcome["detail"]
     if case["expect"] == "lossless":
-        lines = dict(line.split(": ") for line in hostile.source(case).splitlines())
-        assert {key: str(value) for key, value in outcome["value"].items()} == lines
+        text = corpora.text(case)
+        written = json.loads(text) if case["format"] == "json" else yaml.load(text, yaml.BaseLoader)
+        assert _is_kept(outcome["value"], written), (case["why"], outcome)
 
 
-@pytest.mark.parametrize("case", PLAIN, ids=lambda case: case["id"])
-def test_what_is_refused_is_no_workflow_either(case: dict[str, Any]):
-    if case["expect"] == "reject":
-        with pytest.raises(PyFlowError):
-            parse_workflow(hostile.source(case), case["format"])
+@corpora.each("yaml_json", lambda case: not corpora.is_text(case))
+def test_a_graph_of_the_corpus_ends_as_it_says(case: corpora.Case):
+    text, expect = corpus_documents.source(case), case["expect"]
+    if expect not in ("accept", "reject"):
+        corpora.unread(case, f"the expectation {expect!r}")
+    problems: Sequence[object]
+    try:
+        problems = check_workflow(parse_workflow(text), default_registry)
+    except PyFlowError as error:
+        problems = [error]
+    assert bool(problems) == (expect == "reject"), (case["why"], problems)
 
 
-@pytest.mark.parametrize("case", DEFINITIONS, ids=lambda case: case["id"])
-def test_a_definition_of_the_corpus_is_refused(case: dict[str, Any]):
-    definition = json.loads(hostile.source(case))["definition"]
-    nodes = [{"type": "echo"} | node for node in definition["nodes"]]
-    with pytest.raises(PyFlowError, match="Cycle detected: a -> b -> a"):
+def _is_kept(value: Any, written: Any) -> bool:
+    """Whether a value is what was written: text as it stands, or else what the core schema has a notation for."""
+    if isinstance(written, dict):
+        return value.keys() == written.keys() and all(_is_kept(value[key], written[key]) for key in written)
+    if isinstance(written, list):
+        return len(value) == len(written) and all(itertools.starmap(_is_kept, zip(value, written, strict=True)))
+    if not isinstance(written, str) or isinstance(value, str):
+        return bool(value == written)
+    if value is None or isinstance(value, bool):
+        return written.lower() in ({"", "~", "null"} if value is None else {str(value).lower()})
+    if written.startswith(("0o", "0x")):
+        return bool(value == int(written, 0))
+    return bool(value == (int(written) if isinstance(value, int) else float(written)))
+
+
+@corpora.each("yaml_json", lambda case: case["expect"] == "reject" and _is_plain(case))
+def test_what_is_refused_is_no_workflow_either(case: corpora.Case):
+    with pytest.raises(PyFlowError):
+        parse_workflow(corpora.text(case), case["format"])
+
+
+def test_a_plan_has_as_many_nodes_as_a_document_may_have():
+    nodes = [{"id": f"n{i}", "type": "echo"} for i in range(MAX_NODES + 1)]
+    with pytest.raises(PyFlowError, match=f"{MAX_NODES + 1:,} nodes"):
         compile_plan(stage.workflow({"nodes": nodes}), stage.registry())
 
 
-@pytest.mark.parametrize("case", GENERATED, ids=lambda case: case["id"])
-def test_a_generated_graph_of_the_corpus_is_refused(case: dict[str, Any]):
-    count = case["input"]["nodes"]
-    assert count > MAX_NODES
-    nodes = [{"id": f"n{i}", "type": "echo"} for i in range(count)]
-    with pytest.raises(PyFlowError, match=f"{count:,} nodes"):
+def test_a_plan_without_an_end_names_its_cycle():
+    nodes = [{"id": "a", "type": "echo", "depends_on": ["b"]}, {"id": "b", "type": "echo", "depends_on": ["a"]}]
+    with pytest.raises(PyFlowError, match="Cycle detected: a -> b -> a"):
         compile_plan(stage.workflow({"nodes": nodes}), stage.registry())
 
 
@@ -104,6 +142,69 @@ def test_the_version_of_a_document_chooses_its_scalars():
 def test_a_tag_that_does_not_fit_is_a_document_error_in_v1_files_too(text: str):
     with pytest.raises(DocumentError):
         read_yaml(text, scalars="1.1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<<: {a: 1}\n<<: {b: 2}", "a: &x {b: 1}\nc: {<<: *x, <<: *x}", '"a": 1\na: 2', 'a: 1\n"\\x61": 2',
+     "a: 1\n? a\n: 2",
+     "a: 0x" + "f" * 500, "a: 0o" + "7" * 500, "a: 1." + "9" * 500, "a: 1e" + "9" * 500, "a: 1e400",
+     "a: \ud800", "\udfff: 1",
+     'a: "\\ud800"', "a: +.Inf", "null: x", "~: x", "1.5: x", "0x10: x", ": x", "{a: 1}: x",
+     "a: !<tag:yaml.org,2002:str> x",
+     "%TAG ! tag:yaml.org,2002:\n---\na: !str x", "a: 1\n...\nb: 2", "a: \x01", "a: \ufffe", "[]:\n- a\n b"],
+)  # fmt: skip
+def test_what_yaml_has_and_documents_have_not_is_refused(text: str):
+    with pytest.raises(DocumentError):
+        read_yaml(text)
+
+
+def test_a_lone_surrogate_is_refused_where_it_stands():
+    with pytest.raises(DocumentError, match="surrogate") as caught:
+        read_yaml("a: 1\nb: x\ud800")
+    assert (caught.value.problem.line, caught.value.problem.column) == (2, 5)
+
+
+def test_a_version_1_file_may_merge_twice():
+    assert read_yaml("<<: {a: 1}\n<<: {b: 2}", scalars="1.1").data == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("12:30", "12:30"),
+        ("190:20:30", "190:20:30"),
+        ("1_000", "1_000"),
+        ("0b101", "0b101"),
+        ("0x_1", "0x_1"),
+        ("08", 8),
+        ("0o8", "0o8"),
+        ("1.2.3", "1.2.3"),
+        ("y", "y"),
+        ("nUll", "nUll"),
+        ("inf", "inf"),
+        ("=", "="),
+        ("<<", "<<"),
+        ("2024-01-01T00:00:00Z", "2024-01-01T00:00:00Z"),
+        ("123456789012345678901234567890", 123456789012345678901234567890),
+        ("." + "9" * 300, float("." + "9" * 300)),
+    ],
+)
+def test_a_plain_scalar_is_what_the_core_schema_says(text: str, value: Any):
+    assert read_yaml(f"a: {text}").data == {"a": value}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"a":1,"\\u0061":2}', '{"a":1e400}', '{"a":01}', '{"a":+1}', '{"a":.5}', '{"a":1.}', '{"a":1_0}', '{"a":"\t"}',
+     "[1,]",
+     '{"a":"\\ud800x"}', '{"\\ud800":1}', '{"\\u0000":1}', '{"a":\u0661}', "\u00a0{}", "\x0c{}", "{}\0", "// c\n{}",
+     "-Infinity",
+     '{"a":0.' + "9" * 500 + "}"],
+)  # fmt: skip
+def test_what_is_nearly_json_is_refused(text: str):
+    with pytest.raises(DocumentError):
+        read_json(text)
 
 
 @pytest.mark.parametrize(("read", "deep"), [(read_yaml, "a: "), (read_json, "")])
