@@ -8,6 +8,7 @@ extensions ``L``, ``W`` and ``#`` of other tools are not.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -31,9 +32,16 @@ NICKNAMES = {
 MAX_LENGTH = 200
 #: 29 February that is also a given weekday comes back after 28 years, or 40 across a century without a leap day.
 HORIZON = timedelta(days=41 * 366)
+#: No slot is looked for before it: earlier moments leave no room for a day and an offset.
+_BEGIN = datetime(1, 1, 3, tzinfo=UTC)
 
 _FIELD = re.compile(r"[0-9A-Za-z*/,-]+", re.ASCII)
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*", re.ASCII)
+_STEP = re.compile(r"/([0-9]+)", re.ASCII)
+#: How many values each field has: what a step may be at most. ``*/90`` minutes would be every hour.
+_SIZES = (60, 24, 31, 12, 7)
+#: What the machine's files of zones have besides IANA's names: the machine's own zone, and "not set yet".
+_NO_ZONES = frozenset({"localtime", "Factory"})
 _EXTENSIONS = re.compile(r"#|(?:^|,)[0-9]*L|W", re.ASCII)
 
 
@@ -68,14 +76,14 @@ class Cron:
         moment = moment.astimezone(UTC)
         last = moment
         # cronsim answers for whole local days; starting a day early lets it see both sides of a clock change.
-        slots = CronSim(self.fields, (moment - timedelta(days=1)).astimezone(self.zone))
-        for slot in slots:
-            slot = slot.astimezone(UTC)
-            if slot - last > HORIZON:
-                break
-            if slot > last:
-                last = slot
-                yield slot
+        with contextlib.suppress(OverflowError):  # the calendar ends with the year 9999
+            for slot in CronSim(self.fields, (max(moment, _BEGIN) - timedelta(days=1)).astimezone(self.zone)):
+                slot = slot.astimezone(UTC)
+                if slot - last > HORIZON:
+                    break
+                if slot > last:
+                    last = slot
+                    yield slot
         raise CronError(f"{self.expression!r} never fires")
 
 
@@ -88,7 +96,7 @@ def find_zone(name: object) -> ZoneInfo:
 
 @lru_cache(maxsize=1)
 def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return frozenset(available_timezones() - _NO_ZONES)
 
 
 def _fields(expression: object) -> str:
@@ -103,9 +111,11 @@ def _fields(expression: object) -> str:
     fields = [field for field in text.split(" ") if field]
     if len(fields) != 5:
         raise CronError(f"a cron expression has 5 parts (minute hour day month weekday), not {len(fields)}: {text!r}")
-    for field in fields:
+    for field, size in zip(fields, _SIZES, strict=True):
         if not _FIELD.fullmatch(field):
             raise CronError(f"not a cron field: {field!r}")
+        if any(int(step) > size for step in _STEP.findall(field)):
+            raise CronError(f"a step of more than the {size} values that there are: {field!r}")
     if any(_EXTENSIONS.search(field.upper()) for field in (fields[2], fields[4].upper().replace("WED", "3"))):
         raise CronError(f"L, W and # are not supported: {text!r}")
     try:
