@@ -35,36 +35,55 @@ def outside(tmp_path: Path) -> Path:
     return path
 
 
-def key_of(case: dict[str, Any]) -> str:
-    given = case["input"]
-    return given if isinstance(given, str) else "".join(text * count for text, count in given["build"])
-
-
-def prepare(setup: dict[str, Any], root: Path, outside: Path) -> None:
+def prepare(case: corpora.Case, root: Path, outside: Path) -> None:
     """Lay out what a case needs; what it puts in `/etc` or `/tmp` is put in `outside`."""
-    if "symlink" in setup:
-        (root / setup["symlink"][0]).symlink_to(outside)
-    if "mkfifo" in setup:
-        os.mkfifo(root / setup["mkfifo"])
-    if "hardlink" in setup:
-        os.link(outside / "secret", root / setup["hardlink"][0])
-    if "mknod" in setup:
-        make_device(root / setup["mknod"])
+    for kind, what in case.get("setup", {}).items():
+        if kind in ABOUT_THE_TEST:
+            continue
+        name, other = what if isinstance(what, list) else (what, "")
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        match kind:
+            case "symlink":
+                is_inside = not other.startswith("/") and ".." not in other.split("/")
+                away = outside / "passwd" if corpora.text(case) == name else outside
+                path.symlink_to(root / other if is_inside else away)
+            case "mkdir":
+                path.mkdir()
+            case "mkfifo":
+                os.mkfifo(path)
+            case "socket":
+                make_socket(path)
+            case "mknod":
+                make_device(path)
+            case "hardlink":
+                os.link(outside / "secret", path)
+            case "file":
+                path.write_text(other)
+            case _:
+                corpora.unread(case, f"the setup {kind!r}")
+
+
+#: What the test itself does, or what makes no difference here: the root has a name of its own.
+ABOUT_THE_TEST = {"race_symlink", "quota_bytes", "write_bytes", "root"}
 
 
 def make_device(path: Path) -> None:
-    path.parent.mkdir(parents=True)
     try:
         os.mknod(path, 0o600 | 0o020000, os.makedev(1, 5))
     except PermissionError:
         # Containers may not make devices. A socket is no regular file either.
-        with socket.socket(socket.AF_UNIX) as sock:
-            here = Path.cwd()
-            os.chdir(path.parent)
-            try:
-                sock.bind(path.name)
-            finally:
-                os.chdir(here)
+        make_socket(path)
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        here = Path.cwd()
+        os.chdir(path.parent)  # a path may be longer than an address of a socket
+        try:
+            sock.bind(path.name)
+        finally:
+            os.chdir(here)
 
 
 @contextlib.contextmanager
@@ -97,12 +116,12 @@ def swapping(setup: dict[str, Any], root: Path, outside: Path) -> Iterator[None]
         thread.join()
 
 
-@pytest.mark.parametrize("case", corpora.load("path_traversal"), ids=lambda case: case["id"])
-def test_the_corpus(case: dict[str, Any], root: Path, outside: Path):
-    key, setup, expect = key_of(case), case.get("setup", {}), case["expect"]
-    prepare(setup, root, outside)
+@corpora.each("path_traversal")
+def test_the_corpus(case: corpora.Case, root: Path, outside: Path):
+    key, setup, expect = corpora.text(case), case.get("setup", {}), case["expect"]
+    prepare(case, root, outside)
     storage = ConfinedFiles(root, quota=setup.get("quota_bytes"))
-    before = everything(outside)
+    before, around = everything(outside), everything(root)
     data = b"x" * setup.get("write_bytes", 5)
     if "race_symlink" in setup:
         with swapping(setup, root, outside):
@@ -115,17 +134,20 @@ def test_the_corpus(case: dict[str, Any], root: Path, outside: Path):
         for look in (storage.read, storage.open):
             with pytest.raises(PathRefusedError):
                 look(key)
+        assert everything(root) == around
     elif expect == "limit":
         with pytest.raises(StorageQuotaError):
             storage.write(key, data)
-        assert everything(root) == {}
+        assert everything(root) == around
     elif expect in ("literal", "allow"):
         storage.write(key, data)
         assert (root / key).read_bytes() == storage.read(key) == data
-    else:
+    elif expect.endswith("_or_block"):
         with contextlib.suppress(PathRefusedError):
             storage.write(key, data)
-            assert list(everything(root).values()) == [data]
+            assert list(everything(root).values()) == [*around.values(), data]
+    else:
+        corpora.unread(case, f"the expectation {expect!r}")
     assert everything(outside) == before
 
 
@@ -137,7 +159,8 @@ def everything(folder: Path) -> dict[str, bytes]:
     "key",
     ["..", ".", "a/..", "a/../b", "/", "a/", "a/.", "./", "\0", "a\0b", "\ud800", "a\\b", "a\x7fb", "a\u2028b",
      "a\u200fb", "a" * 256, "/".join("a" * 10), "a/" * 32 + "b", "/".join(["c" * 150] * 9),
-     "\u2024\u2024/x"],
+     "\u2024\u2024/x", "\u2025", "..\uff0fx", "a\x1b[31m", "a\x85b", "a\u2066b", "a\u2060b", "\ufeffa",
+     "../" * 50 + "x", "a\r\nb", "\\\\server\\share\\x", "C:\\x", "//", "a//", "é" * 128, "a" * 100_000],
 )  # fmt: skip
 def test_what_could_mean_more_than_a_name_is_refused(key: str, root: Path):
     if key == "a/a/a/a/a/a/a/a/a/a":
@@ -145,6 +168,18 @@ def test_what_could_mean_more_than_a_name_is_refused(key: str, root: Path):
         return
     with pytest.raises(PathRefusedError):
         ConfinedFiles(root).write(key, b"")
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["..%2fsecret", "%252e%252e%252fx", "..;/x", "...", "..a", "a..", "~", "~/x", "${HOME}/x", "$(id)", "`id`", "-rf",
+     "*", "?", "a|b", "a;b", "a'b\"c", "a:b", " a", "%00", "{{ x }}", ".hidden", "e\u0301", "\U0001f600", "é" * 127],
+)  # fmt: skip
+def test_what_only_looks_like_more_than_a_name_is_one(key: str, root: Path):
+    storage = ConfinedFiles(root)
+    storage.write(key, b"1")
+    assert list(everything(root)) == [key]
+    assert storage.read(key) == b"1"
 
 
 def test_two_spellings_are_one_file(root: Path):

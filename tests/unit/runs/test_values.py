@@ -224,10 +224,10 @@ def test_deleting_one_leaves_the_others(root, kept):
         values.load(HERE, one)
 
 
-@pytest.mark.parametrize("case", corpora.load("path_traversal"), ids=lambda case: case["id"])
+@corpora.each("path_traversal")
 def test_no_hostile_path_is_a_name(root, kept, case):
     with pytest.raises(ValueCorruptError):
-        kept.open(HERE, str(case["input"]))
+        kept.open(HERE, corpora.text(case))
 
 
 def test_ids_are_ids():
