@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -20,9 +21,11 @@ from django.utils import timezone
 from pyflow.core.states import RunState
 from runs.models import SUSPECT_LOSSES, Run
 from runs.values import Reference
+from tenants.models import Tenant
 from tenants.plans import Quota
 from tenants.quotas import limit_of
-from workflows.models import Version
+from tenants.statements import prepared
+from workflows.models import Version, Workflow
 
 #: So many executors lost with a run, one after the other and before a node completed, and it fails as ``worker_lost``.
 #: With the last of them it was alone.
@@ -111,23 +114,32 @@ def claim(
         if overdue:
             ids += _take(runs.filter(_due()).order_by("wake_at"), limit - len(ids))
         if run_id is None:
-            ids += _shared(runs, limit - len(ids), queues)
+            ids += _shared(active, limit - len(ids), queues, suspects=suspects)
         else:
             ids += _queued(runs, limit - len(ids))
         if not ids:
             return []
-        taken = Run.objects.across_tenants().filter(pk__in=ids)
-        taken.update(
-            state=RunState.RUNNING.value,
-            owner=owner,
-            lease_until=_lease_end(),
-            wake_at=None,
-            epoch=F("epoch") + 1,
-            claims=F("claims") + 1,
-        )
-        claimed = {run.pk: run for run in taken.select_related("version", "workflow", "tenant").only(*_CLAIMED)}
+        claimed = {run.pk: run for run in _begin(ids, owner)}
         _define({run.version for run in claimed.values()})
         return [claim_of(claimed[pk]) for pk in ids]
+
+
+def _begin(ids: Collection[UUID], owner: str) -> Iterable[Run]:
+    """Make runs that are locked those of ``owner``; gives what a claim is made of."""
+    if connection.vendor == "postgresql":
+        with prepared() as cursor:
+            cursor.execute(_BEGIN, [RunState.RUNNING.value, owner, settings.PYFLOW_LEASE_SECONDS, list(ids)])
+            return [_of_row(row) for row in cursor.fetchall()]
+    runs = Run.objects.across_tenants().filter(pk__in=ids)
+    runs.update(
+        state=RunState.RUNNING.value,
+        owner=owner,
+        lease_until=_lease_end(),
+        wake_at=None,
+        epoch=F("epoch") + 1,
+        claims=F("claims") + 1,
+    )
+    return runs.select_related("version", "workflow", "tenant").only(*_CLAIMED, *_NAMES)
 
 
 _definitions: OrderedDict[UUID, str] = OrderedDict()
@@ -166,28 +178,52 @@ def _set_suspects_aside(lost: Collection[UUID]) -> list[UUID]:
     return [run_id for run_id in lost if run_id not in aside]
 
 
+#: What a claim is made of: columns of the run, and of what it belongs to.
 _CLAIMED = (
-    *(
-        "id",
-        "input",
-        "input_ref",
-        "epoch",
-        "claims",
-        "losses",
-        "queue",
-        "priority",
-        "parent_id",
-        "lineage",
-        "cancel_requested_at",
-        "pause_requested_at",
-        "started_at",
-        "event_seq",
-        "log_lines",
-        "log_characters",
-        "secrets_used",
-    ),
-    *("queue_deadline", "tenant__slug", "workflow__name", "version__number", "version__checksum"),
+    "id",
+    "tenant_id",
+    "workflow_id",
+    "version_id",
+    "input",
+    "input_ref",
+    "epoch",
+    "claims",
+    "losses",
+    "queue",
+    "priority",
+    "parent_id",
+    "lineage",
+    "cancel_requested_at",
+    "pause_requested_at",
+    "started_at",
+    "event_seq",
+    "log_lines",
+    "log_characters",
+    "secrets_used",
+    "queue_deadline",
 )
+_NAMES = ("tenant__slug", "workflow__name", "version__number", "version__checksum")
+_DOCUMENTS = frozenset({"input", "input_ref", "lineage", "secrets_used"})
+#: The update and the reading in one statement (PostgreSQL). Names are the models' own.
+_BEGIN = f"""
+    UPDATE {Run._meta.db_table} run SET state = %s, owner = %s, wake_at = NULL, epoch = run.epoch + 1,
+        claims = run.claims + 1, lease_until = statement_timestamp() + make_interval(secs => %s)
+    FROM {Tenant._meta.db_table} tenant, {Workflow._meta.db_table} workflow, {Version._meta.db_table} version
+    WHERE run.id = ANY(%s)
+        AND tenant.id = run.tenant_id AND workflow.id = run.workflow_id AND version.id = run.version_id
+    RETURNING {", ".join(f"run.{name}" for name in _CLAIMED)}, {", ".join(name.replace("__", ".") for name in _NAMES)}
+"""  # noqa: S608 - see above
+
+
+def _of_row(row: Sequence[Any]) -> Run:
+    values = dict(zip(_CLAIMED, row, strict=False))
+    values |= {name: json.loads(values[name]) for name in _DOCUMENTS if values[name] is not None}
+    slug, workflow, number, checksum = row[len(_CLAIMED) :]
+    run = Run(**values)
+    run.tenant = Tenant(id=run.tenant_id, slug=slug)
+    run.workflow = Workflow(id=run.workflow_id, name=workflow)
+    run.version = Version(id=run.version_id, number=number, checksum=checksum)
+    return run
 
 
 def _queued(runs: QuerySet[Run], limit: int) -> list[UUID]:
@@ -195,7 +231,26 @@ def _queued(runs: QuerySet[Run], limit: int) -> list[UUID]:
     return _take(runs.filter(state=RunState.QUEUED.value).order_by("-priority", "created_at"), limit)
 
 
-def _shared(runs: QuerySet[Run], limit: int, queues: Collection[str] | None) -> list[UUID]:
+def _queued_of(tenant_id: UUID, queue: str, limit: int, active: Collection[UUID], *, suspects: bool) -> list[UUID]:
+    """As ``_queued``, of a tenant's queue; every claim asks this."""
+    if connection.vendor == "postgresql" and limit > 0:
+        with prepared() as cursor:
+            cursor.execute(_NEXT_SUSPECTS if suspects else _NEXT, [queue, tenant_id, list(active), limit])
+            return [run_id for (run_id,) in cursor.fetchall()]
+    runs = Run.objects.for_tenant(tenant_id).filter(queue=queue).exclude(pk__in=active)
+    return _queued(runs.filter(_suspect()) if suspects else runs.exclude(_suspect()), limit)
+
+
+_NEXT = f"""
+    SELECT id FROM {Run._meta.db_table}
+    WHERE state = '{RunState.QUEUED.value}' AND queue = %s AND tenant_id = %s AND losses <> {SUSPECT_LOSSES}
+        AND id <> ALL(%s)
+    ORDER BY priority DESC, created_at LIMIT %s FOR UPDATE SKIP LOCKED
+"""  # noqa: S608 - names and constants of ours
+_NEXT_SUSPECTS = _NEXT.replace("losses <>", "losses =")
+
+
+def _shared(active: Collection[UUID], limit: int, queues: Collection[str] | None, *, suspects: bool) -> list[UUID]:
     """The next runs of all tenants: what is claimed in which order is decided here and nowhere else.
 
     Tenants take turns, those first of whom the fewest runs are executed now; each queue of a tenant takes part by
@@ -222,7 +277,7 @@ def _shared(runs: QuerySet[Run], limit: int, queues: Collection[str] | None) -> 
         share, left = max(1, (limit - len(ids)) // len(waiting)), []
         for queue, tenant_id in waiting:
             wanted = min(share, limit - len(ids), room.get(tenant_id, limit))
-            got = _queued(runs.filter(queue=queue, tenant=tenant_id), wanted)
+            got = _queued_of(tenant_id, queue, wanted, active, suspects=suspects)
             ids += got
             if tenant_id in room:
                 room[tenant_id] -= len(got)
@@ -280,7 +335,7 @@ def _tenants_with_work(queue: str) -> list[UUID]:
         )
         SELECT tenant_id FROM found WHERE tenant_id IS NOT NULL
     """  # noqa: S608 - names of ours and placeholders
-    with connection.cursor() as cursor:
+    with prepared() as cursor:
         cursor.execute(sql, [queue, queue])
         tenants = [row[0] if isinstance(row[0], UUID) else UUID(row[0]) for row in cursor.fetchall()]
     return tenants if len(tenants) <= TENANTS_AT_ONCE else random.sample(tenants, TENANTS_AT_ONCE)

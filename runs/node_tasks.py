@@ -24,6 +24,7 @@ from runs.keeping import RunValues
 from runs.leases import Claim, claim_of
 from runs.models import SUSPECT_LOSSES, NodeTask, Run
 from runs.secrets import RunSecrets
+from tenants.statements import ask
 
 #: Items of a fan-out that are asked for together make tasks of so many at most.
 CHUNK = 20
@@ -138,6 +139,16 @@ class TaskClaim:
     run: Claim
 
 
+def _any_queued(queues: Collection[str] | None) -> bool:
+    """Whether there is a task to claim. Every claim of runs asks this first."""
+    if connection.vendor != "postgresql" or queues is None:
+        rows = NodeTask.objects.across_tenants().filter(lease_until__isnull=True, outcomes__isnull=True)
+        return (rows if queues is None else rows.filter(queue__in=queues)).exists()
+    where = "lease_until IS NULL AND outcomes IS NULL AND queue = ANY(%s)"
+    statement = f"SELECT EXISTS (SELECT FROM {NodeTask._meta.db_table} WHERE {where})"  # noqa: S608 - names of ours
+    return bool(ask(statement, [list(queues)]))
+
+
 def claim_tasks(
     owner: str,
     limit: int,
@@ -159,7 +170,7 @@ def claim_tasks(
         tasks = tasks.filter(queue__in=queues)
     open_ones = tasks.filter(_SUSPECT) if suspects else tasks.exclude(_SUSPECT)
     queued = open_ones.filter(lease_until__isnull=True, outcomes__isnull=True).order_by("queue", "id")
-    if limit <= 0 or not (overdue or queued.exists()):  # hardly ever any: no transaction for that
+    if limit <= 0 or not (overdue or _any_queued(queues)):  # hardly ever any: no transaction for that
         return []
     with transaction.atomic():
         ids: list[UUID] = []

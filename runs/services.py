@@ -20,12 +20,13 @@ from pyflow.core.suspension import Signal
 from pyflow.nodes.approval import check_decision
 from runs import dispatch
 from runs.errors import NodeNotFoundError, RunFinishedError, RunNotFoundError
-from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal, Trigger
+from runs.models import NodeItem, NodeRun, Run, RunEvent, RunQuerySet, RunSignal, Trigger
 from runs.slots import leave_run
 from runs.starting import start_version
 from runs.stores import waiting_signals
 from tenants import audit
 from tenants.access import Actor
+from tenants.compiled import CompiledQuery
 from workflows.latest import latest_version
 from workflows.models import Workflow
 from workflows.services import plan_of
@@ -33,10 +34,30 @@ from workflows.services import plan_of
 
 def find_run(*, tenant_id: UUID, run_id: UUID) -> Run:
     """A tenant's run, with its workflow and the number of its version. Raises ``RunNotFoundError``."""
-    run = Run.objects.for_tenant(tenant_id).with_names().filter(pk=run_id).first()
-    if run is None:
-        raise RunNotFoundError(f"There is no run {run_id}.")
-    return run
+    for run in _run(tenant_id, run_id):
+        return run
+    raise RunNotFoundError(f"There is no run {run_id}.")
+
+
+def ended_run(*, tenant_id: UUID, run_id: UUID) -> Run | None:
+    """As ``find_run``, once it has ended. Raises ``RunNotFoundError``."""
+    has_ended = any(run.state in TERMINAL_RUN_STATES for run in _state(tenant_id, run_id))
+    return find_run(tenant_id=tenant_id, run_id=run_id) if has_ended else None
+
+
+def _found(tenant_id: UUID, run_id: UUID) -> RunQuerySet:
+    return Run.objects.for_tenant(tenant_id).filter(pk=run_id)
+
+
+_run = CompiledQuery(lambda tenant_id, run_id: _found(tenant_id, run_id).with_names())
+_state = CompiledQuery(lambda tenant_id, run_id: _found(tenant_id, run_id).only("state"))
+#: Of a tenant's run, in their order.
+nodes_of = CompiledQuery(lambda tenant_id, run_id: NodeRun.objects.for_tenant(tenant_id).filter(run=run_id))
+first_events_of = CompiledQuery(
+    lambda tenant_id, run_id: RunEvent.objects.for_tenant(tenant_id).filter(run=run_id).order_by("seq")[:EVENTS_SHOWN]
+)
+#: So many events of a run are read with it.
+EVENTS_SHOWN = 1000
 
 
 def workflow_of_run(*, tenant_id: UUID, run_id: UUID) -> Workflow | None:

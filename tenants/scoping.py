@@ -11,7 +11,7 @@ from uuid import UUID
 from django.db import connection, models, transaction
 
 from tenants.errors import UnscopedQueryError
-from tenants.statements import prepared
+from tenants.statements import ask
 
 logger = logging.getLogger(__name__)
 ModelT = TypeVar("ModelT", bound=models.Model)
@@ -130,10 +130,7 @@ def _set(settings: Mapping[str, str], question: str, *about: Any) -> Any:
 
 
 def _one(statement: str, parameters: Sequence[Any]) -> Any:
-    with prepared() as cursor:
-        cursor.execute(SCOPE + statement, parameters)
-        row = cursor.fetchone()
-    return None if row is None else row[0]
+    return ask(SCOPE + statement, parameters)
 
 
 _may_take_role: bool | None = None

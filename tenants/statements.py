@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
@@ -20,3 +23,11 @@ def prepared() -> CursorWrapper:
         # Inside Django's wrapper, which translates errors and counts.
         cursor.cursor = ServerBindingCursor(connection.connection)  # type: ignore[call-arg] # the stubs have no bases
     return cursor
+
+
+def ask(statement: str, parameters: Sequence[Any]) -> Any:
+    """The first value of the first row of a ``prepared`` statement; ``None`` without a row."""
+    with prepared() as cursor:
+        cursor.execute(statement, parameters)
+        row = cursor.fetchone()
+    return None if row is None else row[0]

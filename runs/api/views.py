@@ -15,7 +15,6 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from pyflow.core.states import TERMINAL_RUN_STATES
 from runs.api.preferences import preferred_wait
 from runs.api.queries import ORDERS, AllRunsQuery, RunsQuery, matching
 from runs.api.serializers import (
@@ -33,8 +32,8 @@ from runs.api.serializers import (
 )
 from runs.api.shared import OfRun, OfWorkflow
 from runs.endings import await_end
-from runs.models import NodeRun, Run, RunEvent, RunQuerySet
-from runs.services import find_run, signal_run
+from runs.models import Run, RunEvent, RunQuerySet
+from runs.services import ended_run, find_run, first_events_of, nodes_of, signal_run
 from runs.starting import Start, start_run
 from tenants.access import Permission, Principal
 from tenants.api.conditional import etag, is_known
@@ -45,7 +44,6 @@ from tenants.plans import Quota
 from tenants.scoping import tenant_scope
 from workflows.services import find_workflow
 
-EVENTS_SHOWN = 1000
 CONFLICT = {
     (409, "application/problem+json"): OpenApiResponse(
         OpenApiTypes.OBJECT, description="Not in this `state`; `possible` is what can be asked of the run now."
@@ -107,12 +105,12 @@ class WorkflowRunsView(OfWorkflow):
 
         def has_ended() -> bool:
             with tenant_scope(tenant_id, write=False):
-                ended = Run.objects.for_tenant(tenant_id).filter(pk=run_id, state__in=TERMINAL_RUN_STATES).exists()
-                if ended:
-                    response.data = show_run(find_run(tenant_id=tenant_id, run_id=run_id))
+                run = ended_run(tenant_id=tenant_id, run_id=run_id)
+            if run is not None:
+                response.data = show_run(run)
             if not connection.in_atomic_block:
                 connection.close_if_unusable_or_obsolete()  # one of a pool goes back there
-            return ended
+            return run is not None
 
         if not await_end(run_id, seconds, has_ended):
             return response
@@ -189,10 +187,9 @@ class RunView(OfRun):
 def _detail(run: Run, fields: Collection[str]) -> dict[str, Any]:
     body = show_run(run)
     if "nodes" in fields:
-        body["nodes"] = [show_node(node) for node in NodeRun.objects.for_tenant(run.tenant_id).filter(run=run)]
+        body["nodes"] = [show_node(node) for node in nodes_of(run.tenant_id, run.pk)]
     if "events" in fields:
-        events = RunEvent.objects.for_tenant(run.tenant_id).filter(run=run).order_by("seq")[:EVENTS_SHOWN]
-        body["events"] = [show_event(event) for event in events]
+        body["events"] = [show_event(event) for event in first_events_of(run.tenant_id, run.pk)]
     return {name: value for name, value in body.items() if name in fields}
 
 
