@@ -205,7 +205,7 @@ def _a_stream_of_another_tenant(world: World, case: Case, match: Match) -> None:
         assert_same_answer(answers[0], answers[1])
 
 
-@rule(r"(WS|WebSocket)")
+@rule(r"\bWS\b|WebSocket")
 def _a_web_socket(world: World, case: Case, _: Match) -> None:
     """No address of the platform opens one: the handshake is refused, whoever asks, for what there is and is not."""
     run, home = world.run, Path(world.fixtures.getfixturevalue("tmp_path"))

@@ -103,7 +103,8 @@ def test_the_oldest_first(api: Api, tenant, hello):
     "query",
     [
         "stat=queued", "state=done", "version=0", "version=x", "label=team", "label=1:x", "parent=x", "limit=201",
-        "ordering=priority", "created_after=yesterday", "search=%00", "trigger=me", "workflow=%00",
+        "ordering=priority", "created_after=yesterday", "created_after=2016-12-31T23:59:60Z",
+        "created_after=0001-01-01T00:00:00%2B14:00", "search=%00", "trigger=me", "workflow=%00",
     ],
 )  # fmt: skip
 def test_a_wrong_query_is_refused(api: Api, query: str):

@@ -5,12 +5,10 @@ from django.utils import timezone
 
 from tenants.keys import make_key
 from tenants.principals import cache
-from tests.support import corpora
 from tests.support.api import Api, assert_problem, assert_same_answer, read
 from tests.support.factories import make_api_key, make_workflow
 
 PATH = "/api/v1/workflows"
-CORPUS = {case["id"]: case for case in corpora.load("auth_tenancy")}
 pytestmark = pytest.mark.database
 
 
@@ -101,7 +99,3 @@ def test_checking_a_key_is_two_queries_and_then_none(tenant, django_assert_num_q
     cache.clear()
     with django_assert_num_queries(3):
         api.get(PATH)
-
-
-def test_every_case_of_the_corpus_that_is_named_here_exists():
-    assert {"auth-007", "auth-009", "auth-013", "auth-018", "auth-021", "auth-030", "auth-032"} <= CORPUS.keys()
