@@ -27,17 +27,29 @@ def tenant(transactional_db):
     return make_tenant()
 
 
-@pytest.fixture
-def env(tmp_path: Path, transactional_db) -> Iterator[dict[str, str]]:
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def env(home: Path, django_db_setup) -> Iterator[dict[str, str]]:
     with launcher.redis() as url:
-        yield environment(tmp_path / "home", REDIS_URL=url, PYFLOW_EXECUTOR="celery", PYFLOW_LINGER_SECONDS="0.2")
+        yield environment(home, REDIS_URL=url, PYFLOW_EXECUTOR="celery", PYFLOW_LINGER_SECONDS="0.2")
 
 
-@pytest.fixture(params=[Gunicorn, Server], ids=["wsgi", "asgi"])
-def web(request: pytest.FixtureRequest, tenant, env: dict[str, str], tmp_path: Path) -> Iterator[WebServer]:
-    make_workflow(tenant)
-    with request.param(env, tmp_path / "web", make_api_key(tenant)[1]) as server:
+@pytest.fixture(scope="module", params=[Gunicorn, Server], ids=["wsgi", "asgi"])
+def server(request: pytest.FixtureRequest, env: dict[str, str], home: Path) -> Iterator[WebServer]:
+    """All tests ask one server: what they leave in the database is removed behind its back, and it keeps nothing."""
+    with request.param(env, home / "web.log", key="") as server:
         yield server
+
+
+@pytest.fixture
+def web(server: WebServer, tenant) -> WebServer:
+    make_workflow(tenant)
+    server.key = make_api_key(tenant)[1]
+    return server
 
 
 def at_once(server: WebServer, bodies: list, path: str = PATH, **headers: str) -> list:

@@ -115,7 +115,7 @@ def test_without_redis_it_is_the_single_node_server(tmp_path: Path, free_port: i
     assert all(re.match(r"(up|web) +\| ", line) for line in platform.lines)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fleet() -> Iterator[dict[str, str]]:
     """A database of its own beside the one that the tests' transactions are in, and the session's Redis."""
     url, name = os.environ["DATABASE_URL"], f"up_{secrets.token_hex(6)}"

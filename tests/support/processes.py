@@ -103,11 +103,11 @@ class Process:
 
 
 class WebServer(Process):
-    """A server of the API on a port of its own."""
+    """A server of the API on a port of its own, which is asked with ``key``."""
 
     def __init__(self, command: list[str], env: dict[str, str], log: Path, key: str) -> None:
         self.port = launcher.free_port()
-        self._key = key
+        self.key = key
         super().__init__([sys.executable, "-m", *(part.format(port=self.port) for part in command)], env, log)
 
     def is_ready(self) -> bool:
@@ -123,7 +123,7 @@ class WebServer(Process):
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             None if body is None else json.dumps(body).encode(),
-            {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"} | named,
+            {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"} | named,
             method=method,
         )
         try:
