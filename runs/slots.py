@@ -128,7 +128,7 @@ def reconcile() -> int:
     for tenant_id, name in sorted(lanes):
         with transaction.atomic():
             lane = _locked_lane(tenant_id, name)
-            _free_dead(lane)
+            _free_dead(lane.filter(held=True))
             _promote(lane)
     return len(lanes)
 
@@ -207,10 +207,11 @@ def _locked_lane(tenant_id: UUID, name: str) -> QuerySet[Slot]:
 
 
 def _enter(ticket: Ticket, lane: QuerySet[Slot]) -> Verdict:
-    if not _has_room(lane, ticket.limit):
-        _free_dead(lane)
+    if not _has_room(lane, ticket):
+        # Those that wait are buried when their turn comes, but nobody makes room for one that is dead.
+        _free_dead(lane if ticket.on_limit == "cancel_oldest" else lane.filter(held=True))
         _promote(lane)
-    if _has_room(lane, ticket.limit):
+    if _has_room(lane, ticket):
         _add(ticket, held=True)
         return Verdict.HELD
     if ticket.on_limit == "skip":
@@ -223,8 +224,11 @@ def _enter(ticket: Ticket, lane: QuerySet[Slot]) -> Verdict:
     return Verdict.WAITING
 
 
-def _has_room(lane: QuerySet[Slot], limit: int) -> bool:
-    return lane.filter(held=True).count() < limit and not lane.filter(held=False).exists()
+def _has_room(lane: QuerySet[Slot], ticket: Ticket) -> bool:
+    if lane.filter(held=True).count() >= ticket.limit:
+        return False
+    # Where all give the same limit nobody waits; who gives a lower one may, and keeps nobody out that is more urgent.
+    return not lane.filter(held=False, priority__gte=ticket.priority).exists()
 
 
 def _add(ticket: Ticket, *, held: bool) -> None:
@@ -248,10 +252,10 @@ def _dead() -> Q:
     return Q(run__state__in=TERMINAL_RUN_STATES) | (Q(run_epoch__isnull=False) & lost)
 
 
-def _free_dead(lane: QuerySet[Slot]) -> None:
-    gone = list(lane.filter(_dead(), held=True).values_list("pk", flat=True))
+def _free_dead(slots: QuerySet[Slot]) -> None:
+    gone = list(slots.filter(_dead()).values_list("pk", flat=True))
     if gone:
-        lane.filter(pk__in=gone).delete()
+        slots.filter(pk__in=gone).delete()
 
 
 def _promote(lane: QuerySet[Slot]) -> None:

@@ -105,3 +105,24 @@ def test_a_slot_of_a_lost_executor_is_taken_without_waiting_for_the_sweeper(tena
     enter(ticket(dead))
     Run.objects.across_tenants().filter(pk=dead.run_id).update(state="queued")
     assert enter(ticket(taken)) is Verdict.HELD
+
+
+def test_one_that_waits_for_an_executor_that_is_gone_asks_nobody_to_make_room(tenant):
+    make_run(tenant), make_run(tenant)
+    [dead, taken] = claim("me", 2)
+    first, second, third = (ticket(one, on_limit="cancel_oldest", limit=2) for one in (taken, taken, dead))
+    assert [enter(one) for one in (first, second, third)] == [Verdict.HELD, Verdict.HELD, Verdict.WAITING]
+    Run.objects.across_tenants().filter(pk=dead.run_id).update(epoch=dead.epoch + 1)
+    fourth = ticket(taken, on_limit="cancel_oldest", limit=2)
+    assert enter(fourth) is Verdict.WAITING
+    assert told_of([second.id]) == {second.id: (True, False)}
+    leave(first)
+    assert told_of([second.id, fourth.id]) == {second.id: (True, False), fourth.id: (True, False)}
+
+
+def test_one_that_waits_for_a_lower_limit_keeps_nobody_out_that_is_more_urgent(tenant):
+    make_run(tenant)
+    [taken] = claim("me", 1)
+    assert [enter(ticket(taken)) for _ in range(2)] == [Verdict.HELD, Verdict.WAITING]
+    assert enter(ticket(taken, limit=2)) is Verdict.WAITING
+    assert enter(ticket(taken, limit=2, priority=6)) is Verdict.HELD
