@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pyflow.core.errors import DefinitionError, NodeError, NonRetryableError
+from pyflow.core.errors import DefinitionError, InputError, NodeError, NonRetryableError
 from pyflow.core.models import WorkflowDef
 from pyflow.core.plan import Plan
 from pyflow.core.ports import EventSink
@@ -151,6 +151,8 @@ class LocalChildRuns:
             )
         except DefinitionError as error:
             raise ChildRunRefusedError(f"the workflow {config.workflow!r} cannot run: {error}") from error
+        except InputError as error:
+            raise ChildRunRefusedError(str(error)) from None
         task = asyncio.create_task(execution.wait())
         if not config.wait:
             self._detach(task)
