@@ -10,35 +10,21 @@ import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
 from django.db import Error as DatabaseFailure  # InterfaceError is one, yet no DatabaseError
 
-from pyflow.core.admission import displaced
 from pyflow.core.engine import Execution
-from pyflow.core.errors import PyFlowError
 from pyflow.core.ids import new_id
-from pyflow.core.plan import compile_stored
-from pyflow.core.result import NodeRun
-from pyflow.core.shared import RunPutDownError
-from pyflow.core.states import RunState
 from pyflow.core.suspension import Signal
 from pyflow.core.threads import NodeThreads
 from runs import dispatch
 from runs.bell import Bell
-from runs.children import DatabaseChildRuns
-from runs.concurrency import DatabaseSlots
 from runs.engines import Engines
-from runs.errors import FencedError, LeaseLapsedError
 from runs.hints import listen
-from runs.keeping import RunValues
 from runs.leases import (
-    MAX_LOSSES,
-    Claim,
     absolve,
     claim,
     release,
@@ -50,13 +36,12 @@ from runs.leases import (
 from runs.node_tasks import DatabaseRemoteNodes, delete_tasks, drop_stale_tasks, read_outcomes, suspect_tasks_wait
 from runs.quarantine import Quarantine
 from runs.reader import Reader
-from runs.secrets import RunSecrets
-from runs.services import QUEUE_TIMEOUT, WORKER_LOST, end_run, end_unstarted, news, stop_children
-from runs.slots import displaced_runs, leave_run, reconcile, told_of
-from runs.stores import DatabaseSink, recorded_nodes, waiting_signals
+from runs.run_execution import RunExecution, Shared, Work
+from runs.services import end_unstarted, news
+from runs.slots import displaced_runs, reconcile, told_of
+from runs.stores import recorded_nodes, waiting_signals
 from runs.task_execution import TaskExecutor
 from runs.writer import GroupWriter
-from secrets_vault.providers import secrets_of
 
 logger = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
@@ -68,15 +53,6 @@ HAND_BACK_SECONDS = 5.0
 MAX_GIVEN_UP = 16
 #: Timers of parked runs beyond this are left to the sweeper. Seconds.
 LONGEST_TIMER = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """A claimed run with what is on record of it."""
-
-    claim: Claim
-    recorded: dict[str, NodeRun]
-    signals: list[Signal]
 
 
 class RunExecutor:
@@ -94,30 +70,31 @@ class RunExecutor:
         self._queues = queues
         self._linger = linger
         self._quarantine = None if suspects else Quarantine(queues)
-        self._active: dict[UUID, asyncio.Task[None]] = {}
-        self._executions: dict[UUID, tuple[Execution, DatabaseChildRuns]] = {}
-        self._sinks: dict[UUID, DatabaseSink] = {}
-        #: What the runs here have executed elsewhere.
-        self._remotes: dict[UUID, DatabaseRemoteNodes] = {}
-        self._slots: dict[UUID, DatabaseSlots] = {}
-        #: Runs that execute while they await child runs, node tasks or slots, and how many. They take no place, or they
-        #: could keep out what they wait for.
-        self._parents: Counter[UUID] = Counter()
+        self._active: dict[UUID, RunExecution] = {}
+        #: What each run awaits while it executes. Those take no place, or they could keep out what they wait for.
+        self._waiting: Counter[UUID] = Counter()
         self._engines = Engines(self._call)
-        #: Until when each lease is relied on (monotonic seconds), and the runs whose leases were not renewed in time:
-        #: they are handed back, or others have them by now.
-        self._trusted: dict[UUID, float] = {}
+        #: Runs whose leases were not renewed in time: they are handed back, or others have them by now.
         self._lapsed: set[UUID] = set()
         self._writer = GroupWriter()
         # One thread, so one connection, for claims and reads.
         self._reader = Reader()
         self._threads = NodeThreads()
-        # Nodes wait for secrets on the event loop: they must not queue behind other reads.
         self._vault = Reader()
-        # Nor does a large value that is written hold up anything else.
         self._values = Reader()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bell = Bell()
+        self._shared = Shared(
+            call=self._call,
+            writer=self._writer,
+            engines=self._engines,
+            vault=self._vault,
+            values=self._values,
+            bell=self._bell,
+            waiting=self._waiting,
+            look_at=self._look_at,
+            lapsed=self._lapsed.add,
+        )
         serving = (self._call, self._engines, self._vault, self._values, self._bell.wake)
         self._tasks = TaskExecutor(self.owner, queues, *serving, suspects=suspects)
         self._stopping = False
@@ -203,10 +180,8 @@ class RunExecutor:
             self._sweep_at = asked + settings.PYFLOW_SWEEP_SECONDS
         for work in taken:
             run_id = work.claim.run_id
-            self._trusted[run_id] = asked + trusted_seconds()
-            task = asyncio.create_task(self._execute(work))
-            self._active[run_id] = task
-            task.add_done_callback(lambda _, run_id=run_id: self._done(run_id))  # type: ignore[misc]
+            self._active[run_id] = run = RunExecution(work, self._shared, asked + trusted_seconds())
+            run.task.add_done_callback(lambda _, run_id=run_id: self._done(run_id))  # type: ignore[misc]
         if len(taken) + tasks < free:
             return len(taken) + tasks
         self._bell.rung = True  # there may be more than there were places for
@@ -216,7 +191,7 @@ class RunExecutor:
                 dispatch.wake(queue)
         return len(taken) + tasks
 
-    def _take(self, limit: int, only: UUID | None, overdue: bool) -> list[_Work]:
+    def _take(self, limit: int, only: UUID | None, overdue: bool) -> list[Work]:
         """Claim runs, with what is on record of them; now and then, look for others on behalf of their workers."""
         if overdue:
             end_unstarted()
@@ -239,7 +214,7 @@ class RunExecutor:
         begun = {taken.run_id: taken.epoch for taken in claims if not taken.is_new}
         recorded = recorded_nodes(begun)
         drop_stale_tasks(begun)
-        return [_Work(taken, recorded.get(taken.run_id, {}), signals[taken.run_id]) for taken in claims]
+        return [Work(taken, recorded.get(taken.run_id, {}), signals[taken.run_id]) for taken in claims]
 
     def _open_quarantine(self) -> None:
         if self._quarantine is not None and (suspects_wait(self._queues) or suspect_tasks_wait(self._queues)):
@@ -248,7 +223,7 @@ class RunExecutor:
     def _room(self) -> int:
         """How many more runs and tasks may be claimed."""
         places = 1 if self._quarantine is None else int(settings.PYFLOW_CONCURRENT_RUNS)
-        return places - (len(self._active) - len(self._parents) + len(self._tasks.active))
+        return places - (len(self._active) - len(self._waiting) + len(self._tasks.active))
 
     @property
     def _is_quarantine_busy(self) -> bool:
@@ -256,11 +231,6 @@ class RunExecutor:
 
     def _done(self, run_id: UUID) -> None:
         self._active.pop(run_id, None)
-        self._executions.pop(run_id, None)
-        self._sinks.pop(run_id, None)
-        self._remotes.pop(run_id, None)
-        self._slots.pop(run_id, None)
-        self._trusted.pop(run_id, None)
         self._bell.gather(self._room(), settings.PYFLOW_CONCURRENT_RUNS)
 
     def _hear(self, run_id: UUID) -> None:
@@ -273,37 +243,41 @@ class RunExecutor:
         now = time.monotonic()
         if not self._bell.told and now < self._news_at:
             return
-        self._bell.told = len(self._executions) < len(self._active)  # those that are only beginning are told afterwards
+        running = self._under_way()
+        self._bell.told = len(running) < len(self._active)  # those that are only beginning are told afterwards
         self._news_at = now + settings.PYFLOW_SWEEP_SECONDS
-        if not self._executions:
+        if not running:
             return
-        parents = {child: run_id for run_id, (_, children) in self._executions.items() for child in children.awaited}
-        awaited = {task_id: remote for remote in self._remotes.values() for task_id in remote.awaited}
+        parents = {child: run_id for run_id in running for child in self._active[run_id].children.awaited}
+        awaited = {task_id: run.remote for run in self._active.values() for task_id in run.remote.awaited}
         try:
-            found = await self._call(news, list(self._executions), list(parents))
-            for run_id, (execution, _) in self._executions.items():
+            found = await self._call(news, list(running), list(parents))
+            for run_id in running.keys() & self._under_way().keys():
                 if run_id in found.paused:
-                    execution.pause()  # before an outcome is handed on that would let another node start
+                    running[run_id].pause()  # before an outcome is handed on that would let another node start
                 elif run_id not in found.cancelled:
-                    execution.resume()
+                    running[run_id].resume()
             await self._settle(awaited)
             displaced_keys = await self._look_after_slots(found.cancelled)
         except DatabaseFailure as error:
             logger.warning("cannot look for signals, trying again: %s", error)
             self._bell.told = True
             return
+        running = self._under_way()  # what has ended meanwhile is told nothing
         for run_id, signal in found.signals:
-            if run_id in self._executions:
-                self._executions[run_id][0].signal(signal.name, signal.payload, signal.id)
-        for run_id in found.cancelled:
-            if run_id in self._executions:
-                self._stop(self._executions[run_id][0], displaced_keys.get(run_id))
+            if run_id in running:
+                running[run_id].signal(signal.name, signal.payload, signal.id)
+        for run_id in running.keys() & found.cancelled:
+            self._active[run_id].stop(displaced_keys.get(run_id))
         for child_id in found.children:
-            self._child_ended(parents[child_id], child_id)
-        for run_id in found.ended:
-            # Its end is recorded, and if it was not this execution that did it, nothing of it counts any more.
-            if run_id in self._executions and not self._sinks[run_id].has_ended:
-                self._active[run_id].cancel()
+            if parents[child_id] in running:
+                self._active[parents[child_id]].child_ended(child_id)
+        for run_id in running.keys() & found.ended:
+            self._active[run_id].ended_elsewhere()
+
+    def _under_way(self) -> dict[UUID, Execution]:
+        """The executions that can be told something."""
+        return {run_id: run.under_way for run_id, run in self._active.items() if run.under_way is not None}
 
     async def _settle(self, awaited: Mapping[UUID, DatabaseRemoteNodes]) -> None:
         outcomes = await self._call(read_outcomes, list(awaited)) if awaited else {}
@@ -314,25 +288,12 @@ class RunExecutor:
 
     async def _look_after_slots(self, cancelled: Collection[UUID]) -> dict[UUID, str]:
         """Tell nodes about their slots; the keys of those of the cancelled runs that are to make room."""
-        tickets = [ticket for slots in self._slots.values() for ticket in slots.tickets]
+        sources = [run.slots for run in self._active.values()]
+        tickets = [ticket for slots in sources for ticket in slots.tickets]
         found = await self._call(told_of, tickets) if tickets else {}
-        for slots in self._slots.values() if found else ():
+        for slots in sources if found else ():
             slots.settle(found)
         return await self._call(displaced_runs, cancelled) if cancelled else {}
-
-    @staticmethod
-    def _stop(execution: Execution, key: str | None) -> None:
-        """Because somebody asked for it or, with a ``key``, to make room for a newer run of that key."""
-        if key is None:
-            execution.cancel()
-        else:
-            execution.give_way(displaced(key))
-
-    def _child_ended(self, run_id: UUID, child_id: UUID) -> None:
-        if run_id in self._executions:
-            execution, children = self._executions[run_id]
-            if not children.ended(child_id):
-                execution.child_ended(str(child_id))
 
     async def _renew(self) -> None:
         pause = settings.PYFLOW_LEASE_SECONDS / 3
@@ -349,13 +310,14 @@ class RunExecutor:
                 logger.warning("cannot renew leases: %s", str(error) or "the database does not answer")
                 self._drop_lapsed()
                 continue
-            self._trusted.update(dict.fromkeys(kept & self._active.keys(), at + trusted_seconds()))
+            for run_id in kept & self._active.keys():
+                self._active[run_id].trusted_until = at + trusted_seconds()
             # Of those that were asked for: what was claimed meanwhile is not among the kept ones, yet ours.
             for run_id in asked.keys() - kept:
-                if not asked[run_id].done() and not asked[run_id].cancelling():
+                task = asked[run_id].task
+                if not task.done() and not task.cancelling():
                     logger.warning("fenced: run %s belongs to another process now", run_id)
-                    self._lapsed.add(run_id)
-                    asked[run_id].cancel()
+                    asked[run_id].give_up()
 
     async def _give_up_lapsed(self) -> None:
         if lapsed := set(self._lapsed):
@@ -363,21 +325,16 @@ class RunExecutor:
             await self._call(absolve, lapsed - released)
             self._lapsed -= lapsed
 
-    def _is_trusted(self, run_id: UUID) -> bool:
-        return self._trusted.get(run_id, 0.0) > time.monotonic()
-
     def _drop_lapsed(self) -> None:
-        """Stop executing what another process may have claimed by now."""
-        for run_id, task in self._active.items():
-            if not self._is_trusted(run_id):
+        for run_id, run in self._active.items():
+            if not run.is_trusted:
                 logger.warning("the lease of run %s could not be renewed in time; it is left to others", run_id)
-                self._lapsed.add(run_id)
-                task.cancel()
+                run.give_up()
 
     async def _hand_back(self) -> None:
         if self._quarantine is not None:
             self._quarantine.close()
-        left, tasks = dict(self._active), dict(self._tasks.active)
+        left, tasks = {run_id: run.task for run_id, run in self._active.items()}, dict(self._tasks.active)
         for task in (*left.values(), *tasks.values()):
             task.cancel()
         if left or tasks:
@@ -394,95 +351,6 @@ class RunExecutor:
 
     async def _call(self, function: Callable[..., ResultT], *args: Any) -> ResultT:
         return await asyncio.wrap_future(self._reader.submit(function, *args))
-
-    async def _execute(self, work: _Work) -> None:
-        run_id = work.claim.run_id
-        source = secrets_of(work.claim.tenant_id, work.claim.tenant_slug)
-        secrets = RunSecrets(source, self._vault.submit, work.claim.secrets_used)
-        values = RunValues(work.claim, self._values.submit)
-        sink = DatabaseSink(self._writer, work.claim, lambda: self._is_trusted(run_id), secrets, values)
-        try:
-            await self._run(work, sink, secrets, values)
-        except LeaseLapsedError:
-            logger.warning("run %s stopped here: its lease was not renewed in time", run_id)
-            self._lapsed.add(run_id)
-        except FencedError:
-            logger.warning("fenced: run %s belongs to another process now", run_id)
-            self._lapsed.add(run_id)
-        except RunPutDownError as reason:
-            logger.debug("%s", reason)
-        except Exception:
-            # Nothing is lost: the lease runs out, and somebody goes on from what is recorded.
-            logger.exception("run %s stopped here; it is taken up again when its lease ends", run_id)
-        finally:
-            sink.close()
-
-    async def _run(self, work: _Work, sink: DatabaseSink, secrets: RunSecrets, values: RunValues) -> None:
-        claimed = work.claim
-        if claimed.too_late:
-            await self._call(partial(end_run, run_id=claimed.run_id, epoch=claimed.epoch, ending=QUEUE_TIMEOUT))
-            return
-        if claimed.losses >= MAX_LOSSES:
-            logger.error("run %s was lost with %d executors in a row; it fails", claimed.run_id, claimed.losses)
-            await self._call(partial(end_run, run_id=claimed.run_id, epoch=claimed.epoch, ending=WORKER_LOST))
-            return
-        if claimed.pause_requested and not claimed.cancel_requested:
-            await sink.pause()
-            return
-        execution: Execution | None = None
-        children = DatabaseChildRuns(
-            claimed, self._call, lambda: execution is None or execution.abandoned, self._parents, secrets
-        )
-        engine = self._engines.enter(claimed)
-        remote = self._remotes[claimed.run_id] = DatabaseRemoteNodes(
-            claimed, self._call, self._parents, secrets, values, sink.log
-        )
-        slots = self._slots[claimed.run_id] = DatabaseSlots(claimed, self._call, self._parents)
-        try:
-            input = claimed.input if claimed.input_ref is None else await values.load(claimed.input_ref)
-            await values.fill(work.recorded)
-            sink.restore(work.recorded, input)
-            plan = compile_stored(claimed.checksum, lambda: claimed.definition, engine.registry)
-            execution = engine.start(
-                plan,
-                run_id=str(claimed.run_id),
-                input=input if plan.version != 1 else None,
-                initial_context={"trigger": input},
-                recorded=work.recorded,
-                signals=work.signals,
-                lineage=claimed.lineage,
-                sink=sink,
-                children=children,
-                secrets=secrets,
-                park=True,
-                begun_at=claimed.begun_at,
-                remote=remote,
-                slots=slots,
-            )
-        except PyFlowError as error:
-            # Accepted once, but not runnable here and now: a plugin that was removed, say, or a large value is damaged.
-            await sink.fail(error)
-            return
-        await secrets.mask_with(execution.context.redactor)
-        if claimed.cancel_requested:
-            keys = await self._call(displaced_runs, [claimed.run_id])
-            self._stop(execution, keys.get(claimed.run_id))
-        self._executions[claimed.run_id], self._sinks[claimed.run_id] = (execution, children), sink
-        if self._bell.told:
-            self._bell.wake()
-        result = await execution.wait()
-        self._executions.pop(claimed.run_id, None)
-        if result.state is RunState.PAUSED:
-            await sink.pause()
-        elif result.state is RunState.WAITING:
-            await sink.park(result.wake_at)
-            self._look_at(result.wake_at)
-            return
-        if plan.run_concurrency is not None:
-            await self._call(leave_run, claimed.run_id)
-        if result.state in (RunState.CANCELLED, RunState.TIMED_OUT):
-            # Those of nodes that were under way in a process that died are waited for by nobody here.
-            await self._call(partial(stop_children, parent_id=claimed.run_id))
 
     def _look_at(self, wake_at: float | None) -> None:
         """Claim a run that waits when its time has come, to the moment, if this process is still there."""

@@ -1,0 +1,223 @@
+"""One claimed run: what it needs while it is executed, and everything that it is told meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+from pyflow.core.admission import displaced
+from pyflow.core.engine import Execution, WorkflowEngine
+from pyflow.core.errors import PyFlowError
+from pyflow.core.plan import compile_stored
+from pyflow.core.result import NodeRun, RunResult
+from pyflow.core.shared import RunPutDownError
+from pyflow.core.states import RunState
+from pyflow.core.suspension import Signal
+from runs.bell import Bell
+from runs.children import DatabaseChildRuns
+from runs.concurrency import DatabaseSlots
+from runs.engines import Engines
+from runs.errors import FencedError, LeaseLapsedError
+from runs.keeping import RunValues
+from runs.leases import MAX_LOSSES, Claim
+from runs.node_tasks import DatabaseRemoteNodes
+from runs.reader import Reader
+from runs.secrets import RunSecrets
+from runs.services import QUEUE_TIMEOUT, WORKER_LOST, end_run, stop_children
+from runs.slots import displaced_runs, leave_run
+from runs.stores import DatabaseSink
+from runs.writer import GroupWriter
+from secrets_vault.providers import secrets_of
+
+logger = logging.getLogger(__name__)
+ResultT = TypeVar("ResultT")
+
+
+class Call(Protocol):
+    """Calls a function on the executor's database thread."""
+
+    async def __call__(self, function: Callable[..., ResultT], *args: Any) -> ResultT:
+        """What it returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A claimed run with what is on record of it."""
+
+    claim: Claim
+    recorded: dict[str, NodeRun]
+    signals: list[Signal]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the executions of one executor share.
+
+    ``vault`` and ``values`` are threads of their own: nodes wait on the event loop for secrets, which must not queue
+    behind other reads, and a large value that is written must not hold up anything else. ``waiting`` counts what each
+    run awaits while it executes: child runs, node tasks, slots. ``look_at`` is told when one that was put down is due,
+    ``lapsed`` of each run whose lease was not renewed in time: it is to be handed back, or others have it by now.
+    """
+
+    call: Call
+    writer: GroupWriter
+    engines: Engines
+    vault: Reader
+    values: Reader
+    bell: Bell
+    waiting: Counter[UUID]
+    look_at: Callable[[float | None], None]
+    lapsed: Callable[[UUID], None]
+
+
+class RunExecution:
+    """Executes a claimed run as a task of the event loop, from its construction on.
+
+    ``trusted_until``: how long its lease is relied on (monotonic seconds); whoever renews it moves it on.
+    """
+
+    def __init__(self, work: Work, shared: Shared, trusted_until: float) -> None:
+        claim, call, waiting = work.claim, shared.call, shared.waiting
+        self.trusted_until = trusted_until
+        self._work = work
+        self._claim = claim
+        self._shared = shared
+        self._execution: Execution | None = None
+        self._is_under_way = False
+        source = secrets_of(claim.tenant_id, claim.tenant_slug)
+        self._secrets = RunSecrets(source, shared.vault.submit, claim.secrets_used)
+        self._values = RunValues(claim, shared.values.submit)
+        self._sink = DatabaseSink(shared.writer, claim, lambda: self.is_trusted, self._secrets, self._values)
+        self.children = DatabaseChildRuns(claim, call, self._stops_here, waiting, self._secrets)
+        self.remote = DatabaseRemoteNodes(claim, call, waiting, self._secrets, self._values, self._sink.log)
+        self.slots = DatabaseSlots(claim, call, waiting)
+        self.task = asyncio.create_task(self._execute())
+
+    @property
+    def under_way(self) -> Execution | None:
+        """The engine's execution from when it can be told something until it has a result."""
+        return self._execution if self._is_under_way else None
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the lease is relied on."""
+        return self.trusted_until > time.monotonic()
+
+    def give_up(self) -> None:
+        """Stop executing what another process may have claimed by now."""
+        self._shared.lapsed(self._claim.run_id)
+        self.task.cancel()
+
+    def stop(self, key: str | None) -> None:
+        """Because somebody asked for it or, with a ``key``, to make room for a newer run of that key."""
+        if self._execution is None:
+            return
+        if key is None:
+            self._execution.cancel()
+        else:
+            self._execution.give_way(displaced(key))
+
+    def child_ended(self, child_id: UUID) -> None:
+        """Tell whoever waits for a child run here."""
+        if self.under_way is not None and not self.children.ended(child_id):
+            self.under_way.child_ended(str(child_id))
+
+    def ended_elsewhere(self) -> None:
+        """An end is recorded, and if it was not this execution that did it, nothing of it counts any more."""
+        if self.under_way is not None and not self._sink.has_ended:
+            self.task.cancel()
+
+    def _stops_here(self) -> bool:
+        return self._execution is None or self._execution.abandoned
+
+    async def _execute(self) -> None:
+        run_id = self._claim.run_id
+        try:
+            await self._run()
+        except LeaseLapsedError:
+            logger.warning("run %s stopped here: its lease was not renewed in time", run_id)
+            self._shared.lapsed(run_id)
+        except FencedError:
+            logger.warning("fenced: run %s belongs to another process now", run_id)
+            self._shared.lapsed(run_id)
+        except RunPutDownError as reason:
+            logger.debug("%s", reason)
+        except Exception:
+            # Nothing is lost: the lease runs out, and somebody goes on from what is recorded.
+            logger.exception("run %s stopped here; it is taken up again when its lease ends", run_id)
+        finally:
+            self._sink.close()
+
+    async def _run(self) -> None:
+        claim, call = self._claim, self._shared.call
+        if claim.too_late:
+            await call(partial(end_run, run_id=claim.run_id, epoch=claim.epoch, ending=QUEUE_TIMEOUT))
+            return
+        if claim.losses >= MAX_LOSSES:
+            logger.error("run %s was lost with %d executors in a row; it fails", claim.run_id, claim.losses)
+            await call(partial(end_run, run_id=claim.run_id, epoch=claim.epoch, ending=WORKER_LOST))
+            return
+        if claim.pause_requested and not claim.cancel_requested:
+            await self._sink.pause()
+            return
+        engine = self._shared.engines.enter(claim)
+        try:
+            self._execution = await self._begin(engine)
+        except PyFlowError as error:
+            # Accepted once, but not runnable here and now: a plugin that was removed, say, or a large value is damaged.
+            await self._sink.fail(error)
+            return
+        await self._secrets.mask_with(self._execution.context.redactor)
+        if claim.cancel_requested:
+            keys = await call(displaced_runs, [claim.run_id])
+            self.stop(keys.get(claim.run_id))
+        self._is_under_way = True
+        if self._shared.bell.told:
+            self._shared.bell.wake()
+        result = await self._execution.wait()
+        self._is_under_way = False
+        await self._leave(self._execution, result)
+
+    async def _begin(self, engine: WorkflowEngine) -> Execution:
+        claim, recorded = self._claim, self._work.recorded
+        input = claim.input if claim.input_ref is None else await self._values.load(claim.input_ref)
+        await self._values.fill(recorded)
+        self._sink.restore(recorded, input)
+        plan = compile_stored(claim.checksum, lambda: claim.definition, engine.registry)
+        return engine.start(
+            plan,
+            run_id=str(claim.run_id),
+            input=input if plan.version != 1 else None,
+            initial_context={"trigger": input},
+            recorded=recorded,
+            signals=self._work.signals,
+            lineage=claim.lineage,
+            sink=self._sink,
+            children=self.children,
+            secrets=self._secrets,
+            park=True,
+            begun_at=claim.begun_at,
+            remote=self.remote,
+            slots=self.slots,
+        )
+
+    async def _leave(self, execution: Execution, result: RunResult) -> None:
+        """What is left to do once the engine is done with the run, for now or for good."""
+        if result.state is RunState.PAUSED:
+            await self._sink.pause()
+        elif result.state is RunState.WAITING:
+            await self._sink.park(result.wake_at)
+            self._shared.look_at(result.wake_at)
+            return
+        if execution.plan.run_concurrency is not None:
+            await self._shared.call(leave_run, self._claim.run_id)
+        if result.state in (RunState.CANCELLED, RunState.TIMED_OUT):
+            # Those of nodes that were under way in a process that died are waited for by nobody here.
+            await self._shared.call(partial(stop_children, parent_id=self._claim.run_id))
