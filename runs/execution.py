@@ -212,8 +212,9 @@ class RunExecutor:
         for run_id, signal in waiting_signals(run_ids):
             signals[run_id].append(signal)
         begun = {taken.run_id: taken.epoch for taken in claims if not taken.is_new}
-        recorded = recorded_nodes(begun)
-        drop_stale_tasks(begun)
+        recorded = recorded_nodes(begun) if begun else {}
+        if begun:
+            drop_stale_tasks(begun)
         return [Work(taken, recorded.get(taken.run_id, {}), signals[taken.run_id]) for taken in claims]
 
     def _open_quarantine(self) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -119,17 +119,18 @@ def claim(
             ids += _queued(runs, limit - len(ids))
         if not ids:
             return []
-        claimed = {run.pk: run for run in _begin(ids, owner)}
-        _define({run.version for run in claimed.values()})
-        return [claim_of(claimed[pk]) for pk in ids]
+        claimed = {taken.run_id: taken for taken in _begin(ids, owner)}
+        return [claimed[run_id] for run_id in ids]
 
 
-def _begin(ids: Collection[UUID], owner: str) -> Iterable[Run]:
-    """Make runs that are locked those of ``owner``; gives what a claim is made of."""
+def _begin(ids: Collection[UUID], owner: str) -> list[Claim]:
+    """Make runs that are locked those of ``owner``."""
     if connection.vendor == "postgresql":
         with prepared() as cursor:
             cursor.execute(_BEGIN, [RunState.RUNNING.value, owner, settings.PYFLOW_LEASE_SECONDS, list(ids)])
-            return [_of_row(row) for row in cursor.fetchall()]
+            rows = [(_values(row), row[len(_CLAIMED) :]) for row in cursor.fetchall()]
+        definitions = _definitions_of({values["version_id"] for values, _ in rows})
+        return [_claim(values, names, definitions[values["version_id"]]) for values, names in rows]
     runs = Run.objects.across_tenants().filter(pk__in=ids)
     runs.update(
         state=RunState.RUNNING.value,
@@ -139,7 +140,11 @@ def _begin(ids: Collection[UUID], owner: str) -> Iterable[Run]:
         epoch=F("epoch") + 1,
         claims=F("claims") + 1,
     )
-    return runs.select_related("version", "workflow", "tenant").only(*_CLAIMED, *_NAMES)
+    taken = list(runs.select_related("version", "workflow", "tenant").only(*_CLAIMED, *_NAMES))
+    definitions = _definitions_of({run.version_id for run in taken})
+    for run in taken:
+        run.version.definition = definitions[run.version_id]
+    return [claim_of(run) for run in taken]
 
 
 _definitions: OrderedDict[UUID, str] = OrderedDict()
@@ -147,17 +152,18 @@ _definitions: OrderedDict[UUID, str] = OrderedDict()
 DEFINITIONS_KEPT = 256
 
 
-def _define(versions: Collection[Version]) -> None:
-    """Give versions their definitions, of which each is fetched once per process."""
-    missing = {version.pk for version in versions if version.pk not in _definitions}
+def _definitions_of(versions: Collection[UUID]) -> dict[UUID, str]:
+    """The definitions of versions, of which each is fetched once per process."""
+    missing = {version for version in versions if version not in _definitions}
     if missing:
         rows = Version.objects.across_tenants().filter(pk__in=missing)
         _definitions.update(rows.values_list("pk", "definition"))
+    found = {version: _definitions[version] for version in versions}
     for version in versions:
-        version.definition = _definitions[version.pk]
-        _definitions.move_to_end(version.pk)
+        _definitions.move_to_end(version)
     while len(_definitions) > DEFINITIONS_KEPT:
         _definitions.popitem(last=False)
+    return found
 
 
 def suspects_wait(queues: Collection[str] | None) -> bool:
@@ -215,15 +221,9 @@ _BEGIN = f"""
 """  # noqa: S608 - see above
 
 
-def _of_row(row: Sequence[Any]) -> Run:
+def _values(row: Sequence[Any]) -> dict[str, Any]:
     values = dict(zip(_CLAIMED, row, strict=False))
-    values |= {name: json.loads(values[name]) for name in _DOCUMENTS if values[name] is not None}
-    slug, workflow, number, checksum = row[len(_CLAIMED) :]
-    run = Run(**values)
-    run.tenant = Tenant(id=run.tenant_id, slug=slug)
-    run.workflow = Workflow(id=run.workflow_id, name=workflow)
-    run.version = Version(id=run.version_id, number=number, checksum=checksum)
-    return run
+    return values | {name: json.loads(values[name]) for name in _DOCUMENTS if values[name] is not None}
 
 
 def _queued(runs: QuerySet[Run], limit: int) -> list[UUID]:
@@ -429,28 +429,35 @@ def _lease_end() -> Any:
 
 def claim_of(run: Run) -> Claim:
     """What an executor needs to know of a run, with its version, workflow and tenant."""
+    names = run.tenant.slug, run.workflow.name, run.version.number, run.version.checksum
+    return _claim(vars(run), names, run.version.definition)
+
+
+def _claim(run: Mapping[str, Any], names: tuple[str, str, int, str], definition: str) -> Claim:
+    tenant_slug, workflow_name, version_number, checksum = names
+    begun_at, deadline = run["started_at"], run["queue_deadline"]
     return Claim(
-        run_id=run.pk,
-        tenant_id=run.tenant_id,
-        tenant_slug=run.tenant.slug,
-        workflow_name=run.workflow.name,
-        version_number=run.version.number,
-        checksum=run.version.checksum,
-        definition=run.version.definition,
-        input=run.input,
-        input_ref=Reference.of(run.input_ref),
-        epoch=run.epoch,
-        parent_id=run.parent_id,
-        lineage=tuple(run.lineage),
-        secrets_used=tuple(run.secrets_used),
-        log_lines=run.log_lines,
-        log_characters=run.log_characters,
-        is_new=run.event_seq == 1 and run.claims == 1,
-        cancel_requested=run.cancel_requested_at is not None,
-        pause_requested=run.pause_requested_at is not None,
-        begun_at=None if run.started_at is None else run.started_at.timestamp(),
-        losses=run.losses,
-        queue=run.queue,
-        priority=run.priority,
-        too_late=run.started_at is None and run.queue_deadline is not None and run.queue_deadline < timezone.now(),
+        run_id=run["id"],
+        tenant_id=run["tenant_id"],
+        tenant_slug=tenant_slug,
+        workflow_name=workflow_name,
+        version_number=version_number,
+        checksum=checksum,
+        definition=definition,
+        input=run["input"],
+        input_ref=Reference.of(run["input_ref"]),
+        epoch=run["epoch"],
+        parent_id=run["parent_id"],
+        lineage=tuple(run["lineage"]),
+        secrets_used=tuple(run["secrets_used"]),
+        log_lines=run["log_lines"],
+        log_characters=run["log_characters"],
+        is_new=run["event_seq"] == 1 and run["claims"] == 1,
+        cancel_requested=run["cancel_requested_at"] is not None,
+        pause_requested=run["pause_requested_at"] is not None,
+        begun_at=None if begun_at is None else begun_at.timestamp(),
+        losses=run["losses"],
+        queue=run["queue"],
+        priority=run["priority"],
+        too_late=begun_at is None and deadline is not None and deadline < timezone.now(),
     )
