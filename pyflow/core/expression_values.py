@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from pyflow.core.errors import PyFlowError
 from pyflow.core.expression_errors import EvaluationAttributeError, ExpressionLimitError, UnsafeExpressionError
-from pyflow.core.weight import ClashError, NestingError, Scale, check_clashes
+from pyflow.core.weight import VIEWS, ClashError, NestingError, Scale, check_clashes
 
 MAX_STEPS = 10_000
 MAX_INT_BITS = 256
@@ -74,7 +74,7 @@ class Evaluation:
         """``value`` as text by ``write``, if that text can be within bounds."""
         if isinstance(value, int):
             bounded(int(value))
-        elif type(value) in SIZED and self.weigh(value) > 8 * MAX_TEXT:
+        elif isinstance(value, _WRITTEN_OUT) and self.weigh(value) > 8 * MAX_TEXT:
             raise ExpressionLimitError(f"text of more than {MAX_TEXT:,} characters")
         text = write(value)
         return text if type(text) is str else str(text)
@@ -98,6 +98,7 @@ def bounded(value: Any) -> Any:
 
 
 SIZED = frozenset({list, tuple, set, dict})
+_WRITTEN_OUT = (list, tuple, set, dict, *VIEWS)
 NUMBERS = (int, float)
 
 

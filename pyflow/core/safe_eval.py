@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
@@ -158,10 +158,19 @@ def _check_brackets(source: str) -> None:
 def _check_depth(root: ast.AST) -> None:
     level: list[ast.AST] = [root]
     for _ in range(MAX_DEPTH):
-        level = [child for node in level for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
+        level = [child for node in level for child in _operands(node)]
         if not level:
             return
     raise ExpressionLimitError(f"the expression is nested deeper than {MAX_DEPTH} levels")
+
+
+def _operands(node: ast.AST) -> Iterator[ast.expr]:
+    """The expressions right inside of a node; `for` clauses and keywords hold some without being one."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr):
+            yield child
+        elif isinstance(child, ast.comprehension | ast.keyword):
+            yield from _operands(child)
 
 
 # --- compiler ----------------------------------------------------------------------------------------------------
@@ -274,12 +283,21 @@ class _Compiler:
         rest = [(COMPARE[type(op)], self.expr(right)) for op, right in zip(node.ops, node.comparators, strict=True)]
         if len(rest) == 1:
             compare, right = rest[0]
-            return lambda env: compare(first(env), right(env))
+
+            def single(env: Evaluation) -> Any:
+                left, value = first(env), right(env)
+                if type(value) in SIZED:
+                    env.spend()  # which looks at the time: comparing large data takes some
+                return compare(left, value)
+
+            return single
 
         def chain(env: Evaluation) -> Any:
             left, result = first(env), True
             for compare, right in rest:
                 value = right(env)
+                if type(value) in SIZED:
+                    env.spend()
                 result = compare(left, value)
                 if not result:
                     break

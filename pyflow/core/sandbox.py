@@ -29,13 +29,15 @@ from pyflow.core import template_limits as limits
 from pyflow.core.errors import PyFlowError
 from pyflow.core.expression_values import MAX_ITEMS, MAX_TEXT
 from pyflow.core.template_errors import TemplateLimitError, TemplateSecurityError
-from pyflow.core.weight import UNIT, NestingError, Scale
+from pyflow.core.weight import UNIT, VIEWS, NestingError, Scale
 
 MAX_STEPS = 100_000
 #: CPU time of one rendering, seconds: for what steps do not see.
 MAX_SECONDS = 0.4
 #: Everything that one rendering makes, bytes.
 MAX_BYTES = 32 * 1024 * 1024
+#: A list or tuple that something is looked for by: values, or 16 characters each.
+MAX_KEY = 1000
 #: A value written out in full: characters, and 16 for each value that is not text.
 MAX_WEIGHT = 32 * 1024 * 1024
 
@@ -43,7 +45,7 @@ MAX_WEIGHT = 32 * 1024 * 1024
 class Budget:
     """What one rendering may still spend."""
 
-    __slots__ = ("_bytes", "_deadline", "_ends", "_scale", "_steps")
+    __slots__ = ("_bytes", "_deadline", "_ends", "_loads", "_scale", "_steps")
 
     def __init__(self) -> None:
         self._steps = MAX_STEPS
@@ -51,6 +53,7 @@ class Budget:
         self._deadline = time.perf_counter() + MAX_SECONDS
         self._ends = time.thread_time() + MAX_SECONDS
         self._scale: _DataScale | None = None
+        self._loads: Scale | None = None
 
     def spend(self, steps: int = 1) -> None:
         """Take ``steps``; raises ``TemplateLimitError`` when they, or the time, are used up."""
@@ -89,6 +92,28 @@ class Budget:
         except NestingError as error:
             raise TemplateLimitError(f"a value {error}") from None
 
+    def compared(self, value: Any) -> Any:
+        """``value``, once it is paid for that all of it may be looked at."""
+        if isinstance(value, str):
+            self.spend(1 + len(value) // 4096)
+        elif isinstance(value, _CONTAINERS):
+            self.spend(1 + self._load(value) // 4096)
+        return value
+
+    def carried(self, values: Iterable[Any]) -> None:
+        """Have it paid for that a new tuple or mapping, which nobody sees being made, will hold ``values``."""
+        if sum(self._load(value) for value in values if isinstance(value, _CONTAINERS)) > MAX_WEIGHT:
+            raise TemplateLimitError("arguments that are too large when written out")
+
+    def _load(self, value: Any) -> int:
+        # Whatever is in it: it is not kept or written here, and may well be a function of a node's result.
+        if self._loads is None:
+            self._loads = Scale()
+        try:
+            return self._loads.weigh(value)
+        except NestingError as error:
+            raise TemplateLimitError(f"a value {error}") from None
+
     def steps(self, items: Iterable[Any]) -> Iterator[Any]:
         """The items, each paid for."""
         for item in items:
@@ -99,7 +124,7 @@ class Budget:
 
     def shown(self, value: Any) -> Any:
         """``value`` if it may be written as text."""
-        if isinstance(value, list | tuple | set | frozenset | dict):
+        if isinstance(value, _CONTAINERS):
             limits.size(self.weigh(value) // 16, MAX_TEXT)
             value = str(value)
         elif not isinstance(value, str):
@@ -124,7 +149,10 @@ def _owned(item: Any) -> int:
 
 
 _CODE = (type, types.FunctionType, types.MethodType, types.BuiltinMethodType, Macro, LoopContext, Cycler, Joiner)
-_NEVER_SHOWN = (*_CODE, Namespace, Iterator)
+#: A namespace changes after it was weighed: it hands values on and is none.
+_NEVER_KEPT = (*_CODE, Namespace)
+_NEVER_SHOWN = (*_NEVER_KEPT, Iterator)
+_CONTAINERS = (list, tuple, set, frozenset, dict, *VIEWS)
 _PLAIN = frozenset({int, float, bool, type(None)})
 
 
@@ -139,7 +167,7 @@ class _DataScale(Scale):
     def other(self, value: Any, /) -> int:
         if isinstance(value, Undefined):
             value._fail_with_undefined_error()
-        if isinstance(value, _CODE):
+        if isinstance(value, _NEVER_KEPT):
             raise _not_data(value)
         return UNIT
 
@@ -182,7 +210,7 @@ def _metered(name: str, apply: Callable[..., Any]) -> Callable[..., Any]:
         budget = _budget()
         budget.spend(1 + sum(map(_cost, args[skip:])))
         for arg in args[skip:]:
-            if isinstance(arg, _CODE):
+            if isinstance(arg, _NEVER_KEPT):
                 raise _not_data(arg)
         if skip < len(args) and isinstance(args[skip], Iterator):
             args = (*args[:skip], budget.steps(args[skip]), *args[skip + 1 :])
@@ -190,6 +218,20 @@ def _metered(name: str, apply: Callable[..., Any]) -> Callable[..., Any]:
             check(budget.weigh, *args[skip:], **kwargs)
         result = apply(*args, **kwargs)
         return budget.made(str(result) if name == "tojson" else result)
+
+    return metered
+
+
+#: Tests that look at all of a value.
+_COMPARING = frozenset(
+    {"==", "!=", "<", "<=", ">", ">=", "eq", "equalto", "ne", "lt", "lessthan", "le", "gt", "greaterthan", "ge", "in"}
+)
+
+
+def _metered_test(apply: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(apply)
+    def metered(*args: Any) -> Any:
+        return apply(*map(_budget().compared, args))
 
     return metered
 
@@ -245,6 +287,10 @@ class _Metering(NodeTransformer):
         super().generic_visit(node, *args, **kwargs)
         if isinstance(node, nodes.For):
             node.iter = _filtered(cast(nodes.Expr, node.iter), "pyflow_steps")
+        elif isinstance(node, nodes.Compare):
+            node.expr = _filtered(node.expr, "pyflow_compared")
+            for operand in node.ops:
+                operand.expr = _filtered(operand.expr, "pyflow_compared")
         elif isinstance(node, nodes.Concat):
             return _filtered(nodes.Tuple(node.nodes, "load", lineno=node.lineno), "pyflow_concat")
         elif isinstance(node, nodes.List | nodes.Dict) or (isinstance(node, nodes.Tuple) and node.ctx == "load"):
@@ -279,11 +325,15 @@ class Sandbox(ImmutableSandboxedEnvironment):
         del self.globals["lipsum"]
         filters = FILTERS | {"join": _join, "sum": _sum}
         self.filters = {name: _metered(name, apply) for name, apply in filters.items()}
-        # The three that `_Metering` inserts.
+        self.tests = self.tests | {
+            name: _metered_test(cast(Any, self.tests[name])) for name in _COMPARING & self.tests.keys()
+        }
+        # The four that `_Metering` inserts.
         self.filters |= {
             "pyflow_steps": lambda items: _budget().steps(items),
             "pyflow_made": lambda value: _budget().made(value),
             "pyflow_concat": _concat,
+            "pyflow_compared": lambda value: _budget().compared(value),
         }
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
@@ -300,6 +350,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 if isinstance(error, PyFlowError):  # a secret that does not exist says so itself
                     raise
         return super().getattr(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """The item of ``obj``. What is looked for is written into the message if it is not there."""
+        if isinstance(argument, slice):
+            _budget().spend(1 + _cost(obj))
+        elif isinstance(argument, _NEVER_KEPT):
+            raise _not_data(argument)
+        elif isinstance(argument, _CONTAINERS):
+            limits.size(_budget().weigh(argument) // UNIT, MAX_KEY)
+        return super().getitem(obj, argument)
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
         """Refused at once: stock Jinja2 waits for a use, which `default`, `is defined` and `sort` are not."""
@@ -327,7 +387,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
             args = (budget.steps(args[0]), *args[1:])
         elif obj is dict and args and not isinstance(args[0], Mapping):
             args = (limits.pairs(budget.steps(args[0])), *args[1:])
+        elif obj is Cycler or (isinstance(obj, Macro) and (obj.catch_varargs or obj.catch_kwargs)):
+            budget.carried((*args, *kwargs.values()))
         elif isinstance(obj, types.BuiltinMethodType):
+            if unkept := next((arg for arg in (*args, *kwargs.values()) if isinstance(arg, _NEVER_KEPT)), None):
+                raise _not_data(unkept)
             limits.method(obj.__self__, obj.__name__, args, kwargs)
         return budget.made(super().call(context, obj, *args, **kwargs))
 

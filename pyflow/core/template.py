@@ -7,10 +7,10 @@ exactly one expression keeps its value's type.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 from jinja2 import meta, nodes
@@ -30,6 +30,7 @@ from pyflow.core.template_errors import (
     TemplateSyntaxError,
     TemplateUndefinedError,
 )
+from pyflow.core.weight import VIEWS
 from pyflow_sdk.node import SecretNotFoundError
 
 __all__ = [
@@ -58,6 +59,8 @@ MAX_OUTPUTS = 1000
 MAX_WORDS = 12_000
 MAX_NODES = 4000
 MAX_DEPTH = 60
+#: Of what Jinja2 says about an error: characters.
+MAX_MESSAGE = 1000
 
 Scope = Mapping[str, Any]
 
@@ -217,9 +220,9 @@ def _evaluate(expression: Any, names: frozenset[str], scope: Scope) -> Any:
         value = expression(**{name: scope[name] for name in names if name in scope})
         if isinstance(value, Undefined):
             value._fail_with_undefined_error()
-        if isinstance(value, Iterator | range):
+        if isinstance(value, (Iterator, range, *VIEWS)):
             # What `map` and its kind give is computed here, within the budget.
-            items = list(islice(value, MAX_ITEMS + 1))
+            items = list(islice(cast(Iterable[Any], value), MAX_ITEMS + 1))
             if len(items) > MAX_ITEMS:
                 raise TemplateLimitError(f"a list of more than {MAX_ITEMS:,} items")
             value = items
@@ -240,6 +243,12 @@ def _render(template: jinja2.Template, names: frozenset[str], scope: Scope) -> s
     return "".join(parts)
 
 
+def _short(error: Exception) -> str:
+    """What an error says; a name that was looked for is in it, however long."""
+    text = str(error)
+    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}…"
+
+
 def _guarded(render: Callable[[Scope], Any]) -> Callable[[Scope], Any]:
     def guarded(scope: Scope) -> Any:
         try:
@@ -247,13 +256,13 @@ def _guarded(render: Callable[[Scope], Any]) -> Callable[[Scope], Any]:
         except PyFlowError as error:
             raise error if isinstance(error, TemplateError) else TemplateError(str(error)) from error
         except SecurityError as error:
-            raise TemplateSecurityError(str(error)) from None
+            raise TemplateSecurityError(_short(error)) from None
         except jinja2.UndefinedError as error:
-            raise TemplateUndefinedError(str(error)) from None
+            raise TemplateUndefinedError(_short(error)) from None
         except (OverflowError, MemoryError, RecursionError) as error:
             raise TemplateLimitError(f"the template makes a value that is too large: {error}") from None
         except Exception as error:
-            raise TemplateError(f"the template failed: {type(error).__name__}: {error}") from error
+            raise TemplateError(f"the template failed: {type(error).__name__}: {_short(error)}") from error
 
     return guarded
 

@@ -14,6 +14,9 @@ MAX_NESTING = 100
 #: Different values with one hash in one set or mapping.
 MAX_CLASHES = 100
 _FLAT = frozenset({int, float, bool, type(None)})
+#: What `keys`, `values` and `items` of a mapping give: as heavy as the mapping.
+VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
+_ITEMS = (list, tuple, set, frozenset, *VIEWS)
 
 
 class NestingError(ValueError):
@@ -56,7 +59,7 @@ class Scale:
             return UNIT + len(value)
         if isinstance(value, dict):
             items: Any = (part for pair in value.items() for part in pair)
-        elif isinstance(value, list | tuple | set | frozenset):
+        elif isinstance(value, _ITEMS):
             items = value
         else:
             return self.other(value)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from pyflow.core.template import compile_value
 from tests.support import corpora
 from tests.unit.core import boxed, hostile
 
@@ -14,7 +15,44 @@ def _chain(step: str, count: int, before: str, after: str = "") -> str:
     return before + step * count + after
 
 
+def _kept_by(holder: str, name: str) -> str:
+    """Sixty times: what holds two of what there was before, kept without a list or mapping being written."""
+    return f"{{% for i in range(60) %}}{{% set ns.{name} = {holder.replace('@', 'ns.' + name)} %}}{{% endfor %}}"
+
+
+def _handed_to_macros(catch: str, call: str) -> str:
+    """Sixty times: a macro keeps the arguments that it has no names for."""
+    macros = "".join(f"{{% macro m{n}() %}}{{% set ns.{n} = {catch} %}}{{% endmacro %}}" for n in "xy")
+    calls = "".join(f"{{{{ m{n}({call.replace('@', 'ns.' + n)}) }}}}" for n in "xy")
+    return f"{macros}{{% for i in range(60) %}}{calls}{{% endfor %}}"
+
+
+NAMESPACE = "{% set ns = namespace(x=1, y=1) %}"
+NAMESPACES = NAMESPACE + _kept_by("namespace(a=@, b=@)", "x")
+LISTS = "{% set x = [[0]*1000]*1000 %}{% set y = [[0]*1000]*1000 %}"
+
 MORE_LIMITS = {
+    "doubling by views": NAMESPACE + _kept_by("dict(a=@, b=@).values()", "x") + "{{ ns.x }}",
+    "doubling by items": NAMESPACE + _kept_by("dict(a=@, b=@).items()", "x") + "{{ ns.x|string }}",
+    "comparing doubled views": NAMESPACE
+    + _kept_by("dict(a=@, b=@).items()", "x")
+    + _kept_by("dict(a=@, b=@).items()", "y")
+    + "{{ ns.x == ns.y }}",
+    "comparing what cyclers hold": NAMESPACE
+    + _kept_by("cycler(@, @).items", "x")
+    + _kept_by("cycler(@, @).items", "y")
+    + "{{ ns.x == ns.y }}",
+    "hashing what cyclers hold": NAMESPACE + _kept_by("cycler(@, @).items", "x") + "{{ {ns.x: 1} }}",
+    "comparing what macros were handed": NAMESPACE + _handed_to_macros("varargs", "@, @") + "{{ ns.x == ns.y }}",
+    "comparing what they were handed by name": NAMESPACE
+    + _handed_to_macros("kwargs", "a=@, b=@")
+    + "{{ ns.x == ns.y }}",
+    "many comparisons": LISTS + "{{ " + " and ".join(["x == y"] * 600) + " }}",
+    "many tests": LISTS + "{{ " + " and ".join(["x is eq(y)"] * 400) + " }}",
+    "many looks": LISTS + "{{ " + " or ".join(["[1] in x"] * 600) + " }}",
+    "a chain of generators": NAMESPACE
+    + "{% for i in range(33000) %}{% set ns.x = [ns.x]|map('string') %}{% endfor %}{{ 1 }}",
+    "a key that is long": "{{ {}[['a'*1000000]*30] }}",
     "recursive loop": "{% for a in range(300) recursive %}{{ loop(range(300)) }}{% endfor %}",
     "macro calls itself": "{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}",
     "macro tree": "{% macro m(n) %}{% if n %}{{ m(n-1) }}{{ m(n-1) }}{% endif %}{% endmacro %}{{ m(60) }}",
@@ -88,6 +126,13 @@ MORE_LIMITS = {
     "signs": "{{ " + "-" * 10_000 + "1 }}",
 }
 MORE_REFUSALS = {
+    "a namespace in a list": "{{ [namespace(a=1)] }}",
+    "a namespace as a string": NAMESPACES + "{{ ns.x|string }}",
+    "a namespace replaced by a filter": NAMESPACES + "{{ 'x'|replace(ns.x, 'y') }}",
+    "a namespace replaced by a method": NAMESPACES + "{{ 'x'.replace(ns.x, 'y') }}",
+    "a namespace between": NAMESPACES + "{{ [1, 2]|join(ns.x) }}",
+    "a namespace as a format": NAMESPACES + "{{ ns.x|format(1) }}",
+    "a namespace as a key": NAMESPACES + "{{ [1][ns.x] }}",
     "self": "{{ self.a() }}{% block a %}{% endblock %}",
     "block": "{% block a %}{% endblock %}",
     "extends": "{% extends 'a' %}",
@@ -160,6 +205,11 @@ FINE = {
     "{% for g, xs in [{'k': 1}, {'k': 1}]|groupby('k') %}{{ g }}:{{ xs|length }}{% endfor %}": "1:2",
     "{% for xs in [[1, 2]|reverse, [3]] %}{% for x in xs %}{{ x }}{% endfor %}{% endfor %}": "213",
     "{{ [[1]|map('string'), [2]|map('string')]|sum(start=[])|join }}!": "12!",
+    "{% macro m() %}{{ varargs|join }}{{ kwargs.a }}{% endmacro %}{{ m([1], missing|default(2), a=3) }}": "[1]23",
+    "{% macro m(o) %}{% set o.n = o.n + 1 %}{% endmacro %}{% set o = namespace(n=1) %}{{ m(o) }}{{ o.n }}": "2",
+    "{{ {'a': 1}.items()|list }}{{ {'a': 1}.keys() }}": "[('a', 1)]dict_keys(['a'])",
+    "{{ (1, 2) == (1, 2) }}{{ 1 in [1] }}{{ 'b' not in 'abc' }}{{ [1] is eq([1]) }}": "TrueTrueFalseTrue",
+    "{{ {(1, 2): 'x'}[(1, 2)] }}{{ [1, 2, 3][1:]|join }}": "x23",
     "{{ {'_a': 1}._a }}{{ {}._a|default('none') }}": "1none",
     "{{ 'a-b' | replace('-', '+') | upper }}!": "A+B!",
 }
@@ -195,3 +245,15 @@ def test_what_is_not_data_is_refused(kind: str, source: str, outcomes: dict[str,
 @pytest.mark.parametrize(("source", "text"), FINE.items())
 def test_what_people_write_still_works(source: str, text: str, outcomes: dict[str, dict[str, Any]]):
     assert outcomes[source] == {"is": "value", "value": text, "detail": outcomes[source]["detail"]}
+
+
+def test_the_message_does_not_hold_all_of_a_name_that_was_not_there():
+    source = "{{ {}['a'*1000000] }}"
+    outcome = boxed.run([{"id": "x", "kind": "template", "source": source}])["x"]
+    assert outcome["is"] == "reject"
+    assert "aaaa" in outcome["detail"]
+    assert len(outcome["detail"]) < 2000
+
+
+def test_a_view_of_a_mapping_is_a_list_where_types_are_kept():
+    assert compile_value("{{ d.items() }}", typed=True).render({"d": {"a": 1}}) == [("a", 1)]
