@@ -6,10 +6,11 @@ from django.contrib import admin
 from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerSplitView
 
 from pyflow_site.health import LiveView, ReadyView
 from pyflow_site.pages import ProblemsPage
+from pyflow_site.schema import SchemaView
 from pyflow_site.usage import QuotasView, UsageView
 
 #: The package's own load fonts from the network, and have styles without a nonce.
@@ -30,7 +31,7 @@ urlpatterns = [
     path("api/v1/health/ready", ReadyView.as_view(), name="health-ready"),
     path("api/v1/quotas", QuotasView.as_view(), name="quotas"),
     path("api/v1/usage", UsageView.as_view(), name="usage"),
-    path("api/v1/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/v1/schema", SchemaView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema", template_name=SWAGGER), name="docs"),
     path("api/docs/redoc", SpectacularRedocView.as_view(url_name="schema", template_name=REDOC), name="redoc"),
     path("api/docs/problems", ProblemsPage.as_view(), name="problems"),

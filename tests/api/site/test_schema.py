@@ -131,3 +131,11 @@ def test_the_document_has_the_pattern_of_an_idempotency_key(operations):
     pattern = re.compile(parameter["schema"]["pattern"])
     assert pattern.search("0198b2f0-7c3a")
     assert not any(pattern.search(key) for key in ("", "a b", "ключ", "x" * 256, "x\t"))
+
+
+def test_it_is_made_once_a_process_and_no_parameter_makes_another(nobody: Api, monkeypatch):
+    first = nobody.get("/api/v1/schema")
+    monkeypatch.setattr("drf_spectacular.generators.SchemaGenerator.get_schema", None)
+    again = nobody.get("/api/v1/schema?version=2&lang=de")
+    assert (again.status_code, again.content, again["Content-Type"]) == (200, first.content, first["Content-Type"])
+    assert again["Content-Disposition"] == 'inline; filename="PyFlow.yaml"'
