@@ -18,26 +18,39 @@ pytestmark = pytest.mark.fleet
 WAITING = 20_000
 
 
-@pytest.fixture
-def crowd(tenant) -> Run:
-    """As many waiting and as many finished runs, in one statement, and one that is queued."""
-    run = make_run(tenant)
+def multiply(run: Run, count: int, **changed: str) -> None:
+    """Add copies of a run in one statement, with columns changed to what SQL expressions of `number` give."""
     table = Run._meta.db_table
     columns = [field.column for field in Run._meta.concrete_fields]
-    replaced = {
-        "id": "gen_random_uuid()",
-        "state": "CASE WHEN mod(number, 2) = 0 THEN 'waiting' ELSE 'succeeded' END",
-        "wake_at": "CASE WHEN mod(number, 2) = 0 THEN now() + interval '1 day' END",
-    }
-    values = ", ".join(replaced.get(column, f'"{column}"') for column in columns)
+    changed = {"id": "gen_random_uuid()", **changed}
+    values = ", ".join(changed.get(column, f'"{column}"') for column in columns)
     names = ", ".join(f'"{column}"' for column in columns)
     with connection.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO {table} ({names}) SELECT {values} "
             f"FROM {table}, generate_series(1, %s) AS number WHERE id = %s",
-            [2 * WAITING, run.pk],
+            [count, run.pk],
         )
-        cursor.execute(f"ANALYZE {table}")
+
+
+def analyze() -> None:
+    """Let PostgreSQL know what is there."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"ANALYZE {Run._meta.db_table}")
+
+
+@pytest.fixture
+def crowd(tenant) -> Run:
+    """As many waiting and as many finished runs, and one that is queued."""
+    run = make_run(tenant)
+    waits = "mod(number, 2) = 0"
+    multiply(
+        run,
+        2 * WAITING,
+        state=f"CASE WHEN {waits} THEN 'waiting' ELSE 'succeeded' END",
+        wake_at=f"CASE WHEN {waits} THEN now() + interval '1 day' END",
+    )
+    analyze()
     return run
 
 
@@ -70,8 +83,7 @@ def rows_read(queries: CaptureQueriesContext) -> float:
 def change_the_crowd(**values: object) -> None:
     """Let all that waited be something else, and PostgreSQL know of it."""
     Run.objects.across_tenants().filter(state="waiting").update(**values)
-    with connection.cursor() as cursor:
-        cursor.execute(f"ANALYZE {Run._meta.db_table}")
+    analyze()
 
 
 def test_a_claim_reads_no_more_of_a_long_queue_than_it_takes(crowd: Run):
@@ -81,6 +93,15 @@ def test_a_claim_reads_no_more_of_a_long_queue_than_it_takes(crowd: Run):
         taken = claim("me", 10, queues=("",))
     assert other.pk in {claimed.run_id for claimed in taken}
     assert len(taken) == 10
+    assert rows_read(queries) < 200
+
+
+def test_a_claim_reads_no_more_of_a_queue_of_which_the_statistics_say_nothing(crowd: Run):
+    """PostgreSQL counts again when a tenth of the table is new."""
+    change_the_crowd(state="queued", wake_at=None)
+    multiply(make_run(make_tenant()), WAITING // 10)
+    with CaptureQueriesContext(connection) as queries:
+        assert len(claim("me", 10, queues=("",))) == 10
     assert rows_read(queries) < 200
 
 
