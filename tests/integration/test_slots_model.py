@@ -168,11 +168,15 @@ class SlotMachine(RuleBasedStateMachine):
         self.tickets: dict[UUID, Ticket] = {}
         self.rows: dict[UUID, Slot] = {}
 
-    @initialize(limits=LIMITS)
-    def begin(self, limits: list[int]) -> None:
+    @initialize(limits=LIMITS, is_crowded=st.booleans())
+    def begin(self, limits: list[int], is_crowded: bool) -> None:
         self.limits = limits
-        for _ in range(4):
+        for which in range(4):
             self.run_starts()
+            if is_crowded:
+                self.node_asks(which, "k", "queue", 5)
+        for which in range(2 if is_crowded else 0):
+            self.run_asks(which, "k", "queue", 5, 0)
 
     @rule()
     @precondition(lambda self: len(self.model.runs) < 12)
@@ -349,7 +353,7 @@ def test_random_histories_of_slots_are_as_the_rules_say():
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=30,
+            max_examples=20,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,
