@@ -44,7 +44,9 @@ MORE_LIMITS = {
     "sums in a clause": "[x for x in " + "1+" * 1500 + "1]",
     "fields in a condition": "[x for x in [1] if a" + ".b" * 1500 + "]",
     "fields in a keyword": "max([1], default=a" + ".b" * 1500 + ")",
-    "many comparisons": "[" + " and ".join(["a==b"] * 300) + " for a in [[[0]*1000]*1000] for b in [[[0]*1000]*1000]]",
+    "many comparisons": "["
+    + " and ".join(["a==b"] * 400)
+    + " for a in [[[1000]*1000]*2000] for b in [[[1000]*1000]*2000]]",
     "views of views": "str([{'a':x,'b':x,'c':x,'d':x}.values() for x in " * 14 + "[1]" + "])" * 14,
 }
 MORE_REFUSALS = {
