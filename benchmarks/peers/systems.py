@@ -12,7 +12,8 @@ from urllib.parse import urlencode
 
 from benchmarks.peers.environments import HERE, python_environment
 from benchmarks.processes import await_url, running
-from benchmarks.workload import Kind, Request, Subject, System
+from benchmarks.service import PyFlow
+from benchmarks.workload import Kind, Request, Sizes, Subject, System
 from tests.support.launcher import free_port, postgres, redis
 
 
@@ -78,4 +79,4 @@ class Dbos:
             yield QuerySubject(url, [web.pid])
 
 
-SYSTEMS: dict[str, System] = {"celery": CeleryChain(), "dbos": Dbos()}
+SYSTEMS: dict[str, System] = {"pyflow": PyFlow(Sizes()), "celery": CeleryChain(), "dbos": Dbos()}

@@ -37,8 +37,9 @@ def test_a_row_is_that_of_the_query_set_with_what_is_selected_together_with_it(r
         assert (found.workflow.name, found.version.number) == (run.workflow.name, run.version.number)
     assert values(found) == values(build(run.tenant_id, run.pk).get())
     assert not found._state.adding
+    definition = run.version.definition
     with django_assert_num_queries(1):
-        assert found.version.definition == run.version.definition  # deferred
+        assert found.version.definition == definition  # deferred
 
 
 def test_ids_are_those_of_the_call_and_not_of_the_one_before(run):
