@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.messages.middleware import MessageMiddleware
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 from servestatic.middleware import ServeStaticMiddleware
@@ -77,6 +80,27 @@ def RateLimits(get_response: Next) -> Next:  # noqa: N802
         return complete(request, response) if lacks(request, response) else response
 
     return sync_middleware
+
+
+class _OfPages:
+    """Only for pages: the API knows nobody by a cookie, and has no messages."""
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        if request.path_info.startswith("/api/v1/"):
+            return cast(HttpResponseBase, self.get_response(request))  # type: ignore[attr-defined] # Django's
+        return cast(HttpResponseBase, super().__call__(request))  # type: ignore[misc] # the same
+
+
+class Sessions(_OfPages, SessionMiddleware):
+    """Django's, of pages."""
+
+
+class SessionUsers(_OfPages, AuthenticationMiddleware):
+    """Django's, of pages."""
+
+
+class Messages(_OfPages, MessageMiddleware):
+    """Django's, of pages."""
 
 
 @sync_and_async_middleware

@@ -50,11 +50,11 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "pyflow_site.middleware.StaticFiles",
     "pyflow_site.middleware.ApiPaths",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "pyflow_site.middleware.Sessions",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "pyflow_site.middleware.SessionUsers",
+    "pyflow_site.middleware.Messages",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "pyflow_site.urls"
