@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -16,13 +16,12 @@ from pyflow.core.states import TERMINAL_RUN_STATES
 from pyflow.core.suspension import Suspension, awaited
 from runs.leases import Claim
 from runs.models import NodeRun, Run
+from runs.reader import Call
 from runs.reading import output_of, outputs_of
 from runs.secrets import RunSecrets
 from runs.services import start_child, stop_children
 from tenants.errors import QuotaExceededError
 from workflows.errors import NothingPublishedError, WorkflowArchivedError, WorkflowMissingError
-
-Call = Callable[..., Awaitable[Any]]
 
 
 class DatabaseChildRuns:

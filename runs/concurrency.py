@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -14,10 +14,10 @@ from django.db import Error as DatabaseFailure
 
 from pyflow.core.shared import ConcurrencyLimitError, RunPutDownError, SkippedByLimitError
 from runs.leases import Claim
+from runs.reader import Call
 from runs.slots import Ticket, Verdict, enter, enter_run, leave
 
 logger = logging.getLogger(__name__)
-Call = Callable[..., Awaitable[Any]]
 
 
 class _Asked:

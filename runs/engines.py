@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import cache, partial
-from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -19,10 +17,9 @@ from pyflow.core.suspension import Suspension
 from runs import values
 from runs.errors import ValueRefusedError
 from runs.leases import Claim
+from runs.reader import Call
 from tenants import quotas
 from tenants.errors import QuotaExceededError
-
-Call = Callable[..., Awaitable[Any]]
 
 
 class Engines:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -23,6 +23,7 @@ from runs import dispatch
 from runs.keeping import RunValues
 from runs.leases import Claim, claim_of
 from runs.models import SUSPECT_LOSSES, NodeTask, Run
+from runs.reader import Call
 from runs.secrets import RunSecrets
 from tenants.statements import ask
 
@@ -30,7 +31,6 @@ from tenants.statements import ask
 CHUNK = 20
 #: Tasks that may be why executors were lost with them.
 _SUSPECT = Q(losses=SUSPECT_LOSSES)
-Call = Callable[..., Awaitable[Any]]
 
 
 class DatabaseRemoteNodes:

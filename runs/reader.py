@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from django.db import connections
 
 ResultT = TypeVar("ResultT")
+#: Calls a function with its arguments on an executor's thread for the database, and gives what it returns.
+Call = Callable[..., Awaitable[Any]]
 
 
 class Reader:

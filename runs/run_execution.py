@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from pyflow.core.admission import displaced
@@ -28,7 +27,7 @@ from runs.errors import FencedError, LeaseLapsedError
 from runs.keeping import RunValues
 from runs.leases import MAX_LOSSES, Claim
 from runs.node_tasks import DatabaseRemoteNodes
-from runs.reader import Reader
+from runs.reader import Call, Reader
 from runs.secrets import RunSecrets
 from runs.services import QUEUE_TIMEOUT, WORKER_LOST, end_run, stop_children
 from runs.slots import displaced_runs, leave_run
@@ -37,14 +36,6 @@ from runs.writer import GroupWriter
 from secrets_vault.providers import secrets_of
 
 logger = logging.getLogger(__name__)
-ResultT = TypeVar("ResultT")
-
-
-class Call(Protocol):
-    """Calls a function on the executor's database thread."""
-
-    async def __call__(self, function: Callable[..., ResultT], *args: Any) -> ResultT:
-        """What it returns."""
 
 
 @dataclass(frozen=True, slots=True)

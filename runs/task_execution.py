@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection
-from typing import Any
+from collections.abc import Callable, Collection
 from uuid import UUID
 
 from django.conf import settings
@@ -29,13 +28,12 @@ from runs.node_tasks import (
     renew_tasks,
     unclaimed_task_queues,
 )
-from runs.reader import Reader
+from runs.reader import Call, Reader
 from runs.secrets import RunSecrets
 from runs.stores import recorded_nodes
 from secrets_vault.providers import secrets_of
 
 logger = logging.getLogger(__name__)
-Call = Callable[..., Awaitable[Any]]
 
 
 class TaskExecutor:

@@ -360,7 +360,7 @@ def test_a_child_under_a_limit_holds_its_slot_until_it_ends(tenant, settings):
         children = waiting.until(
             lambda: list(Run.objects.across_tenants().filter(parent__in=runs, state="waiting")), what="waiting child"
         )
-        assert [state_of(run) for run in runs] == ["running", "running"]
+        waiting.until(lambda: [state_of(run) for run in runs] == ["running", "running"], what="both parents")
         assert len(children) == 1
         send(children[0], "paid")
         ended(children[0].parent, "succeeded")

@@ -22,7 +22,7 @@ from tests.support import ledger as ledgers
 from tests.support import waiting
 from tests.support.factories import make_run
 from tests.support.histories import assert_is_whole
-from tests.support.nodes import register, workflow
+from tests.support.nodes import register, register_stubborn, workflow
 from tests.support.processes import database_url
 from tests.support.running import state_of
 
@@ -199,16 +199,7 @@ def test_a_run_that_was_not_started_in_time_ends_once(tenant, drain):
 
 
 def test_a_loss_is_taken_back_once_however_long_the_end_of_the_run_takes(tenant, registry, executor):
-    cancelled, opened = threading.Event(), threading.Event()
-
-    async def stubborn(ctx) -> None:
-        while not opened.is_set():
-            try:
-                await asyncio.sleep(0.02)
-            except asyncio.CancelledError:
-                cancelled.set()
-
-    register(registry, "stubborn", stubborn)
+    cancelled, opened = register_stubborn(registry)
     lost, kept = (make_run(tenant, workflow("{id: a, type: stubborn}")) for _ in range(2))
     for run in (lost, kept):
         waiting.until(lambda run=run: state_of(run) == "running", what="claimed run")

@@ -19,7 +19,7 @@ from runs.verbs import pause_run, resume_run, retry_run, terminate_run
 from tests.support import waiting
 from tests.support.factories import make_run
 from tests.support.histories import assert_is_whole
-from tests.support.nodes import register, workflow
+from tests.support.nodes import register, register_stubborn, workflow
 from tests.support.processes import database_url
 from tests.support.running import cancel, ended, nodes, operator, seqs, state_of
 from tests.support.secrets import make_secret
@@ -132,16 +132,7 @@ def test_a_task_that_was_lost_twice_is_left_to_a_quarantine(tenant, registry):
 
 
 def test_a_loss_is_taken_back_once_when_the_worker_is_heard_of_again(tenant, registry):
-    cancelled, opened = threading.Event(), threading.Event()
-
-    async def stubborn(ctx) -> None:
-        while not opened.is_set():
-            try:
-                await asyncio.sleep(0.02)
-            except asyncio.CancelledError:
-                cancelled.set()
-
-    register(registry, "stubborn", stubborn)
+    cancelled, opened = register_stubborn(registry)
     nodes = [f"{{id: {name}, type: stubborn, queue: gpu}}" for name in "ab"]
     make_run(tenant, workflow(*nodes))
     with workers("", "gpu"):

@@ -1,5 +1,7 @@
 """Node types made for a test out of a function."""
 
+import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +37,21 @@ def register(registry: NodeRegistry, type_name: str, function: Callable[..., Any
 
     members = {"node_type": type_name, "Config": AnyConfig, "run": run, "__doc__": "Made for a test."}
     return registry.register(type(f"Node_{type_name}", (BaseNodeV2,), members))
+
+
+def register_stubborn(registry: NodeRegistry) -> tuple[threading.Event, threading.Event]:
+    """Register ``stubborn``, which says when it is cancelled (the first event) and ends once it may (the second)."""
+    cancelled, opened = threading.Event(), threading.Event()
+
+    async def stubborn(ctx: NodeContext) -> None:
+        while not opened.is_set():
+            try:
+                await asyncio.sleep(0.02)
+            except asyncio.CancelledError:
+                cancelled.set()
+
+    register(registry, "stubborn", stubborn)
+    return cancelled, opened
 
 
 def workflow(*nodes: str, name: str = "test", **sections: str) -> str:
