@@ -87,6 +87,10 @@ def permissions_of(role: Role) -> frozenset[Permission]:
     return frozenset(permission for permission, least in LEAST_ROLE.items() if role.rank >= least.rank)
 
 
+#: What somebody may come to do with single objects beyond their role, because the objects are shared with them.
+SHAREABLE: frozenset[Permission] = LEVELS[Level.WRITE]
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """Who did something, for the audit: a key, a user, or the system itself (``id`` is then what it ran)."""
@@ -148,9 +152,9 @@ class Principal:
         """Those of the permissions that the scopes let through."""
         return frozenset(permission for permission in permissions if self.in_scope(permission))
 
-    def covers(self, permissions: Iterable[Permission]) -> bool:
-        """Whether it has them all itself: nobody grants what they have not got."""
-        return self.permissions.issuperset(permissions)
+    def lacking(self, permissions: Iterable[Permission]) -> list[Permission]:
+        """List those of the permissions that it does not have itself, and therefore must not grant."""
+        return sorted(frozenset(permissions) - self.permissions)
 
     def acting(self, *, request_id: str = "", address: str = "") -> Actor:
         """Itself in the audit."""

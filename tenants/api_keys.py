@@ -11,7 +11,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from tenants import audit
-from tenants.access import Actor, Permission, Principal, Role, permissions_of
+from tenants.access import SHAREABLE, Actor, Permission, Principal, Role, permissions_of
 from tenants.errors import BeyondOwnRightsError, KeyNotFoundError, KeyNotUsableError
 from tenants.keys import hash_secret, make_key
 from tenants.models import ApiKey
@@ -123,13 +123,16 @@ def _locked(tenant_id: UUID, key_id: UUID) -> ApiKey:
 def _require_coverage(principal: Principal, role: Role, scopes: Collection[Permission] | None) -> None:
     if role.rank > principal.role.rank:
         raise BeyondOwnRightsError(f"A key may be no more than whoever makes it, and you are `{principal.role}`.")
-    wanted = permissions_of(role)
-    if scopes is not None:
-        beyond_role = sorted(set(scopes) - wanted)
+    if scopes is None:
+        # Objects may be shared with the key's role or member at any time, and no scope of the new key would shut
+        # that out.
+        shareable = SHAREABLE - principal.narrowed(SHAREABLE)
+        missing = sorted({*principal.lacking(permissions_of(role)), *shareable})
+    else:
+        beyond_role = sorted(set(scopes) - permissions_of(role))
         if beyond_role:
             raise BeyondOwnRightsError(f"The role `{role}` does not have: {_listed(beyond_role)}.")
-        wanted = frozenset(scopes)
-    missing = sorted(wanted - principal.permissions)
+        missing = principal.lacking(scopes)
     if missing:
         raise BeyondOwnRightsError(
             f"A key may do no more than whoever makes it, and you lack: {_listed(missing)}. Choose a lesser `role`, or "

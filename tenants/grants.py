@@ -21,7 +21,7 @@ from guardian.models import GroupObjectPermission, UserObjectPermission
 
 from tenants import audit
 from tenants.access import LEVELS, Actor, Level, Permission, Principal, Role
-from tenants.errors import GrantNotFoundError, MemberNotFoundError
+from tenants.errors import BeyondOwnRightsError, GrantNotFoundError, MemberNotFoundError
 from tenants.models import Membership
 from tenants.scoping import TenantOwned
 
@@ -66,6 +66,13 @@ def shared_with(principal: Principal, model: type[TenantOwned], permission: Perm
     return set(model.objects.for_tenant(principal.tenant_id).filter(pk__in=found).values_list("pk", flat=True))
 
 
+def shared_with_role(*, tenant_id: UUID, role: Role) -> frozenset[Permission]:
+    """What everybody of a role may do with some object of the tenant because it is shared with the role."""
+    rows = GroupObjectPermission.objects.filter(group__name=_group_name(tenant_id, role))
+    levels = {_level(codename) for codename in rows.values_list("permission__codename", flat=True).distinct()}
+    return reduce(or_, (LEVELS[level] for level in levels), frozenset())
+
+
 def _rows(principal: Principal, obj: TenantOwned) -> Iterator[models.QuerySet[Any, str]]:
     about = {"content_type": ContentType.objects.get_for_model(obj), "object_pk": str(obj.pk)}
     role = _group_name(obj.tenant_id, principal.role)
@@ -93,11 +100,21 @@ def grants_of(obj: TenantOwned) -> list[Grant]:
 
 
 @transaction.atomic
-def share(*, by: Actor, obj: TenantOwned, target: str, level: Level, kind: str, grantee: str) -> Grant:
+def share(
+    *, by: Actor, principal: Principal | None, obj: TenantOwned, target: str, level: Level, kind: str, grantee: str
+) -> Grant:
     """Share an object at a level, instead of the level at which it was shared with them before.
 
-    ``target`` is its name in the audit. Raises ``MemberNotFoundError``.
+    ``target`` is its name in the audit, ``principal`` is ``None`` for the operator. Raises ``BeyondOwnRightsError`` if
+    the principal lacks a permission that the level includes, and ``MemberNotFoundError``.
     """
+    missing = [] if principal is None else principal.lacking(LEVELS[level])
+    if missing:
+        raise BeyondOwnRightsError(
+            f"The level `{level}` includes more than you may do yourself; you lack: "
+            + ", ".join(f"`{permission}`" for permission in missing)
+            + ". Choose a lesser `level`, or use a credential that has them."
+        )
     rows, who, name = _grantee(obj, kind, grantee)
     before = [_level(row.permission.codename) for row in _of(rows, obj, who)]
     grant = Grant(kind, grantee, name, level)

@@ -125,8 +125,8 @@ def accept_invitation(
     """Make whoever has the token a member: the user ``user_id``, who has proved who it is, or the one of the password.
 
     Without an account of the invited address one is made, with that password. Raises ``InvitationTokenError``,
-    ``InvitationClosedError``, ``PasswordError``, ``MemberExistsError``, and ``TooManyFailuresError`` for passwords that
-    were guessed too often.
+    ``InvitationClosedError`` (also if the inviter could not give the role any more), ``PasswordError``,
+    ``MemberExistsError``, and ``TooManyFailuresError`` for passwords that were guessed too often.
     """
     rows = Invitation.objects.for_tenant(tenant_id).select_for_update(of=("self",))
     invitation = rows.filter(token_hash=hash_token(token)).first()
@@ -134,6 +134,7 @@ def accept_invitation(
         raise _refused()
     if not invitation.open:
         raise InvitationClosedError(f"The invitation is {invitation.state}. Ask for a new one.")
+    _require_inviter(invitation)
     user = _account(invitation.email, password, user_id, address)
     by = Actor(tenant_id, "user", str(user.pk), user.get_username(), request_id, address)
     if Membership.objects.for_tenant(tenant_id).filter(user=user).exists():
@@ -146,6 +147,21 @@ def accept_invitation(
 def hash_token(token: str) -> str:
     """What is kept of a token. It is random, 256 bits long: a plain SHA-256 tells nothing about it."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _require_inviter(invitation: Invitation) -> None:
+    """Refuse an invitation of a member who has left, or has less than the invited role, since it was made.
+
+    Without a member behind it, an invitation is the operator's or that of a key of the tenant itself.
+    """
+    if invitation.invited_by_id is None:
+        return
+    members = Membership.objects.for_tenant(invitation.tenant_id)
+    role = members.filter(user=invitation.invited_by_id, user__is_active=True).values_list("role", flat=True).first()
+    if role is None or Role(role).rank < Role(invitation.role).rank:
+        raise InvitationClosedError(
+            f"Whoever made the invitation may no longer give the role `{invitation.role}`. Ask for a new one."
+        )
 
 
 def _account(email: str, password: str, user_id: int | None, address: str) -> User:

@@ -10,9 +10,9 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from tenants import audit
-from tenants.access import Actor, Principal, Role, permissions_of
+from tenants.access import SHAREABLE, Actor, Permission, Principal, Role, permissions_of
 from tenants.errors import BeyondOwnRightsError, LastOwnerError, MemberNotFoundError
-from tenants.grants import forget_member
+from tenants.grants import forget_member, shared_with_role
 from tenants.models import ApiKey, Membership, RefreshToken, access_changed
 
 
@@ -96,8 +96,16 @@ def leave_tenant(*, by: Actor, user_id: int) -> None:
 
 
 def require_coverage(principal: Principal | None, role: Role) -> None:
-    """Raise ``BeyondOwnRightsError`` unless the principal has all that the role has. ``None``: the operator."""
-    if principal is not None and not principal.covers(permissions_of(role)):
+    """Raise ``BeyondOwnRightsError`` unless the principal has all that the role has. ``None``: the operator.
+
+    What is shared with the role counts as well: a new holder of the role has it, too.
+    """
+    if principal is None:
+        return
+    beyond: list[Permission] = principal.lacking(permissions_of(role))
+    if not beyond and principal.lacking(SHAREABLE):
+        beyond = principal.lacking(shared_with_role(tenant_id=principal.tenant_id, role=role))
+    if beyond:
         raise BeyondOwnRightsError(
             f"`{role}` may do more than you: your role is `{principal.role}`"
             + ("." if principal.scopes is None else ", narrowed by the scopes of this key.")

@@ -165,6 +165,7 @@ def _make_workflows(world: World) -> None:
     workflow = find_workflow(tenant_id=tenant.pk, name=f"{mark}-main")
     share(
         by=a_test(tenant),
+        principal=None,
         obj=workflow,
         target=f"workflow:{workflow.name}",
         level=Level.READ,

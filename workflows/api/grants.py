@@ -80,6 +80,7 @@ class GrantsView(TenantView):
         kind = "member" if "member" in body else "role"
         grant = share(
             by=self.actor,
+            principal=self.principal,
             obj=workflow,
             target=f"workflow:{workflow.name}",
             level=Level(body["level"]),

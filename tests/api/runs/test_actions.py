@@ -44,7 +44,15 @@ def states(tenant) -> list[str]:
 
 def share_hello(tenant, member, level: Level) -> None:
     workflow = Workflow.objects.for_tenant(tenant).get(name="hello")
-    share(by=a_test(tenant), obj=workflow, target="workflow:hello", level=level, kind="member", grantee=str(member.pk))
+    share(
+        by=a_test(tenant),
+        principal=None,
+        obj=workflow,
+        target="workflow:hello",
+        level=level,
+        kind="member",
+        grantee=str(member.pk),
+    )
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,14 @@ def test_a_grant_ends_with_the_membership(api: Api, tenant, other_tenant):
     assert [grant["level"] for grant in read(admin.get(PATH))["results"]] == ["run"]
 
 
+@pytest.mark.parametrize("level", ["read", "run", "write"])
+def test_a_key_shares_nothing_that_it_may_not_do_itself(tenant, level: str):
+    narrow = Api(make_api_key(tenant, scopes=["workflows:share", "workflows:read"])[1])
+    problem = assert_problem(narrow.post(PATH, {"role": "viewer", "level": level}), 403, "beyond_own_rights")
+    assert "`runs:read`" in problem["detail"]
+    assert not AuditEntry.objects.for_tenant(tenant).filter(action="grant.set").exists()
+
+
 def test_an_editor_shares_nothing(tenant):
     editor = api_of(make_member(tenant, Role.EDITOR))
     assert_problem(editor.post(PATH, {"role": "viewer", "level": "run"}), 403, "forbidden")
