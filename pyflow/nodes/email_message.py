@@ -17,7 +17,7 @@ from typing import Any
 
 from pyflow.core.duration import parse_duration
 from pyflow.core.errors import PyFlowError
-from pyflow.nodes import hosts, stored
+from pyflow.nodes import email_headers, hosts, stored
 from pyflow.nodes.email import (
     TIMEOUT,
     Addresses,
@@ -31,6 +31,7 @@ from pyflow.nodes.email import (
 MAX_RECIPIENTS = 500
 MAX_BYTES = 25 * 1024 * 1024
 """Of all attachments together: what the large providers take."""
+BINARY = "application/octet-stream"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
 
 
@@ -42,10 +43,19 @@ async def send(config: EmailConfig, idempotency_key: str) -> EmailOutput:
 
 
 class _Plain(smtplib.SMTP):
-    """smtplib's client, on a connection to one of ``addresses``, which were checked."""
+    """smtplib's client, on a connection to one of ``addresses``, which were checked.
+
+    It sends only what ``meant``, the message of the author, consists of.
+    """
 
     addresses: Sequence[str] = ()
+    meant: EmailMessage
     _host: str
+
+    def sendmail(self, from_addr: str, to_addrs: Any, msg: Any, *options: Any, **more: Any) -> Any:
+        """Send the bytes that ``send_message`` made, once they are seen to be the message."""
+        email_headers.require_same(self.meant, msg)
+        return super().sendmail(from_addr, to_addrs, msg, *options, **more)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG002 - smtplib's signature
         return hosts.connect(list(self.addresses), port, timeout)
@@ -94,7 +104,7 @@ class _Delivery:
         trust = None if smtp.tls == "none" else ssl.create_default_context()
         options: dict[str, Any] = {"timeout": self._seconds, "local_hostname": _ascii_domain(sender.rpartition("@")[2])}
         client: _Plain = _Tls(context=trust, **options) if smtp.tls == "tls" else _Plain(**options)
-        client.addresses = addresses
+        client.addresses, client.meant = addresses, message
         # The name that the certificate has to be for; the constructor only sets it if it connects as well.
         client._host = host
         self._client = client
@@ -121,11 +131,12 @@ def _message(config: EmailConfig, key: str) -> EmailMessage:
     sender = _addresses(config.from_, "from")
     if len(sender) != 1:
         raise MessageRefusedError("`from` is one address")
-    message["From"] = sender
+    message["From"] = email_headers.addresses("From", sender)
     for header, value in (("To", config.to), ("Cc", config.cc), ("Reply-To", config.reply_to)):
         if value:
-            message[header] = _addresses(value, header.lower().replace("-", "_"))
-    message["Subject"] = _line(config.subject, "subject")
+            found = _addresses(value, header.lower().replace("-", "_"))
+            message[header] = email_headers.addresses(header, found)
+    message["Subject"] = email_headers.text("Subject", _line(config.subject, "subject"))
     message["Date"] = email.utils.localtime()
     digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     message["Message-ID"] = f"<{digest}@{_ascii_domain(sender[0].domain)}>"
@@ -156,8 +167,13 @@ def _attach(message: EmailMessage, paths: Iterable[str]) -> None:
         if left < 0:
             raise MessageRefusedError(f"the attachments have more than {MAX_BYTES:,} bytes together")
         name = _line(path.rpartition("/")[2], "attachments")
-        main, _, sub = (mimetypes.guess_type(name)[0] or "application/octet-stream").partition("/")
+        main, _, sub = (mimetypes.guess_type(name)[0] or BINARY).partition("/")
+        if main in {"message", "multipart"}:  # a mail program would read parts of this message out of the file
+            main, _, sub = BINARY.partition("/")
         message.add_attachment(content, maintype=main, subtype=sub, filename=name)
+        if email_headers.looks_encoded(name):
+            part = list(message.iter_attachments())[-1]
+            part.replace_header("Content-Disposition", email_headers.file_name("Content-Disposition", name))
 
 
 def _all_recipients(config: EmailConfig) -> list[Address]:
@@ -178,7 +194,8 @@ def _addresses(value: Addresses, field: str) -> list[Address]:
     found: list[Address] = []
     for name, spec in email.utils.getaddresses(lines):
         local, at, domain = spec.rpartition("@")
-        if not (local and at and domain) or re.search(r"[\s<>,;:\"()\[\]\\]", spec) or "@" in local:
+        unfit = re.search(r"[\s<>,;:\"()\[\]\\]", spec) or "@" in local or email_headers.looks_encoded(spec)
+        if not (local and at and domain) or unfit:
             raise MessageRefusedError(f"`{field}`: not an address: {(spec or str(value))[:200]!r}")
         found.append(Address(name, local, domain))
     if not found:

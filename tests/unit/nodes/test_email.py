@@ -4,12 +4,14 @@ import asyncio
 import datetime
 import email
 import email.policy
+import email.utils
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from email.message import EmailMessage
+from email.header import decode_header, make_header
+from email.message import EmailMessage, Message
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from cryptography.x509.oid import NameOID
 
 from pyflow.core.files import current_root
 from pyflow.core.result import NodeRun
-from pyflow.nodes.email import EmailNode
+from pyflow.nodes.email import EmailNode, MessageRefusedError
+from pyflow.nodes.email_headers import require_same
 from tests.unit.nodes.web import node, run
 
 
@@ -57,6 +60,23 @@ class Mailbox:
         found = email.message_from_bytes(content, policy=email.policy.default)
         assert isinstance(found, EmailMessage)
         return found
+
+    def raw(self) -> Message:
+        """The last message with its values undecoded, as what came over the wire."""
+        content = self.envelopes[-1].content
+        assert isinstance(content, bytes)
+        return email.message_from_bytes(content, policy=email.policy.compat32)
+
+    def headers(self) -> list[str]:
+        return [name for name in self.raw() if name not in {"X-Peer", "X-MailFrom", "X-RcptTo"}]
+
+
+BODY = ["Content-Type", "Content-Transfer-Encoding", "MIME-Version"]
+
+
+def decoded(value: str) -> str:
+    """The text of an undecoded header value (RFC 2047)."""
+    return str(make_header(decode_header(value)))
 
 
 def authenticate(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
@@ -257,6 +277,100 @@ async def test_what_would_be_another_message_is_refused(wrong: dict[str, Any]):
     async with serving() as box:
         assert (await refusal(letter(box, **wrong)))[0] == "message_refused"
     assert not box.envelopes
+
+
+# --- encoded words (RFC 2047), which the standard library decodes in values, line ends and all
+
+BREAKS = "=?utf-8?q?a=0d=0aBcc:_eve@example.com?="
+FORMS = [
+    BREAKS,
+    "=?utf-8?b?YQ0KQmNjOiBldmVAZXhhbXBsZS5jb20=?=",
+    f"Hello {BREAKS} there",
+    f"Grüße {BREAKS}",
+    "=?utf-8?q?a=0d=0a=0d=0aa_new_body?=",
+    "=?utf-8?q?a=00b?=",
+    "=?utf-8*en?q?a=0aX:_y?=",
+    "=?us-ascii?Q?=0D=0AX-Evil:_1?= =?us-ascii?Q?=0D=0AX-More:_2?=",
+    "=?utf-8?q?plain?=",
+    "1 =? 2",
+    "=?" * 200,
+]
+
+
+@pytest.mark.parametrize("value", FORMS)
+async def test_a_subject_arrives_as_it_was_written(value: str):
+    async with serving() as box:
+        await send(letter(box, subject=value))
+    assert box.headers() == ["From", "To", "Subject", "Date", "Message-ID", *BODY]
+    assert decoded(box.raw()["Subject"]) == value
+
+
+@pytest.mark.parametrize("value", [form for form in FORMS if '"' not in form and "," not in form])
+@pytest.mark.parametrize("place", ["from", "to", "cc", "reply_to"])
+async def test_a_display_name_arrives_as_it_was_written(place: str, value: str):
+    async with serving() as box:
+        await send(letter(box, **{place: f'"{value}" <di@example.com>'}))
+    header = {"from": "From", "to": "To", "cc": "Cc", "reply_to": "Reply-To"}[place]
+    expected = {"From", "To", "Subject", "Date", "Message-ID", *BODY, header}
+    assert set(box.headers()) == expected
+    assert len(box.headers()) == len(expected)
+    name, address = email.utils.parseaddr(box.raw()[header])
+    assert (decoded(name), address) == (value, "di@example.com")
+    everybody = {"bo@example.com", "di@example.com"} if place == "cc" else {"bo@example.com"}
+    assert set(box.envelopes[0].rcpt_tos) == ({"di@example.com"} if place == "to" else everybody)
+
+
+async def test_names_beside_one_that_looks_encoded_keep_their_form():
+    async with serving() as box:
+        await send(letter(box, to=["=?utf-8?q?x?= <a@example.com>", "Bö <b@example.com>", "c@example.com"]))
+    named = email.utils.getaddresses([box.raw()["To"]])
+    assert [(decoded(name), address) for name, address in named] == [
+        ("=?utf-8?q?x?=", "a@example.com"), ("Bö", "b@example.com"), ("", "c@example.com"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if "/" not in form and len(form) < 200])
+async def test_the_name_of_an_attachment_arrives_as_it_is(storage: Path, form: str):
+    name = f"{form}.txt"
+    (storage / name).write_bytes(b"content")
+    async with serving() as box:
+        await send(letter(box, attachments=[name]))
+    attached = box.raw().get_payload()[1]
+    assert attached.keys() == ["Content-Type", "Content-Transfer-Encoding", "Content-Disposition", "MIME-Version"]
+    assert attached.get_filename() == name
+    assert attached.get_payload(decode=True) == b"content"
+    content = box.envelopes[0].content
+    assert isinstance(content, bytes)
+    assert b"=?" not in content.replace(b"=?utf-8?", b"").partition(b"Content-Disposition")[2]
+
+
+async def test_an_attached_message_is_a_file(storage: Path):
+    """A reader of mail would take headers and parts of this message out of it."""
+    (storage / "old.eml").write_bytes(b"Subject: x\r\n\r\ny")
+    async with serving() as box:
+        await send(letter(box, attachments=["old.eml"]))
+    (attached,) = box.message().iter_attachments()
+    assert (attached.get_content_type(), attached.get_content()) == ("application/octet-stream", b"Subject: x\r\n\r\ny")
+
+
+@pytest.mark.parametrize("place", ["from", "to", "cc", "bcc", "reply_to"])
+async def test_no_address_looks_like_an_encoded_word(place: str):
+    async with serving() as box:
+        assert (await refusal(letter(box, **{place: "=?utf-8?q?a=0d=0aX=20?=@example.com"})))[0] == "message_refused"
+    assert not box.envelopes
+
+
+@pytest.mark.parametrize(
+    "added", [b"Bcc: eve@example.com\r\n", b"Subject: y\r\n", b"\r\nbody\r\n", b"To: eve@example.com\r\n"]
+)
+def test_bytes_that_are_not_the_message_are_not_sent(added: bytes):
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = "ada@example.com", "bo@example.com", "x"
+    message.set_content("text")
+    sent = message.as_bytes(policy=email.policy.SMTP)
+    require_same(message, sent)
+    with pytest.raises(MessageRefusedError, match="would have headers, parts or recipients"):
+        require_same(message, added + sent)
 
 
 # --- the server
