@@ -38,5 +38,10 @@ GENERAL: list[dict[str, Any]] = [
         ("unsupported_media_type", 415, "Send application/json or application/yaml."),
         ("input_invalid", 422, "Values of the request are missing or wrong; `errors` lists each."),
         ("internal_error", 500, "A mistake of ours. The request id finds it in the logs."),
+        (
+            "database_unavailable",
+            503,
+            "The database could not be reached, or was too busy. Send the request again after `Retry-After` seconds.",
+        ),
     )
 ]

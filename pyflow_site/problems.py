@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -66,6 +67,7 @@ from tenants.errors import (
     TooManyFailuresError,
     UpgradeNeededError,
 )
+from tenants.transactions import is_passing
 from workflows.errors import (
     GraphTooLargeError,
     NothingPublishedError,
@@ -80,6 +82,8 @@ from workflows.errors import (
 logger = logging.getLogger(__name__)
 PROBLEM_JSON = "application/problem+json"
 PROBLEM_YAML = "application/problem+yaml"
+#: What ``Retry-After`` says where the database does not answer.
+RETRY_SECONDS = 2
 
 #: The most specific class decides; what is not listed is a mistake of ours: 500.
 STATUS_OF: Mapping[type[PyFlowError], int] = {
@@ -175,6 +179,8 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
             headers["Retry-After"] = str(int(error.wait))  # type: ignore[attr-defined]
     if getattr(error, "retry_after", None):
         headers["Retry-After"] = str(error.retry_after)  # type: ignore[attr-defined] # asked on the line above
+    if body["code"] == "database_unavailable":
+        headers["Retry-After"] = str(RETRY_SECONDS)
     if body["status"] == status.HTTP_401_UNAUTHORIZED:
         headers.setdefault("WWW-Authenticate", 'Bearer realm="pyflow"')
     if body["status"] >= 500:
@@ -197,6 +203,13 @@ def describe(error: Exception) -> dict[str, Any]:
         return problem(404, "not_found", "There is nothing here.")
     if isinstance(error, PermissionDenied):
         return problem(403, "forbidden", "This is not allowed.")
+    if isinstance(error, OperationalError | InterfaceError) or is_passing(error):
+        return problem(
+            503,
+            "database_unavailable",
+            "The database could not be reached, or was too busy to do this. Send the request again after `Retry-After` "
+            "seconds; with an `Idempotency-Key`, nothing is done twice.",
+        )
     return problem(500, "internal_error", "Something went wrong here. The request id finds it in the logs.")
 
 

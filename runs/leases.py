@@ -25,6 +25,7 @@ from tenants.models import Tenant
 from tenants.plans import Quota
 from tenants.quotas import limit_of
 from tenants.statements import prepared
+from tenants.transactions import retried
 from workflows.models import Version, Workflow
 
 #: So many executors lost with a run, one after the other and before a node completed, and it fails as ``worker_lost``.
@@ -75,6 +76,7 @@ def trusted_seconds() -> float:
     return seconds - min(MARGIN, seconds / 5)
 
 
+@retried
 def claim(
     owner: str,
     limit: int,
@@ -249,7 +251,7 @@ _NEXT = f"""
     SELECT id FROM {Run._meta.db_table}
     WHERE state = '{RunState.QUEUED.value}' AND (queue, tenant_id) BETWEEN (%s, %s) AND (%s, %s)
         AND losses <> {SUSPECT_LOSSES} AND id <> ALL(%s)
-    ORDER BY queue, tenant_id, priority DESC, created_at LIMIT %s FOR UPDATE SKIP LOCKED
+    ORDER BY queue, tenant_id, priority DESC, created_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
 """  # noqa: S608 - names and constants of ours
 _NEXT_SUSPECTS = _NEXT.replace("losses <>", "losses =")
 
@@ -349,7 +351,7 @@ def _take(runs: QuerySet[Run], limit: int) -> list[UUID]:
     """Lock up to ``limit`` rows, passing over those that others are claiming (SQLite: claims take turns instead)."""
     if limit <= 0:
         return []
-    locked = runs.select_for_update(skip_locked=connection.features.has_select_for_update_skip_locked)
+    locked = runs.select_for_update(skip_locked=connection.features.has_select_for_update_skip_locked, no_key=True)
     return list(locked.values_list("pk", flat=True)[:limit])
 
 
@@ -387,6 +389,7 @@ def _queues_with_work() -> set[str]:
     return found
 
 
+@retried
 def renew(owner: str, run_ids: Iterable[UUID]) -> set[UUID]:
     """Extend the leases that ``owner`` still holds, in one statement, and return which those are."""
     with transaction.atomic():
@@ -395,6 +398,7 @@ def renew(owner: str, run_ids: Iterable[UUID]) -> set[UUID]:
     return kept
 
 
+@retried
 def release(owner: str, run_ids: Iterable[UUID]) -> set[UUID]:
     """Hand runs back unfinished: they are queued again at once. Returns those that ``owner`` still held."""
     with transaction.atomic():

@@ -26,6 +26,7 @@ from runs.models import SUSPECT_LOSSES, NodeTask, Run
 from runs.reader import Call
 from runs.secrets import RunSecrets
 from tenants.statements import ask
+from tenants.transactions import retried
 
 #: Items of a fan-out that are asked for together make tasks of so many at most.
 CHUNK = 20
@@ -149,6 +150,7 @@ def _any_queued(queues: Collection[str] | None) -> bool:
     return bool(ask(statement, [list(queues)]))
 
 
+@retried
 def claim_tasks(
     owner: str,
     limit: int,
@@ -210,6 +212,7 @@ def _set_suspects_aside(lost: Collection[UUID]) -> list[UUID]:
     return [task_id for task_id in lost if task_id not in aside]
 
 
+@retried
 def renew_tasks(owner: str, ids: Collection[UUID]) -> set[UUID]:
     """Extend the leases that ``owner`` still holds; the others are not to be executed any longer."""
     with transaction.atomic():
@@ -218,6 +221,7 @@ def renew_tasks(owner: str, ids: Collection[UUID]) -> set[UUID]:
     return kept
 
 
+@retried
 def finish_task(taken: TaskClaim, outcomes: list[Outcome]) -> bool:
     """Record the outcomes, once, and tell the run's executor. ``False`` if the task is not ours any more."""
     with transaction.atomic():
@@ -228,6 +232,7 @@ def finish_task(taken: TaskClaim, outcomes: list[Outcome]) -> bool:
     return bool(stored)
 
 
+@retried
 def release_tasks(owner: str, ids: Collection[UUID]) -> set[UUID]:
     """Hand tasks back unfinished: they are queued again at once, and what their old owner says counts no more.
 
@@ -252,6 +257,7 @@ def read_outcomes(ids: Collection[UUID]) -> dict[UUID, list[Outcome]]:
     return {row.pk: row.outcomes for row in done if row.outcomes is not None}
 
 
+@retried
 def delete_tasks(ids: Iterable[UUID]) -> None:
     """Remove tasks: their outcomes were handed on, or nobody waits for them."""
     NodeTask.objects.across_tenants().filter(pk__in=list(ids)).delete()
@@ -286,13 +292,13 @@ def _insert(rows: Sequence[NodeTask]) -> None:
 
 def _lock_held(owner: str, ids: Collection[UUID]) -> set[UUID]:
     held = NodeTask.objects.across_tenants().filter(pk__in=ids, owner=owner, lease_until__isnull=False)
-    return set(held.select_for_update().order_by("pk").values_list("pk", flat=True))
+    return set(held.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
 
 
 def _take(tasks: QuerySet[NodeTask], limit: int) -> list[UUID]:
     if limit <= 0:
         return []
-    locked = tasks.select_for_update(skip_locked=connection.features.has_select_for_update_skip_locked)
+    locked = tasks.select_for_update(skip_locked=connection.features.has_select_for_update_skip_locked, no_key=True)
     return list(locked.values_list("pk", flat=True)[:limit])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -19,18 +19,22 @@ from tenants.scoping import TenantOwned
 logger = logging.getLogger(__name__)
 
 
-def remove_runs(*, tenant_id: UUID, run_ids: Collection[UUID]) -> int:
+def remove_runs(
+    *, tenant_id: UUID, run_ids: Collection[UUID], before_deletion: Callable[[int], object] = lambda _: None
+) -> int:
     """Remove runs of a tenant in the current transaction, a statement for each table; how many there were.
 
-    Their large values go once that is committed. What they count for in the quota of stored bytes is given back.
+    Their large values go once that is committed. What they count for in the quota of stored bytes is given back, and
+    ``before_deletion`` is called with their number, before the rows are deleted (see ``tenants.transactions``).
     """
     runs = Run.objects.for_tenant(tenant_id).filter(pk__in=run_ids)
     found = list(runs.only("pk", "tenant_id", "input", "input_ref", "value_bytes"))
+    add_stored_bytes(tenant_id=tenant_id, amount=-sum(run.stored_bytes for run in found))
+    before_deletion(len(found))
     of_runs = {"run__in": [run.pk for run in found]}
     for model in _parts():
         model.objects.for_tenant(tenant_id).filter(**of_runs).delete()
     runs.only("pk").delete()
-    add_stored_bytes(tenant_id=tenant_id, amount=-sum(run.stored_bytes for run in found))
     stored = [Owner(tenant_id, run.pk) for run in found if run.input_ref is not None or run.value_bytes]
     if stored:
         transaction.on_commit(lambda: remove_values(stored), robust=True)

@@ -112,20 +112,37 @@ def _batches(tenant: Tenant, before: datetime) -> Iterator[int]:
     expired = _expired(tenant.pk, before).order_by("created_at", "id")
     by, target = Actor.system(tenant.pk, "prune"), f"tenant:{tenant.slug}"
     skip = connection.features.has_select_for_update_skip_locked
+
+    def record(count: int) -> None:
+        """Audit it together with the removal: nothing is removed without an entry, whatever ends this process."""
+        told = {"runs": count, "finished_before": before.isoformat()}
+        audit.record(by=by, action="runs.pruned", target=target, after=told)
+
     after = Q()
     while True:
         with transaction.atomic():
-            locked = expired.filter(after).select_for_update(of=("self",), skip_locked=skip)
+            locked = expired.filter(after).select_for_update(of=("self",), skip_locked=skip, no_key=True)
             found = list(locked.values_list("created_at", "pk")[:BATCH])
             if not found:
                 return
-            removed = remove_runs(tenant_id=tenant.pk, run_ids=[pk for _, pk in found])
-            # Together with the removal: nothing goes unsaid, whatever becomes of this process.
-            told = {"runs": removed, "finished_before": before.isoformat()}
-            audit.record(by=by, action="runs.pruned", target=target, after=told)
+            free = _without_busy_referrers(tenant.pk, {pk for _, pk in found})
+            removed = remove_runs(tenant_id=tenant.pk, run_ids=free, before_deletion=record) if free else 0
         yield removed
         at, pk = found[-1]
         after = Q(created_at__gt=at) | Q(created_at=at, pk__gt=pk)
+
+
+def _without_busy_referrers(tenant_id: UUID, run_ids: set[UUID]) -> set[UUID]:
+    """Those of the runs to which no run refers that another transaction has locked; the referring ones are locked.
+
+    Their references are cleared when the runs are deleted, after the audit was written: whoever has locked one of them
+    and waits for the audit would be waited for.
+    """
+    referring = Run.objects.for_tenant(tenant_id).filter(Q(parent__in=run_ids) | Q(source_run__in=run_ids))
+    skip = connection.features.has_select_for_update_skip_locked
+    locked = referring.select_for_update(of=("self",), skip_locked=skip, no_key=True).values_list("pk", flat=True)
+    busy = referring.exclude(pk__in=list(locked)).values_list("parent_id", "source_run_id")
+    return run_ids.difference(*busy)
 
 
 def _expired(tenant_id: UUID, before: datetime) -> QuerySet[Run]:

@@ -27,6 +27,7 @@ from runs.stores import waiting_signals
 from tenants import audit
 from tenants.access import Actor
 from tenants.compiled import CompiledQuery
+from tenants.transactions import retried
 from workflows.latest import latest_version
 from workflows.models import Workflow
 from workflows.services import plan_of
@@ -89,6 +90,7 @@ def find_item(*, tenant_id: UUID, run_id: UUID, node_id: str, index: int) -> Nod
     return item
 
 
+@retried
 def start_child(
     *,
     parent_id: UUID,
@@ -108,20 +110,24 @@ def start_child(
         return started
     version = latest_version(tenant_id=tenant_id, name=workflow_name)
     try:
-        return start_version(
-            version=version,
-            input=input,
-            run_id=run_id,
-            parent_id=parent_id,
-            lineage=lineage,
-            on_parent_cancel=on_parent_cancel,
-            by=Actor.system(tenant_id, f"run:{parent_id}"),
-            trigger=Trigger.WORKFLOW,
-        )
+        with transaction.atomic():
+            # Whoever has locked the parent, to end it, sees all of its children.
+            list(Run.objects.for_tenant(tenant_id).select_for_update(no_key=True).filter(pk=parent_id).only("pk"))
+            return start_version(
+                version=version,
+                input=input,
+                run_id=run_id,
+                parent_id=parent_id,
+                lineage=lineage,
+                on_parent_cancel=on_parent_cancel,
+                by=Actor.system(tenant_id, f"run:{parent_id}"),
+                trigger=Trigger.WORKFLOW,
+            )
     except IntegrityError:  # a zombie of the parent was quicker; there is one child all the same
         return Run.objects.for_tenant(tenant_id).get(pk=run_id)
 
 
+@retried
 def cancel_run(*, by: Actor, run_id: UUID) -> Run:
     """Ask a run to stop: running nodes are cancelled, what completed is compensated, ``finally`` runs.
 
@@ -189,7 +195,7 @@ def has_ended(run: Run) -> RunFinishedError:
 
 def lock_any_run(tenant_id: UUID, run_id: UUID) -> Run:
     """As ``lock_run``, whether or not it has ended."""
-    rows = Run.objects.for_tenant(tenant_id).with_names().select_for_update(of=("self",))
+    rows = Run.objects.for_tenant(tenant_id).with_names().select_for_update(of=("self",), no_key=True)
     run = rows.filter(pk=run_id).first()
     if run is None:
         raise RunNotFoundError(f"There is no run {run_id}.")
@@ -205,7 +211,7 @@ def lock_families(tenant_id: UUID, run_ids: Collection[UUID]) -> dict[UUID, UUID
     asked = set(run_ids)
     while True:
         family = _families(tenant_id, asked)
-        rows = Run.objects.for_tenant(tenant_id).filter(pk__in=family).order_by("pk").select_for_update()
+        rows = Run.objects.for_tenant(tenant_id).filter(pk__in=family).order_by("pk").select_for_update(no_key=True)
         with transaction.atomic():
             known = {pk: workflow for pk, workflow in rows.values_list("pk", "workflow") if pk in asked}
             # A locked run starts no child, yet one may have done so before it was locked: that is locked in its place,
@@ -329,6 +335,7 @@ def terminate_run(*, run_id: UUID) -> None:
     stop_children(parent_id=run_id)
 
 
+@retried
 def end_run(*, run_id: UUID, ending: Ending, epoch: int | None = None) -> bool:
     """End a run from outside its execution, its open nodes with it; whoever executes it is fenced.
 
@@ -369,7 +376,7 @@ def _lock_with_parent(run_id: UUID) -> Run:
     """Both rows in their order, which writers keep, too: so that no two wait for each other."""
     runs = Run.objects.across_tenants()
     parent_id = runs.filter(pk=run_id).values_list("parent_id", flat=True).get()
-    locked = runs.filter(pk__in=[run_id, parent_id]).select_for_update().order_by("pk")
+    locked = runs.filter(pk__in=[run_id, parent_id]).select_for_update(no_key=True).order_by("pk")
     return {run.pk: run for run in locked}[run_id]
 
 

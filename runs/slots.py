@@ -24,6 +24,7 @@ from pyflow.core.states import TERMINAL_RUN_STATES, RunState
 from runs import dispatch
 from runs.errors import FencedError
 from runs.models import Run, Slot
+from tenants.transactions import retried
 
 #: So many keys with slots that nobody holds any more are looked after at a time.
 RECONCILED_AT_ONCE = 100
@@ -61,12 +62,14 @@ class Ticket:
         return hashlib.sha256(f"{kind}\0{self.key}".encode(errors="surrogatepass")).hexdigest()
 
 
+@retried
 def enter(ticket: Ticket) -> Verdict:
     """Ask for a slot for an attempt of a node. One that waits is told by a hint about its run."""
     with transaction.atomic():
         return _enter(ticket, _locked_lane(ticket.tenant_id, ticket.lane))
 
 
+@retried
 def enter_run(ticket: Ticket, epoch: int) -> Verdict:
     """Ask for the slot of a run that is executed under ``epoch``; asking again finds what was said before.
 
@@ -86,6 +89,7 @@ def enter_run(ticket: Ticket, epoch: int) -> Verdict:
         return verdict
 
 
+@retried
 def leave(ticket: Ticket) -> None:
     """Give the slot of a node back, or wait for it no more."""
     with transaction.atomic():
@@ -94,6 +98,7 @@ def leave(ticket: Ticket) -> None:
             _promote(lane)
 
 
+@retried
 def leave_run(run_id: UUID) -> None:
     """Give the slot of a run back that has ended; without one, nothing happens. Not within another transaction."""
     asked = Slot.objects.across_tenants().filter(run=run_id, run_epoch__isnull=True)
@@ -126,11 +131,16 @@ def reconcile() -> int:
     dead = Slot.objects.across_tenants().filter(_dead(), held=True).order_by().values_list("tenant_id", "lane")
     lanes = set(dead.distinct()[:RECONCILED_AT_ONCE])
     for tenant_id, name in sorted(lanes):
-        with transaction.atomic():
-            lane = _locked_lane(tenant_id, name)
-            _free_dead(lane.filter(held=True))
-            _promote(lane)
+        _reconcile(tenant_id, name)
     return len(lanes)
+
+
+@retried
+def _reconcile(tenant_id: UUID, name: str) -> None:
+    with transaction.atomic():
+        lane = _locked_lane(tenant_id, name)
+        _free_dead(lane.filter(held=True))
+        _promote(lane)
 
 
 @dataclass(frozen=True, slots=True)

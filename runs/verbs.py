@@ -167,7 +167,11 @@ def _forget(run: Run, nodes: Iterable[NodeRun]) -> list[UUID]:
 
 
 def _retry_children(run: Run, children: Iterable[UUID], now: datetime) -> None:
-    rows = Run.objects.for_tenant(run.tenant_id).select_related("workflow", "version").select_for_update(of=("self",))
+    rows = (
+        Run.objects.for_tenant(run.tenant_id)
+        .select_related("workflow", "version")
+        .select_for_update(of=("self",), no_key=True)
+    )
     failed = rows.filter(pk__in=list(children), parent=run).exclude(on_parent_cancel="")
     for child in failed.filter(state__in=TERMINAL_RUN_STATES - {RunState.SUCCEEDED}).order_by("pk"):
         _retry(child, now)

@@ -27,6 +27,7 @@ from runs import bulk, dispatch
 from runs.errors import FencedError
 from runs.models import NodeRun, Run, RunSignal
 from tenants import quotas
+from tenants.transactions import retried
 
 logger = logging.getLogger(__name__)
 MAX_BATCH = 500
@@ -103,7 +104,7 @@ class GroupWriter:
     def _store(self, writes: Sequence[Write]) -> list[tuple[Write, Exception | None]]:
         """Store all in one transaction; if that fails, each alone, so that one bad write harms no other."""
         try:
-            fenced = store(writes)
+            fenced = retried(store)(writes)
         except Exception as error:  # noqa: BLE001 - the database raises what it likes; each waiter is told
             connections.close_all()  # it may be the connection that is broken; the next write makes a new one
             if len(writes) == 1:

@@ -55,7 +55,7 @@ def _rewrap(done: Rotation, batch_size: int, on_batch: Callable[[Rotation], None
         with transaction.atomic():
             rows = DataKey.objects.across_tenants().exclude(master_key=done.master_key).exclude(pk__in=skipped)
             # In the order of tenants, so that two of these commands never wait for each other's audit.
-            batch = list(rows.select_for_update().order_by("tenant_id", "version")[:batch_size])
+            batch = list(rows.select_for_update(no_key=True).order_by("tenant_id", "version")[:batch_size])
             for key in batch:
                 before = key.master_key
                 try:
@@ -93,7 +93,11 @@ def _replace_keys_of(tenant_id: UUID, master_key: str, batch_size: int) -> Itera
         with transaction.atomic():
             newest = DataKey.objects.for_tenant(tenant_id).order_by("-version")[0]
             versions = SecretVersion.objects.for_tenant(tenant_id).filter(data_key__isnull=False)
-            rows = versions.exclude(data_key=newest).select_for_update(of=("self",)).select_related("data_key")
+            rows = (
+                versions.exclude(data_key=newest)
+                .select_for_update(of=("self",), no_key=True)
+                .select_related("data_key")
+            )
             batch = list(rows.order_by("pk")[:batch_size])
             for version in batch:
                 version.reseal(newest)
@@ -105,7 +109,7 @@ def _replace_keys_of(tenant_id: UUID, master_key: str, batch_size: int) -> Itera
 def _ensure_new(tenant_id: UUID, master_key: str) -> None:
     """Make a data key under the current master key, unless an earlier attempt did."""
     with transaction.atomic():
-        newest = DataKey.objects.for_tenant(tenant_id).select_for_update().order_by("-version")[0]
+        newest = DataKey.objects.for_tenant(tenant_id).select_for_update(no_key=True).order_by("-version")[0]
         if newest.made_under != master_key:
             made = DataKey.make(tenant_id=tenant_id, version=newest.version + 1)
             made.save(force_insert=True)
@@ -117,7 +121,7 @@ def _remove_old(tenant_id: UUID, master_key: str) -> int:
     removed = 0
     with transaction.atomic():
         rows = DataKey.objects.for_tenant(tenant_id).exclude(made_under=master_key)
-        for key in rows.select_for_update().order_by("version"):
+        for key in rows.select_for_update(no_key=True).order_by("version"):
             if not SecretVersion.objects.for_tenant(tenant_id).filter(data_key=key).exists():
                 _audit(key, "data_key.removed", {"version": key.version}, None)
                 key.delete()

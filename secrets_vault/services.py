@@ -97,7 +97,9 @@ def find_secret(*, tenant_id: UUID, name: str, lock: bool = False) -> Secret:
     """
     rows = Secret.objects.for_tenant(tenant_id)
     # A name that cannot be is not looked up: an address may hold what PostgreSQL refuses to be asked for.
-    secret = (rows.select_for_update() if lock else rows).filter(name=name).first() if is_name(name) else None
+    secret = (
+        (rows.select_for_update(no_key=True) if lock else rows).filter(name=name).first() if is_name(name) else None
+    )
     if secret is None:
         raise SecretMissingError(f"There is no secret {name!r:.200}.")
     return secret
@@ -125,7 +127,7 @@ def _add_version(secret: Secret, value: str) -> None:
 
 def _data_key(tenant_id: UUID) -> DataKey:
     """The newest data key of a tenant, made if there is none. Locked: a rotation must not remove it meanwhile."""
-    keys = DataKey.objects.for_tenant(tenant_id).select_for_update().order_by("-version")
+    keys = DataKey.objects.for_tenant(tenant_id).select_for_update(no_key=True).order_by("-version")
     key = keys.first()
     if key is None:
         try:

@@ -114,7 +114,7 @@ def _store(by: Actor, env: str, action: str, *, replaces: ApiKey | None = None, 
 
 
 def _locked(tenant_id: UUID, key_id: UUID) -> ApiKey:
-    key = ApiKey.objects.for_tenant(tenant_id).select_for_update(of=("self",)).filter(pk=key_id).first()
+    key = ApiKey.objects.for_tenant(tenant_id).select_for_update(of=("self",), no_key=True).filter(pk=key_id).first()
     if key is None:
         raise KeyNotFoundError(f"There is no API key {key_id}.")
     return key

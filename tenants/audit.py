@@ -34,7 +34,7 @@ def record(
     ``before`` nor ``after`` may hold the value of a secret.
     """
     with transaction.atomic():
-        rows = AuditHead.objects.for_tenant(by.tenant_id).select_for_update()
+        rows = AuditHead.objects.for_tenant(by.tenant_id).select_for_update(no_key=True)
         head = rows.first()
         if head is None:
             AuditHead.objects.bulk_create([AuditHead(tenant_id=by.tenant_id)], ignore_conflicts=True)

@@ -96,7 +96,10 @@ def invite(
 def revoke_invitation(*, by: Actor, invitation_id: UUID) -> None:
     """Withdraw an invitation. Raises ``InvitationNotFoundError``; ``InvitationClosedError`` if it was accepted."""
     invitation = (
-        Invitation.objects.for_tenant(by.tenant_id).select_for_update(of=("self",)).filter(pk=invitation_id).first()
+        Invitation.objects.for_tenant(by.tenant_id)
+        .select_for_update(of=("self",), no_key=True)
+        .filter(pk=invitation_id)
+        .first()
     )
     if invitation is None:
         raise InvitationNotFoundError(f"There is no invitation {invitation_id}.")
@@ -128,7 +131,7 @@ def accept_invitation(
     ``InvitationClosedError`` (also if the inviter could not give the role any more), ``PasswordError``,
     ``MemberExistsError``, and ``TooManyFailuresError`` for passwords that were guessed too often.
     """
-    rows = Invitation.objects.for_tenant(tenant_id).select_for_update(of=("self",))
+    rows = Invitation.objects.for_tenant(tenant_id).select_for_update(of=("self",), no_key=True)
     invitation = rows.filter(token_hash=hash_token(token)).first()
     if invitation is None:
         raise _refused()

@@ -36,7 +36,7 @@ def lock_member(*, tenant_id: UUID, member_id: UUID) -> Membership:
     waits for somebody who waits for them.
     """
     _lock_owners(tenant_id)
-    member = members_of(tenant_id).select_for_update(of=("self",)).filter(pk=member_id).first()
+    member = members_of(tenant_id).select_for_update(of=("self",), no_key=True).filter(pk=member_id).first()
     if member is None:
         raise MemberNotFoundError(f"There is no member {member_id}.")
     return member
@@ -130,7 +130,7 @@ def _end(by: Actor, member: Membership, action: str) -> None:
 
 def _lock_owners(tenant_id: UUID) -> None:
     owners = Membership.objects.for_tenant(tenant_id).filter(role=Role.OWNER.value)
-    list(owners.select_for_update().order_by("pk").values_list("pk", flat=True))
+    list(owners.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
 
 
 def _require_another_owner(member: Membership) -> None:

@@ -202,7 +202,7 @@ def set_plan(*, tenant: Tenant, plan: str, overrides: Mapping[str, Any], by: Act
         raise PlanError(f"There is no plan {plan!r}. There is {', '.join(Plan)}.")
     limits = checked_overrides(overrides)
     with transaction.atomic():
-        row = Tenant.objects.select_for_update().get(pk=tenant.pk)
+        row = Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
         before = {"plan": row.plan, "limits": row.limits}
         for quota in PERIODS:
             _gather(row.pk, quota)
@@ -293,7 +293,7 @@ def _counters(tenant_id: UUID, quota: Quota) -> QuerySet[UsageCounter]:
 
 def _gather(tenant_id: UUID, quota: Quota) -> None:
     """Count in one row what was counted in shards, so that a limit that is new sees all of it."""
-    rows = list(_counters(tenant_id, quota).select_for_update().order_by("period"))
+    rows = list(_counters(tenant_id, quota).select_for_update(no_key=True).order_by("period"))
     if any("/" in row.period for row in rows):
         total = max(0, sum(row.count for row in rows))
         _counters(tenant_id, quota).filter(pk__in=[row.pk for row in rows]).delete()

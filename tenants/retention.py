@@ -36,7 +36,11 @@ def _removed(rows: models.QuerySet[Any]) -> Iterator[int]:
     count = BATCH
     while count == BATCH:
         with transaction.atomic():
-            ids = list(rows.select_for_update(skip_locked=skip).order_by("pk").values_list("pk", flat=True)[:BATCH])
+            ids = list(
+                rows.select_for_update(skip_locked=skip, no_key=True)
+                .order_by("pk")
+                .values_list("pk", flat=True)[:BATCH]
+            )
             count = len(ids)
             rows.filter(pk__in=ids).delete()
         yield count

@@ -22,6 +22,7 @@ from tenants.authentication import standing_of
 from tenants.errors import InvalidTokenError, LoginError
 from tenants.models import RefreshToken, Tenant, access_changed
 from tenants.scoping import lookup_scope, tenant_scope
+from tenants.transactions import retried
 
 REFUSED_LOGIN = "User name, password or tenant is not right."
 REFUSED_REFRESH = "The refresh token is not valid. Log in again."
@@ -35,6 +36,7 @@ class Pair:
     refresh: str
 
 
+@retried
 def log_in(*, username: str, password: str, tenant: str, address: str, request_id: str = "") -> Pair:
     """A new session of a member of the tenant with this slug.
 
@@ -58,13 +60,14 @@ def log_in(*, username: str, password: str, tenant: str, address: str, request_i
         raise LoginError(REFUSED_LOGIN)
 
 
+@retried
 def refresh(*, token: str, address: str, request_id: str = "") -> Pair:
     """The next pair of a session. Raises ``InvalidTokenError``; a token that was used before ends its session."""
     with failures.attempt(f"address:{address}"):
         shown = _shown(token)
         if shown is not None:
             with tenant_scope(shown.tenant_id, write=True):
-                row = RefreshToken.objects.for_tenant(shown.tenant_id).select_for_update().get(pk=shown.pk)
+                row = RefreshToken.objects.for_tenant(shown.tenant_id).select_for_update(no_key=True).get(pk=shown.pk)
                 standing = standing_of(row.tenant_id, row.user_id)
                 if standing is not None and row.usable:
                     row.used_at = timezone.now()
@@ -77,13 +80,14 @@ def refresh(*, token: str, address: str, request_id: str = "") -> Pair:
         raise InvalidTokenError(REFUSED_REFRESH)
 
 
+@retried
 def log_out(*, token: str, address: str, request_id: str = "") -> None:
     """End the session of a refresh token. One that is not known, or has ended, is as good as ended (RFC 7009, 2.2)."""
     shown = _shown(token)
     if shown is None:
         return
     with tenant_scope(shown.tenant_id, write=True):
-        row = RefreshToken.objects.for_tenant(shown.tenant_id).select_for_update().get(pk=shown.pk)
+        row = RefreshToken.objects.for_tenant(shown.tenant_id).select_for_update(no_key=True).get(pk=shown.pk)
         if row.revoked_at is None:
             actor = Actor(row.tenant_id, "user", str(row.user_id), row.user.get_username(), request_id, address)
             _end(row, actor, "logged out")

@@ -133,17 +133,15 @@ def delete_workflow(*, by: Actor, name: str, precondition: Precondition = any_st
     with transaction.atomic():
         workflow = _found(_locked(by.tenant_id, name), name)
         precondition(workflow)
-        whose = {"tenant_id": by.tenant_id, "workflow_id": workflow.pk}
-        if in_flight := sum(dependents().in_flight(**whose).values()):
-            raise WorkflowInUseError(f"{in_flight} of its runs are in flight. Cancel them, or wait for them.")
-        if workflow.archived_at is not None:
-            dependents().delete(**whose)
-        elif dependents().exist(**whose):
-            raise WorkflowInUseError("It has runs. Archive it first: it is then deleted together with them.")
+        _check_unused(workflow)
         versions = Version.objects.for_tenant(by.tenant_id).filter(workflow=workflow)
         size = versions.aggregate(size=models.Sum(OctetLength("source")))["size"] or 0
         quotas.add_stored_bytes(tenant_id=by.tenant_id, amount=-size)
         audit.record(by=by, action="workflow.deleted", target=f"workflow:{workflow.pk}", before={"name": workflow.name})
+        # From here on no start of it is committed; one that was, before, keeps it.
+        Workflow.objects.for_tenant(by.tenant_id).select_for_update().get(pk=workflow.pk)
+        _check_unused(workflow)
+        dependents().delete(tenant_id=by.tenant_id, workflow_id=workflow.pk)
         workflow.delete()
 
 
@@ -312,9 +310,18 @@ def _check_name(definition: WorkflowDef, name: str) -> None:
         raise DefinitionError([Problem("name_mismatch", message, "/name")])
 
 
+def _check_unused(workflow: Workflow) -> None:
+    """Raise ``WorkflowInUseError`` unless a workflow may be deleted."""
+    whose = {"tenant_id": workflow.tenant_id, "workflow_id": workflow.pk}
+    if in_flight := sum(dependents().in_flight(**whose).values()):
+        raise WorkflowInUseError(f"{in_flight} of its runs are in flight. Cancel them, or wait for them.")
+    if workflow.archived_at is None and dependents().exist(**whose):
+        raise WorkflowInUseError("It has runs. Archive it first: it is then deleted together with them.")
+
+
 def _locked(tenant_id: UUID, name: str) -> Workflow | None:
     # The row is locked (PostgreSQL; SQLite locks everything): version numbers are given one at a time.
-    return Workflow.objects.for_tenant(tenant_id).select_for_update().filter(named(name)).first()
+    return Workflow.objects.for_tenant(tenant_id).select_for_update(no_key=True).filter(named(name)).first()
 
 
 def _found(workflow: Workflow | None, name: str) -> Workflow:

@@ -88,7 +88,7 @@ class TenantAdmin(TenantOwnedAdmin[Tenant]):
             return
         by = acting(request, obj.pk)
         if "name" in form.changed_data:
-            row = Tenant.objects.select_for_update().get(pk=obj.pk)
+            row = Tenant.objects.select_for_update(no_key=True).get(pk=obj.pk)
             rename_tenant(by=by, tenant=row, name=obj.name)
         if {"plan", "limits"} & set(form.changed_data):
             set_plan(tenant=obj, plan=obj.plan, overrides=obj.limits, by=by)

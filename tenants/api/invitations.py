@@ -35,6 +35,7 @@ from tenants.invitations import (
 )
 from tenants.models import Invitation, Tenant
 from tenants.scoping import tenant_scope
+from tenants.transactions import retried
 
 STATES = ["open", "accepted", "revoked", "expired"]
 LOCATION = OpenApiParameter("Location", str, OpenApiParameter.HEADER, response=[201], description="Where it is.")
@@ -229,13 +230,17 @@ class AcceptInvitationView(APIView):
             shown = {"tenant": show_brief(Tenant.objects.get(pk=tenant_id)), "member": show_member(member)}
             return Response(shown, status=201, headers={"Location": location})
 
-        if "Idempotency-Key" not in request.headers:
-            with tenant_scope(tenant_id, write=True):
-                return accept()
-        # Whoever has the token is one and the same, as far as repeating goes.
-        bearer = Principal(tenant_id, "user", f"invitation:{invitation_id}", "", Role.VIEWER)
-        with in_flight(bearer, request) as once, tenant_scope(tenant_id, write=True):
-            return answer_once(once, accept, hidden=())
+        @retried
+        def transact() -> Response:
+            if "Idempotency-Key" not in request.headers:
+                with tenant_scope(tenant_id, write=True):
+                    return accept()
+            # Whoever has the token is one and the same, as far as repeating goes.
+            bearer = Principal(tenant_id, "user", f"invitation:{invitation_id}", "", Role.VIEWER)
+            with in_flight(bearer, request) as once, tenant_scope(tenant_id, write=True):
+                return answer_once(once, accept, hidden=())
+
+        return transact()
 
 
 def show_invitation(invitation: Invitation) -> dict[str, Any]:

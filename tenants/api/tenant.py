@@ -66,7 +66,7 @@ class TenantDetailView(TenantView):
     def patch(self, request: Request) -> Response:
         """Another name; the slug stays as it is."""
         name = validated(RenameTenant, request.data)["name"]
-        tenant = Tenant.objects.select_for_update().get(pk=self.principal.tenant_id)
+        tenant = Tenant.objects.select_for_update(no_key=True).get(pk=self.principal.tenant_id)
         check_match(request, _tag(tenant), required=True)
         return _answer(rename_tenant(by=self.actor, tenant=tenant, name=name))
 

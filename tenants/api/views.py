@@ -22,6 +22,7 @@ from tenants.limits import admit
 from tenants.plans import Quota
 from tenants.principals import cache
 from tenants.scoping import TenantOwned, tenant_scope
+from tenants.transactions import retried
 
 Handler = Callable[..., Response]
 
@@ -96,15 +97,18 @@ class TenantView(APIView):
             setattr(self, name, partial(self._handle, handler))
 
     def _handle(self, handler: Handler, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return self.after(request, self._transact(request, partial(handler, request, *args, **kwargs)))
+
+    @retried
+    def _transact(self, request: Request, handler: Callable[[], Response]) -> Response:
+        """What the handler answers, once that is committed."""
         method = str(request.method)
         write = method not in SAFE_METHODS
         if method != "POST" or "Idempotency-Key" not in request.headers:
             with self._scope(request, write=write):
-                response = handler(request, *args, **kwargs)
-            return self.after(request, response)
+                return handler()
         with in_flight(self.principal, request) as once, self._scope(request, write=True):
-            response = answer_once(once, partial(handler, request, *args, **kwargs), hidden=self.shown_once)
-        return self.after(request, response)
+            return answer_once(once, handler, hidden=self.shown_once)
 
     @contextmanager
     def _scope(self, request: Request, *, write: bool) -> Iterator[None]:

@@ -16,6 +16,7 @@ from runs.starting import start_version
 from runs.verbs import retry_run, terminate_run
 from tests.support import waiting
 from tests.support.factories import make_workflow
+from tests.support.locks import waiters
 from tests.support.nodes import workflow
 from tests.support.running import operator, state_of
 
@@ -46,14 +47,6 @@ def child_of(parent: Run, node_id: str, on_parent_cancel: str) -> Run:
     )
 
 
-def someone_waits() -> bool:
-    """Whether a connection waits for what another one has locked."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_stat_clear_snapshot()")  # within a transaction it would be the same every time
-        cursor.execute("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
-        return cursor.fetchone() is not None
-
-
 def meanwhile(locked: Run, verb: Callable[[], object], other: Callable[[], object]) -> None:
     """Begin ``verb`` after the row ``locked`` was locked and, once it waits, do ``other`` and commit.
 
@@ -66,7 +59,7 @@ def meanwhile(locked: Run, verb: Callable[[], object], other: Callable[[], objec
             with transaction.atomic():
                 lock_any_run(locked.tenant_id, locked.pk)
                 began.set()
-                waiting.until(someone_waits, what="verb that waits")
+                waiting.until(waiters, what="verb that waits")
                 other()
         finally:
             began.set()
@@ -127,7 +120,7 @@ def test_a_child_that_is_started_before_its_parent_could_be_locked_is_locked_in_
     def terminate() -> None:
         with CaptureQueriesContext(connection) as queries:
             terminate_run(by=operator(parent), run_id=parent.pk)
-        locks.extend(query["sql"] for query in queries if "FOR UPDATE" in query["sql"])
+        locks.extend(query["sql"] for query in queries if "FOR NO KEY UPDATE" in query["sql"])
 
     meanwhile(parent, terminate, lambda: children.append(child_of(parent, "a", "terminate")))
     assert [state_of(run) for run in (parent, *children)] == ["cancelled", "cancelled"]

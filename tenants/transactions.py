@@ -1,0 +1,64 @@
+"""The order in which transactions lock rows, and the repetition of those that PostgreSQL ended for the sake of others.
+
+Every transaction locks in this order, and leaves out what it does not need:
+
+1. a row that the request is about: the tenant, the workflow, the owners and members, the data key, the secret, the key;
+2. the lock of a concurrency key (``runs.slots``);
+3. runs, by id, all of them before anything that comes later (``runs.services.lock_families``);
+4. the counters of quotas, by name (``tenants.quotas``);
+5. the head of the audit's chain (``tenants.audit``);
+6. rows that foreign keys point at and that are going to be deleted.
+
+Rows are locked by ``select_for_update(no_key=True)``. The plain form also keeps others from inserting rows that refer
+to a locked one: PostgreSQL checks a foreign key when the transaction is committed, and whoever inserted such a row has
+the counters and the audit by then, for which the holder of the plain lock may be waiting. A deletion takes the plain
+lock in any case, and therefore comes last.
+
+What is missed shows as ``deadlock detected``: one of the two transactions is rolled back. Nothing of it has happened,
+so ``retried`` begins it again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from django.db import DatabaseError, connection
+
+logger = logging.getLogger(__name__)
+ParametersT = ParamSpec("ParametersT")
+ResultT = TypeVar("ResultT")
+#: The SQLSTATEs of transactions that may well succeed if they are begun again.
+PASSING = {
+    "40P01": "deadlock detected",
+    "40001": "could not serialize",
+    "55P03": "a lock was not available",
+    "23503": "a row that was referred to is gone",
+}
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether an error of the database is due to what others did at the same time."""
+    return isinstance(error, DatabaseError) and getattr(error.__cause__, "sqlstate", None) in PASSING
+
+
+def retried(function: Callable[ParametersT, ResultT]) -> Callable[ParametersT, ResultT]:
+    """Call a function again, once, whose transaction was ended because of what others did at the same time.
+
+    It must do nothing outside of its transaction that cannot be done twice; what it registered with ``on_commit`` is
+    gone with the first one. Inside another transaction nothing is repeated: that is up to whoever began the other one.
+    """
+
+    @wraps(function)
+    def call(*args: ParametersT.args, **options: ParametersT.kwargs) -> ResultT:
+        try:
+            return function(*args, **options)
+        except DatabaseError as error:
+            if connection.in_atomic_block or not is_passing(error):
+                raise
+            logger.info("%s is begun again: %s", function.__qualname__, PASSING[error.__cause__.sqlstate])  # type: ignore[union-attr] # see `is_passing`
+        return function(*args, **options)
+
+    return call
