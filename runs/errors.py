@@ -62,6 +62,12 @@ class LeaseLapsedError(FencedError):
     code: ClassVar[str] = "lease_lapsed"
 
 
+class AlreadyActiveError(PyFlowError):
+    """An executor was given a run that it is executing. It never starts one twice."""
+
+    code: ClassVar[str] = "already_active"
+
+
 class ValueMissingError(PyFlowError):
     """A large value is not where it was stored: somebody removed it, or this process does not see the storage."""
 

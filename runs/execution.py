@@ -10,21 +10,26 @@ import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
 from django.db import Error as DatabaseFailure  # InterfaceError is one, yet no DatabaseError
+from django.db import connection
 
 from pyflow.core.engine import Execution
 from pyflow.core.ids import new_id
 from pyflow.core.suspension import Signal
 from pyflow.core.threads import NodeThreads
 from runs import dispatch
-from runs.bell import Bell
+from runs.bell import LONGEST_GATHERING, Bell
 from runs.engines import Engines
+from runs.errors import AlreadyActiveError
+from runs.fair_share import queues_with_room
 from runs.hints import listen
 from runs.leases import (
+    Claims,
     absolve,
     claim,
     release,
@@ -71,14 +76,20 @@ class RunExecutor:
         self._linger = linger
         self._quarantine = None if suspects else Quarantine(queues)
         self._active: dict[UUID, RunExecution] = {}
+        #: How often a run was refused because it is executed here.
+        self.refused = 0
+        #: The tenants of which a run has left since the last claim: others of theirs may be executed, in any queue.
+        self._left: set[UUID] = set()
         #: What each run awaits while it executes. Those take no place, or they could keep out what they wait for.
         self._waiting: Counter[UUID] = Counter()
         self._engines = Engines(self._call)
         #: Runs whose leases were not renewed in time: they are handed back, or others have them by now.
         self._lapsed: set[UUID] = set()
         self._writer = GroupWriter()
-        # One thread, so one connection, for claims and reads.
+        # One thread, so one connection, for what runs ask.
         self._reader = Reader()
+        # Claims and renewals do not queue behind it (SQLite: its writers take turns anyway).
+        self._leases = Reader() if connection.vendor == "postgresql" else self._reader
         self._threads = NodeThreads()
         self._vault = Reader()
         self._values = Reader()
@@ -95,7 +106,7 @@ class RunExecutor:
             look_at=self._look_at,
             lapsed=self._lapsed.add,
         )
-        serving = (self._call, self._engines, self._vault, self._values, self._bell.wake)
+        serving = (self._call, self._lease, self._engines, self._vault, self._values, self._bell.wake)
         self._tasks = TaskExecutor(self.owner, queues, *serving, suspects=suspects)
         self._stopping = False
         #: When to look for what others left behind, when for news anyway, and when another executor may be woken
@@ -155,6 +166,7 @@ class RunExecutor:
             await _end(listening)
             await self._hand_back()
             await self._writer.stop()
+            self._leases.stop()
             self._reader.stop()
             self._vault.stop()
             self._values.stop()
@@ -169,19 +181,26 @@ class RunExecutor:
         asked = time.monotonic()
         overdue = asked >= self._sweep_at
         self._bell.rung = False  # what is rung from here on may be too late for this claim
+        left, self._left = self._left, set()
         try:
             await self._give_up_lapsed()  # or we could take one of them over from ourselves
             tasks = 0 if only is not None else await self._tasks.claim(free)
-            taken = await self._call(self._take, free - tasks, only, overdue)
+            claims, taken = await self._lease(self._take, free - tasks, only, overdue, left)
         except DatabaseFailure as error:
             logger.warning("cannot claim runs, trying again: %s", error)
+            self._left |= left
             return 0
         if overdue:
-            self._sweep_at = asked + settings.PYFLOW_SWEEP_SECONDS
+            self._sweep_at = 0.0 if claims.overdue_left else asked + settings.PYFLOW_SWEEP_SECONDS
         for work in taken:
-            run_id = work.claim.run_id
-            self._active[run_id] = run = RunExecution(work, self._shared, asked + trusted_seconds())
-            run.task.add_done_callback(lambda _, run_id=run_id: self._done(run_id))  # type: ignore[misc]
+            try:
+                self._begin(work, asked + trusted_seconds())
+            except AlreadyActiveError as error:
+                self.refused += 1
+                logger.error("%s It is refused, as %d were before.", error, self.refused - 1)  # noqa: TRY400 - no bug
+        if claims.is_contended and self._loop is not None:
+            self._loop.call_later(LONGEST_GATHERING, self._bell.ring)
+        self._bell.rung |= claims.overdue_left
         if len(taken) + tasks < free:
             return len(taken) + tasks
         self._bell.rung = True  # there may be more than there were places for
@@ -191,8 +210,21 @@ class RunExecutor:
                 dispatch.wake(queue)
         return len(taken) + tasks
 
-    def _take(self, limit: int, only: UUID | None, overdue: bool) -> list[Work]:
-        """Claim runs, with what is on record of them; now and then, look for others on behalf of their workers."""
+    def _begin(self, work: Work, trusted_until: float) -> None:
+        """Execute a claimed run. Raises ``AlreadyActiveError`` if it is executed here."""
+        run_id, epoch = work.claim.run_id, work.claim.epoch
+        if run_id in self._active:
+            if self._active[run_id].epoch != epoch:
+                self._active[run_id].give_up()  # nothing of it counts any more: it is handed back, and claimed again
+            raise AlreadyActiveError(f"Run {run_id} was claimed (epoch {epoch}) by the executor that executes it.")
+        self._active[run_id] = run = RunExecution(work, self._shared, trusted_until)
+        run.task.add_done_callback(lambda _: self._done(run))
+
+    def _take(self, limit: int, only: UUID | None, overdue: bool, left: Collection[UUID]) -> tuple[Claims, list[Work]]:
+        """Claim runs, with what is on record of them; now and then, look for others on behalf of their workers.
+
+        ``left``: the tenants of which runs are executed here no more.
+        """
         if overdue:
             end_unstarted()
             reconcile()
@@ -203,10 +235,11 @@ class RunExecutor:
         # A suspect that waits for node tasks leaves room for them, not for another run that could take it with it.
         room = 0 if suspects and active else limit
         claims = claim(self.owner, room, only, active, queues=self._queues, overdue=overdue, suspects=suspects)
+        self._pass_on(left, is_full=bool(claims) and len(claims) == limit, overdue=overdue)
         if overdue and only is None:
             self._open_quarantine()
         if not claims:
-            return []
+            return claims, []
         run_ids = [taken.run_id for taken in claims]
         signals: dict[UUID, list[Signal]] = defaultdict(list)
         for run_id, signal in waiting_signals(run_ids):
@@ -215,7 +248,20 @@ class RunExecutor:
         recorded = recorded_nodes(begun) if begun else {}
         if begun:
             drop_stale_tasks(begun)
-        return [Work(taken, recorded.get(taken.run_id, {}), signals[taken.run_id]) for taken in claims]
+        return claims, [Work(taken, recorded.get(taken.run_id, {}), signals[taken.run_id]) for taken in claims]
+
+    def _pass_on(self, left: Collection[UUID], *, is_full: bool, overdue: bool) -> None:
+        """Ring for what this executor leaves to others.
+
+        Where runs of tenants with a limit have ended, others of theirs may be executed, which may be in any queue.
+        """
+        if self._queues is None:
+            return
+        queues = queues_with_room(left)
+        if is_full and overdue:  # all that was due or lost is queued by now
+            queues |= set(self._queues)
+        for queue in queues if is_full else queues - set(self._queues):
+            dispatch.ring(queue)
 
     def _open_quarantine(self) -> None:
         if self._quarantine is not None and (suspects_wait(self._queues) or suspect_tasks_wait(self._queues)):
@@ -230,8 +276,9 @@ class RunExecutor:
     def _is_quarantine_busy(self) -> bool:
         return self._quarantine is not None and self._quarantine.is_busy
 
-    def _done(self, run_id: UUID) -> None:
-        self._active.pop(run_id, None)
+    def _done(self, run: RunExecution) -> None:
+        del self._active[run.run_id]
+        self._left.add(run.tenant_id)
         self._bell.gather(self._room(), settings.PYFLOW_CONCURRENT_RUNS)
 
     def _hear(self, run_id: UUID) -> None:
@@ -304,7 +351,7 @@ class RunExecutor:
                 continue
             asked, at = dict(self._active), time.monotonic()
             try:
-                kept = await asyncio.wait_for(self._call(renew, self.owner, list(asked)), trusted_seconds() - pause)
+                kept = await asyncio.wait_for(self._lease(renew, self.owner, list(asked)), trusted_seconds() - pause)
                 await self._give_up_lapsed()
                 await self._tasks.renew()
             except (DatabaseFailure, TimeoutError) as error:
@@ -322,8 +369,8 @@ class RunExecutor:
 
     async def _give_up_lapsed(self) -> None:
         if lapsed := set(self._lapsed):
-            released = await self._call(release, self.owner, lapsed)
-            await self._call(absolve, lapsed - released)
+            released = await self._lease(release, self.owner, lapsed)
+            await self._lease(absolve, lapsed - released)
             self._lapsed -= lapsed
 
     def _drop_lapsed(self) -> None:
@@ -336,19 +383,24 @@ class RunExecutor:
         if self._quarantine is not None:
             self._quarantine.close()
         left, tasks = {run_id: run.task for run_id, run in self._active.items()}, dict(self._tasks.active)
+        tenants = {run.tenant_id for run in self._active.values()}
         for task in (*left.values(), *tasks.values()):
             task.cancel()
         if left or tasks:
             await asyncio.wait([*left.values(), *tasks.values()], timeout=HAND_BACK_SECONDS)
         await self._tasks.release(list(tasks))
         if left or self._lapsed:
-            released = await self._call(release, self.owner, [*left, *self._lapsed])
-            await self._call(absolve, self._lapsed - released)
+            released = await self._lease(release, self.owner, [*left, *self._lapsed])
+            await self._lease(absolve, self._lapsed - released)
             logger.info("handed %d unfinished runs back", len(released))
             for queue in self._queues or ("",):
                 dispatch.wake(queue)
+            await self._lease(partial(self._pass_on, tenants, is_full=False, overdue=False))
         if self._quarantine is not None:
             await self._call(self._quarantine.wait, HAND_BACK_SECONDS)
+
+    async def _lease(self, function: Callable[..., ResultT], *args: Any) -> ResultT:
+        return await asyncio.wrap_future(self._leases.submit(function, *args))
 
     async def _call(self, function: Callable[..., ResultT], *args: Any) -> ResultT:
         return await asyncio.wrap_future(self._reader.submit(function, *args))

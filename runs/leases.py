@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import random
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,16 +12,15 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from pyflow.core.states import RunState
+from runs.fair_share import Share, fair_share, oldest_of, queues_with_work
 from runs.models import SUSPECT_LOSSES, Run
 from runs.values import Reference
 from tenants.models import Tenant
-from tenants.plans import Quota
-from tenants.quotas import limit_of
 from tenants.statements import prepared
 from tenants.transactions import retried
 from workflows.models import Version, Workflow
@@ -33,8 +30,8 @@ from workflows.models import Version, Workflow
 MAX_LOSSES = SUSPECT_LOSSES + 1
 #: So many runs that were left behind are asked for their queues; the others are found after these are claimed.
 LOOKED_AT = 100
-#: A claim looks at the queues of so many tenants.
-TENANTS_AT_ONCE = 200
+#: So many runs that were lost, and as many that are due, one claim queues again.
+QUEUED_AT_ONCE = 1_000
 #: A lease is not trusted to its very end: what is on its way to the database by then may arrive late. Seconds, at most.
 MARGIN = 2.0
 
@@ -76,6 +73,17 @@ def trusted_seconds() -> float:
     return seconds - min(MARGIN, seconds / 5)
 
 
+class Claims(list[Claim]):
+    """What one claim took, and whether another one soon would take more than it."""
+
+    def __init__(self, taken: Iterable[Claim] = (), *, overdue_left: bool = False, is_contended: bool = False) -> None:
+        super().__init__(taken)
+        #: More runs were lost or due than one claim queues again.
+        self.overdue_left = overdue_left
+        #: Another executor was claiming runs of a tenant with a limit, whose runs this claim therefore left out.
+        self.is_contended = is_contended
+
+
 @retried
 def claim(
     owner: str,
@@ -86,54 +94,63 @@ def claim(
     queues: Collection[str] | None = None,
     overdue: bool = True,
     suspects: bool = False,
-) -> list[Claim]:
-    """Take up to ``limit`` runs (or only ``run_id`` and those below it), fairly between tenants; see ``_shared``.
+) -> Claims:
+    """Take up to ``limit`` queued runs (or only ``run_id`` and those below it), fairly between tenants.
 
-    Two executors never get the same one.
+    The result is exactly what one conditional ``UPDATE`` changed: no two executors ever get the same run, and none gets
+    one twice. See ``fair_share`` for the order.
 
     ``active``: what ``owner`` executes already. Late with a renewal, it must not take its own runs over. ``queues``:
-    whose runs to take; ``None``: all. ``overdue``: also look for what was left behind and for what has waited.
+    whose runs to take; ``None``: all. ``overdue``: queue runs again before that which were lost, or wait and are due.
     ``suspects``: only those that a `quarantine` is for, which others leave alone.
     """
     if limit <= 0:
-        return []
+        return Claims()
+    family = None if run_id is None else _family(run_id)
+    overdue_left = overdue and _queue_overdue(active, queues, family)
     with transaction.atomic():
-        runs = Run.objects.across_tenants()
-        if run_id is not None:
-            runs = runs.filter(pk__in=_family(run_id))
-        if active:
-            runs = runs.exclude(pk__in=active)
-        if queues is not None:
-            runs = runs.filter(queue__in=queues)
-        ids: list[UUID] = []
-        if overdue and not suspects:
-            ids = _take(runs.filter(_lost()).order_by("lease_until"), limit)
-            Run.objects.across_tenants().filter(pk__in=ids).update(losses=F("losses") + 1)
-            if run_id is None:
-                ids = _set_suspects_aside(ids)
-        if run_id is None:
-            runs = runs.filter(_suspect()) if suspects else runs.exclude(_suspect())
-        if overdue:
-            ids += _take(runs.filter(_due()).order_by("wake_at"), limit - len(ids))
-        if run_id is None:
-            ids += _shared(active, limit - len(ids), queues, suspects=suspects)
+        if family is None:
+            share = fair_share(limit, queues, active, suspects=suspects)
         else:
-            ids += _queued(runs, limit - len(ids))
-        if not ids:
-            return []
-        claimed = {taken.run_id: taken for taken in _begin(ids, owner)}
-        return [claimed[run_id] for run_id in ids]
+            share = Share(oldest_of(family - set(active), queues, limit))
+        taken = {claimed.run_id: claimed for claimed in _begin(share.run_ids, owner)} if share.run_ids else {}
+    in_order = [taken[run_id] for run_id in share.run_ids if run_id in taken]
+    return Claims(in_order, overdue_left=overdue_left, is_contended=share.is_contended)
+
+
+def _queue_overdue(active: Collection[UUID], queues: Collection[str] | None, only: Collection[UUID] | None) -> bool:
+    """Queue runs again that were lost with their executor, or wait and are due; whether there may be more of them.
+
+    They take their turns with all that is queued, so that no tenant's timers or losses delay another's runs. A
+    transaction of its own: a crash after it loses nothing, and nobody waits for the claim that follows.
+    """
+    runs = Run.objects.across_tenants().exclude(pk__in=active)
+    if queues is not None:
+        runs = runs.filter(queue__in=queues)
+    if only is not None:
+        runs = runs.filter(pk__in=only)
+    queued = {"state": RunState.QUEUED.value, "owner": "", "lease_until": None, "wake_at": None}
+    with transaction.atomic():
+        lost = _take(runs.filter(_lost()).order_by("lease_until"), QUEUED_AT_ONCE)
+        if lost:  # a new epoch fences whatever the old owner still has on its way
+            _among(lost).update(**queued, epoch=F("epoch") + 1, losses=F("losses") + 1)
+        due = _take(runs.filter(_due()).order_by("wake_at"), QUEUED_AT_ONCE)
+        if due:
+            _among(due).update(**queued)
+    return max(len(lost), len(due)) == QUEUED_AT_ONCE
 
 
 def _begin(ids: Collection[UUID], owner: str) -> list[Claim]:
-    """Make runs that are locked those of ``owner``."""
+    """Make those of the runs that are queued ``owner``'s, and return exactly these."""
     if connection.vendor == "postgresql":
         with prepared() as cursor:
-            cursor.execute(_BEGIN, [RunState.RUNNING.value, owner, settings.PYFLOW_LEASE_SECONDS, list(ids)])
+            cursor.execute(_BEGIN, [owner, settings.PYFLOW_LEASE_SECONDS, list(ids)])
             rows = [(_values(row), row[len(_CLAIMED) :]) for row in cursor.fetchall()]
         definitions = _definitions_of({values["version_id"] for values, _ in rows})
         return [_claim(values, names, definitions[values["version_id"]]) for values, names in rows]
-    runs = Run.objects.across_tenants().filter(pk__in=ids)
+    # The transaction is the only one that writes, from its begin on.
+    queued = list(_among(ids).filter(state=RunState.QUEUED.value).values_list("pk", flat=True))
+    runs = _among(queued)
     runs.update(
         state=RunState.RUNNING.value,
         owner=owner,
@@ -176,16 +193,6 @@ def suspects_wait(queues: Collection[str] | None) -> bool:
     return suspects.filter(Q(state=RunState.QUEUED.value) | _due()).exists()
 
 
-def _set_suspects_aside(lost: Collection[UUID]) -> list[UUID]:
-    """Queue those that have become suspects again, for a quarantine; returns the others."""
-    suspects = Run.objects.across_tenants().filter(_suspect(), pk__in=lost)
-    aside = set(suspects.values_list("pk", flat=True)) if lost else set()
-    if aside:
-        ours = Run.objects.across_tenants().filter(pk__in=aside)
-        ours.update(state=RunState.QUEUED.value, owner="", lease_until=None, epoch=F("epoch") + 1)
-    return [run_id for run_id in lost if run_id not in aside]
-
-
 #: What a claim is made of: columns of the run, and of what it belongs to.
 _CLAIMED = (
     "id",
@@ -214,10 +221,10 @@ _NAMES = ("tenant__slug", "workflow__name", "version__number", "version__checksu
 _DOCUMENTS = frozenset({"input", "input_ref", "lineage", "secrets_used"})
 #: The update and the reading in one statement (PostgreSQL). Names are the models' own.
 _BEGIN = f"""
-    UPDATE {Run._meta.db_table} run SET state = %s, owner = %s, wake_at = NULL, epoch = run.epoch + 1,
-        claims = run.claims + 1, lease_until = statement_timestamp() + make_interval(secs => %s)
+    UPDATE {Run._meta.db_table} run SET state = '{RunState.RUNNING.value}', owner = %s, wake_at = NULL,
+        epoch = run.epoch + 1, claims = run.claims + 1, lease_until = statement_timestamp() + make_interval(secs => %s)
     FROM {Tenant._meta.db_table} tenant, {Workflow._meta.db_table} workflow, {Version._meta.db_table} version
-    WHERE run.id = ANY(%s)
+    WHERE run.id = ANY(%s) AND run.state = '{RunState.QUEUED.value}'
         AND tenant.id = run.tenant_id AND workflow.id = run.workflow_id AND version.id = run.version_id
     RETURNING {", ".join(f"run.{name}" for name in _CLAIMED)}, {", ".join(name.replace("__", ".") for name in _NAMES)}
 """  # noqa: S608 - see above
@@ -228,131 +235,14 @@ def _values(row: Sequence[Any]) -> dict[str, Any]:
     return values | {name: json.loads(values[name]) for name in _DOCUMENTS if values[name] is not None}
 
 
-def _queued(runs: QuerySet[Run], limit: int) -> list[UUID]:
-    """The next of these runs: the most urgent and of those the oldest first."""
-    return _take(runs.filter(state=RunState.QUEUED.value).order_by("-priority", "created_at"), limit)
-
-
-def _queued_of(tenant_id: UUID, queue: str, limit: int, active: Collection[UUID], *, suspects: bool) -> list[UUID]:
-    """As ``_queued``, of a tenant's queue; every claim asks this."""
-    if connection.vendor == "postgresql" and limit > 0:
-        with prepared() as cursor:
-            cursor.execute(
-                _NEXT_SUSPECTS if suspects else _NEXT, [queue, tenant_id, queue, tenant_id, list(active), limit]
-            )
-            return [run_id for (run_id,) in cursor.fetchall()]
-    runs = Run.objects.for_tenant(tenant_id).filter(queue=queue).exclude(pk__in=active)
-    return _queued(runs.filter(_suspect()) if suspects else runs.exclude(_suspect()), limit)
-
-
-# A comparison of rows, which only the index `run_queue` answers: PostgreSQL takes an index of all the tenant's runs for
-# as good if it has not counted since they came, and would read and sort them.
-_NEXT = f"""
-    SELECT id FROM {Run._meta.db_table}
-    WHERE state = '{RunState.QUEUED.value}' AND (queue, tenant_id) BETWEEN (%s, %s) AND (%s, %s)
-        AND losses <> {SUSPECT_LOSSES} AND id <> ALL(%s)
-    ORDER BY queue, tenant_id, priority DESC, created_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
-"""  # noqa: S608 - names and constants of ours
-_NEXT_SUSPECTS = _NEXT.replace("losses <>", "losses =")
-
-
-def _shared(active: Collection[UUID], limit: int, queues: Collection[str] | None, *, suspects: bool) -> list[UUID]:
-    """The next runs of all tenants: what is claimed in which order is decided here and nowhere else.
-
-    Tenants take turns, those first of whom the fewest runs are executed now; each queue of a tenant takes part by
-    itself. Within one the most urgent run comes first, and of those the oldest: a run of low priority is started when
-    none of a higher one is queued, however long that takes. A tenant has no more runs executed at a time than its quota
-    allows; the others stay queued.
-    """
-    if limit <= 0:
-        return []
-    served = _queues_with_work() if queues is None else queues
-    waiting = [(queue, tenant_id) for queue in sorted(served) for tenant_id in _tenants_with_work(queue)]
-    if not waiting:
-        return []
-    tenants = {tenant_id for _, tenant_id in waiting}
-    # With one tenant's queue there is no order, and without a limit nothing to count for.
-    alone = len(waiting) == 1 and limit_of(waiting[0][1], Quota.CONCURRENT_RUNS) is None
-    running = Counter[UUID]() if alone else _running(tenants)
-    room = _room(tenants, running)
-    # Those that are equal in this must not always come in the same order.
-    random.shuffle(waiting)
-    waiting.sort(key=lambda pair: running[pair[1]])
-    ids: list[UUID] = []
-    while waiting and len(ids) < limit:
-        share, left = max(1, (limit - len(ids)) // len(waiting)), []
-        for queue, tenant_id in waiting:
-            wanted = min(share, limit - len(ids), room.get(tenant_id, limit))
-            got = _queued_of(tenant_id, queue, wanted, active, suspects=suspects)
-            ids += got
-            if tenant_id in room:
-                room[tenant_id] -= len(got)
-            if got and len(got) == wanted:
-                left.append((queue, tenant_id))
-        waiting = left
-    return ids
-
-
-def _running(tenants: Collection[UUID]) -> Counter[UUID]:
-    rows = Run.objects.across_tenants().filter(state=RunState.RUNNING.value, tenant__in=tenants).order_by()
-    return Counter(dict(rows.values_list("tenant").annotate(Count("pk"))))
-
-
-def _room(tenants: Collection[UUID], running: Counter[UUID]) -> dict[UUID, int]:
-    """How many more runs of each tenant may be executed, of those that have a limit.
-
-    Claims for such a tenant come one at a time, or two could take the same last place: whoever comes second leaves the
-    tenant to the first, which claims again as long as it gets any.
-    """
-    limits = {tenant_id: limit_of(tenant_id, Quota.CONCURRENT_RUNS) for tenant_id in sorted(tenants)}
-    limited = {tenant_id: limit for tenant_id, limit in limits.items() if limit is not None}
-    locked = {tenant_id for tenant_id in limited if _claims_alone(tenant_id)}
-    counted = _running(locked) if locked else running  # anew, now that nobody else adds to them
-    return {
-        tenant_id: max(0, limit - counted[tenant_id]) if tenant_id in locked else 0
-        for tenant_id, limit in limited.items()
-    }
-
-
-def _claims_alone(tenant_id: UUID) -> bool:
-    """Whether nobody else claims runs of this tenant until the transaction ends (SQLite: nobody does anyway)."""
-    if connection.vendor != "postgresql":
-        return True
-    digest = hashlib.sha256(f"claims {tenant_id}".encode()).digest()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [int.from_bytes(digest[:8], "big", signed=True)])
-        [locked] = cursor.fetchone()
-    return bool(locked)
-
-
-def _tenants_with_work(queue: str) -> list[UUID]:
-    """Tenants with runs in a queue, a look-up in its index for each, however many runs they have.
-
-    Of very many, any ``TENANTS_AT_ONCE``: the others' turn comes.
-    """
-    table = connection.ops.quote_name(Run._meta.db_table)
-    first = f"SELECT tenant_id FROM {table} WHERE state = 'queued' AND queue = %s"  # noqa: S608 - a name of ours
-    sql = f"""
-        WITH RECURSIVE found(tenant_id) AS (
-            SELECT ({first} ORDER BY tenant_id LIMIT 1)
-            UNION ALL
-            SELECT ({first} AND tenant_id > found.tenant_id ORDER BY tenant_id LIMIT 1)
-            FROM found WHERE found.tenant_id IS NOT NULL
-        )
-        SELECT tenant_id FROM found WHERE tenant_id IS NOT NULL
-    """  # noqa: S608 - names of ours and placeholders
-    with prepared() as cursor:
-        cursor.execute(sql, [queue, queue])
-        tenants = [row[0] if isinstance(row[0], UUID) else UUID(row[0]) for row in cursor.fetchall()]
-    return tenants if len(tenants) <= TENANTS_AT_ONCE else random.sample(tenants, TENANTS_AT_ONCE)
-
-
 def _take(runs: QuerySet[Run], limit: int) -> list[UUID]:
-    """Lock up to ``limit`` rows, passing over those that others are claiming (SQLite: claims take turns instead)."""
-    if limit <= 0:
-        return []
-    locked = runs.select_for_update(skip_locked=connection.features.has_select_for_update_skip_locked, no_key=True)
+    """Lock up to ``limit`` rows, passing over those that others have locked (SQLite: transactions take turns)."""
+    locked = runs.select_for_update(no_key=True, skip_locked=connection.features.has_select_for_update_skip_locked)
     return list(locked.values_list("pk", flat=True)[:limit])
+
+
+def _among(run_ids: Collection[UUID]) -> QuerySet[Run]:
+    return Run.objects.across_tenants().filter(pk__in=run_ids)
 
 
 def _lost() -> Q:
@@ -373,19 +263,9 @@ def _due() -> Q:
 def unclaimed_queues() -> set[str]:
     """The queues with runs that somebody should claim now. A few look-ups in indexes, however many runs wait."""
     runs = Run.objects.across_tenants()
-    found = _queues_with_work()
+    found = queues_with_work()
     for those, order in ((_lost(), "lease_until"), (_due(), "wake_at")):
         found.update(runs.filter(those).order_by(order).values_list("queue", flat=True)[:LOOKED_AT])
-    return found
-
-
-def _queues_with_work() -> set[str]:
-    found: set[str] = set()
-    after = Run.objects.across_tenants().filter(state=RunState.QUEUED.value)
-    queue = after.order_by("queue").values_list("queue", flat=True).first()
-    while queue is not None:
-        found.add(queue)
-        queue = after.filter(queue__gt=queue).order_by("queue").values_list("queue", flat=True).first()
     return found
 
 

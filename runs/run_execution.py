@@ -76,6 +76,7 @@ class RunExecution:
 
     def __init__(self, work: Work, shared: Shared, trusted_until: float) -> None:
         claim, call, waiting = work.claim, shared.call, shared.waiting
+        self.run_id, self.tenant_id, self.epoch = claim.run_id, claim.tenant_id, claim.epoch
         self.trusted_until = trusted_until
         self._work = work
         self._claim = claim

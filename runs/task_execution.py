@@ -39,8 +39,9 @@ logger = logging.getLogger(__name__)
 class TaskExecutor:
     """The node tasks of one executor process.
 
-    ``call`` runs a function on its database thread, ``vault`` is the one that looks secrets up, ``values`` the one that
-    reads and writes large values; ``on_end`` is told of the end of each. ``suspects``: see ``claim_tasks``.
+    ``call`` runs a function on its database thread, ``lease`` on the one for claims and renewals; ``vault`` is the one
+    that looks secrets up, ``values`` the one that reads and writes large values; ``on_end`` is told of the end of each.
+    ``suspects``: see ``claim_tasks``.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class TaskExecutor:
         owner: str,
         queues: Collection[str] | None,
         call: Call,
+        lease: Call,
         engines: Engines,
         vault: Reader,
         values: Reader,
@@ -58,6 +60,7 @@ class TaskExecutor:
         self._owner = owner
         self._queues = queues
         self._call = call
+        self._lease = lease
         self._engines = engines
         self._vault = vault
         self._values = values
@@ -70,7 +73,7 @@ class TaskExecutor:
 
     async def claim(self, limit: int) -> int:
         """Begin up to ``limit`` tasks; returns how many."""
-        taken: list[tuple[TaskClaim, dict[str, NodeRun]]] = await self._call(self._take, limit)
+        taken: list[tuple[TaskClaim, dict[str, NodeRun]]] = await self._lease(self._take, limit)
         self._lost &= self.active.keys()
         for work, recorded in taken:
             task = asyncio.create_task(self._execute(work, recorded))
@@ -81,7 +84,7 @@ class TaskExecutor:
     async def renew(self) -> None:
         """Extend the leases. What is not held any more is cancelled: another executes it, or nobody waits for it."""
         asked = dict(self.active)
-        kept = await self._call(renew_tasks, self._owner, list(asked)) if asked else set()
+        kept = await self._lease(renew_tasks, self._owner, list(asked)) if asked else set()
         for task_id in asked.keys() - kept:
             asked[task_id].cancel()
         await self._absolve(asked.keys() - kept)
@@ -89,14 +92,14 @@ class TaskExecutor:
     async def release(self, ids: Collection[UUID]) -> None:
         """Hand tasks back unfinished."""
         if ids:
-            await self._absolve(set(ids) - await self._call(release_tasks, self._owner, ids))
+            await self._absolve(set(ids) - await self._lease(release_tasks, self._owner, ids))
 
     async def _absolve(self, ids: Collection[UUID]) -> None:
         """Take the loss of tasks back that others have taken over, once for each."""
         lost = set(ids) - self._lost
         self._lost |= lost
         if lost:
-            await self._call(absolve_tasks, lost)
+            await self._lease(absolve_tasks, lost)
 
     def _take(self, limit: int) -> list[tuple[TaskClaim, dict[str, NodeRun]]]:
         overdue = time.monotonic() >= self._sweep_at

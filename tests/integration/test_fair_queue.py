@@ -1,17 +1,24 @@
 """Whose run comes next: tenants take turns, and none has more executed at a time than it may."""
 
+import asyncio
 import threading
 from collections import Counter
+from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
+from runs import execution, leases
+from runs.execution import RunExecutor
 from runs.leases import claim
 from runs.models import Run
 from tenants.models import Tenant
 from tenants.plans import Quota
 from tenants.quotas import set_plan
 from tests.support.factories import a_test, make_run, make_tenant
+from tests.support.histories import assert_is_whole
 
 pytestmark = pytest.mark.database
 
@@ -30,6 +37,22 @@ def queue_up(tenant: Tenant, count: int) -> list[Run]:
 
 def allow(tenant: Tenant, runs: int) -> None:
     set_plan(tenant=tenant, plan="enterprise", overrides={Quota.CONCURRENT_RUNS.value: runs}, by=a_test(tenant))
+
+
+def have_come_due(tenant: Tenant, count: int) -> set[UUID]:
+    """As many runs that waited for a time which has come."""
+    past = timezone.now() - timedelta(seconds=1)
+    runs = [run.pk for run in queue_up(tenant, count)]
+    Run.objects.across_tenants().filter(pk__in=runs).update(state="waiting", wake_at=past)
+    return set(runs)
+
+
+def be_lost(tenant: Tenant, count: int) -> set[UUID]:
+    """As many runs whose executor is gone."""
+    past = timezone.now() - timedelta(seconds=1)
+    runs = [run.pk for run in queue_up(tenant, count)]
+    Run.objects.across_tenants().filter(pk__in=runs).update(state="running", owner="dead", lease_until=past, epoch=1)
+    return set(runs)
 
 
 def test_a_crowd_of_one_tenant_does_not_delay_the_first_run_of_another(tenant):
@@ -86,3 +109,69 @@ def test_claims_at_the_same_time_never_exceed_the_quota(tenant):
     for thread in threads:
         thread.join()
     assert len(taken) == len({claimed.run_id for claimed in taken}) == 5
+
+
+def test_an_uneven_queue_is_claimed_once(tenant):
+    """The second round of the fair share goes on behind what the first one took."""
+    queue_up(tenant, 150)
+    queue_up(make_tenant(), 1)
+    taken = Counter(claimed.run_id for _ in range(3) for claimed in claim("me", 100))
+    assert len(taken) == 151
+    assert set(taken.values()) == {1}
+
+
+@pytest.mark.parametrize("crowd", [have_come_due, be_lost])
+def test_what_is_due_or_lost_of_one_tenant_does_not_delay_another(tenant, crowd):
+    theirs = crowd(tenant, 150)
+    other = make_tenant()
+    late, left_behind = make_run(other), crowd(other, 1)
+    taken = [claimed.run_id for _ in range(4) for claimed in claim("me", 50)]
+    assert set(taken[:50]) >= {late.pk} | left_behind
+    assert Counter(taken) == dict.fromkeys(theirs | left_behind | {late.pk}, 1)
+
+
+def test_timers_that_come_due_take_no_more_places_than_the_quota_has(tenant):
+    allow(tenant, 3)
+    have_come_due(tenant, 10)
+    be_lost(tenant, 10)
+    assert len(claim("me", 50)) == 3
+    assert claim("me", 50) == []
+
+
+def test_more_timers_than_places_are_drained_without_another_sweep(tenant, settings, monkeypatch):
+    """A claim that leaves some is followed by another at once: 5 of them, and then those of what was queued."""
+    settings.PYFLOW_SWEEP_SECONDS = 3600.0
+    settings.PYFLOW_LEASE_SECONDS = 60.0
+    settings.PYFLOW_CONCURRENT_RUNS = 5
+    monkeypatch.setattr(leases, "QUEUED_AT_ONCE", 10)
+    due = have_come_due(tenant, 45)
+    other = make_run(make_tenant())
+    sweeps = []
+
+    def counted(*args, **options):
+        sweeps.append(options["overdue"])
+        return claim(*args, **options)
+
+    monkeypatch.setattr(execution, "claim", counted)
+    connection.close()
+    asyncio.run(RunExecutor().drain())
+    runs = Run.objects.across_tenants().filter(pk__in=[*due, other.pk])
+    assert {run.state for run in runs} == {"succeeded"}
+    assert sum(sweeps) == 5
+
+
+def test_an_executor_starts_nothing_that_it_executes(tenant, monkeypatch):
+    run, other = make_run(tenant), make_run(make_tenant())
+
+    def twice(*args, **options):
+        taken = claim(*args, **options)
+        taken += taken
+        return taken
+
+    monkeypatch.setattr(execution, "claim", twice)
+    connection.close()
+    executor = RunExecutor()
+    asyncio.run(executor.drain())
+    for one in (run, other):
+        assert_is_whole(one, ["greet"])
+    assert executor.refused == 2
