@@ -1,10 +1,8 @@
-"""Keeps secret values out of everything that leaves a run."""
+"""Keeps secret values, and pieces of them, out of everything that leaves a run."""
 
 from __future__ import annotations
 
 import base64
-import html
-import json
 import logging
 import re
 import sys
@@ -12,43 +10,51 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, quote_plus
 from weakref import WeakSet
+
+from pyflow.core.escapes import unescape
 
 MASK = "***"
 #: Shorter values would mask ordinary text everywhere ("a", "12").
 MIN_LENGTH = 4
 #: Deeper values (a node may return one that contains itself) are not walked.
 MAX_NESTING = 100
-#: Text that is a part of a secret is masked from this length on, if it is at least half of the secret.
-MIN_PART = 8
-#: Longer forms are looked for one by one: compiling them would take longer than all the looking.
+#: Of a longer value every piece of this length is masked; a shorter value is masked only as a whole.
+PIECE = 8
+#: Of a longer value, pieces are known as they are and without escapes; base64 and hexadecimal only as a whole.
+MAX_ENCODED = 4096
+#: Longer texts are looked for one by one: compiling them would take longer than all the looking.
 MAX_COMPILED = 512
 
-#: Of a value of more lines (a key in PEM has up to 55), only the value as a whole is masked.
-MAX_LINES = 100
-
-#: What no encoding here escapes (RFC 3986's unreserved characters).
-_PLAIN = re.compile(r"[\w.~-]", re.ASCII)
-_LINE_END = re.compile(r"[\r\n]+")
-_ESCAPES = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f", '"': '"', "'": "'", "\\": "\\", "/": "/"}
+#: Each run of ``PIECE`` characters has, at one multiple of ``_STEP``, ``_GRAM`` characters of it: the others need not
+#: be looked at.
+_GRAM = 4
+_STEP = PIECE - _GRAM + 1
+#: What the two alphabets of base64, and the two ways to write a space in a URL, have in the same place is the same.
+_FOLDED = str.maketrans({"-": "+", "_": "/", " ": "+"})
+#: Parts that are the same in many values and therefore no secret: a URL's scheme, the frame of a PEM document.
+_PUBLIC = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://|-----(?:BEGIN|END) [A-Z0-9 ]+-----")
 
 
 class Redactor:
     """Masks the values it was told, and what commonly becomes of them on their way.
 
-    Those are base64 (both alphabets, padded or not, alone or inside of a longer text), hexadecimal, and any mixture of
-    percent-encoding, JSON's, Python's and HTML's escapes; the lines of a value that has several; and text that is a
-    large part of a value. ``redact`` walks dicts, lists, tuples, sets and strings and returns new ones; other values
-    pass as they are. What is nested deeper than ``MAX_NESTING`` is masked as a whole.
+    Of a value of ``PIECE`` characters or more, each piece of that length is masked, wherever it stands and however the
+    rest was cut off; of a shorter one the whole. They are found as they are, in base64 (both alphabets, padded or not,
+    alone or inside of a longer text), in hexadecimal, and under any mixture of percent-encoding, JSON's, Python's and
+    HTML's escapes. ``redact`` walks dicts, lists, tuples, sets and strings and returns new ones; other values pass as
+    they are. What is nested deeper than ``MAX_NESTING`` is masked as a whole. Looking takes time in proportion to the
+    text, whatever the number of values.
     """
 
     def __init__(self) -> None:
         self._values: set[str] = set()
+        #: All runs of PIECE and of _GRAM characters in the forms of the values, folded.
+        self._pieces: set[str] = set()
+        self._grams: set[str] = set()
+        #: What is masked as a whole only.
         self._short: set[str] = set()
-        self._long: list[str] = []
-        self._flexible: list[str] = []
-        self._longest = 0
+        self._long: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
 
     def add(self, value: str) -> None:
@@ -61,125 +67,135 @@ class Redactor:
             self._learn(other._values)
 
     def __bool__(self) -> bool:
-        return self._pattern is not None
+        return bool(self._values)
 
     def redact(self, value: Any) -> Any:
         """``value`` without the secrets in it."""
-        if self._pattern is None:
+        if not self._values:
             return value
-        return self._walk(value, self._pattern, MAX_NESTING)
+        return self._walk(value, MAX_NESTING)
 
     def _learn(self, values: Iterable[str]) -> None:
         new = {value for value in values if len(value) >= MIN_LENGTH} - self._values
         if not new:
             return
+        wholes: set[str] = set()
         for value in new:
-            forms = _forms_of(value) | set(_lines_of(value))
-            self._short |= {form for form in forms if len(form) <= MAX_COMPILED}
-            self._long += [form for form in forms if len(form) > MAX_COMPILED]
-            if len(value) <= MAX_COMPILED and not all(map(_PLAIN.match, value)):
-                self._flexible.append(_flexible(value))
-        self._long.sort(key=len, reverse=True)
-        literal = map(re.escape, sorted(self._short, key=len, reverse=True))
-        # Assigned last: other threads redact meanwhile.
+            for form in _forms_with_pieces(value):
+                folded = form.translate(_FOLDED)
+                self._grams.update(folded[i : i + _GRAM] for i in range(len(folded) - _GRAM + 1))
+                self._pieces.update(folded[i : i + PIECE] for i in range(len(folded) - PIECE + 1))
+            wholes.update(_wholes(value))
+        # Assigned, not changed: other threads redact meanwhile.
+        self._long = self._long | {whole for whole in wholes if len(whole) > MAX_COMPILED}
+        if short := {whole for whole in wholes if len(whole) <= MAX_COMPILED} - self._short:
+            self._short = self._short | short
+            self._pattern = re.compile("|".join(map(re.escape, sorted(self._short, key=len, reverse=True))))
         self._values = self._values | new
-        self._longest = max(map(len, self._values))
-        # A value that is long in every form leaves nothing to compile; then nothing matches.
-        self._pattern = re.compile("|".join([*literal, *self._flexible]) or r"(?!)")
         with _lock:
             _in_use.add(self)
 
-    def _walk(self, value: Any, pattern: re.Pattern[str], depth: int) -> Any:
+    def _walk(self, value: Any, depth: int) -> Any:
         if isinstance(value, str):
-            return self._mask(value, pattern)
+            return self._mask(value)
         if isinstance(value, dict | list | tuple | set | frozenset) and not depth:
             return MASK
         if isinstance(value, dict):
-            return {self._walk(k, pattern, depth - 1): self._walk(v, pattern, depth - 1) for k, v in value.items()}
+            return {self._walk(k, depth - 1): self._walk(v, depth - 1) for k, v in value.items()}
         if isinstance(value, list):
-            return [self._walk(item, pattern, depth - 1) for item in value]
+            return [self._walk(item, depth - 1) for item in value]
         if isinstance(value, tuple):
-            return tuple(self._walk(item, pattern, depth - 1) for item in value)
+            return tuple(self._walk(item, depth - 1) for item in value)
         if isinstance(value, set | frozenset):
-            return type(value)(self._walk(item, pattern, depth - 1) for item in value)
+            return type(value)(self._walk(item, depth - 1) for item in value)
         if isinstance(value, bytes):
-            text = self._mask(value.decode("utf-8", "surrogateescape"), pattern)
+            text = self._mask(value.decode("utf-8", "surrogateescape"))
             return text.encode("utf-8", "surrogateescape")
         return value
 
-    def _mask(self, text: str, pattern: re.Pattern[str]) -> str:
-        size = len(text)
-        if MIN_PART <= size < self._longest and any(size * 2 >= len(value) and text in value for value in self._values):
-            return MASK
-        for form in self._long:
-            if len(form) <= size:
-                text = text.replace(form, MASK)
-        return pattern.sub(MASK, text)
+    def _mask(self, text: str) -> str:
+        if len(text) < (PIECE if self._pattern is None else MIN_LENGTH):
+            return text
+        found = self._find(text)
+        if (plain := unescape(text)) is not None:
+            found += [plain.span(start, end) for start, end in self._find(plain.text)]
+        if not found:
+            return text
+        parts: list[str] = []
+        done = 0
+        for start, end in _merged(found):
+            parts += text[done:start], MASK
+            done = end
+        return "".join((*parts, text[done:]))
+
+    def _find(self, text: str) -> list[tuple[int, int]]:
+        """Where in a text something stands that is to be masked."""
+        found: list[tuple[int, int]] = []
+        if self._pattern is not None:
+            found += [match.span() for match in self._pattern.finditer(text)]
+        for whole in self._long:
+            at = text.find(whole)
+            while at >= 0:
+                found.append((at, at + len(whole)))
+                at = text.find(whole, at + len(whole))
+        if len(text) >= PIECE:
+            folded, grams, pieces = text.translate(_FOLDED), self._grams, self._pieces
+            for at in [i for i in range(0, len(text) - _GRAM + 1, _STEP) if folded[i : i + _GRAM] in grams]:
+                for start in range(max(0, at - PIECE + _GRAM), at + 1):
+                    if folded[start : start + PIECE] in pieces:
+                        found.append((start, start + PIECE))
+        return found
 
 
-def _lines_of(value: str) -> Iterator[str]:
-    """The lines of a value that are worth masking alone: not the frame of a PEM document, which is in all of them."""
-    lines = _LINE_END.split(value)
-    for line in lines if len(lines) <= MAX_LINES else ():
-        if len(line) >= MIN_PART and not line.startswith("-----") and line != value:
-            yield line
+def _merged(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The spans in order, those that overlap as one."""
+    start, end = 0, 0
+    for at, past in sorted(spans):
+        if at < end:
+            end = max(end, past)
+        else:
+            if end:
+                yield start, end
+            start, end = at, past
+    yield start, end
 
 
-def _forms_of(value: str) -> set[str]:
+def _forms_with_pieces(value: str) -> Iterator[str]:
+    """What a value may look like, of which each piece is masked: of its secret parts those that are long enough."""
+    for part in _PUBLIC.split(value):
+        if len(part) < PIECE:
+            continue
+        yield part
+        yield _plain(part)
+        if len(value) <= MAX_ENCODED:
+            yield from _encodings(part)
+
+
+def _wholes(value: str) -> Iterator[str]:
+    """What is masked only as a whole: short values, those with public parts, and very long ones' encoded forms."""
+    if len(value) < PIECE or len(value) > MAX_ENCODED or _PUBLIC.search(value):
+        for form in (value, _plain(value), value.replace(" ", "+"), *_encodings(value)):
+            for whole in (form, form.rstrip("="), form.replace("+", "-").replace("/", "_")):
+                if len(whole) >= MIN_LENGTH:
+                    yield whole
+
+
+def _plain(value: str) -> str:
+    return value if (plain := unescape(value)) is None else plain.text
+
+
+def _encodings(value: str) -> Iterator[str]:
+    """A value in hexadecimal and in base64, of which inside a longer text it stands at one of three alignments."""
     raw = value.encode("utf-8", "surrogateescape")
-    forms = {
-        value,
-        quote(value, safe=""),
-        quote(value),
-        quote_plus(value),
-        repr(value)[1:-1],
-        json.dumps(value)[1:-1],
-        json.dumps(value, ensure_ascii=False)[1:-1],
-        html.escape(value),
-        raw.hex(),
-        raw.hex().upper(),
-    }
-    # Inside a longer base64 text (`user:password`) the value stands at one of three alignments; the characters that
-    # also depend on its neighbours are cut off at both ends.
-    for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        for offset in range(3):
-            encoded = encode(b"\0" * offset + raw).decode().rstrip("=")
-            start = (offset * 8 + 5) // 6
-            end = (offset + len(raw)) * 8 // 6
-            if end - start >= MIN_LENGTH * 2:
-                forms.add(encoded[start:end])
-        forms |= {encode(raw).decode(), encode(raw).decode().rstrip("=")}
-    return {form for form in forms if len(form) >= MIN_LENGTH}
-
-
-def _flexible(value: str) -> str:
-    """A pattern for a value of whose characters each may be escaped in any way, or not at all.
-
-    The groups are atomic: they are tried once, however the text looks, so matching takes time in proportion to it.
-    """
-    return "".join(char if _PLAIN.match(char) else f"(?>{'|'.join(_escapes(char))})" for char in value)
-
-
-def _escapes(char: str) -> Iterator[str]:
-    encoded = "".join(f"%(?:25)?{_hex(f'{byte:02x}')}" for byte in char.encode("utf-8", "surrogateescape"))
-    yield encoded
-    number = ord(char)
-    units = char.encode("utf-16-be", "surrogatepass").hex()
-    yield "".join(rf"\\{{1,2}}u{_hex(units[i : i + 4])}" for i in range(0, len(units), 4))
-    if number < 256:  # Python's repr
-        yield rf"\\{{1,2}}x{_hex(f'{number:02x}')}"
-    yield f"&#(?:0*{number}|[xX]0*{_hex(f'{number:x}')});"
-    if (named := html.escape(char)) != char:
-        yield re.escape(named)
-    if char in _ESCAPES:
-        yield rf"\\{{1,3}}{re.escape(_ESCAPES[char])}"
-    if char == " ":
-        yield r"\+"
-    yield re.escape(char)
-
-
-def _hex(digits: str) -> str:
-    return "".join(digit if digit.isdigit() else f"[{digit}{digit.upper()}]" for digit in digits)
+    yield raw.hex()
+    yield raw.hex().upper()
+    for offset in range(3):
+        # The first characters also depend on what stands before, and the last ones on what comes after.
+        start, end = (offset * 8 + 5) // 6, (offset + len(raw)) * 8 // 6
+        encoded = base64.b64encode(b"\0" * offset + raw).decode()
+        yield encoded[start:]
+        if len(value) < PIECE <= end - start:
+            yield encoded[start:end]
 
 
 #: The redactors that know a secret and are still somebody's: of the runs that are executed in this process.

@@ -196,8 +196,10 @@ def test_a_secret_is_masked_inside_longer_base64(offset: int):
     redactor = Redactor()
     redactor.add("correct horse")
     encoded = base64.b64encode(b"u" * offset + b"correct horse" + b":tail").decode()
-    decoded = base64.b64decode(redactor.redact(encoded).replace(MASK, "AAAA") + "==")
-    assert b"horse" not in decoded
+    for piece in redactor.redact(encoded).split(MASK):
+        for cut in range(4):
+            whole = piece[cut : len(piece) - (len(piece) - cut) % 4]
+            assert b"orse" not in base64.b64decode(whole)
 
 
 def test_ids_are_uuids_of_version_7_in_the_order_they_were_made():

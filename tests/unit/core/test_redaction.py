@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import logging
+import random
 import re
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
@@ -11,6 +12,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from pyflow.core import redaction
+from pyflow.core.escapes import unescape
 from pyflow.core.redaction import MASK, RedactingFormatter, RedactingLogger, Redactor
 
 SECRET = 'pa$$ "wörd"/é&<\n'
@@ -156,3 +158,50 @@ def test_tracebacks_of_libraries_are_masked_while_a_run_is_executed():
     assert "open-sesame" not in shown
     assert "ValueError: wrong: ***" in shown
     del made
+
+
+def _distinct(length: int) -> str:
+    """A secret of which no part of three characters stands anywhere else, with characters that every form escapes."""
+    rare = random.Random(length)
+    return "".join(rare.choice('abcdefghijklmnopqrstuvwxyzABCDEFGHIJ0123456789+/_-"&é ') for _ in range(length))
+
+
+@pytest.mark.parametrize("length", [8, 9, 12, 40, 513, 4000])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_piece_of_a_secret_is_masked_in_every_form(form: str, length: int):
+    secret = _distinct(length)
+    made = redactor(secret)
+    for start, end in {(0, 8), (0, length), (length - 8, length), (length // 3, max(length // 3 + 8, length // 2))}:
+        piece = secret[start:end]
+        if len(piece) < redaction.PIECE:
+            continue
+        shown = made.redact(f"<{FORMS[form](piece)}>")
+        assert MASK in shown
+        for text in (shown, unescape(shown).text if unescape(shown) else ""):
+            assert not [i for i in range(length - 3) if secret[i : i + 4] in text]
+
+
+def test_what_two_texts_have_in_common_by_less_than_a_piece_stays():
+    assert redactor("correct-horse-battery").redact("a horse, correct") == "a horse, correct"
+
+
+@pytest.mark.parametrize("public", ["https://example.org", "postgresql://", "-----BEGIN PRIVATE KEY-----"])
+def test_what_many_secrets_have_in_common_is_none(public: str):
+    made = redactor("https://hooks.chat.test/T0/abcdefgh", "postgresql://me:sesame-open@db.test/x", PEM)
+    assert made.redact(public) == public
+    assert made.redact("see https://hooks.chat.test/T0/abcdefgh") == f"see {MASK}"
+    assert made.redact("password sesame-open") == f"password {MASK}"
+
+
+def test_of_a_very_long_secret_encoded_forms_are_masked_as_a_whole_and_others_by_piece():
+    long = _distinct(redaction.MAX_ENCODED + 1)
+    made = redactor(long)
+    assert made.redact(f"<{long.encode().hex()}>") == f"<{MASK}>"
+    assert made.redact(f"<{long[100:120]}>") == f"<{MASK}>"
+
+
+@pytest.mark.parametrize(
+    "text", ["%C3%", "\\u12", "&#0;&#1;", "%ff%fe", "\\ud83d\\ude00\\ud83d", "\\\\\\\\n", "&#99999999;"]
+)
+def test_escapes_that_are_none_change_nothing_around_them(text: str):
+    assert redactor("correct-horse").redact(f"{text}correct-horse{text}") == f"{text}{MASK}{text}"
