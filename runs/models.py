@@ -14,6 +14,7 @@ from django.db.models.lookups import Exact
 from django.utils import timezone
 
 from pyflow.core.ids import new_uuid
+from pyflow.core.messages import MAX_SHOWN, cut
 from pyflow.core.run_log import LEVELS
 from pyflow.core.states import RUN_TRANSITIONS, NodeState, RunState, check_transition
 from tenants.scoping import TenantManager, TenantOwned
@@ -410,4 +411,4 @@ class RunLog(TenantOwned):
         constraints = (models.UniqueConstraint(fields=("run", "seq"), name="log_seq_per_run"),)
 
     def __str__(self) -> str:
-        return f"{self.seq} {self.node_id}: {self.message[:80]}"
+        return f"{self.seq} {self.node_id}: {cut(self.message, MAX_SHOWN)}"

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from pyflow.core.messages import show
 from pyflow.core.redaction import MASK
 from secrets_vault.errors import (
     SecretExistsError,
@@ -101,7 +102,7 @@ def find_secret(*, tenant_id: UUID, name: str, lock: bool = False) -> Secret:
         (rows.select_for_update(no_key=True) if lock else rows).filter(name=name).first() if is_name(name) else None
     )
     if secret is None:
-        raise SecretMissingError(f"There is no secret {name!r:.200}.")
+        raise SecretMissingError(f"There is no secret {show(name, 200)}.")
     return secret
 
 

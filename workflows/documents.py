@@ -15,6 +15,7 @@ from pyflow.core.document import read_json, read_yaml
 from pyflow.core.errors import DefinitionError, DocumentError, Problem
 from pyflow.core.lint import lint_workflow, secrets_used
 from pyflow.core.loader import Format, parse_workflow
+from pyflow.core.messages import show
 from pyflow.core.models import WorkflowDef
 from pyflow.core.plan import compile_plan
 from pyflow.core.problems import locate
@@ -105,7 +106,7 @@ def _not_storable(definition: WorkflowDef) -> Iterator[Problem]:
         return
     if not name.strip() or len(name) > MAX_NAME or "/" in name or name in {".", ".."} or not name.isprintable():
         yield Problem(
-            "bad_name", f"{name!r:.200} cannot be part of an address: 1 to {MAX_NAME} characters, no '/'", "/name"
+            "bad_name", f"{show(name, 200)} cannot be part of an address: 1 to {MAX_NAME} characters, no '/'", "/name"
         )
     for i, node in enumerate(definition.nodes):
         if len(node.id) > MAX_NODE_ID:

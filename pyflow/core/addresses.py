@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import ClassVar
 
 from pyflow.core.errors import NonRetryableError
+from pyflow.core.messages import show
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -190,7 +191,7 @@ def check_url(url: str, policy: NetworkPolicy) -> Target:
         raise SSRFError("Blocked: the URL holds a control character or a backslash")
     match = _URL.fullmatch(url)
     if match is None:
-        raise SSRFError(f"Blocked: not an absolute http:// or https:// URL: {url[:200]!r}")
+        raise SSRFError(f"Blocked: not an absolute http:// or https:// URL: {show(url, 200)}")
     scheme = match["scheme"].lower()
     if scheme not in DEFAULT_PORTS:
         raise SSRFError(f"Blocked: only http and https are allowed, not {scheme!r}")
@@ -198,7 +199,7 @@ def check_url(url: str, policy: NetworkPolicy) -> Target:
         raise SSRFError("Blocked: a URL with a user name or password in it; send credentials in a header")
     parts = _AUTHORITY.fullmatch(match["authority"])
     if parts is None:
-        raise SSRFError(f"Blocked: no valid host in the URL: {match['authority'][:200]!r}")
+        raise SSRFError(f"Blocked: no valid host in the URL: {show(match['authority'], 200)}")
     host = _ascii_host(parts["host"])
     port = int(parts["port"]) if parts["port"] else DEFAULT_PORTS[scheme]
     if not 1 <= port <= 65535 or port in _BAD_PORTS:
@@ -268,11 +269,11 @@ def _ascii_host(host: str) -> str:
     import idna  # noqa: PLC0415 - its tables take longer to load than a run; nearly all hosts are ASCII
 
     if not set("。．｡").isdisjoint(host):
-        raise SSRFError(f"Blocked: not a host name: {host[:200]!r}")
+        raise SSRFError(f"Blocked: not a host name: {show(host, 200)}")
     try:
         return idna.encode(host.lower()).decode("ascii")
     except (idna.IDNAError, UnicodeError):
-        raise SSRFError(f"Blocked: not a host name: {host[:200]!r}") from None
+        raise SSRFError(f"Blocked: not a host name: {show(host, 200)}") from None
 
 
 def _literal(host: str) -> Address | None:
@@ -287,7 +288,7 @@ def _literal(host: str) -> Address | None:
         except ValueError:
             raise SSRFError(f"Blocked: not an IPv6 address: {host}") from None
     if not _NAME.fullmatch(host) or len(host) > 253:
-        raise SSRFError(f"Blocked: not a host name: {host[:200]!r}")
+        raise SSRFError(f"Blocked: not a host name: {show(host, 200)}")
     if not _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
         return None
     try:

@@ -14,6 +14,7 @@ from pyflow.core.errors import NodeTimeoutError, NonRetryableError
 from pyflow.core.events import EventType
 from pyflow.core.journal import Journal
 from pyflow.core.middleware import Handler, NodeCall
+from pyflow.core.misfits import parse
 from pyflow.core.plan import PlannedNode
 from pyflow.core.ports import EventSink
 from pyflow.core.redaction import RedactingLogger, Redactor
@@ -139,7 +140,7 @@ class Attempts:
         self, suspending: type[SuspendingNode[Any]], config: Any, node_context: NodeContext | None
     ) -> Suspension:
         assert node_context is not None  # noqa: S101 - they are all BaseNodeV2
-        parsed = suspending.Config.model_validate(config)
+        parsed = parse(suspending.Config, config)
         return suspending().suspend(parsed, node_context, self._time())
 
     async def give_up(self, wait: Suspension) -> None:
@@ -153,7 +154,7 @@ class Attempts:
         may_suspend = node.concurrency is None and (item is None or node.compensates is None)
         return ChildRequest(
             run_id=child_id(self._context.run_id, node.id, item),
-            config=ChildConfig.model_validate(config),
+            config=parse(ChildConfig, config),
             parent_run_id=self._context.run_id,
             node_id=node.id,
             lineage=self._lineage,

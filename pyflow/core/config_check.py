@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from pyflow.core.config_rules import broken_rules, models_of
 from pyflow.core.document import Path, make_pointer
 from pyflow.core.errors import Problem
+from pyflow.core.misfits import choose
 from pyflow.core.node import AnyNodeClass
 from pyflow.core.problems import suggest
 from pyflow.core.template import template_strings
@@ -66,22 +67,28 @@ def _field_problems(model: type[BaseModel], config: Mapping[str, Any], path: Pat
     try:
         model.model_validate(config)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False)
+        details = error.errors(include_url=False)
     else:
         return
     placed = [(_existing(config, detail["loc"]), detail) for detail in details]
     held = {at for at, detail in placed if _may_depend(_value_at(config, at), detail)}
-    for at, detail in placed:
-        if at in held:
-            continue
-        if detail["type"] == "extra_forbidden":
+    certain = [detail for at, detail in placed if not _may_go_away(at, detail, held)]
+    for misfit in choose(certain, config):
+        at = misfit.at
+        if misfit.kind == "extra_forbidden":
             if len(at) > 1:  # the others are told by name
                 yield _unknown_key((*path, *at), suggest(str(at[-1]), _names_around(model, at)))
-        elif detail["type"] == "missing":
-            yield Problem("bad_config", f"{detail['loc'][-1]!r} is required", make_pointer((*path, *at)))
-        elif not any(other[: len(at)] == at for other in held):
-            # Otherwise another member of a union may yet take it.
-            yield Problem("bad_config", detail["msg"].removeprefix("Value error, "), make_pointer((*path, *at)))
+        elif misfit.kind == "missing":
+            yield Problem("bad_config", f"{misfit.detail['loc'][-1]!r} is required", make_pointer((*path, *at)))
+        else:
+            yield Problem("bad_config", misfit.rule, make_pointer((*path, *at)))
+
+
+def _may_go_away(at: Path, detail: ErrorDetails, held: set[Path]) -> bool:
+    """Whether the error is held back, or another member of a union may yet take the value."""
+    if detail["type"] in {"missing", "extra_forbidden"}:
+        return at in held
+    return any(other[: len(at)] == at for other in held)
 
 
 def _may_depend(value: Any, detail: ErrorDetails) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pyflow.core.document import make_pointer
+from pyflow.core.messages import cut
 
 __all__ = ["Change", "Changed", "Diff", "Element", "Elements", "compare", "json_patch"]
 
@@ -304,5 +305,4 @@ def _line(change: Change, place: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+    return cut(json.dumps(value, ensure_ascii=False), _SHOWN)

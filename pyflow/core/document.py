@@ -18,6 +18,7 @@ from typing import Any, Literal
 import yaml
 
 from pyflow.core.errors import DocumentError, DocumentTooLargeError
+from pyflow.core.messages import MAX_SHOWN, cut, masked, show
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32
@@ -111,7 +112,7 @@ def _read_yaml(text: str, scalars: Scalars | None) -> Document:
     scalars = scalars or _scalars_of(root)
     if tag is not None and scalars == "1.2":
         line, column = tag.start_mark.line + 1, tag.start_mark.column + 1
-        raise DocumentError(f"tags are not allowed, such as {_short(tag.tag)}", line=line, column=column)
+        raise DocumentError(f"tags are not allowed, such as {_tag(tag.tag)}", line=line, column=column)
     builder = _Builder(scalars)
     return Document(builder.build(root, ()), builder.positions, text)
 
@@ -280,7 +281,7 @@ class _Builder:
 
     def _check_tag(self, node: yaml.Node, expected: str) -> None:
         if node.tag != expected:
-            raise self._error(node, f"the tag {_short(node.tag)} is not allowed")
+            raise self._error(node, f"the tag {_tag(node.tag)} is not allowed")
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         text = node.value
@@ -288,7 +289,7 @@ class _Builder:
             raise self._error(node, "text may not hold NUL or lone surrogate characters")
         implicit = not node.style  # libyaml's way to say "plain" is an empty text
         if node.tag not in _V1_TAGS or (not implicit and node.tag not in _CORE_TAGS):
-            raise self._error(node, f"the tag {_short(node.tag)} is not allowed")
+            raise self._error(node, f"the tag {_tag(node.tag)} is not allowed")
         try:
             if not implicit:
                 return text if node.tag == "tag:yaml.org,2002:str" else self._number(self._v1_value(node))
@@ -299,7 +300,7 @@ class _Builder:
             raise self._error(node, str(error)) from None
         except (LookupError, TypeError, AttributeError):
             # PyYAML's constructors trust the tag: `!!bool maybe`, `!!int ""`.
-            raise self._error(node, f"{text[:40]!r} does not fit the tag {_short(node.tag)}") from None
+            raise self._error(node, f"{show(text)} does not fit the tag {_tag(node.tag)}") from None
 
     def _v1_value(self, node: yaml.ScalarNode) -> Any:
         if node.tag in {"tag:yaml.org,2002:merge", "tag:yaml.org,2002:value"}:
@@ -319,8 +320,8 @@ class _Builder:
         return DocumentError(message, line=node.start_mark.line + 1, column=node.start_mark.column + 1)
 
 
-def _short(tag: str) -> str:
-    return tag.replace("tag:yaml.org,2002:", "!!")[:60]
+def _tag(tag: str) -> str:
+    return cut(masked(tag.replace("tag:yaml.org,2002:", "!!")), MAX_SHOWN)
 
 
 def _core_scalar(text: str) -> Any:
@@ -369,7 +370,7 @@ def _integer(text: str) -> int:
 def _finite(text: str) -> float:
     value = float(text) if len(text) <= MAX_INTEGER_DIGITS else math.inf
     if not math.isfinite(value):
-        raise DocumentError(f"the number {text[:20]} is too large")
+        raise DocumentError(f"the number {cut(masked(text), MAX_SHOWN)} is too large")
     return value
 
 

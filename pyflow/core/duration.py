@@ -8,6 +8,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, WithJsonSchema
 
+from pyflow.core.messages import show
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SHORT = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", re.ASCII)
 # ISO 8601-1:2019 5.5.2; years and months have no fixed length and are refused.
@@ -41,7 +43,7 @@ def _parse_text(text: str) -> float:
             return sum(float(n) * _ISO_UNITS[unit] for unit, n in match.groupdict().items() if n)
         if re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
             return float(text)
-    raise ValueError(f"{text[:40]!r} is not a duration; write '500ms', '30s', '5m', '2h', '1d' or 'PT1H'")
+    raise ValueError(f"{show(text)} is not a duration; write '500ms', '30s', '5m', '2h', '1d' or 'PT1H'")
 
 
 _SIZES = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}

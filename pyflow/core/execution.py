@@ -22,7 +22,9 @@ from pyflow.core.context import ExecutionContext
 from pyflow.core.errors import NodeError, PyFlowError, WorkerLostError
 from pyflow.core.events import EventType, rfc3339
 from pyflow.core.fanout import FanOut, PausedFanOut
+from pyflow.core.messages import current_redactor
 from pyflow.core.middleware import Handler
+from pyflow.core.misfits import parse
 from pyflow.core.plan import COMPENSATE, FINALLY, MAIN, Plan, PlannedNode
 from pyflow.core.ports import Clock, EventSink, SecretSource
 from pyflow.core.progress import RunProgress
@@ -110,6 +112,8 @@ class Execution(RunProgress):
         After ``pause`` it may be one in state ``paused``.
         """
         self._loop = asyncio.get_running_loop()
+        around = current_redactor.get()
+        current_redactor.set(self.context.redactor)
         self._context = copy_context()
         self._finished: asyncio.Future[None] = self._loop.create_future()
         try:
@@ -118,6 +122,7 @@ class Execution(RunProgress):
             return await self._execute_admitted(self._admission)
         finally:
             await self._abandon()
+            current_redactor.set(around)
 
     async def _execute_admitted(self, admission: Admission) -> RunResult:
         """With a slot, unless the run has been stopped before it began: finishing needs none."""
@@ -470,7 +475,7 @@ class Execution(RunProgress):
         try:
             assert node.suspending is not None  # noqa: S101 - only those wait
             config = self._attempts.render(node, lambda: self._names(node))
-            parsed = node.suspending.Config.model_validate(config)
+            parsed = parse(node.suspending.Config, config)
             output = node.suspending().resume(parsed, wait, signal, self._time())
         except Exception as error:  # noqa: BLE001 - a decision may be of the wrong shape
             await self._fail(node, run, error, signal=signal)

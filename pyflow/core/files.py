@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import ClassVar, Protocol, Self
 
 from pyflow.core.errors import NonRetryableError
+from pyflow.core.messages import show
 
 MAX_COMPONENT = 255
 """Bytes of UTF-8 in one name: what ext4, XFS, APFS and S3 gateways agree on."""
@@ -243,12 +244,12 @@ def components(key: str) -> list[str]:
     if len(_text(key).encode("utf-8")) > MAX_KEY:
         raise PathRefusedError(f"the path is longer than {MAX_KEY:,} bytes")
     if key.startswith("/"):
-        raise PathRefusedError(f"an absolute path: {key[:80]!r}; storage paths are relative to the storage's root")
+        raise PathRefusedError(f"an absolute path: {show(key)}; storage paths are relative to the storage's root")
     if key.endswith("/"):
-        raise PathRefusedError(f"a directory, not a file: {key[:80]!r}")
+        raise PathRefusedError(f"a directory, not a file: {show(key)}")
     names = [name for name in key.split("/") if name not in ("", ".")]
     if not names or key.rpartition("/")[2] == ".":
-        raise PathRefusedError(f"no file name in the path {key[:80]!r}")
+        raise PathRefusedError(f"no file name in the path {show(key)}")
     if len(names) > MAX_DEPTH:
         raise PathRefusedError(f"the path is more than {MAX_DEPTH} levels deep")
     for name in names:
@@ -272,10 +273,10 @@ def _check_name(name: str) -> None:
     # Some file systems and most people read a look-alike as what it looks like.
     looks_like = unicodedata.normalize("NFKC", name)
     if looks_like in (".", "..") or "/" in looks_like:
-        raise PathRefusedError(f"a step out of its directory: {name[:80]!r}")
+        raise PathRefusedError(f"a step out of its directory: {show(name)}")
     # Control and format characters (with the bidirectional overrides), line separators, unassigned halves.
     if "\\" in name or any(unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Cs") for char in name):
-        raise PathRefusedError(f"a character that no file name may have: {name[:80]!a}")
+        raise PathRefusedError(f"a character that no file name may have: {show(name)}")
     if len(name.encode("utf-8")) > MAX_COMPONENT:
         raise PathRefusedError(f"a name of more than {MAX_COMPONENT} bytes")
 

@@ -19,6 +19,7 @@ from pyflow.core import http_client
 from pyflow.core.addresses import NetworkPolicy, current_policy
 from pyflow.core.errors import NonRetryableError, RetryableError
 from pyflow.core.http_body import form_body
+from pyflow.core.messages import said, show
 
 #: A token is taken for expired this long before it is, for the way to the server. Seconds.
 LEEWAY = 30.0
@@ -142,9 +143,9 @@ def _token_of(response: http_client.HttpResponse) -> tuple[str, float]:
     token = fields.get("access_token")
     if not response.is_success or not isinstance(token, str) or not token.isascii() or not token.isprintable():
         why = fields.get("error") if isinstance(fields.get("error"), str) else "no access_token in the answer"
-        raise TokenRefusedError(f"no token: status {response.status}, {str(why)[:200]}", status=response.status)
+        raise TokenRefusedError(f"no token: status {response.status}, {said(why, 200)}", status=response.status)
     if str(fields.get("token_type", "bearer")).lower() != "bearer":
-        raise TokenRefusedError(f"no bearer token but {str(fields['token_type'])[:40]!r}", status=response.status)
+        raise TokenRefusedError(f"no bearer token but {show(fields['token_type'])}", status=response.status)
     lifetime = fields.get("expires_in")
     if isinstance(lifetime, str) and lifetime.isascii() and lifetime.isdigit():
         lifetime = int(lifetime[:12])

@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 from pyflow.core.errors import RetryableError
 from pyflow.core.files import FileReader
+from pyflow.core.messages import show
 
 CHUNK = 256 * 1024
 """Bytes that are read from a file at a time, and held in memory."""
@@ -129,7 +130,7 @@ def multipart_body(fields: Mapping[str, Any], uploads: Iterable[Upload]) -> Body
         head = _part_head(boundary, upload.field, upload.filename)
         kind = upload.content_type or guess_type(upload.filename)
         if not re.fullmatch(r"[\x20-\x7e]+", kind):
-            raise ValueError(f"not a content type: {kind[:80]!r}")
+            raise ValueError(f"not a content type: {show(kind)}")
         parts += [head + f"Content-Type: {kind}\r\n\r\n".encode("ascii"), upload.content, b"\r\n"]
     parts.append(f"--{boundary}--\r\n".encode("ascii"))
     return Body(tuple(parts), f"multipart/form-data; boundary={boundary}")

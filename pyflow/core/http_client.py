@@ -30,6 +30,7 @@ from pyflow.core.errors import NodeError, NonRetryableError, RetryableError
 from pyflow.core.http_body import Body, json_bytes
 from pyflow.core.http_pool import MAX_POLICIES
 from pyflow.core.http_pool import pools as _pools
+from pyflow.core.messages import show
 
 __all__ = [
     "MAX_POLICIES",
@@ -227,7 +228,7 @@ async def _exchange(
             method, target, headers, body = _redirected(
                 response.status_code, location, method, target, headers, body, policy
             )
-    raise TooManyRedirectsError(f"Blocked: more than {MAX_REDIRECTS} redirects, the last to {target.url[:200]!r}")
+    raise TooManyRedirectsError(f"Blocked: more than {MAX_REDIRECTS} redirects, the last to {show(target.url, 200)}")
 
 
 def _redirected(
@@ -243,7 +244,7 @@ def _redirected(
     try:
         joined = urljoin(target.url, location)
     except ValueError:
-        raise SSRFError(f"Blocked: a redirect to something that is no URL: {location[:200]!r}") from None
+        raise SSRFError(f"Blocked: a redirect to something that is no URL: {show(location, 200)}") from None
     following = check_url(joined, policy)
     if following.origin != target.origin:
         headers = {name: value for name, value in headers.items() if name.lower() in _HARMLESS_HEADERS}
@@ -266,7 +267,7 @@ async def _wire(
             headers = {**headers, "Content-Length": str(body.size)}
         wire = httpx2.Request(method, target.url, headers=headers, content=content)
         if (wire.url.scheme, wire.url.host) != (target.scheme, httpx2.URL(target.url).host):
-            raise SSRFError(f"Blocked: the URL can be read in two ways: {target.url[:200]!r}")
+            raise SSRFError(f"Blocked: the URL can be read in two ways: {show(target.url, 200)}")
         yield wire
 
 
@@ -280,7 +281,7 @@ class _Reader:
     async def read(self, response: httpx2.Response, target: Target) -> HttpResponse:
         declared = response.headers.get("content-length", "")
         if declared.isascii() and declared.isdigit() and int(declared[:20]) > self._max_bytes:
-            message = f"the response has {declared[:20]} bytes, more than the {self._max_bytes:,} allowed"
+            message = f"the response has {int(declared[:20]):,} bytes, more than the {self._max_bytes:,} allowed"
             raise ResponseTooLargeError(message)
         # An error is told by its body: only what was asked for goes into the file.
         file = self._save_to if response.is_success else None
@@ -310,7 +311,7 @@ class _Reader:
 def _checked_method(method: object) -> str:
     name = method.upper() if isinstance(method, str) else ""
     if not _METHOD.fullmatch(name) or name in ("CONNECT", "TRACE"):
-        raise InvalidRequestError(f"not a method that can be sent: {str(method)[:40]!r}")
+        raise InvalidRequestError(f"not a method that can be sent: {show(method)}")
     return name
 
 
@@ -321,7 +322,7 @@ def _checked_headers(headers: Mapping[Any, Any]) -> dict[str, str]:
     defaults = {name.lower(): name for name in checked}
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise InvalidRequestError(f"not a header name: {str(name)[:80]!r}")
+            raise InvalidRequestError(f"not a header name: {show(name)}")
         if name.lower() in _OWN_HEADERS:
             raise SSRFError(f"Blocked: the header {name} is set by the client itself")
         text = value if isinstance(value, str) else json.dumps(value)

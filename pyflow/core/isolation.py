@@ -42,6 +42,7 @@ from pyflow.core.isolation_errors import (
     NotIsolatableError,
     rebuild_error,
 )
+from pyflow.core.messages import cut
 from pyflow.core.node import AnyNodeClass, BaseNodeV2, Invoker, invoker_for
 from pyflow_sdk.node import NodeContext, SecretNotFoundError
 
@@ -309,7 +310,9 @@ class _Child:
         if "progress" in message:
             if self._node_context is not None:
                 fraction, text = message["progress"]
-                self._node_context.progress(float(fraction), str(text)[:MAX_LOG_LINE])
+                self._node_context.progress(
+                    float(fraction), cut(self._context.redactor.redact(str(text)), MAX_LOG_LINE)
+                )
         elif "secret" in message:
             # Where secrets come from may block, as it may for a node that runs here.
             found, value = await asyncio.to_thread(self._secret, str(message["secret"]))

@@ -28,6 +28,7 @@ from pyflow.core.context import ExecutionContext
 from pyflow.core.files import current_quota, current_root
 from pyflow.core.isolation import Job
 from pyflow.core.isolation_errors import IsolatedOutputError, NotIsolatableError, describe_error
+from pyflow.core.messages import current_redactor
 from pyflow.core.node import AnyNodeClass, invoker_for
 from pyflow.core.plain import to_plain
 from pyflow.core.redaction import Redactor
@@ -174,6 +175,7 @@ def _execute(job: Job, parent: Parent) -> bytes:
     """The message with the node's output."""
     invoke = invoker_for(_load(job))
     context, node_context = _contexts(job, parent)
+    current_redactor.set(context.redactor)
     current_root.set(job.storage_root)
     current_quota.set(job.storage_quota)
     current_policy.set(job.network_policy)

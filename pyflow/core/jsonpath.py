@@ -19,6 +19,7 @@ from jsonpath_ng.ext.string import Split, Str, Sub
 from jsonpath_ng.jsonpath import Child, DatumInContext, Descendants, JSONPath
 
 from pyflow.core.errors import NonRetryableError
+from pyflow.core.messages import show
 
 MAX_SOURCE = 4096
 #: About a second of CPU. Steps and not seconds, so that a busy machine refuses nothing that an idle one takes.
@@ -69,7 +70,7 @@ def find_all(expression: str, data: Any) -> list[Any]:
         raise JsonPathError("the data is nested too deeply for this JSONPath") from None
     except Exception as error:
         # jsonpath-ng lets whatever an operator meets escape: TypeError, AttributeError, its own exceptions.
-        raise JsonPathError(f"the JSONPath {_short(expression)} failed on this data: {error}") from error
+        raise JsonPathError(f"the JSONPath {show(expression)} failed on this data: {error}") from error
     finally:
         _budget.reset(token)
 
@@ -93,9 +94,9 @@ def _compile(expression: str) -> JSONPath:
     except RecursionError:
         raise JsonPathError("the JSONPath is nested too deeply") from None
     except Exception as error:
-        raise JsonPathError(f"not a JSONPath: {_short(expression)}: {error}") from error
+        raise JsonPathError(f"not a JSONPath: {show(expression)}: {error}") from error
     if not isinstance(path, JSONPath):
-        raise JsonPathError(f"not a JSONPath: {_short(expression)}")
+        raise JsonPathError(f"not a JSONPath: {show(expression)}")
     for part in _parts(path):
         _refuse_patterns(part)
         if isinstance(part, Operation):
@@ -172,7 +173,3 @@ def _bounded(operator: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         return operator(left, right)
 
     return calculate
-
-
-def _short(expression: str) -> str:
-    return repr(expression if len(expression) <= 80 else expression[:79] + "…")

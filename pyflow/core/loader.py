@@ -12,6 +12,8 @@ from pyflow.core import document
 from pyflow.core.checker import SECTIONS, check_count, check_graph, locate, suggest, unknown_keys
 from pyflow.core.document import Document, decode, make_pointer, read_json, read_yaml
 from pyflow.core.errors import DefinitionError, DocumentError, Problem, WorkflowNotFoundError
+from pyflow.core.messages import show
+from pyflow.core.misfits import rule_of
 from pyflow.core.models import NodeDef, RetryDef, SettingsDef, TriggerDef, WorkflowDef
 
 Format = Literal["yaml", "json"]
@@ -88,25 +90,17 @@ def build_workflow(parsed: Document) -> WorkflowDef:
     return workflow
 
 
-_PLAIN = {
-    "missing": "Field required",
-    "string_type": "must be text",
-    "dict_type": "must be a mapping",
-    "list_type": "must be a list",
-}
-
-
 def _shape_problems(error: ValidationError) -> Iterator[Problem]:
     for detail in error.errors(include_url=False):
         path = tuple(step for step in detail["loc"])
         name = str(path[-1]) if path else ""
-        message = _PLAIN.get(detail["type"], detail["msg"].removeprefix("Value error, "))
+        message = "Field required" if detail["type"] == "missing" else rule_of(detail)
         if detail["type"] in {"literal_error", "enum"}:
             expected = str(detail.get("ctx", {}).get("expected", ""))
             choices = [choice.strip("'") for choice in expected.replace(" or ", ", ").split(", ")]
             yield Problem(
                 "bad_value",
-                f"{name}: {detail['input']!r:.60} is not one of {', '.join(choices)}",
+                f"{name}: {show(detail['input'])} is not one of {', '.join(choices)}",
                 make_pointer(path),
                 suggestion=suggest(str(detail["input"]), choices),
             )

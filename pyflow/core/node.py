@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from pyflow.core.context import ExecutionContext
 from pyflow.core.errors import UnknownNodeTypeError
+from pyflow.core.misfits import check_output, parse
 from pyflow_sdk.node import BaseNodeV2, NodeContext
 
 __all__ = ["AnyNodeClass", "BaseNode", "BaseNodeV2", "Invoker", "NodeRegistry", "invoker_for"]
@@ -154,10 +155,10 @@ def _invoke_v2(cls: type[BaseNodeV2[Any]]) -> Invoker:
 
     async def invoke(config: Any, _: ExecutionContext, ctx: NodeContext | None) -> object:
         run: Callable[[Any, NodeContext | None], Any] = cls().run  # type: ignore[assignment]
-        parsed = config_model.model_validate(config)
+        parsed = parse(config_model, config)
         output: Any = await run(parsed, ctx) if is_async else await asyncio.to_thread(run, parsed, ctx)
         if output_model is not None:
-            output = output_model.model_validate(output)
+            output = check_output(output_model, output)
         return output.model_dump(mode="json") if isinstance(output, BaseModel) else output
 
     return invoke

@@ -12,6 +12,7 @@ from pyflow.core.context import ExecutionContext
 from pyflow.core.events import rfc3339
 from pyflow.core.fanout import list_items
 from pyflow.core.isolation_errors import describe_error
+from pyflow.core.messages import current_redactor
 from pyflow.core.middleware import Handler
 from pyflow.core.plan import Plan, PlannedNode
 from pyflow.core.ports import Clock, NullSink, SecretSource
@@ -72,6 +73,7 @@ class RemoteAttempts(RunProgress):
 
     async def execute(self, node_id: str, places: Sequence[Place]) -> list[Outcome]:
         """The outcomes of attempts of one node, made side by side, in the order of ``places``."""
+        current_redactor.set(self.context.redactor)
         node = self.plan.nodes[self.plan.by_id[node_id]]
         items: list[tuple[str, Any]] = []
         try:

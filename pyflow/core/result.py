@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+from pydantic import ValidationError
 
 from pyflow.core.context import ExecutionContext
 from pyflow.core.events import rfc3339
+from pyflow.core.messages import cut
+from pyflow.core.misfits import in_words
 from pyflow.core.redaction import Redactor
 from pyflow.core.states import NodeState, RunState
 from pyflow.core.suspension import Suspension
 from pyflow_sdk.errors import NodeError, PyFlowError
 
+#: Where an object lies in memory: Python's own way to show one that has no other.
+_ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 MAX_MESSAGE = 4000
 #: The reason of a node whose result was taken over from another run.
 REUSED = "reused"
@@ -32,7 +39,7 @@ class ErrorInfo:
 
     def __init__(self, code: str, message: str, type: str, node_id: str | None) -> None:
         self.code = code
-        self.message = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
+        self.message = cut(message, MAX_MESSAGE)
         self.type = type
         self.node_id = node_id
 
@@ -90,7 +97,7 @@ def _text_of(error: BaseException) -> str:
     if type(error) is KeyError and len(error.args) == 1 and isinstance(error.args[0], str):
         return error.args[0]
     try:
-        return str(error)
+        return in_words(error) if isinstance(error, ValidationError) else _ADDRESS.sub("", str(error))
     except Exception:  # noqa: BLE001 - an error of a node may be broken itself
         return ""
 

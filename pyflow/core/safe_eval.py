@@ -53,6 +53,7 @@ from pyflow.core.expression_values import (
     read_field,
     run_loops,
 )
+from pyflow.core.messages import MAX_SHOWN, cut, masked, show
 
 __all__ = [
     "MAX_DEPTH",
@@ -101,14 +102,14 @@ class Expression:
         except PyFlowError:
             raise
         except OverflowError as error:
-            raise ExpressionLimitError(f"{self._short()}: {error}") from None
+            raise ExpressionLimitError(f"{self._shown()}: {error}") from None
         except (RecursionError, MemoryError):
-            raise ExpressionLimitError(f"{self._short()}: the values are too large or too deep") from None
+            raise ExpressionLimitError(f"{self._shown()}: the values are too large or too deep") from None
         except Exception as error:
-            raise wrap_error(error, self._short()) from error
+            raise wrap_error(error, self._shown()) from error
 
-    def _short(self) -> str:
-        return self.source if len(self.source) <= 80 else self.source[:77] + "..."
+    def _shown(self) -> str:
+        return cut(masked(self.source), MAX_SHOWN)
 
 
 def safe_eval(expression: str, variables: Mapping[str, Any] | None = None) -> Any:
@@ -136,7 +137,7 @@ def _compile(source: str) -> Expression:
         tree = ast.parse(source.strip(), mode="eval")
     except (SyntaxError, ValueError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise ExpressionSyntaxError(f"not an expression: {source[:80]!r}: {reason}") from None
+        raise ExpressionSyntaxError(f"not an expression: {show(source)}: {reason}") from None
     except (RecursionError, MemoryError):
         raise ExpressionLimitError("the expression is nested too deeply") from None
     _check_depth(tree.body)

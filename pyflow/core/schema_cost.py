@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from pyflow.core.messages import show
+
 #: Parts of a schema, each counted as often as it is referred to.
 MAX_PARTS = 10_000
 #: Parts of the schema times values in what is checked.
@@ -99,7 +101,7 @@ class _Walk:
         if reference in self._anchors:
             return self._anchors[reference]
         if reference != "#" and not reference.startswith("#/"):
-            raise CostlySchemaError(f"a schema may refer to itself by '#/...' or '#anchor', not to {reference[:80]!r}")
+            raise CostlySchemaError(f"a schema may refer to itself by '#/...' or '#anchor', not to {show(reference)}")
         found: Any = self._root
         for step in unquote(reference[1:]).split("/")[1:]:
             step = step.replace("~1", "/").replace("~0", "~")

@@ -19,6 +19,7 @@ from jinja2.runtime import Undefined
 
 from pyflow.core.context import ExecutionContext
 from pyflow.core.errors import PyFlowError
+from pyflow.core.messages import said
 from pyflow.core.ports import SystemClock
 from pyflow.core.safe_eval import MAX_ITEMS, EvaluationError, read_field
 from pyflow.core.sandbox import Sandbox, budgeted
@@ -59,8 +60,6 @@ MAX_OUTPUTS = 1000
 MAX_WORDS = 12_000
 MAX_NODES = 4000
 MAX_DEPTH = 60
-#: Of what Jinja2 says about an error: characters.
-MAX_MESSAGE = 1000
 
 Scope = Mapping[str, Any]
 
@@ -243,12 +242,6 @@ def _render(template: jinja2.Template, names: frozenset[str], scope: Scope) -> s
     return "".join(parts)
 
 
-def _short(error: Exception) -> str:
-    """What an error says; a name that was looked for is in it, however long."""
-    text = str(error)
-    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}…"
-
-
 def _guarded(render: Callable[[Scope], Any]) -> Callable[[Scope], Any]:
     def guarded(scope: Scope) -> Any:
         try:
@@ -256,13 +249,13 @@ def _guarded(render: Callable[[Scope], Any]) -> Callable[[Scope], Any]:
         except PyFlowError as error:
             raise error if isinstance(error, TemplateError) else TemplateError(str(error)) from error
         except SecurityError as error:
-            raise TemplateSecurityError(_short(error)) from None
+            raise TemplateSecurityError(said(error)) from None
         except jinja2.UndefinedError as error:
-            raise TemplateUndefinedError(_short(error)) from None
+            raise TemplateUndefinedError(said(error)) from None
         except (OverflowError, MemoryError, RecursionError) as error:
             raise TemplateLimitError(f"the template makes a value that is too large: {error}") from None
         except Exception as error:
-            raise TemplateError(f"the template failed: {type(error).__name__}: {_short(error)}") from error
+            raise TemplateError(f"the template failed: {type(error).__name__}: {said(error)}") from error
 
     return guarded
 

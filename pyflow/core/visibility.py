@@ -97,6 +97,9 @@ class Sight:
                 yield self._missing_member("vars", member, path, self.vars)
 
     def _missing_name(self, name: str, path: Path) -> Problem:
+        if name in ITEM_NAMES and path[-1] == "when":
+            message = f"{self.who} uses {name!r}; `when` is asked once for the node, before there are items"
+            return Problem("unknown_name", f"{message}: choose them in `for_each`", make_pointer(path))
         if name in _ELSEWHERE:
             return Problem("unknown_name", f"{self.who} uses {name!r}; {_ELSEWHERE[name]}", make_pointer(path))
         return self._missing_node(name, path, {*self.visible, *self.extra, *EVERYWHERE})

@@ -17,6 +17,7 @@ from typing import Any
 
 from pyflow.core.duration import parse_duration
 from pyflow.core.errors import PyFlowError
+from pyflow.core.messages import said, show
 from pyflow.nodes import email_headers, hosts, stored
 from pyflow.nodes.email import (
     TIMEOUT,
@@ -196,7 +197,7 @@ def _addresses(value: Addresses, field: str) -> list[Address]:
         local, at, domain = spec.rpartition("@")
         unfit = re.search(r"[\s<>,;:\"()\[\]\\]", spec) or "@" in local or email_headers.looks_encoded(spec)
         if not (local and at and domain) or unfit:
-            raise MessageRefusedError(f"`{field}`: not an address: {(spec or str(value))[:200]!r}")
+            raise MessageRefusedError(f"`{field}`: not an address: {show(spec or str(value), 200)}")
         found.append(Address(name, local, domain))
     if not found:
         raise MessageRefusedError(f"`{field}` has no address")
@@ -224,20 +225,18 @@ def _told(error: Exception, password: str | None) -> MailServerError | MailRefus
     """What the server said, as an error that is worth another attempt or is not (RFC 5321 4.2.1)."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         codes = [code for code, _ in error.recipients.values()]
-        said = "; ".join(f"{address}: {_reply(*reply)}" for address, reply in error.recipients.items())
+        told = "; ".join(f"{address}: {_reply(*reply)}" for address, reply in error.recipients.items())
         passing = any(code < 500 for code in codes)
     elif isinstance(error, smtplib.SMTPResponseException):
-        said, passing = _reply(error.smtp_code, error.smtp_error), error.smtp_code < 500
+        told, passing = _reply(error.smtp_code, error.smtp_error), error.smtp_code < 500
     elif isinstance(error, smtplib.SMTPNotSupportedError | ssl.SSLCertVerificationError | UnicodeError):
-        said, passing = str(error), False
+        told, passing = str(error), False
     else:
-        said, passing = str(error) or type(error).__name__, True
-    if password:
-        said = said.replace(password, "***")
-    message = f"the mail server: {said[:1000]}"
+        told, passing = str(error) or type(error).__name__, True
+    message = f"the mail server: {said(told, password=password)}"
     return MailServerError(message, kind="network") if passing else MailRefusedError(message)
 
 
 def _reply(code: int, text: bytes | str) -> str:
-    said = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return f"{code} {' '.join(said.split())}"
+    told = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return f"{code} {' '.join(told.split())}"

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from pyflow.core.addresses import SSRFError, check_address, check_url, current_policy, parse_address
 from pyflow.core.errors import NodeError, NodeTimeoutError
+from pyflow.core.messages import show
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ def checked_addresses(host: str, port: int, *, allow_private_networks: bool) -> 
         raise SSRFError(f"Blocked: not a port: {port}")
     shown = f"[{host}]" if ":" in host else host
     if not host or set(host) & set("/?#@\\"):
-        raise SSRFError(f"Blocked: not a host name: {host[:200]!r}")
+        raise SSRFError(f"Blocked: not a host name: {show(host, 200)}")
     # The rules for the host of a URL: one spelling of an address only, no local names, look-alikes encoded.
     target = check_url(f"http://{shown}/", policy)
     if target.address is not None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from pyflow.core.addresses import SSRFError
 from pyflow.core.context import ExecutionContext
 from pyflow.core.duration import parse_duration
+from pyflow.core.misfits import parse
 from pyflow.core.node import BaseNode
 from pyflow.nodes import lazy
 from pyflow.nodes.fields import NodeOutput
@@ -67,7 +68,7 @@ class HttpNode(BaseNode[dict[str, Any], dict[str, Any]]):
         """Send the request; see the class."""
         if context.scope is None:
             return await _version_1(config)
-        exchange = lazy.http_exchange.Exchange(HttpConfig.model_validate(config), context.redactor, node_context)
+        exchange = lazy.http_exchange.Exchange(parse(HttpConfig, config), context.redactor, node_context)
         output: dict[str, Any] = await exchange.run()
         return output
 

@@ -17,6 +17,7 @@ from pyflow.core.errors import NonRetryableError
 from pyflow.core.http_auth import Authorizer, ClientCredentials, basic, bearer
 from pyflow.core.http_body import Body
 from pyflow.core.http_client import HttpResponse, HttpTimeoutError, InvalidRequestError, request
+from pyflow.core.messages import show
 from pyflow.core.redaction import Redactor
 from pyflow.core.safe_eval import safe_eval
 from pyflow.nodes import lazy, stored
@@ -258,10 +259,10 @@ def _next_url(rule: str, response: HttpResponse, content: Any, first: str, page:
         url = urljoin(response.url, value)
         same = _origin(url) == _origin(response.url)
     except ValueError:
-        raise UnexpectedAnswerError(f"`paginate.next` gave something that is no URL: {value[:200]!r}") from None
+        raise UnexpectedAnswerError(f"`paginate.next` gave something that is no URL: {show(value, 200)}") from None
     if not same:
         # Credentials and body would follow wherever an answer points.
-        raise UnexpectedAnswerError(f"the next page is on another server: {url[:200]!r}")
+        raise UnexpectedAnswerError(f"the next page is on another server: {show(url, 200)}")
     return url
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pyflow.core.duration import parse_duration
 from pyflow.core.errors import NodeError, NonRetryableError, RetryableError
 from pyflow.core.http_client import HttpResponse, HttpTimeoutError, request
+from pyflow.core.messages import said
 from pyflow.nodes.llm import TIMEOUT, LlmConfig, LlmOutput, Usage
 from pyflow.nodes.schemas import as_text, mismatches
 
@@ -51,13 +52,16 @@ async def ask(config: LlmConfig) -> LlmOutput:
     if wrong:
         messages += [
             {"role": "assistant", "content": answer.text},
-            {"role": "user", "content": f"That does not fit: {wrong[:2000]}\nAnswer with the corrected JSON only."},
+            {
+                "role": "user",
+                "content": f"That does not fit: {said(wrong, 2000)}\nAnswer with the corrected JSON only.",
+            },
         ]
         answer = await chat.complete(messages)
         data, wrong = _parsed(answer.text, config.schema_)
     if wrong:
-        cut = " (it was cut off at `max_tokens`)" if answer.finish_reason == "length" else ""
-        raise LlmAnswerError(f"the answer does not fit the schema{cut}: {wrong[:1000]}", kind=LlmAnswerError.code)
+        short = " (it was cut off at `max_tokens`)" if answer.finish_reason == "length" else ""
+        raise LlmAnswerError(f"the answer does not fit the schema{short}: {said(wrong)}", kind=LlmAnswerError.code)
     return chat.output(answer, data)
 
 
@@ -72,7 +76,7 @@ class _Answer:
         except (TypeError, LookupError, AttributeError):
             raise LlmAnswerError("the server's answer has no `choices` with a message") from None
         if not text and message.get("refusal"):
-            raise LlmRefusedError(f"the model declined: {str(message['refusal'])[:500]}", kind="refusal")
+            raise LlmRefusedError(f"the model declined: {said(message['refusal'], 500)}", kind="refusal")
         self.text = _joined(text)
         self.finish_reason = _text_or_none(choice.get("finish_reason"))
         self.model = _text_or_none(body.get("model"))
@@ -185,8 +189,8 @@ def _failure(response: HttpResponse) -> RetryableError | NonRetryableError:
     """The error of an answer that is none. ``kind`` is left to the status: ``http_429``, ``http_5xx``."""
     body = response.data()
     error = body.get("error") if isinstance(body, dict) else None
-    said = error.get("message") if isinstance(error, dict) else error
-    why = f": {' '.join(said.split())[:500]}" if isinstance(said, str) else ""
+    told = error.get("message") if isinstance(error, dict) else error
+    why = f": {said(told, 500)}" if isinstance(told, str) else ""
     message = f"the model's server answered {response.status}{why}"
     if response.status in _PASSING or response.status >= 500:
         return LlmUnavailableError(message, retry_after=response.retry_after, status=response.status)

@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL, Connection
 
 from pyflow.core import files
 from pyflow.core.files import PathRefusedError
+from pyflow.core.messages import said, show
 from pyflow.nodes import hosts
 from pyflow.nodes.sql import SqlRefusedError
 
@@ -66,9 +67,7 @@ def driver_for(url: URL, *, read_only: bool, seconds: float, allow_private_netwo
     if kind == "sqlite":
         return SqliteDriver(url, read_only=read_only, seconds=seconds)
     if kind is None:
-        raise SqlRefusedError(
-            f"no such kind of database here: {url.drivername[:40]!r}; use postgresql, mysql or sqlite"
-        )
+        raise SqlRefusedError(f"no such kind of database here: {show(url.drivername)}; use postgresql, mysql or sqlite")
     driver = PostgresDriver if kind == "postgresql" else _mysql_driver()
     return driver(url, read_only=read_only, seconds=seconds, allow_private_networks=allow_private_networks)
 
@@ -85,7 +84,7 @@ def url_options(url: URL, allowed: frozenset[str]) -> dict[str, Any]:
     """The options of a URL. Most that drivers know name files of this machine or another host to connect to."""
     refused = sorted(set(url.query) - allowed)
     if refused:
-        raise SqlRefusedError(f"the URL has options that are not allowed: {', '.join(refused)[:200]}")
+        raise SqlRefusedError(f"the URL has options that are not allowed: {said(', '.join(refused), 200)}")
     options: dict[str, Any] = {}
     for name, value in url.query.items():
         if not isinstance(value, str):
@@ -229,7 +228,7 @@ def _sqlite_file(name: str, *, create: bool) -> Path:
             raise PathRefusedError(f"{path.name!r} is not a plain file of this storage")
         return path
     if not create:
-        raise SqlRefusedError(f"no such database in the storage: {name[:200]!r}")
+        raise SqlRefusedError(f"no such database in the storage: {show(name, 200)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

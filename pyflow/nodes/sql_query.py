@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, Connection, CursorResult, Engine, make_url
@@ -17,6 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from pyflow.core.duration import parse_duration
 from pyflow.core.errors import PyFlowError
+from pyflow.core.messages import said
 from pyflow.core.plain import to_plain
 from pyflow.nodes import hosts, sql_drivers
 from pyflow.nodes.sql import TIMEOUT, SqlConfig, SqlError, SqlOutput, SqlRefusedError
@@ -114,11 +114,7 @@ class _Query:
 
     def _told(self, error: BaseException | None) -> str:
         """What the database says, without the password in any of its forms."""
-        message = " ".join(str(error).split())[:1000] or type(error).__name__
-        password = self._url.password
-        for form in (password, quote(password, safe=""), quote_plus(password)) if password else ():
-            message = message.replace(form, "***")
-        return message
+        return said(error, password=self._url.password) or type(error).__name__
 
 
 def _may_pass(error: DBAPIError) -> bool:

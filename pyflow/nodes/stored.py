@@ -12,6 +12,7 @@ from pyflow.core import files
 from pyflow.core.errors import NonRetryableError
 from pyflow.core.files import FileReader
 from pyflow.core.http_body import FilePart
+from pyflow.core.messages import show
 
 
 class StoredFileMissingError(NonRetryableError, FileNotFoundError):
@@ -42,7 +43,7 @@ def _found(path: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise StoredFileMissingError(f"no such file in the storage: {path[:200]!r}") from None
+        raise StoredFileMissingError(f"no such file in the storage: {show(path, 200)}") from None
 
 
 def save(path: str, spooled: IO[bytes]) -> int:

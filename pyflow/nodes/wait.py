@@ -11,6 +11,7 @@ from pydantic import AfterValidator, model_validator
 
 from pyflow.core.duration import parse_duration
 from pyflow.core.events import rfc3339
+from pyflow.core.messages import show
 from pyflow.core.suspension import Signal, Suspension
 from pyflow.nodes.fields import NodeConfig, NodeOutput, Seconds, TemplateText
 from pyflow.nodes.waiting import WaitingNode
@@ -23,11 +24,11 @@ _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz
 def parse_time(text: str) -> float:
     """The POSIX time (seconds) of an RFC 3339 date-time; ``ValueError`` for other text, also without an offset."""
     if not _DATE_TIME.fullmatch(text):
-        raise ValueError(f"{text[:40]!r} is not an RFC 3339 time with an offset, such as 2026-03-01T09:00:00+01:00")
+        raise ValueError(f"{show(text)} is not an RFC 3339 time with an offset, such as 2026-03-01T09:00:00+01:00")
     try:
         return datetime.fromisoformat(text.upper()).timestamp()
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"{text[:40]!r} is not a time: {error}") from None
+        raise ValueError(f"{show(text)} is not a time: {error}") from None
 
 
 def _checked_time(text: str) -> str:

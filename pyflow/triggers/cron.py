@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from cronsim import CronSim, CronSimError
 
 from pyflow.core.errors import PyFlowError
+from pyflow.core.messages import show
 
 NICKNAMES = {
     "@hourly": "0 * * * *",
@@ -90,7 +91,7 @@ class Cron:
 def find_zone(name: object) -> ZoneInfo:
     """A time zone by its IANA name (``Europe/Berlin``, ``UTC``). POSIX rules, offsets and empty text are refused."""
     if not isinstance(name, str) or not _ZONE.fullmatch(name) or name not in _zones():
-        raise CronError(f"not an IANA time zone: {str(name)[:60]!r}; write one such as 'Europe/Berlin' or 'UTC'")
+        raise CronError(f"not an IANA time zone: {show(name)}; write one such as 'Europe/Berlin' or 'UTC'")
     return ZoneInfo(name)
 
 

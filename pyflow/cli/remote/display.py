@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pyflow.cli.console import out, table, to_json
+from pyflow.core.messages import cut
 
 if TYPE_CHECKING:
     from pyflow_client import Event, Explanation, LogLine, Run, RunSummary
@@ -109,7 +110,7 @@ def _why(run: RunSummary) -> str:
 def _note(node: object) -> str:
     error, reason, wait = (getattr(node, name) for name in ("error", "reason", "wait"))
     if error is not None:
-        return f"{error.code}: {error.message}"[:_SHOWN]
+        return cut(f"{error.code}: {error.message}", _SHOWN)
     if wait is not None:
         until = f"until {moment(wait.until)}" if wait.until is not None else ""
         return " or ".join(filter(None, (f"waits for {wait.signal}" if wait.signal else "", until)))
