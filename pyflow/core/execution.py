@@ -112,8 +112,7 @@ class Execution(RunProgress):
         After ``pause`` it may be one in state ``paused``.
         """
         self._loop = asyncio.get_running_loop()
-        around = current_redactor.get()
-        current_redactor.set(self.context.redactor)
+        around, _ = current_redactor.get(), current_redactor.set(self.context.redactor)
         self._context = copy_context()
         self._finished: asyncio.Future[None] = self._loop.create_future()
         try:
@@ -368,9 +367,7 @@ class Execution(RunProgress):
             await self._run_plain(node, run, task)
 
     async def _run_plain(self, node: PlannedNode, run: NodeRun, task: asyncio.Task[Any]) -> None:
-        def names() -> Mapping[str, Any]:
-            return self._names(node)
-
+        names = lambda: self._names(node)  # noqa: E731 - what `render` asks for
         try:
             config = self._attempts.render(node, names)
         except Exception as error:  # noqa: BLE001 - user code and user templates raise anything
@@ -382,11 +379,10 @@ class Execution(RunProgress):
     async def _run_special(self, node: PlannedNode, run: NodeRun, task: asyncio.Task[Any]) -> None:
         """Fan-outs and compensations."""
         if node.compensates is not None:
-            undone = self._runs[node.compensates]
             work = compensate(
                 node,
                 run,
-                undone,
+                self._runs[node.compensates],
                 self._names(node),
                 attempts=self._attempts,
                 clock=self._clock,
@@ -475,8 +471,7 @@ class Execution(RunProgress):
         try:
             assert node.suspending is not None  # noqa: S101 - only those wait
             config = self._attempts.render(node, lambda: self._names(node))
-            parsed = parse(node.suspending.Config, config)
-            output = node.suspending().resume(parsed, wait, signal, self._time())
+            output = node.suspending().resume(parse(node.suspending.Config, config), wait, signal, self._time())
         except Exception as error:  # noqa: BLE001 - a decision may be of the wrong shape
             await self._fail(node, run, error, signal=signal)
             return
