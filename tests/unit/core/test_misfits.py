@@ -47,7 +47,7 @@ class Shape(BaseModel):
         ({"tagged": {"type": "red", "depth": 0}}, "`tagged.depth` must be at least 1"),
         (
             {"rows": [{"type": "red", "depth": 1}, {"type": "red", "depth": SECRET}]},
-            "`rows.0.depth` must be an integer",
+            "`rows.1.depth` must be an integer",
         ),
         ({"rows": {"a": {"type": "red"}}}, "`rows.a.depth` is required"),
     ],
