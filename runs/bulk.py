@@ -53,7 +53,7 @@ NODE_FIELDS = (
     "wake_at",
     "wait",
 )
-ITEM_FIELDS = ("key", "state", "attempts", "output", "output_ref", "error", "at")
+ITEM_FIELDS = ("key", "state", "attempts", "output", "output_ref", "error", "started_at", "wake_at", "at")
 
 Row = dict[str, Any]
 

@@ -236,6 +236,8 @@ def _why_waiting(facts: Facts, row: NodeRun) -> Told:
         children = [_child(facts.children[name]) for name in _details(row)["runs"] if name in facts.children]
         told = ", ".join(f"{child.run_id} of {child.workflow!r} ({child.state})" for child in children[:MOST_NAMES])
         return "child_run", f"It waits for a child run{or_until}: {told}.", {"children": children, "until": until}
+    if _details(row).get("kind") == "paused":
+        return "paused", "The run was paused when some of its items were left: they start when it is resumed.", {}
     signal = wait.get("signal")
     if signal is None:
         return "timer", f"It waits until {'a moment' if until is None else _time(until)}.", {"until": until}

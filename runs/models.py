@@ -258,6 +258,8 @@ class NodeItem(TenantOwned):
         null=True, blank=True, editable=False, help_text="Where the output is, if it is large: {sha256, size}."
     )
     error = models.JSONField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True, help_text="When its first attempt began.")
+    wake_at = models.DateTimeField(null=True, blank=True, help_text="When its next attempt is due.")
     at = models.DateTimeField()
 
     class Meta(TenantOwned.Meta):

@@ -223,13 +223,14 @@ class DatabaseSink:
             case EventType.NODE_FAILED:
                 row |= {"state": str(data["state"]), "error": data["error"], "finished_at": at}
                 row |= {"wait": None, "wake_at": None, "tolerated": data.get("tolerated", False)}
+                row["reason"] = data.get("reason", "")
             case EventType.NODE_RETRYING:
-                row |= {"state": NodeState.RETRYING.value, "error": data["error"], "wake_at": moment(data["wake_at"])}
+                row |= {"state": NodeState.RETRYING.value, "error": data["error"], "wake_at": data["wake_at"]}
                 row["wait"] = None
             case EventType.NODE_WAITING:
                 row["state"] = NodeState.WAITING.value
                 row["wait"] = {key: data[key] for key in ("until", "signal", "details")}
-                row["wake_at"] = None if data["until"] is None else moment(data["until"])
+                row["wake_at"] = data["until"]
             case EventType.NODE_SKIPPED:
                 row |= {"state": str(data.get("state", NodeState.SKIPPED)), "reason": data["reason"], "finished_at": at}
                 row |= {"wait": None, "wake_at": None}
@@ -263,6 +264,8 @@ def _item_row(event: Event, item: dict[str, Any]) -> dict[str, Any]:
         "output": data.get("output"),
         "output_ref": data.get("output_ref"),
         "error": data.get("error"),
+        "started_at": data.get("started_at"),
+        "wake_at": data.get("wake_at"),
         "at": moment(event.at),
     }
 
@@ -305,6 +308,8 @@ def _restore_item(row: NodeItem) -> result.ItemRun:
     item.attempts = row.attempts
     item.output = Reference.of(row.output_ref) or row.output
     item.finished_at = row.at.timestamp()
+    item.started_at = None if row.started_at is None else row.started_at.timestamp()
+    item.wake_at = None if row.wake_at is None else row.wake_at.timestamp()
     if row.error is not None:
         item.error = result.ErrorInfo(row.error["code"], row.error["message"], row.error["type"], row.node_id)
     return item

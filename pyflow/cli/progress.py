@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pyflow.cli.console import err, out
 from pyflow.cli.console import to_json as _json
-from pyflow.core.events import Event, EventType
+from pyflow.core.events import Event, EventType, posix
 
 
 class Watcher:
@@ -61,7 +61,7 @@ def _detail(event: Event) -> str:
     if event.type is EventType.NODE_STARTED and data["attempt"] > 1:
         return f" (attempt {data['attempt']})"
     if event.type is EventType.NODE_RETRYING:
-        return f" in {max(0.0, data['wake_at'] - event.at):.3g} s — {data['error']['message']}"
+        return f" in {max(0.0, posix(data['wake_at']) - event.at):.3g} s — {data['error']['message']}"
     if event.type is EventType.NODE_SKIPPED:
         return f" ({data['reason']})"
     if event.type is EventType.NODE_PROGRESS:

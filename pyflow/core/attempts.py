@@ -42,6 +42,15 @@ class HeartbeatTimeoutError(NodeTimeoutError):
     code = "heartbeat_timeout"
 
 
+def next_attempt_in(node: PlannedNode, record: Record, error: Exception, now: float) -> float | None:
+    """Seconds until a node (or item) whose attempt failed is executed again; ``None`` if it is not."""
+    wait = None if node.retry is None else node.retry.delay(record.attempts, error)
+    if wait is not None and node.total_timeout is not None:
+        left = (record.started_at or 0.0) + node.total_timeout - now
+        return wait if wait < left else None
+    return wait
+
+
 class Attempts:
     """Executes attempts for one run. ``executing`` holds the tasks that are inside a node right now."""
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyflow.core.attempts import Attempts
-from pyflow.core.fanout import restore_values
+from pyflow.core.events import EventType
+from pyflow.core.fanout import item_data, restore_values
+from pyflow.core.journal import Journal
 from pyflow.core.plan import PlannedNode
 from pyflow.core.ports import Clock
 from pyflow.core.result import ErrorInfo, ItemRun, NodeRun
@@ -22,6 +24,7 @@ async def compensate(
     names: Mapping[str, Any],
     *,
     attempts: Attempts,
+    journal: Journal,
     clock: Clock,
     task: asyncio.Task[Any],
     fan_out: PlannedNode | None = None,
@@ -49,10 +52,15 @@ async def compensate(
         if own.state is not NodeState.SUCCEEDED:
             scope_of_item = ItemScope(UndoScope(names, item.output), item.value, item.index, item.key)
             try:
-                await _undo_item(node, own, scope_of_item, attempts, clock, task)
+                output = await _undo_item(node, own, scope_of_item, attempts, clock, task)
             except Exception as error:  # noqa: BLE001 - a node raises anything
                 own.state, own.error = NodeState.FAILED, ErrorInfo.of(error, node.id, attempts.redactor)
                 failure = failure or error
+                data = {"error": own.error.as_dict(), "state": own.state, "tolerated": False}
+                await journal.commit(EventType.NODE_FAILED, node.id, item_data(own) | data)
+            else:
+                own.state, own.error, own.finished_at = NodeState.SUCCEEDED, None, clock.time()
+                await journal.commit(EventType.NODE_SUCCEEDED, node.id, item_data(own) | {"output": output})
     if failure is not None:
         raise failure
     return len(done)
@@ -65,9 +73,8 @@ async def _undo_item(
     attempts: Attempts,
     clock: Clock,
     task: asyncio.Task[Any],
-) -> None:
+) -> object:
     item.attempts += 1
     item.started_at = item.started_at or clock.time()
     config = attempts.render(node, lambda: scope)
-    await attempts.call(node, config, item, task, lambda: scope)
-    item.state, item.error = NodeState.SUCCEEDED, None
+    return await attempts.call(node, config, item, task, lambda: scope)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
-from pyflow.core.plan import COMPENSATE, Plan, PlannedNode
+from pyflow.core.plan import COMPENSATE, MAIN, Plan, PlannedNode
 from pyflow.core.result import REUSED, ErrorInfo, NodeRun
 from pyflow.core.states import NodeState, RunState
 
 FAILURES = frozenset({NodeState.FAILED, NodeState.TIMED_OUT})
+_CUT = FAILURES | {NodeState.CANCELLED}
+_STOPS = frozenset({RunState.CANCELLED.value, RunState.TIMED_OUT.value})
 NodeRuns = Sequence[NodeRun | None]
 
 
@@ -66,10 +69,22 @@ def has_completed_items(run: NodeRun) -> bool:
     return run.items is not None and any(item.state is NodeState.SUCCEEDED for item in run.items.values())
 
 
+def cut_short(plan: Plan, runs: NodeRuns) -> RunState | None:
+    """How the run ends because of a stop that is recorded with nodes of the graph which it cut short; else ``None``."""
+    for index in plan.sections[MAIN]:
+        run = runs[index]
+        if run is not None and run.state in _CUT and run.reason in _STOPS:
+            return RunState(run.reason)
+    return None
+
+
 def effects(runs: NodeRuns) -> list[int]:
-    """Indices of nodes with something to undo, by the time they completed; what another run did is not this one's."""
+    """Indices of nodes with something to undo, by the time they completed; what another run did is not this one's.
+
+    A fan-out that was under way comes last: it ends after all that had ended before.
+    """
     done = [
-        (run.finished_at or 0.0, index)
+        (math.inf if run.finished_at is None else run.finished_at, index)
         for index, run in enumerate(runs)
         if run is not None and run.reason != REUSED and (run.state is NodeState.SUCCEEDED or has_completed_items(run))
     ]

@@ -38,7 +38,8 @@ class Event:
 
     ``at`` is a POSIX time in seconds (UTC). ``data`` depends on the type: a ``node.succeeded`` has ``{output,
     attempt}``, a ``node.failed`` ``{error: {code, message, type}, attempt, state}``, a ``node.skipped`` ``{reason}``,
-    a ``node.retrying`` ``{attempt, wake_at, error}``; run events have ``{state, …}``. ``seq`` counts from 1 within a
+    a ``node.retrying`` ``{attempt, wake_at, error}``; moments are RFC 3339. Those of an item of a fan-out also have
+    ``{item: {index, key}, started_at}``. Run events have ``{state, …}``. ``seq`` counts from 1 within a
     run as its recorder counts; a durable store gives its own.
     """
 
@@ -84,6 +85,11 @@ class Event:
 def rfc3339(at: float) -> str:
     """A POSIX time as RFC 3339 in UTC with microseconds."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def posix(moment: str) -> float:
+    """The inverse of ``rfc3339``."""
+    return datetime.fromisoformat(moment).timestamp()
 
 
 #: The event that tells of the end of a run or a node.

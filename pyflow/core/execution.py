@@ -17,7 +17,7 @@ from pyflow.core.admission import Admission
 from pyflow.core.attempts import Attempts
 from pyflow.core.children import ChildRuns
 from pyflow.core.compensation import compensate
-from pyflow.core.conclusion import effects
+from pyflow.core.conclusion import cut_short, effects
 from pyflow.core.context import ExecutionContext
 from pyflow.core.errors import NodeError, PyFlowError, WorkerLostError
 from pyflow.core.events import EventType, rfc3339
@@ -32,7 +32,7 @@ from pyflow.core.remote import RemoteNodes
 from pyflow.core.result import ErrorInfo, NodeRun, RunResult
 from pyflow.core.shared import ConcurrencyLimitError, Shared, SkippedByLimitError, SlotSource
 from pyflow.core.states import NodeState, RunState
-from pyflow.core.suspension import Signal, Suspension, awaited
+from pyflow.core.suspension import PAUSED, Signal, Suspension, awaited
 from pyflow.core.timers import Timers
 from pyflow.core.waits import Waits
 
@@ -169,7 +169,11 @@ class Execution(RunProgress):
         await asyncio.gather(*left, return_exceptions=True)
 
     def cancel(self) -> None:
-        """Ask the run to stop: nothing new starts, running nodes are cancelled, then ``finally`` runs."""
+        """Ask the run to stop: no node of the graph starts, running ones are cancelled, then ``finally`` runs.
+
+        When the graph has ended, how the run ends is decided: it is undone and finished as ever, only `on_failure` is
+        cut short.
+        """
         self._stop(RunState.CANCELLED)
 
     def pause(self) -> None:
@@ -196,7 +200,7 @@ class Execution(RunProgress):
 
     def give_way(self, error: ConcurrencyLimitError) -> None:
         """Another run gets the slot as soon as this one has ended, which is like ``cancel``."""
-        if not self._stopping and self._scheduler.phase not in (COMPENSATE, FINALLY):  # else it is about to end
+        if not self._stopping and self._scheduler.phase == MAIN:  # else it is about to end
             self._displaced = ErrorInfo.of(error, None, self.context.redactor)
             self._stop(RunState.CANCELLED)
 
@@ -212,18 +216,24 @@ class Execution(RunProgress):
         self._waits.child_ended(run_id)
 
     def _stop(self, outcome: RunState) -> None:
-        if self._stopping or self.abandoned or self._scheduler.done:
+        if self.abandoned or self._scheduler.done:
             return
-        if self._scheduler.phase in (COMPENSATE, FINALLY):
-            self._scheduler.stop(outcome)  # what finishes the run is not cut short
-            return
-        self._stopping, self._pausing = True, False
-        self._stopped_in = self._scheduler.phase
         if not self._started_at:
-            self._outcome = outcome  # before it began: `_begin` starts with the end
-            if self._admission is not None:
-                self._admission.leave_queue()
+            if self._outcome is None:
+                self._outcome = outcome  # before it began: `_begin` starts with the end
+                self._stopping, self._pausing = True, False
+                if self._admission is not None:
+                    self._admission.leave_queue()
             return
+        phase = self._scheduler.phase
+        if (self._stopping and self._stopped_in == phase) or (phase != MAIN and outcome is not RunState.CANCELLED):
+            return
+        self._pausing = False
+        if phase in (COMPENSATE, FINALLY):  # what finishes the run is not cut short
+            self._scheduler.stop(outcome)
+            self._pump()
+            return
+        self._stopping, self._stopped_in = True, phase
         self._ready.clear()
         ready = self._scheduler.stop(outcome)
         for task in list(self._attempts.executing):
@@ -271,8 +281,14 @@ class Execution(RunProgress):
             if only is not None and node.id not in only and node.index not in restored and node.section == MAIN:
                 restored[node.index] = NodeState.SKIPPED
                 self._runs[node.index] = NodeRun(node.id, NodeState.SKIPPED, reason="not selected")
-        tolerated = {index for index, run in enumerate(self._runs) if run is not None and run.tolerated}
-        ready = self._scheduler.start(restored, tolerated=tolerated, outcome=self._outcome, effects=effects(self._runs))
+        ready = self._scheduler.start(
+            restored,
+            tolerated={index for index, run in enumerate(self._runs) if run is not None and run.tolerated},
+            cut=cut_short(self.plan, self._runs),
+            outcome=self._outcome,
+            effects=effects(self._runs),
+        )
+        self._stopped_in = self._scheduler.phase
         for index in ready:
             if not self._still_waits(index):
                 self._ready.append(index)
@@ -283,7 +299,7 @@ class Execution(RunProgress):
         run = self._runs[index]
         if run is None or run.state not in (NodeState.RETRYING, NodeState.WAITING):
             return False
-        if (run.wake_at is None and run.wait is None) or awaited(run.wait):
+        if (run.wake_at is None and run.wait is None) or awaited(run.wait) or run.wait == PAUSED:
             return False  # of child runs only their record says whether they have ended
         if run.wake_at is not None and run.wake_at <= self._time():
             return False  # its time has come; a timer of no length would only put the run down again
@@ -336,11 +352,14 @@ class Execution(RunProgress):
         if resumed is not None and resumed.state is NodeState.WAITING and resumed.wait is not None:
             if awaited(resumed.wait):
                 await self._execute_node(node, resumed, task)  # the same attempt: it asks for its child again
+            elif resumed.wait == PAUSED:
+                resumed.state, resumed.wait = NodeState.RUNNING, None
+                await self._start(node, resumed)
+                await self._execute_node(node, resumed, task)
             else:
                 await self._resume(node, resumed)
             return
-        at_most_once = node.definition.on_lost == "fail" and self.plan.version != 1
-        if at_most_once and resumed is not None and resumed.state is NodeState.RUNNING:
+        if self._is_at_most_once(node) and resumed is not None and resumed.state is NodeState.RUNNING:
             await self._fail(node, resumed, WorkerLostError("its worker was lost, and `on_lost: fail` allows no other"))
             return
         # What `when` said is not asked again: a retried or resumed node has begun already.
@@ -354,11 +373,18 @@ class Execution(RunProgress):
             run.started_at = resumed.started_at or run.started_at
             run.items = resumed.items
         run.attempts += 1
-        if at_most_once:  # nothing of it may happen before it is on record that something may have
-            await self._journal.commit(EventType.NODE_STARTED, node.id, {"attempt": run.attempts, "type": node.type})
-        else:
-            self._journal.emit(EventType.NODE_STARTED, node.id, {"attempt": run.attempts, "type": node.type})
+        await self._start(node, run)
         await self._execute_node(node, run, task)
+
+    def _is_at_most_once(self, node: PlannedNode) -> bool:
+        return node.definition.on_lost == "fail" and self.plan.version != 1
+
+    async def _start(self, node: PlannedNode, run: NodeRun) -> None:
+        data = {"attempt": run.attempts, "type": node.type}
+        if self._is_at_most_once(node):  # nothing of it may happen before it is on record that something may have
+            await self._journal.commit(EventType.NODE_STARTED, node.id, data)
+        else:
+            self._journal.emit(EventType.NODE_STARTED, node.id, data)
 
     async def _execute_node(self, node: PlannedNode, run: NodeRun, task: asyncio.Task[Any]) -> None:
         if node.for_each is not None or node.compensates is not None:
@@ -385,6 +411,7 @@ class Execution(RunProgress):
                 self._runs[node.compensates],
                 self._names(node),
                 attempts=self._attempts,
+                journal=self._journal,
                 clock=self._clock,
                 task=task,
                 fan_out=self.plan.nodes[node.compensates],
@@ -402,11 +429,14 @@ class Execution(RunProgress):
             pausing=lambda: self._pausing,
             redactor=self.context.redactor,
         )
+        # The retries of a fan-out are those of its items.
+        await self._settle(node, run, self._fan_out(fan_out, task), retried=True)
+
+    async def _fan_out(self, fan_out: FanOut, task: asyncio.Task[Any]) -> object:
         self._attempts.executing.add(task)
         self._fan_outs.add(fan_out)
         try:
-            # The retries of a fan-out are those of its items.
-            await self._settle(node, run, fan_out.execute(), retried=True)
+            return await fan_out.execute()
         finally:
             self._fan_outs.discard(fan_out)
             self._attempts.executing.discard(task)
@@ -426,8 +456,7 @@ class Execution(RunProgress):
         except SkippedByLimitError:
             await self._skip(node, run, "concurrency")
         except PausedFanOut:
-            self._scheduler.states[node.index] = NodeState.PENDING
-            self._ready.append(node.index)  # goes on from its items, here or from what is recorded
+            await self._pause_node(node, run)
         except Exception as error:  # noqa: BLE001 - a node raises anything
             wait = None if retried or self._is_stopping() else self._backoff(node, run, error)
             if wait is None:
@@ -463,6 +492,18 @@ class Execution(RunProgress):
         if not self._is_stopping():
             self._waits.add(node.index, run, self._context.copy())
 
+    async def _pause_node(self, node: PlannedNode, run: NodeRun) -> None:
+        """Leave the rest of a fan-out for later: it goes on from its items, here or from what is recorded."""
+        if self._is_stopping():
+            await self._end_cancelled(node, run)
+            return
+        run.state, run.wait = NodeState.WAITING, PAUSED
+        self._scheduler.states[node.index] = NodeState.WAITING
+        if self._pausing:  # else the run has been resumed meanwhile
+            await self._journal.commit(EventType.NODE_WAITING, node.id, {"attempt": run.attempts, **PAUSED.as_dict()})
+        if not self._is_stopping():
+            self._ready.append(node.index)
+
     async def _resume(self, node: PlannedNode, run: NodeRun) -> None:
         wait = run.wait
         assert wait is not None  # noqa: S101 - the caller looked
@@ -487,7 +528,7 @@ class Execution(RunProgress):
         run.error = ErrorInfo.of(error, node.id, self.context.redactor)
         run.wake_at = self._time() + wait
         self._scheduler.states[node.index] = NodeState.RETRYING
-        data = {"attempt": run.attempts, "wake_at": run.wake_at, "error": run.error.as_dict()}
+        data = {"attempt": run.attempts, "wake_at": rfc3339(run.wake_at), "error": run.error.as_dict()}
         await self._journal.commit(EventType.NODE_RETRYING, node.id, data)
         if not self._is_stopping():
             self._waits.add(node.index, run, self._context.copy())

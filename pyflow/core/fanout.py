@@ -7,10 +7,10 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pyflow.core.attempts import Attempts
+from pyflow.core.attempts import Attempts, next_attempt_in
 from pyflow.core.children import wait_for_any
 from pyflow.core.errors import NodeError, NodeTimeoutError, NonRetryableError
-from pyflow.core.events import EventType
+from pyflow.core.events import EventType, rfc3339
 from pyflow.core.journal import Journal
 from pyflow.core.plan import PlannedNode
 from pyflow.core.ports import Clock
@@ -19,7 +19,7 @@ from pyflow.core.result import ErrorInfo, ItemRun, NodeRun
 from pyflow.core.scope import ItemScope
 from pyflow.core.shared import SkippedByLimitError
 from pyflow.core.states import TERMINAL_NODE_STATES, NodeState
-from pyflow.core.suspension import Suspension, awaited
+from pyflow.core.suspension import Suspension
 
 FAILURES = frozenset({NodeState.FAILED, NodeState.TIMED_OUT})
 DEFAULT_PARALLEL = 50
@@ -74,8 +74,6 @@ class FanOut:
         self._delayed: list[tuple[float, int]] = []
         #: What items wait for: each keeps its place among the parallel ones.
         self._waits: list[Suspension] = []
-        #: Goes on after such a wait: failures of items count, too.
-        self._goes_on = bool(awaited(run.wait))
         #: Workers that have nothing to do but wait for an item's next attempt.
         self._asleep: set[asyncio.Task[Any]] = set()
         self._failed = 0
@@ -93,9 +91,11 @@ class FanOut:
         self._allowed = self._tolerated(len(self._items))
         earlier = self._run.items or {}
         self._run.items = {}
-        todo = iter([index for index in range(len(self._items)) if not self._reuse(index, earlier.get(index))])
+        todo = [index for index in range(len(self._items)) if not self._reuse(index, earlier.get(index))]
+        again = iter([index for index in todo if self._is_waiting(index)])
+        new = iter([index for index in todo if not self._is_waiting(index)])
         parallel = min(self._node.max_parallel or DEFAULT_PARALLEL, len(self._items))
-        workers = [asyncio.create_task(self._work(todo)) for _ in range(parallel)]
+        workers = [asyncio.create_task(self._work(again, new)) for _ in range(parallel)]
         try:
             for worker in workers:
                 await worker
@@ -109,10 +109,10 @@ class FanOut:
             self._end_waiting()
             await self._attempts.give_up(wait_for_any(self._waits))
             raise FanOutError(self._summary())
-        if self._pausing() and self._has_open_items:
+        if self._has_items_left and len(self._waits) < parallel:
             raise PausedFanOut
         if self._waits:
-            return wait_for_any(self._waits, [due for due, _ in self._delayed])
+            return wait_for_any(self._waits)
         return self._outputs
 
     def wake(self) -> None:
@@ -121,14 +121,20 @@ class FanOut:
             worker.cancel()
 
     @property
-    def _has_open_items(self) -> bool:
+    def _has_items_left(self) -> bool:
+        """Whether there are items that neither ended nor wait for a child run."""
         items = self._run.items or {}
-        return len(items) < len(self._items) or any(item.state not in TERMINAL_NODE_STATES for item in items.values())
+        begun = sum(item.state in TERMINAL_NODE_STATES or item.state is NodeState.WAITING for item in items.values())
+        return begun < len(self._items)
 
     @property
     def _is_lost(self) -> bool:
         """Whether so many items failed that the node does, whatever becomes of the others."""
         return self._failed > self._allowed
+
+    def _is_waiting(self, index: int) -> bool:
+        item = (self._run.items or {}).get(index)
+        return item is not None and item.state is NodeState.WAITING
 
     def _tolerated(self, count: int) -> int:
         limit = self._node.definition.tolerate_failures
@@ -137,6 +143,7 @@ class FanOut:
         return limit or 0
 
     def _reuse(self, index: int, earlier: ItemRun | None) -> bool:
+        """Take over what is on record of an item; whether nothing of it is left to start now."""
         if earlier is None or earlier.key != self._items[index][0]:
             return False
         assert self._run.items is not None  # noqa: S101 - set before items are looked at
@@ -145,29 +152,36 @@ class FanOut:
         if earlier.state is NodeState.SUCCEEDED:
             self._outputs[index] = earlier.output
             return True
-        if earlier.state is NodeState.SKIPPED:
-            return True
-        if self._goes_on and earlier.state in FAILURES:
+        if earlier.state in FAILURES:
             self._failed += 1
             return True
-        return False
+        if earlier.state is NodeState.RETRYING and earlier.wake_at is not None:
+            heapq.heappush(self._delayed, (earlier.wake_at, index))
+            return True
+        return earlier.state is NodeState.SKIPPED
 
-    async def _work(self, todo: Iterator[int]) -> None:
-        """Take items until there are none left: first those whose backoff is over, then new ones."""
+    async def _work(self, again: Iterator[int], new: Iterator[int]) -> None:
+        """Take items until there are none left.
+
+        First those that waited for a child run, which have their places already, then those whose backoff is over.
+        """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - workers are tasks
         while not self._is_lost and not self._stopping() and not self._pausing():
-            due_now = bool(self._delayed) and self._delayed[0][0] <= self._clock.time()
-            index = heapq.heappop(self._delayed)[1] if due_now else next(todo, None)
+            index = next(again, None)
+            if index is None:
+                due_now = bool(self._delayed) and self._delayed[0][0] <= self._clock.time()
+                index = heapq.heappop(self._delayed)[1] if due_now else next(new, None)
             if index is None:
                 if not self._delayed:
                     return
                 # Nothing else is left for this worker: it may as well wait for the next retry.
                 due, index = heapq.heappop(self._delayed)
                 if not await self._back_off(due, task):
+                    heapq.heappush(self._delayed, (due, index))
                     return
             await self._execute_item(index, task)
-            if self._run.items is not None and self._run.items[index].state is NodeState.WAITING:
+            if self._is_waiting(index):
                 return
 
     async def _back_off(self, due: float, task: asyncio.Task[Any]) -> bool:
@@ -191,7 +205,7 @@ class FanOut:
         item.value = value
         item.started_at = item.started_at or self._clock.time()
         item.attempts += item.state is not NodeState.WAITING  # that one asks for its child again
-        item.state = NodeState.RUNNING
+        item.state, item.wake_at = NodeState.RUNNING, None
         item.error = None
         scope = ItemScope(self._names(), value, index, key)
         try:
@@ -204,7 +218,7 @@ class FanOut:
             raise
         except SkippedByLimitError:
             item.state = NodeState.SKIPPED
-            data = {"attempt": item.attempts, "reason": "concurrency", "state": item.state, "item": _place(item)}
+            data = item_data(item) | {"reason": "concurrency", "state": item.state}
             await self._journal.commit(EventType.NODE_SKIPPED, self._node.id, data)
         except Exception as error:  # noqa: BLE001 - a node raises anything
             await self._failed_item(item, error)
@@ -215,20 +229,21 @@ class FanOut:
                 return
             item.state, item.finished_at = NodeState.SUCCEEDED, self._clock.time()
             self._run.items[index] = self._run.items.pop(index)  # in the order of completion, as undoing needs it
+            if self._redactor:
+                output = self._redactor.redact(output)  # as a resumed run would see it
             item.output = self._outputs[index] = output
-            data = {"attempt": item.attempts, "output": output, "item": _place(item)}
-            await self._journal.commit(EventType.NODE_SUCCEEDED, self._node.id, data)
+            await self._journal.commit(EventType.NODE_SUCCEEDED, self._node.id, item_data(item) | {"output": output})
 
     async def _failed_item(self, item: ItemRun, error: Exception) -> None:
         node = self._node
         item.error = ErrorInfo.of(error, node.id, self._redactor)
-        wait = node.retry.delay(item.attempts, error) if node.retry is not None else None
-        data: dict[str, Any] = {"attempt": item.attempts, "error": item.error.as_dict(), "item": _place(item)}
+        now = self._clock.time()
+        wait = next_attempt_in(node, item, error, now)
+        data = item_data(item) | {"error": item.error.as_dict()}
         if wait is not None:
-            due = self._clock.time() + wait
-            item.state = NodeState.RETRYING
-            heapq.heappush(self._delayed, (due, item.index))
-            await self._journal.commit(EventType.NODE_RETRYING, node.id, data | {"wake_at": due})
+            item.state, item.wake_at = NodeState.RETRYING, now + wait
+            heapq.heappush(self._delayed, (item.wake_at, item.index))
+            await self._journal.commit(EventType.NODE_RETRYING, node.id, data | {"wake_at": rfc3339(item.wake_at)})
             return
         item.state = NodeState.TIMED_OUT if isinstance(error, NodeTimeoutError) else NodeState.FAILED
         self._failed += 1
@@ -247,8 +262,8 @@ class FanOut:
         """An item keeps the error of its last attempt. Not awaited: the node's own end makes it durable."""
         item.state = NodeState.CANCELLED
         item.error = item.error or ErrorInfo("node_cancelled", why, "CancelledError", self._node.id)
-        data = {"attempt": item.attempts, "error": item.error.as_dict(), "state": item.state, "tolerated": False}
-        self._journal.emit(EventType.NODE_FAILED, self._node.id, data | {"item": _place(item)})
+        data = {"error": item.error.as_dict(), "state": item.state, "tolerated": False}
+        self._journal.emit(EventType.NODE_FAILED, self._node.id, item_data(item) | data)
 
     def _summary(self) -> str:
         assert self._run.items is not None  # noqa: S101 - there are failed ones
@@ -261,8 +276,13 @@ class FanOut:
         )
 
 
-def _place(item: ItemRun) -> dict[str, Any]:
-    return {"index": item.index, "key": item.key}
+def item_data(item: ItemRun) -> dict[str, Any]:
+    """What every event of an item has: ``{attempt, started_at, item: {index, key}}``."""
+    return {
+        "attempt": item.attempts,
+        "started_at": None if item.started_at is None else rfc3339(item.started_at),
+        "item": {"index": item.index, "key": item.key},
+    }
 
 
 def list_items(node: PlannedNode, names: Names) -> list[tuple[str, Any]]:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from pyflow.core.attempts import next_attempt_in
 from pyflow.core.conclusion import (
     compensation_outcome,
     deciding_error,
@@ -40,7 +41,7 @@ class RunProgress:
         self.context = context
         self._clock = clock
         self._time = time.time if type(clock) is SystemClock else clock.time
-        self._scheduler = Scheduler(plan)
+        self._scheduler = Scheduler(plan, self._can_give_outputs if plan.outputs is not None else None)
         durable = plan.version == 1 or plan.workflow.settings.durability != "run"
         self._journal = Journal(sink, context, self._time, durable=durable)
         self._scope: RunScope | None = None
@@ -54,6 +55,9 @@ class RunProgress:
         self._started_at = 0.0
         #: When the run times out (POSIX seconds), if it does.
         self._ends_at: float | None = None
+        self._outputs: Any = None
+        #: Why there are none, although every node went well.
+        self._outputs_error: ErrorInfo | None = None
         #: Why it was cancelled, if not because somebody asked for it.
         self._displaced: ErrorInfo | None = None
 
@@ -101,14 +105,11 @@ class RunProgress:
 
     def _backoff(self, node: PlannedNode, run: NodeRun, error: Exception) -> float | None:
         """Seconds until the next attempt, or ``None`` if there is none."""
-        wait = node.retry.delay(run.attempts, error) if node.retry is not None else None
-        if wait is not None and node.total_timeout is not None:
-            left = (run.started_at or 0.0) + node.total_timeout - self._time()
-            if wait >= left:
-                return None
-        return wait
+        return next_attempt_in(node, run, error, self._time())
 
     async def _succeed(self, node: PlannedNode, run: NodeRun, output: object, signal: Signal | None = None) -> None:
+        if self.context.redactor and self.plan.version != 1:
+            output = self.context.redactor.redact(output)  # what other nodes see is what a resumed run would see
         run.state = NodeState.SUCCEEDED
         run.error = None
         run.output = output
@@ -131,13 +132,22 @@ class RunProgress:
         run.error = ErrorInfo.of(error, node.id, self.context.redactor)
         self.context.set_error(node.id, error)
         data = {"attempt": run.attempts, "state": state, "error": run.error.as_dict(), "tolerated": run.tolerated}
+        data |= self._cut_short(node, run)
         await self._finish(node, state, data | _taken(signal), run, tolerated=tolerated)
 
     async def _end_cancelled(self, node: PlannedNode, run: NodeRun) -> None:
         run.state = NodeState.CANCELLED
         run.error = ErrorInfo("node_cancelled", "cancelled while it was running", "CancelledError", node.id)
         data = {"attempt": run.attempts, "state": NodeState.CANCELLED, "error": run.error.as_dict()}
+        data |= self._cut_short(node, run)
         await self._finish(node, NodeState.CANCELLED, data, run)
+
+    def _cut_short(self, node: PlannedNode, run: NodeRun) -> dict[str, str]:
+        """What an event says of the stop that a node was cut short by: whoever goes on from the record relies on it."""
+        if self._scheduler.stopped_as is None or node.section != MAIN:
+            return {}
+        run.reason = str(self._scheduler.stopped_as)
+        return {"reason": run.reason}
 
     async def _skip(self, node: PlannedNode, run: NodeRun, reason: str) -> None:
         run.state, run.reason = NodeState.SKIPPED, reason
@@ -148,15 +158,15 @@ class RunProgress:
     ) -> None:
         """Record how a node ended, and only then let what follows start."""
         run.finished_at = self._time()
+        if state is NodeState.SUCCEEDED or has_completed_items(run):
+            self._scheduler.note_effect(node.index)  # now: a record knows the order of these times, not of commits
         run.wait, run.wake_at = None, None
         self._runs[node.index] = run
         if state is NodeState.SUCCEEDED and self._scheduler.is_last(node.index):
             self._journal.emit(NODE_ENDS[state], node.id, data)  # the run's end follows at once: one commit for both
         else:
             await self._journal.commit(NODE_ENDS[state], node.id, data)
-        ready = self._scheduler.finish(
-            node.index, state, tolerated=tolerated, has_effect=run.items is not None and has_completed_items(run)
-        )
+        ready = self._scheduler.finish(node.index, state, tolerated=tolerated)
         if self._scheduler.skips:
             await self._record_skips()
         self._ready.extend(ready)
@@ -182,14 +192,8 @@ class RunProgress:
     async def _conclude(self) -> RunResult:
         if not self._scheduler.done:
             return self._result(RunState.PAUSED if self._pausing else RunState.WAITING, None, None)
-        state = self._scheduler.run_state
-        outputs: Any = None
-        error = self._first_error()
-        if state is RunState.SUCCEEDED and self.plan.outputs is not None and self._scope is not None:
-            try:
-                outputs = self.context.redactor.redact(self.plan.outputs.render(self._scope.names_at_end(state, dict)))
-            except PyFlowError as failure:
-                state, error = RunState.FAILED, ErrorInfo.of(failure, None, self.context.redactor)
+        state, error = self._scheduler.run_state, self._first_error()
+        outputs = self._outputs if state is RunState.SUCCEEDED else None
         data: dict[str, Any] = {"state": state}
         if outputs is not None:
             data["outputs"] = outputs
@@ -223,11 +227,29 @@ class RunProgress:
             started_at=self._started_at or now,
             finished_at=now,
             compensation=compensation,
-            wake_at=next_wake(self._runs, self._ends_at) if state is RunState.WAITING else None,
+            wake_at=next_wake(self._runs, self._deadline_left()) if state is RunState.WAITING else None,
         )
+
+    def _deadline_left(self) -> float | None:
+        """When the run times out, if it still can: the timeout is that of the graph."""
+        return self._ends_at if self._scheduler.phase == MAIN else None
+
+    def _can_give_outputs(self) -> bool:
+        """Compute the run's outputs, or note why that is impossible."""
+        assert self.plan.outputs is not None  # noqa: S101 - the scheduler asks only then
+        assert self._scope is not None  # noqa: S101 - v1 has no outputs
+        try:
+            outputs = self.plan.outputs.render(self._scope.names_at_end(RunState.SUCCEEDED, dict))
+        except PyFlowError as failure:
+            self._outputs_error = ErrorInfo.of(failure, None, self.context.redactor)
+            return False
+        self._outputs = self.context.redactor.redact(outputs)
+        return True
 
     def _first_error(self) -> ErrorInfo | None:
         state = self._scheduler.run_state
+        if state is RunState.FAILED and self._outputs_error is not None:
+            return self._outputs_error
         if state is RunState.CANCELLED and self._displaced is not None:
             return self._displaced
         return deciding_error(self.plan, self._runs, state)

@@ -64,7 +64,18 @@ class ErrorInfo:
 class ItemRun:
     """One item of a fan-out: ``index`` from 0, ``key``, state, attempts, error, and its output once it succeeded."""
 
-    __slots__ = ("attempts", "error", "finished_at", "index", "key", "output", "started_at", "state", "value")
+    __slots__ = (
+        "attempts",
+        "error",
+        "finished_at",
+        "index",
+        "key",
+        "output",
+        "started_at",
+        "state",
+        "value",
+        "wake_at",
+    )
 
     def __init__(self, index: int, key: str, value: object = None) -> None:
         self.index = index
@@ -78,6 +89,8 @@ class ItemRun:
         self.started_at: float | None = None
         #: When it succeeded.
         self.finished_at: float | None = None
+        #: When its next attempt is due.
+        self.wake_at: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """``{index, key, state, attempts, error?}``."""

@@ -7,7 +7,7 @@ database bring it to the same state. Every operation is linear in the edges it t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from pyflow.core.models import OnError, RunIf
 from pyflow.core.plan import COMPENSATE, FINALLY, MAIN, ON_FAILURE, Plan
@@ -33,8 +33,11 @@ class Scheduler:
         "_completed",
         "_failed",
         "_graph",
+        "_judge",
         "_left",
+        "_no_handlers",
         "_not_run",
+        "_stopped_as",
         "_tolerated",
         "_undo",
         "_waiting",
@@ -47,8 +50,10 @@ class Scheduler:
         "stopped",
     )
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, judge: Callable[[], bool] | None = None) -> None:
+        """``judge`` is asked once, when the graph has ended without a failure: ``False`` fails the run all the same."""
         self.plan = plan
+        self._judge = judge
         self._graph = plan.graph
         self.states: list[NodeState] = [_PENDING] * len(plan.nodes)
         self.skips: list[tuple[int, NodeState, str]] = []
@@ -57,12 +62,16 @@ class Scheduler:
         self.stopped = False
         #: The state that the run will end in, once something decided it against `succeeded`.
         self.ended_as: RunState | None = None
+        #: How the run ends if the stop that was ordered cuts any node of the graph short.
+        self._stopped_as: RunState | None = None
+        #: The run was cancelled when its graph had ended: no node of `on_failure` starts any more.
+        self._no_handlers = False
         self._waiting = [len(deps) for deps in plan.graph.dependencies]
         self._failed: dict[int, int] = {}
         self._not_run: dict[int, int] = {}
         self._left = len(plan.sections[MAIN])
         #: Nodes that have an effect to undo, in the order in which they completed; the compensations still to run.
-        self._completed: list[int] = []
+        self._completed: dict[int, None] = {}
         self._undo: list[int] = []
         self.compensation_failed = False
         #: From a record: nodes that were under way, and failures that failed nothing.
@@ -79,13 +88,21 @@ class Scheduler:
         """How the run ended, or would end now."""
         return self.ended_as or RunState.SUCCEEDED
 
+    @property
+    def stopped_as(self) -> RunState | None:
+        """How the run ends if the stop that was ordered cuts a node of the graph short; ``None`` without a stop."""
+        return self._stopped_as
+
     def is_last(self, index: int) -> bool:
         """Whether the run ends as soon as this node has succeeded: all others have ended, and nothing comes after."""
+        sections = self.plan.sections
         return (
             self._left == 1
             and self.phase == MAIN
             and self.ended_as is None
-            and not self.plan.sections[FINALLY]
+            and not sections[FINALLY]
+            # Outputs that cannot be computed fail the run, and then there is more to do.
+            and not (self._judge is not None and (sections[COMPENSATE] or sections[ON_FAILURE]))
             and not self._graph.dependents[index]
         )
 
@@ -94,60 +111,75 @@ class Scheduler:
         recorded: Mapping[int, NodeState] | None = None,
         *,
         tolerated: Container[int] = (),
+        cut: RunState | None = None,
         outcome: RunState | None = None,
         effects: Sequence[int] = (),
     ) -> list[int]:
         """Begin, or go on from what is ``recorded``: states by index.
 
         Nodes that were under way are ready again, whatever happened since. ``tolerated``: those whose recorded failure
-        failed nothing, beyond what ``on_error`` says. ``outcome``: the run was being stopped with it. ``effects``:
-        those with something to undo, in the order in which they completed.
+        failed nothing, beyond what ``on_error`` says. ``cut``: the stop that is recorded to have cut nodes of the graph
+        short. ``outcome``: the stop that is ordered now. ``effects``: those with something to undo, in the order in
+        which they completed.
         """
         if recorded:
             self._tolerated = tolerated
-            self._completed = list(effects)
+            self._completed = dict.fromkeys(effects)
             self._restore(recorded)
-        if outcome is not None:
-            self.ended_as = outcome
-            self._skip_section(MAIN, outcome)
-        ready = self._enter(MAIN)
-        return self._advance(ready)
+        self.ended_as = self._stopped_as = cut
+        ready = self._advance(self._enter(MAIN))
+        for stop in (cut, outcome):
+            if stop is not None:
+                ready = self.stop(stop, ready)
+        return ready
 
-    def finish(
-        self, index: int, state: NodeState, *, tolerated: bool | None = None, has_effect: bool = False
-    ) -> list[int]:
-        """Note how a node ended.
+    def note_effect(self, index: int) -> None:
+        """Note that a node of the graph ends with something to undo; in the order of these calls, backwards, it is."""
+        if self.phase == MAIN:
+            self._completed.pop(index, None)  # from a record, of a fan-out that was under way
+            self._completed[index] = None
 
-        ``tolerated``: this failure fails nothing (default: as its ``on_error`` says). ``has_effect``: although it
-        failed, there is something to undo (some items of a fan-out completed).
-        """
+    def finish(self, index: int, state: NodeState, *, tolerated: bool | None = None) -> list[int]:
+        """Note how a node ended. ``tolerated``: this failure fails nothing (default: as its ``on_error`` says)."""
         self.states[index] = state
         self._left -= 1
         if self.phase == COMPENSATE:
             return self._next_compensation(state)
-        if self.phase == MAIN and (state is _SUCCEEDED or has_effect):
-            self._completed.append(index)
+        if self.phase == MAIN and state in _FAILURES and self._stopped_as is not None:
+            self.ended_as = self._stopped_as
         if state is not _SUCCEEDED and state is not _SKIPPED:
             self._note_failure(index, tolerated)
         ready: list[int] = []
         self._release(index, state, ready)
         return ready if self._left else self._advance(ready)
 
-    def stop(self, outcome: RunState) -> list[int]:
-        """End the run as ``cancelled`` or ``timed_out``: what has not started will not; then the finishing sections.
+    def stop(self, outcome: RunState, ready: Sequence[int] = ()) -> list[int]:
+        """Cut the graph short, and let the run end as ``outcome`` (``cancelled`` or ``timed_out``).
 
-        What is running still has to be reported by ``finish``.
+        ``ready``: the nodes that could start; returns those that still can. What is running has to be reported by
+        ``finish``. A stop counts if a node was cut short by it. One that comes after the graph has ended does not
+        change how the run ends, nor what is undone and finished; a cancellation then cuts ``on_failure`` short.
         """
-        self.ended_as = outcome
-        if self.phase in (MAIN, ON_FAILURE):
-            self.stopped = True
-            self._skip_section(self.phase, outcome)
+        if self.phase == MAIN:
+            self._stopped_as = self._stopped_as or outcome
+            self._cut_short(MAIN, self._stopped_as)
+        elif outcome is not RunState.CANCELLED or self.phase > ON_FAILURE or self._no_handlers:
+            return list(ready)
+        elif self.phase == COMPENSATE:
+            self._no_handlers = self.ended_as is not RunState.CANCELLED
+            return list(ready)
+        else:
+            self._no_handlers = True
+            self._cut_short(ON_FAILURE, outcome)
         return [] if self._left else self._advance([])
 
-    def _skip_section(self, phase: int, outcome: RunState) -> None:
+    def _cut_short(self, phase: int, outcome: RunState) -> None:
+        self.stopped = True
         for index in self.plan.sections[phase]:
             if self.states[index] in _NOT_EXECUTING:
                 self._skip(index, NodeState.CANCELLED, str(outcome))
+                if phase == MAIN:
+                    self.ended_as = outcome
 
     def _next_compensation(self, state: NodeState) -> list[int]:
         """One at a time; one that fails does not keep the others from being tried."""
@@ -250,6 +282,8 @@ class Scheduler:
             self.stopped = False
             following = self.phase + 1
             if following == COMPENSATE:
+                if self.ended_as is None and self._judge is not None and not self._judge():
+                    self.ended_as = RunState.FAILED
                 if self.ended_as is not None:
                     ready = self._start_compensation()
                     continue
@@ -260,6 +294,9 @@ class Scheduler:
                 self.phase = following
                 break
             ready = self._enter(following)
+            if following == ON_FAILURE and self._no_handlers:
+                self._cut_short(ON_FAILURE, RunState.CANCELLED)
+                ready = []
         return ready
 
     def _restore(self, recorded: Mapping[int, NodeState]) -> None:

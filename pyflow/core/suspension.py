@@ -6,6 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
+from pyflow.core.events import posix, rfc3339
 from pyflow_sdk.node import BaseNodeV2, ConfigT, NodeContext
 
 
@@ -21,13 +22,21 @@ class Suspension:
     details: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """``{until, signal, details}``."""
-        return {"until": self.until, "signal": self.signal, "details": self.details}
+        """``{until, signal, details}``, ``until`` as RFC 3339."""
+        until = None if self.until is None else rfc3339(self.until)
+        return {"until": until, "signal": self.signal, "details": self.details}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Suspension:
         """The inverse of ``as_dict``."""
-        return cls(data.get("until"), data.get("signal"), data.get("details") or {})
+        until = data.get("until")
+        if isinstance(until, str):  # a number is of a record that is older than this form
+            until = posix(until)
+        return cls(until, data.get("signal"), data.get("details") or {})
+
+
+#: The wait of a fan-out whose run is paused while items of it are left.
+PAUSED = Suspension(details={"kind": "paused"})
 
 
 def awaited(wait: Suspension | None) -> list[str]:

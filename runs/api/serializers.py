@@ -196,6 +196,8 @@ class ItemShape(serializers.Serializer[Any]):
     output = serializers.JSONField()
     output_ref = _reference("/output", "`output` is null because it is large")
     error = ErrorShape(allow_null=True)
+    started_at = serializers.DateTimeField(allow_null=True, help_text="When its first attempt began.")
+    wake_at = serializers.DateTimeField(allow_null=True, help_text="When its next attempt is due.")
     at = serializers.DateTimeField(help_text="When this became so.")
 
 
@@ -287,6 +289,8 @@ def show_item(item: NodeItem) -> dict[str, Any]:
         "output": item.output,
         "output_ref": item.output_ref,
         "error": item.error,
+        "started_at": item.started_at,
+        "wake_at": item.wake_at,
         "at": item.at,
     }
 

@@ -442,7 +442,7 @@ async def test_secrets_are_masked_wherever_a_run_shows_something():
     assert "w%C3%B6rd" not in shown
     assert "w\\u00f6rd" not in shown
     assert "***" in shown
-    assert result.nodes["a"].output["in"][0] == f"{secret}!"  # what follows works with the value itself
+    assert result.nodes["a"].output["in"][0] == "***!"  # other nodes see what is on record, as after a restart
 
 
 async def test_a_secret_at_the_end_of_a_long_message_is_not_cut_open():

@@ -116,7 +116,7 @@ async def test_every_name_of_the_scope():
         initial_context={"trigger": {"t": "T"}},
         secrets=MappingSecrets({"S": "sesame"}),
     )
-    assert result.nodes["b"].output == "I T r1 test running sesame V A A"
+    assert result.nodes["b"].output == "I T r1 test running *** V A A"
 
 
 async def test_run_now_is_the_time_at_which_the_node_is_rendered_by_the_clock_of_the_engine():

@@ -6,6 +6,7 @@ The reference below knows nothing of events or counters. It goes over the nodes 
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -201,30 +202,67 @@ def test_in_v1_nothing_starts_after_a_failure_that_stops(case: Case):
     assert scheduler.run_state is (RunState.FAILED if stopped else RunState.SUCCEEDED)
 
 
-@given(cases(), st.integers(0, 14), st.sampled_from([RunState.CANCELLED, RunState.TIMED_OUT]))
-def test_stopping_at_any_point_ends_the_run_that_way(case: Case, steps: int, outcome: RunState):
-    scheduler = Scheduler(case.plan)
-    running = play(case, scheduler, scheduler.start(), stop_after=steps)
-    if scheduler.done:
-        return
+STOPS = st.sampled_from([RunState.CANCELLED, RunState.TIMED_OUT])
+
+
+def stop(case: Case, scheduler: Scheduler, running: set[int], outcome: RunState) -> tuple[set[int], set[int]]:
+    """Stop the run; returns what executes now, and which of it was interrupted."""
     for index in running:
         scheduler.states[index] = NodeState.RUNNING
-    in_graph = scheduler.phase == 0
+    phase = scheduler.phase
     ready = scheduler.stop(outcome)
-    ended = play(case, scheduler, [*running, *ready])
-    assert ended == set()
-    assert scheduler.done
-    assert scheduler.run_state is outcome
-    if in_graph and outcome is RunState.CANCELLED:
-        assert all(scheduler.states[index] is NodeState.PENDING for index in case.plan.sections[ON_FAILURE])
+    cuts = phase == MAIN or (phase == ON_FAILURE and outcome is RunState.CANCELLED)
+    return running | set(ready), set(running) if cuts else set()
 
 
-@given(cases(), st.integers(0, 14))
-def test_a_run_that_was_being_cancelled_is_still_cancelled_after_a_crash(case: Case, steps: int):
+@given(cases(), st.integers(0, 14), STOPS)
+def test_a_stop_decides_the_end_if_it_cuts_the_graph_short(case: Case, steps: int, outcome: RunState):
+    whole, stopped = Scheduler(case.plan), Scheduler(case.plan)
+    play(case, whole, whole.start())
+    running = play(case, stopped, stopped.start(), stop_after=steps)
+    in_graph = stopped.phase == MAIN
+    running, interrupted = stop(case, stopped, running, outcome)
+    for index in interrupted:
+        running |= set(stopped.finish(index, NodeState.CANCELLED))
+    assert play(case, stopped, [*running - interrupted]) == set()
+    assert stopped.done
+    if in_graph:
+        assert stopped.run_state is outcome
+        assert NodeState.PENDING not in [stopped.states[index] for index in case.plan.sections[MAIN]]
+        if outcome is RunState.CANCELLED:
+            assert all(stopped.states[index] is NodeState.PENDING for index in case.plan.sections[ON_FAILURE])
+    else:
+        assert stopped.run_state is whole.run_state
+        for section in (MAIN, FINALLY):
+            indices = case.plan.sections[section]
+            assert [stopped.states[i] for i in indices] == [whole.states[i] for i in indices]
+
+
+@given(cases(), st.integers(0, 14), st.integers(0, 14), STOPS)
+def test_a_crash_after_a_stop_is_not_seen_in_how_the_run_ends(case: Case, steps: int, more: int, outcome: RunState):
     first, second = Scheduler(case.plan), Scheduler(case.plan)
-    play(case, first, first.start(), stop_after=steps)
-    recorded = {i: s for i, s in enumerate(first.states) if s is not NodeState.PENDING}
-    play(case, second, second.start(recorded, outcome=RunState.CANCELLED))
-    assert second.done
-    assert second.run_state is RunState.CANCELLED
-    assert all(second.states[index] is not NodeState.PENDING for index in case.plan.sections[MAIN])
+    running, interrupted = stop(case, first, play(case, first, first.start(), stop_after=steps), outcome)
+    if more:  # else it crashes before the interrupted nodes have ended
+        for index in sorted(interrupted):
+            running |= set(first.finish(index, NodeState.CANCELLED))
+        running = play(case, first, [*running - interrupted], stop_after=more - 1)
+        interrupted = set()
+    recorded = {index: state for index, state in enumerate(first.states) if state is not NodeState.PENDING}
+    recorded |= dict.fromkeys(running, NodeState.RUNNING)
+    cut = outcome if first.ended_as is outcome else None
+    play(case, second, second.start(recorded, cut=cut, outcome=outcome))
+    for index in sorted(interrupted):
+        running |= set(first.finish(index, NodeState.CANCELLED))
+    play(case, first, [*running - interrupted])
+    assert ends_of(second) == ends_of(first)
+
+
+@pytest.mark.parametrize("outcome", [RunState.CANCELLED, RunState.TIMED_OUT])
+def test_a_stop_that_cuts_nothing_short_counts_for_nothing(outcome: RunState):
+    plan = Plan(stage.workflow(stage.node("last")), REGISTRY)
+    scheduler = Scheduler(plan)
+    [last] = scheduler.start()
+    scheduler.states[last] = NodeState.RUNNING
+    assert scheduler.stop(outcome) == []
+    assert scheduler.finish(last, NodeState.SUCCEEDED) == []
+    assert (scheduler.done, scheduler.run_state) == (True, RunState.SUCCEEDED)

@@ -242,6 +242,8 @@ class Item(_Model):
     output: Any = None
     output_ref: Reference | None = None
     error: ErrorInfo | None = None
+    started_at: datetime | None = None
+    wake_at: datetime | None = None
     at: datetime
 
 
