@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import jinja2
 from jinja2 import meta, nodes
+from jinja2.environment import TemplateExpression
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Undefined
 
@@ -129,8 +130,9 @@ def compile_template(source: str, *, typed: bool) -> Template:
         tree = _ENVIRONMENT.parse(source)
         _check_size(tree)
         names = frozenset(meta.find_undeclared_variables(tree))
-        if typed and _is_one_expression(tree, source):
-            expression = _ENVIRONMENT.compile_expression(source[2:-2].strip("-+ \t\r\n"), undefined_to_none=False)
+        if typed and (single := _single_expression(tree, source)) is not None:
+            assigned = nodes.Template([nodes.Assign(nodes.Name("result", "store"), single, lineno=1)], lineno=1)
+            expression = TemplateExpression(_ENVIRONMENT.from_string(assigned), undefined_to_none=False)
             return Template(source, names, _guarded(lambda scope: _evaluate(expression, names, scope)))
         template = _ENVIRONMENT.from_string(source)
     except jinja2.TemplateSyntaxError as error:
@@ -164,15 +166,14 @@ def _check_size(tree: nodes.Template) -> None:
             raise TemplateLimitError(f"the template is nested deeper than {MAX_DEPTH} levels")
 
 
-def _is_one_expression(tree: nodes.Template, source: str) -> bool:
-    return (
-        len(tree.body) == 1
-        and isinstance(tree.body[0], nodes.Output)
-        and len(tree.body[0].nodes) == 1
-        and not isinstance(tree.body[0].nodes[0], nodes.TemplateData)
-        and source.startswith("{{")
-        and source.endswith("}}")
-    )
+def _single_expression(tree: nodes.Template, source: str) -> nodes.Expr | None:
+    """The expression of a template that is nothing else, as it was parsed: marks of white space are no part of it."""
+    if not (source.startswith("{{") and source.endswith("}}")) or len(tree.body) != 1:
+        return None
+    [output] = tree.body
+    if not isinstance(output, nodes.Output) or len(output.nodes) != 1 or isinstance(output.nodes[0], nodes.TemplateData):
+        return None
+    return output.nodes[0]
 
 
 def _compile_reference(source: str, name: str, path: str, *, as_text: bool) -> Template:
