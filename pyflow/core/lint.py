@@ -144,8 +144,10 @@ def _references(subject: _Subject) -> Iterator[Problem]:
     yield from starmap(_warning, lint_references.undeclared_input(workflow))
     yield from starmap(_warning, lint_references.unrendered(workflow))
     yield from starmap(_warning, lint_references.no_error_yet(workflow))
+    used = lint_references.names_used(workflow)
     for path, node in subject.nodes:
         yield from starmap(_warning, lint_references.unsteady_keys(path, node))
+        yield from starmap(_warning, lint_references.masked_outputs(path, node, used))
 
 
 def _doubtful_config(subject: _Subject) -> Iterator[Problem]:

@@ -98,6 +98,16 @@ def no_error_yet(workflow: WorkflowDef) -> Iterator[Finding]:
             yield "no_error_yet", "`run.error` is `null` until the run has failed: use it in `on_failure`", path
 
 
+def masked_outputs(path: Path, node: NodeDef, used: set[str]) -> Iterator[Finding]:
+    """Secrets in what a `template` or `transform` node gives to others, who see them masked."""
+    if node.type not in {"template", "transform"} or node.id not in used:
+        return
+    for at, text in template_strings(node.config, (*path, "config")):
+        for name in sorted({each.member or "…" for each in in_template(text) if each.name == "secrets"}):
+            message = f"other nodes see `secrets.{name}` masked in the output of {node.id!r}: use it where it is needed"
+            yield "masked_output", message, at
+
+
 def unrendered(workflow: WorkflowDef) -> Iterator[Finding]:
     """Templates where none is rendered."""
     for name in ("vars", "labels"):

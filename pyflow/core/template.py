@@ -171,7 +171,11 @@ def _single_expression(tree: nodes.Template, source: str) -> nodes.Expr | None:
     if not (source.startswith("{{") and source.endswith("}}")) or len(tree.body) != 1:
         return None
     [output] = tree.body
-    if not isinstance(output, nodes.Output) or len(output.nodes) != 1 or isinstance(output.nodes[0], nodes.TemplateData):
+    if (
+        not isinstance(output, nodes.Output)
+        or len(output.nodes) != 1
+        or isinstance(output.nodes[0], nodes.TemplateData)
+    ):
         return None
     return output.nodes[0]
 

@@ -49,6 +49,14 @@ H = "type: http, config: {url: 'http://a.test'}"
             "retry_not_idempotent",
             "/nodes/0/retry",
         ),
+        (
+            (
+                "- {id: a, type: template, config: {template: 'Bearer {{ secrets.KEY }}'}}\n"
+                "- {id: b, type: log, depends_on: [a], config: {message: '{{ a }}'}}"
+            ),
+            "masked_output",
+            "/nodes/0/config/template",
+        ),
     ],
 )
 def test_a_warning(nodes: str, code: str, pointer: str):
