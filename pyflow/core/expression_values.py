@@ -13,14 +13,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pyflow.core.costs import COMPARE as COMPARING
+from pyflow.core.costs import MAX_INT_BITS, MAX_ITEMS, MAX_TEXT, WRITE, CostError, find_cost, searching, sorting
 from pyflow.core.errors import PyFlowError
 from pyflow.core.expression_errors import EvaluationAttributeError, ExpressionLimitError, UnsafeExpressionError
-from pyflow.core.weight import VIEWS, ClashError, NestingError, Scale, check_clashes
+from pyflow.core.weight import VIEWS, ClashError, HeavyError, NestingError, Scale, check_clashes
 
 MAX_STEPS = 10_000
-MAX_INT_BITS = 256
-MAX_TEXT = 1024 * 1024
-MAX_ITEMS = 100_000
+#: How much work (see ``pyflow.core.costs``) is a step.
+WORK = 32_768
 #: Bounds what steps do not see (comparing large data): seconds.
 MAX_SECONDS = 1.0
 #: A value that an expression makes, written out in full: characters, and 16 for each value that is not text.
@@ -67,15 +68,28 @@ class Evaluation:
             self.scale = Scale()
         try:
             return self.scale.weigh(value)
-        except NestingError as error:
+        except (NestingError, HeavyError) as error:
             raise ExpressionLimitError(f"a value {error}") from None
+
+    def work(self, work: int) -> None:
+        """Take the steps for ``work`` that is about to be done."""
+        self.spend(1 + work // WORK)
+
+    def compared(self, value: Any) -> None:
+        """Take the steps for looking at all of a value."""
+        if type(value) in SIZED:
+            self.work(COMPARING * self.weigh(value))
+        elif isinstance(value, str) and len(value) > WORK:
+            self.work(COMPARING * len(value))
 
     def show(self, value: Any, write: Callable[[Any], str] = str) -> str:
         """``value`` as text by ``write``, if that text can be within bounds."""
         if isinstance(value, int):
             bounded(int(value))
-        elif isinstance(value, _WRITTEN_OUT) and self.weigh(value) > 8 * MAX_TEXT:
-            raise ExpressionLimitError(f"text of more than {MAX_TEXT:,} characters")
+        elif isinstance(value, _WRITTEN_OUT):
+            if self.weigh(value) > 8 * MAX_TEXT:
+                raise ExpressionLimitError(f"text of more than {MAX_TEXT:,} characters")
+            self.work(WRITE * self.weigh(value))
         text = write(value)
         return text if type(text) is str else str(text)
 
@@ -98,8 +112,29 @@ def bounded(value: Any) -> Any:
 
 
 SIZED = frozenset({list, tuple, set, dict})
+_LOOKED_AT = SIZED | {str}
 _WRITTEN_OUT = (list, tuple, set, dict, *VIEWS)
 NUMBERS = (int, float)
+
+
+def _add(a: Any, b: Any) -> Any:
+    if isinstance(a, str | list | tuple) and type(a) is type(b):
+        limit = MAX_TEXT if isinstance(a, str) else MAX_ITEMS
+        if len(a) + len(b) > limit:
+            raise ExpressionLimitError(f"a value of more than {limit:,} items or characters")
+    return a + b
+
+
+def _of_sets(combine: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """An operator of numbers that sets and mappings have, too."""
+
+    def apply(a: Any, b: Any) -> Any:
+        for value in (a, b):
+            if type(value) in SIZED and len(value) > MAX_ITEMS:
+                raise ExpressionLimitError(f"a collection of more than {MAX_ITEMS:,} items")
+        return combine(a, b)
+
+    return apply
 
 
 def _multiply(a: Any, b: Any) -> Any:
@@ -139,16 +174,16 @@ def _shift_left(a: Any, b: Any) -> Any:
 
 
 BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
+    ast.Add: _add,
+    ast.Sub: _of_sets(operator.sub),
     ast.Mult: _multiply,
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: _modulo,
     ast.Pow: _power,
-    ast.BitAnd: operator.and_,
-    ast.BitOr: operator.or_,
-    ast.BitXor: operator.xor,
+    ast.BitAnd: _of_sets(operator.and_),
+    ast.BitOr: _of_sets(operator.or_),
+    ast.BitXor: _of_sets(operator.xor),
     ast.LShift: _shift_left,
     ast.RShift: operator.rshift,
 }
@@ -187,6 +222,12 @@ def _to_int(value: Any = 0, base: Any = None) -> int:
     if isinstance(value, str) and len(value) > 100:
         raise ExpressionLimitError("an integer of more than 100 digits")
     return int(value) if base is None else int(value, base)
+
+
+def _to_float(value: Any = 0.0) -> float:
+    if isinstance(value, str) and len(value) > 1000:
+        raise ExpressionLimitError("a float of more than 1,000 digits")
+    return float(value)
 
 
 def _range(*args: int) -> list[int]:
@@ -249,7 +290,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "bool": bool,
     "dict": make_dict,
     "enumerate": lambda items, start=0: [(start + i, item) for i, item in enumerate(items)],
-    "float": float,
+    "float": _to_float,
     "int": _to_int,
     "isinstance": isinstance,
     "len": len,
@@ -266,23 +307,48 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "tuple": tuple,
     "zip": lambda *items: list(zip(*items, strict=False)),
 }
-#: Functions that make an item of each character, which takes 60 times its memory.
-MAKES_A_LIST = frozenset({"enumerate", "list", "reversed", "sorted", "tuple", "zip"})
+
+
+def pay_for_comparison(env: Evaluation, _: Any, right: Any) -> None:
+    """Take the steps for comparing two values: no more than looking at one of them takes."""
+    if type(right) in _LOOKED_AT:
+        env.compared(right)
+
+
+def pay_for_search(env: Evaluation, value: Any, container: Any) -> None:
+    """Take the steps for looking for ``value`` in ``container``."""
+    if isinstance(container, str):
+        if len(container) > WORK:
+            env.work(searching(container, value))
+        return
+    env.compared(value)
+    if not isinstance(container, Mapping | set):
+        env.compared(container)
+
+
+#: Functions that compare, hash or only look at what they are given.
+_ORDERING = frozenset({"max", "min", "sorted"})
+_HASHING = frozenset({"dict", "set"})
+
+
+def pay_for_call(env: Evaluation, name: str, values: list[Any]) -> None:
+    """Take the steps for a call of a function with these arguments."""
+    for value in values:
+        if type(value) in SIZED:
+            env.spend(1 + len(value) // 64)
+            if name in _ORDERING:
+                env.work(sorting(env.weigh(value), len(value)))
+            elif name in _HASHING:
+                env.compared(value)
+        elif isinstance(value, str) and name not in _SHORT:
+            if len(value) > MAX_ITEMS:
+                raise ExpressionLimitError(f"a collection of more than {MAX_ITEMS:,} items")
+            env.spend(1 + len(value) // 64)
+
+
+#: Functions that take a text as one thing; the others look at each of its characters.
+_SHORT = frozenset({"abs", "bool", "float", "int", "len", "round", "str"})
 KEYWORDS = {"sorted": {"reverse"}, "min": {"default"}, "max": {"default"}, "enumerate": {"start"}}
-
-
-def _replace(text: str, old: str, new: str, count: int = -1) -> str:
-    found = text.count(old) if count < 0 else min(text.count(old), count)
-    if len(text) + found * (len(new) - len(old)) > MAX_TEXT:
-        raise ExpressionLimitError(f"text of more than {MAX_TEXT:,} characters")
-    return text.replace(old, new, count)
-
-
-def _join(separator: str, items: Iterable[str]) -> str:
-    parts = list(items)
-    if sum(map(len, parts)) + len(separator) * len(parts) > MAX_TEXT:
-        raise ExpressionLimitError(f"text of more than {MAX_TEXT:,} characters")
-    return separator.join(parts)
 
 
 def _zfill(text: str, width: int) -> str:
@@ -301,10 +367,10 @@ METHODS: tuple[tuple[type, dict[str, Callable[..., Any]]], ...] = (
         _plain_methods(
             str,
             "capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit islower isnumeric "
-            "isspace istitle isupper lower lstrip partition removeprefix removesuffix rfind rindex rpartition rsplit "
-            "rstrip split splitlines startswith strip swapcase title upper",
+            "isspace istitle isupper join lower lstrip partition removeprefix removesuffix replace rfind rindex "
+            "rpartition rsplit rstrip split splitlines startswith strip swapcase title upper",
         )
-        | {"replace": _replace, "join": _join, "zfill": _zfill},
+        | {"zfill": _zfill},
     ),
     (dict, _plain_methods(dict, "get keys values items")),
     (list, _plain_methods(list, "count index")),
@@ -356,11 +422,18 @@ def call_method(env: Evaluation, value: Any, name: str, args: list[Any], kwargs:
         if isinstance(value, kind):
             if name not in methods:
                 break
+            cost = find_cost(value, name)
+            if cost is None:
+                break
+            try:
+                env.work(cost(env.weigh, value, *args, **kwargs))
+            except CostError as error:
+                raise ExpressionLimitError(f"{name}(): {error}") from None
             result = methods[name](value, *args, **kwargs)
             if kind is dict and name != "get":
+                if len(result) > MAX_ITEMS:
+                    raise ExpressionLimitError(f"a collection of more than {MAX_ITEMS:,} items")
                 result = list(result)
-            if isinstance(value, str):
-                env.spend(len(value) // 1024)
             return env.charge(result)
     raise UnsafeExpressionError(f"{type(value).__name__} has no method {name!r} here")
 

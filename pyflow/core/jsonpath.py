@@ -16,16 +16,20 @@ from jsonpath_ng.ext.filter import Expression
 from jsonpath_ng.ext.iterable import SortedThis
 from jsonpath_ng.ext.parser import parse
 from jsonpath_ng.ext.string import Split, Str, Sub
-from jsonpath_ng.jsonpath import Child, DatumInContext, Descendants, JSONPath
+from jsonpath_ng.jsonpath import Child, DatumInContext, Descendants, Fields, Index, JSONPath, Parent, Root, This
 
+from pyflow.core.costs import WRITE, sorting
 from pyflow.core.errors import NonRetryableError
 from pyflow.core.messages import show
+from pyflow.core.weight import HeavyError, NestingError, Scale
 
 MAX_SOURCE = 4096
 #: About a second of CPU. Steps and not seconds, so that a busy machine refuses nothing that an idle one takes.
 MAX_STEPS = 500_000
 #: What it costs to look at a value on the way of ``..``, and how much that is read or made as a whole is a step.
 _VISIT, _ITEMS, _CHARACTERS = 3, 8, 64
+#: How much work (see ``pyflow.core.costs``) is a step.
+_WORK = 2000
 #: Of text or a list that arithmetic makes: characters or items.
 MAX_SIZE = 1024 * 1024
 MAX_INT_BITS = 4096
@@ -44,8 +48,12 @@ class _Budget:
         self.steps = MAX_STEPS
 
     def spend(self, steps: int) -> None:
+        self.require(steps)
         self.steps -= steps
-        if self.steps < 0:
+
+    def require(self, steps: int) -> None:
+        """Raise before so many steps are taken that there are not enough of."""
+        if self.steps < steps:
             raise JsonPathError(f"the JSONPath takes more than {MAX_STEPS:,} steps on this data")
 
 
@@ -137,16 +145,38 @@ def _count(path: JSONPath) -> None:
         _charge(part, _VISIT if id(part) in visited else 1, 0 if isinstance(part, Child | Descendants) else 1)
 
 
+#: Parts that look at one thing, or have other parts look; every other one may loop over what it is given.
+_ONE = (Child, Descendants, Fields, Index, Operation, Parent, Root, This)
+
+
 def _charge(part: JSONPath, call: int, match: int) -> None:
     original, is_whole = part.find, isinstance(part, Operation | SortedThis | Split | Str)
+    # What `..` visits is looked into by it right after the part on its right was asked.
+    is_loop = call == _VISIT or not isinstance(part, _ONE) or (isinstance(part, Fields) and "*" in part.fields)
 
     def counted(data: Any) -> list[DatumInContext]:
+        value = DatumInContext.wrap(data).value
+        if is_loop and isinstance(value, list | dict):
+            _budget.get().require(call * len(value))
+        elif isinstance(part, SortedThis | Str):
+            _budget.get().spend(_work(part, value) // _WORK)
         found = original(data)
         size = sum(_size(DatumInContext.wrap(datum).value) for datum in (data, *found)) if is_whole else 0
         _budget.get().spend(call + match * len(found) + size)
         return found
 
     part.find = counted  # type: ignore[method-assign]
+
+
+def _work(part: JSONPath, value: Any) -> int:
+    """The work of sorting all of a value, or of writing it."""
+    if not isinstance(value, list | dict | int):
+        return 0
+    try:
+        weight = Scale().weigh(value)
+    except (HeavyError, NestingError) as error:
+        raise JsonPathError(f"a value {error}") from None
+    return WRITE * weight if isinstance(part, Str) or isinstance(value, int) else sorting(weight, len(value))
 
 
 def _size(value: object) -> int:

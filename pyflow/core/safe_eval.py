@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
+from pyflow.core.costs import MAX_INT_BITS, MAX_ITEMS, MAX_TEXT, CostError
+from pyflow.core.costs import cut as cut_cost
 from pyflow.core.errors import PyFlowError
 from pyflow.core.expression_errors import (
     EvaluationAttributeError,
@@ -33,14 +35,9 @@ from pyflow.core.expression_values import (
     COMPARE,
     FUNCTIONS,
     KEYWORDS,
-    MAKES_A_LIST,
-    MAX_INT_BITS,
-    MAX_ITEMS,
     MAX_SECONDS,
     MAX_STEPS,
-    MAX_TEXT,
     METHODS,
-    SIZED,
     TYPES,
     UNARY,
     Code,
@@ -50,6 +47,9 @@ from pyflow.core.expression_values import (
     call_method,
     make_dict,
     make_set,
+    pay_for_call,
+    pay_for_comparison,
+    pay_for_search,
     read_field,
     run_loops,
 )
@@ -236,7 +236,12 @@ class _Compiler:
                 sequence = value(env)
                 if not isinstance(sequence, str | list | tuple):
                     raise TypeError(f"{type(sequence).__name__} cannot be sliced")
-                return env.charge(sequence[slice(*(part(env) for part in parts))])
+                piece = slice(*(part(env) for part in parts))
+                try:
+                    env.work(cut_cost(sequence, piece))
+                except CostError as error:
+                    raise ExpressionLimitError(str(error)) from None
+                return env.charge(sequence[piece])
 
             return cut
         key = self.expr(node.slice)
@@ -281,24 +286,25 @@ class _Compiler:
 
     def _Compare(self, node: ast.Compare) -> Code:
         first = self.expr(node.left)
-        rest = [(COMPARE[type(op)], self.expr(right)) for op, right in zip(node.ops, node.comparators, strict=True)]
+        rest = [
+            (COMPARE[type(op)], pay_for_search if isinstance(op, ast.In | ast.NotIn) else pay_for_comparison, right)
+            for op, right in zip(node.ops, map(self.expr, node.comparators), strict=True)
+        ]
         if len(rest) == 1:
-            compare, right = rest[0]
+            compare, pay, right = rest[0]
 
             def single(env: Evaluation) -> Any:
                 left, value = first(env), right(env)
-                if type(value) in SIZED:
-                    env.spend()  # which looks at the time: comparing large data takes some
+                pay(env, left, value)
                 return compare(left, value)
 
             return single
 
         def chain(env: Evaluation) -> Any:
             left, result = first(env), True
-            for compare, right in rest:
+            for compare, pay, right in rest:
                 value = right(env)
-                if type(value) in SIZED:
-                    env.spend()
+                pay(env, left, value)
                 result = compare(left, value)
                 if not result:
                     break
@@ -326,7 +332,17 @@ class _Compiler:
 
     def _JoinedStr(self, node: ast.JoinedStr) -> Code:
         parts = [self._piece(value) for value in node.values]
-        return lambda env: cast(str, env.charge("".join([part(env) for part in parts])))
+
+        def write(env: Evaluation) -> str:
+            texts, size = [], 0
+            for part in parts:
+                texts.append(part(env))
+                size += len(texts[-1])
+                if size > MAX_TEXT:
+                    raise ExpressionLimitError(f"text of more than {MAX_TEXT:,} characters")
+            return cast(str, env.charge("".join(texts)))
+
+        return write
 
     def _piece(self, node: ast.expr) -> Code:
         if not isinstance(node, ast.FormattedValue):
@@ -376,11 +392,7 @@ class _Compiler:
 
         def call(env: Evaluation) -> Any:
             values = [arg(env) for arg in args]
-            for value in values:
-                if type(value) in SIZED:
-                    env.spend(1 + len(value) // 64)
-                elif isinstance(value, str) and len(value) > MAX_ITEMS and name in MAKES_A_LIST:
-                    raise ExpressionLimitError(f"a collection of more than {MAX_ITEMS:,} items")
+            pay_for_call(env, name, values)
             return env.charge(function(*values, **{key: value(env) for key, value in kwargs.items()}))
 
         return call

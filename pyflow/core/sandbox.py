@@ -8,6 +8,7 @@ otherwise.
 from __future__ import annotations
 
 import datetime
+import functools
 import sys
 import threading
 import time
@@ -26,12 +27,14 @@ from jinja2.utils import Cycler, Joiner, Namespace, pass_context
 from jinja2.visitor import NodeTransformer
 
 from pyflow.core import template_limits as limits
+from pyflow.core.costs import MAX_ITEMS, MAX_TEXT, WRITE, CostError, cut
 from pyflow.core.errors import PyFlowError
-from pyflow.core.expression_values import MAX_ITEMS, MAX_TEXT
 from pyflow.core.template_errors import TemplateLimitError, TemplateSecurityError
-from pyflow.core.weight import UNIT, VIEWS, NestingError, Scale
+from pyflow.core.weight import UNIT, VIEWS, HeavyError, NestingError, Scale
 
 MAX_STEPS = 100_000
+#: How much work (see ``pyflow.core.costs``) is a step.
+WORK = 4096
 #: CPU time of one rendering, seconds: for what steps do not see.
 MAX_SECONDS = 0.4
 #: Everything that one rendering makes, bytes.
@@ -64,6 +67,10 @@ class Budget:
         if time.perf_counter() > self._deadline and time.thread_time() > self._ends:
             raise TemplateLimitError(f"the template takes longer than {MAX_SECONDS:g} s")
 
+    def work(self, work: int) -> None:
+        """Take the steps for ``work`` that is about to be done."""
+        self.spend(1 + work // WORK)
+
     def made(self, value: Any) -> Any:
         """``value`` if it is within bounds, once its size is paid for; an iterator as one that pays as it goes."""
         kind = type(value)
@@ -89,29 +96,27 @@ class Budget:
             self._scale = _DataScale()
         try:
             return self._scale.weigh(value)
-        except NestingError as error:
+        except (NestingError, HeavyError) as error:
             raise TemplateLimitError(f"a value {error}") from None
 
     def compared(self, value: Any) -> Any:
         """``value``, once it is paid for that all of it may be looked at."""
-        if isinstance(value, str):
-            self.spend(1 + len(value) // 4096)
-        elif isinstance(value, _CONTAINERS):
-            self.spend(1 + self._load(value) // 4096)
+        if type(value) not in _PLAIN:
+            self.work(limits.comparison(self.load, value))
         return value
 
     def carried(self, values: Iterable[Any]) -> None:
         """Have it paid for that a new tuple or mapping, which nobody sees being made, will hold ``values``."""
-        if sum(self._load(value) for value in values if isinstance(value, _CONTAINERS)) > MAX_WEIGHT:
+        if sum(self.load(value) for value in values if isinstance(value, _CONTAINERS)) > MAX_WEIGHT:
             raise TemplateLimitError("arguments that are too large when written out")
 
-    def _load(self, value: Any) -> int:
-        # Whatever is in it: it is not kept or written here, and may well be a function of a node's result.
+    def load(self, value: Any) -> int:
+        """The weight of a value whatever is in it: it is not kept or written, and may be a function of a result."""
         if self._loads is None:
             self._loads = Scale()
         try:
             return self._loads.weigh(value)
-        except NestingError as error:
+        except (NestingError, HeavyError) as error:
             raise TemplateLimitError(f"a value {error}") from None
 
     def steps(self, items: Iterable[Any]) -> Iterator[Any]:
@@ -124,8 +129,10 @@ class Budget:
 
     def shown(self, value: Any) -> Any:
         """``value`` if it may be written as text."""
-        if isinstance(value, _CONTAINERS):
-            limits.size(self.weigh(value) // 16, MAX_TEXT)
+        if isinstance(value, _CONTAINERS) or (type(value) is int and value.bit_length() > 64):
+            weight = self.weigh(value)
+            limits.size(weight // UNIT, MAX_TEXT)
+            self.work(WRITE * weight)
             value = str(value)
         elif not isinstance(value, str):
             if type(value) not in _PLAIN and isinstance(value, _NEVER_SHOWN):
@@ -154,6 +161,17 @@ _NEVER_KEPT = (*_CODE, Namespace)
 _NEVER_SHOWN = (*_NEVER_KEPT, Iterator)
 _CONTAINERS = (list, tuple, set, frozenset, dict, *VIEWS)
 _PLAIN = frozenset({int, float, bool, type(None)})
+
+
+_METHODS = (types.MethodType, types.BuiltinMethodType)
+#: Callables of C that have no entry in a table of costs.
+_UNKNOWN = (
+    types.MethodWrapperType,
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+    functools.partial,
+)
 
 
 def _not_data(value: Any) -> TemplateSecurityError:
@@ -193,6 +211,11 @@ class budgeted:  # noqa: N801 - reads as the statement it is
         _rendering.budget = self._outer
 
 
+def shown(value: Any) -> str:
+    """``str(value)``, for a collection within the bounds of a rendering."""
+    return str(Budget().shown(value) if isinstance(value, _CONTAINERS) else value)
+
+
 def _budget() -> Budget:
     budget = _rendering.budget
     return Budget() if budget is None else budget
@@ -202,7 +225,7 @@ def _budget() -> Budget:
 
 
 def _metered(name: str, apply: Callable[..., Any]) -> Callable[..., Any]:
-    check = limits.FILTERS.get(name)
+    cost = limits.FILTERS[name]
     skip = 1 if hasattr(apply, "jinja_pass_arg") else 0
 
     @wraps(apply)
@@ -212,26 +235,55 @@ def _metered(name: str, apply: Callable[..., Any]) -> Callable[..., Any]:
         for arg in args[skip:]:
             if isinstance(arg, _NEVER_KEPT):
                 raise _not_data(arg)
-        if skip < len(args) and isinstance(args[skip], Iterator):
-            args = (*args[:skip], budget.steps(args[skip]), *args[skip + 1 :])
-        if check is not None:
-            check(budget.weigh, *args[skip:], **kwargs)
+        if skip < len(args):
+            args = (*args[:skip], _paid(budget, name, args[skip]), *args[skip + 1 :])
+        budget.work(cost(budget.weigh, *args[skip:], **kwargs))
+        if name in limits.KEYED:
+            budget.work(limits.ordering(name, budget.load, _keys(name, *args, **kwargs)))
         result = apply(*args, **kwargs)
         return budget.made(str(result) if name == "tojson" else result)
 
     return metered
 
 
-#: Tests that look at all of a value.
-_COMPARING = frozenset(
-    {"==", "!=", "<", "<=", ">", ">=", "eq", "equalto", "ne", "lt", "lessthan", "le", "gt", "greaterthan", "ge", "in"}
-)
+#: What is handed to these is looked at item by item, with nothing of ours in between.
+_LOOPING = frozenset({"batch", "map", "reject", "rejectattr", "select", "selectattr", "slice", "sum"})
 
 
-def _metered_test(apply: Callable[..., Any]) -> Callable[..., Any]:
+def _paid(budget: Budget, name: str, value: Any) -> Any:
+    """The value of a filter as one that pays as it is looped over, or all of it where it is looped over twice."""
+    if isinstance(value, Iterator):
+        value = budget.steps(value)
+        return list(value) if name in limits.KEYED else value
+    if name in _LOOPING and isinstance(value, _CONTAINERS):
+        return budget.steps(value)
+    return value
+
+
+def _keys(
+    name: str,
+    environment: jinja2.Environment,
+    value: Any = (),
+    *args: Any,
+    attribute: Any = None,
+    **_: Any,
+) -> list[Any]:
+    """What a filter will compare: as it does, by the attributes that it is given."""
+    at = {"groupby": 0, "sort": 2}.get(name, 1)
+    attribute = args[at] if at < len(args) else attribute
+    make = jinja2.filters.make_multi_attrgetter if name == "sort" else jinja2.filters.make_attrgetter
+    return [*map(make(environment, attribute), value)]
+
+
+def _metered_test(name: str, apply: Callable[..., Any]) -> Callable[..., Any]:
+    cost = limits.TESTS[name]
+    skip = 1 if hasattr(apply, "jinja_pass_arg") else 0
+
     @wraps(apply)
     def metered(*args: Any) -> Any:
-        return apply(*map(_budget().compared, args))
+        budget = _budget()
+        budget.work(cost(budget.load, *args[skip:]))
+        return apply(*args)
 
     return metered
 
@@ -290,7 +342,8 @@ class _Metering(NodeTransformer):
         elif isinstance(node, nodes.Compare):
             node.expr = _filtered(node.expr, "pyflow_compared")
             for operand in node.ops:
-                operand.expr = _filtered(operand.expr, "pyflow_compared")
+                name = "pyflow_searched" if operand.op in ("in", "notin") else "pyflow_compared"
+                operand.expr = _filtered(operand.expr, name)
         elif isinstance(node, nodes.Concat):
             return _filtered(nodes.Tuple(node.nodes, "load", lineno=node.lineno), "pyflow_concat")
         elif isinstance(node, nodes.List | nodes.Dict) or (isinstance(node, nodes.Tuple) and node.ctx == "load"):
@@ -315,6 +368,9 @@ def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
 
 
+_GLOBALS = ("range", "dict", "cycler", "joiner", "namespace")
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
     """Jinja2 over plain data, with a budget."""
 
@@ -322,18 +378,18 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def __init__(self) -> None:
         super().__init__(undefined=jinja2.StrictUndefined, autoescape=False, optimized=False, finalize=_shown)
-        del self.globals["lipsum"]
+        self.globals = {name: self.globals[name] for name in _GLOBALS}
         filters = FILTERS | {"join": _join, "sum": _sum}
-        self.filters = {name: _metered(name, apply) for name, apply in filters.items()}
-        self.tests = self.tests | {
-            name: _metered_test(cast(Any, self.tests[name])) for name in _COMPARING & self.tests.keys()
-        }
-        # The four that `_Metering` inserts.
+        self.filters = {name: _metered(name, filters[name]) for name in limits.FILTERS.keys() & filters.keys()}
+        tests = cast(Mapping[str, Any], self.tests)
+        self.tests = {name: _metered_test(name, tests[name]) for name in limits.TESTS.keys() & tests.keys()}
+        # The five that `_Metering` inserts.
         self.filters |= {
             "pyflow_steps": lambda items: _budget().steps(items),
             "pyflow_made": lambda value: _budget().made(value),
             "pyflow_concat": _concat,
             "pyflow_compared": lambda value: _budget().compared(value),
+            "pyflow_searched": lambda value: value if limits.is_hashed(value) else _budget().compared(value),
         }
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
@@ -353,12 +409,18 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """The item of ``obj``. What is looked for is written into the message if it is not there."""
+        budget = _budget()
+        # A filter may look for an attribute of each of its items, and that by a path of thousands of steps.
+        budget.spend()
         if isinstance(argument, slice):
-            _budget().spend(1 + _cost(obj))
+            try:
+                budget.work(cut(obj, argument))
+            except CostError as error:
+                raise TemplateLimitError(str(error)) from None
         elif isinstance(argument, _NEVER_KEPT):
             raise _not_data(argument)
         elif isinstance(argument, _CONTAINERS):
-            limits.size(_budget().weigh(argument) // UNIT, MAX_KEY)
+            limits.size(budget.weigh(argument) // UNIT, MAX_KEY)
         return super().getitem(obj, argument)
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
@@ -383,23 +445,30 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """Call a macro, a method of data or a function of a node's result, and pay for it."""
         budget = _budget()
         budget.spend(1 + sum(map(_cost, args)))
+        owner = getattr(obj, "__self__", None) if isinstance(obj, _METHODS) else None
         if isinstance(obj, LoopContext) and args:
             args = (budget.steps(args[0]), *args[1:])
         elif obj is dict and args and not isinstance(args[0], Mapping):
             args = (limits.pairs(budget.steps(args[0])), *args[1:])
         elif obj is Cycler or (isinstance(obj, Macro) and (obj.catch_varargs or obj.catch_kwargs)):
             budget.carried((*args, *kwargs.values()))
-        elif isinstance(obj, types.BuiltinMethodType):
-            if unkept := next((arg for arg in (*args, *kwargs.values()) if isinstance(arg, _NEVER_KEPT)), None):
+        elif isinstance(obj, types.BuiltinMethodType) or isinstance(owner, str):  # Markup's methods are Python's
+            # Jinja2 tells the context of loops this way, and drops it before the call.
+            named = {name: value for name, value in kwargs.items() if name not in ("_loop_vars", "_block_vars")}
+            if unkept := next((arg for arg in (*args, *named.values()) if isinstance(arg, _NEVER_KEPT)), None):
                 raise _not_data(unkept)
-            limits.method(obj.__self__, obj.__name__, args, kwargs)
+            budget.work(limits.method(owner, obj.__name__, args, named, budget.load))
+        elif isinstance(owner, LoopContext):  # `loop.changed` compares
+            for arg in args:
+                budget.compared(arg)
+        elif isinstance(obj, _UNKNOWN) or (isinstance(obj, type) and obj.__module__ == "builtins" and obj is not dict):
+            raise TemplateSecurityError(f"calling a {type(obj).__name__} is not allowed in a template")
         return budget.made(super().call(context, obj, *args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Compute an operator that can make large or endless values, if the result is within bounds."""
         budget = _budget()
-        budget.spend()
-        limits.operation(operator, left, right, budget.weigh)
+        budget.work(limits.operation(operator, left, right, budget.weigh))
         return budget.made(super().call_binop(context, operator, left, right))
 
 

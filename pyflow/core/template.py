@@ -23,7 +23,7 @@ from pyflow.core.errors import PyFlowError
 from pyflow.core.messages import said
 from pyflow.core.ports import SystemClock
 from pyflow.core.safe_eval import MAX_ITEMS, EvaluationError, read_field
-from pyflow.core.sandbox import Sandbox, budgeted
+from pyflow.core.sandbox import Sandbox, budgeted, shown
 from pyflow.core.scope import V1Scope
 from pyflow.core.template_errors import (
     TemplateError,
@@ -195,7 +195,7 @@ def _compile_reference(source: str, name: str, path: str, *, as_text: bool) -> T
             raise TemplateUndefinedError(f"'{name}' is undefined") from None
         for step in steps:
             value = _step(value, step, source)
-        return str(value) if as_text else value
+        return shown(value) if as_text else value
 
     return Template(source, frozenset({name}), render)
 

@@ -1,15 +1,29 @@
-"""How large the result of an operator, filter or method would be, told before it is made."""
+"""What an operator, filter, test or method costs, and how large its result would be, told before it is called.
+
+Each function here raises if the result would be too large, and otherwise gives the work (see ``pyflow.core.costs``).
+The tables are closed: a filter or test that a later version of Jinja2 adds is not there until its cost is.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from typing import Any
 
-from pyflow.core.expression_values import MAX_INT_BITS, MAX_ITEMS, MAX_TEXT
+from pyflow.core.costs import (
+    COMPARE,
+    MAX_INT_BITS,
+    MAX_ITEMS,
+    MAX_TEXT,
+    WRITE,
+    CostError,
+    find_cost,
+    searching,
+    sorting,
+)
 from pyflow.core.template_errors import TemplateLimitError, TemplateSecurityError
-from pyflow.core.weight import ClashError, check_clashes
+from pyflow.core.weight import VIEWS, ClashError, check_clashes
 
 #: Filters that work in Python, character by character, or more than once over their input: characters.
 MAX_SLOW_TEXT = 64 * 1024
@@ -41,8 +55,8 @@ def finite(number: float) -> None:
 # --- operators ---------------------------------------------------------------------------------------------------
 
 
-def operation(operator: str, left: Any, right: Any, weigh: Weigh) -> None:
-    """Raise if ``left operator right`` would be too large."""
+def operation(operator: str, left: Any, right: Any, weigh: Weigh) -> int:
+    """The work of ``left operator right``. Raises if the result would be too large."""
     if operator == "*":
         for sequence, count in ((left, right), (right, left)):
             if isinstance(sequence, str | bytes | list | tuple) and isinstance(count, int):
@@ -53,9 +67,17 @@ def operation(operator: str, left: Any, right: Any, weigh: Weigh) -> None:
     elif operator == "%" and isinstance(left, str | bytes):
         if isinstance(left, bytes):
             raise TemplateSecurityError("% does not format bytes here")
-        printf(weigh, left, right)
+        return printf(weigh, left, right)
     elif operator == "+" and isinstance(left, str | bytes | list | tuple) and isinstance(right, Sized):
         size(len(left) + len(right), _most(left))
+    elif operator == "-" and isinstance(left, (set, frozenset, *VIEWS)):
+        return method(left, "isdisjoint", (right,), {}, weigh)
+    return 1
+
+
+def comparison(load: Weigh, value: Any) -> int:
+    """The work of comparing a value with another one, or looking for it."""
+    return COMPARE * load(value) if isinstance(value, (*_CONTAINERS, str, bytes, int)) else 1
 
 
 def _most(sequence: Any) -> int:
@@ -68,6 +90,7 @@ def _bits(value: Any) -> int:
 
 # --- formats -----------------------------------------------------------------------------------------------------
 
+_CONTAINERS = (list, tuple, set, frozenset, dict, *VIEWS)
 _PRINTF = re.compile(r"%(?:\([^()]*\))?[#0\- +]*(\*|\d*)(?:\.(\*|\d*))?")
 
 
@@ -84,8 +107,8 @@ def time_format(specification: str) -> None:
         raise TemplateLimitError("a time format pads without bound")
 
 
-def printf(weigh: Weigh, text: Any, *args: Any, **kwargs: Any) -> None:
-    """Raise if a printf-style format would give too large a text."""
+def printf(weigh: Weigh, text: Any, *args: Any, **kwargs: Any) -> int:
+    """The work of a printf-style format. Raises if it would give too large a text."""
     form = str(text)
     size(len(form), MAX_FORMAT)
     total, fields = len(form), 0
@@ -101,145 +124,193 @@ def printf(weigh: Weigh, text: Any, *args: Any, **kwargs: Any) -> None:
     weights = [weigh(value) for value in (*args, *kwargs.values())]
     total += fields * max(weights, default=0) if fields > len(args) else sum(weights)
     size(total, 2 * MAX_TEXT)
+    return WRITE * total
 
 
 # --- filters -----------------------------------------------------------------------------------------------------
 
 
-def _slow(weigh: Weigh, value: Any = "", *_: Any, **__: Any) -> None:
-    size(weigh(value) if not isinstance(value, str) else len(value), MAX_SLOW_TEXT)
+def _plain(_: Weigh, *__: Any, **___: Any) -> int:
+    """Of filters that look at one thing, or hand items on one by one, each of which is paid for."""
+    return 1
 
 
-def _slow_text(weigh: Weigh, value: Any = "", *args: Any, **kwargs: Any) -> None:
-    _slow(weigh, value)
+def _slow(weigh: Weigh, value: Any = "", *_: Any, **__: Any) -> int:
+    count = weigh(value) if not isinstance(value, str) else len(value)
+    size(count, MAX_SLOW_TEXT)
+    return 1000 * count
+
+
+def _slow_text(weigh: Weigh, value: Any = "", *args: Any, **kwargs: Any) -> int:
     for extra in (*args, *kwargs.values()):
         if isinstance(extra, str):
             size(len(extra), 100)
         elif isinstance(extra, int):
             size(extra, MAX_TEXT)
+    return _slow(weigh, value)
 
 
-def _written(weigh: Weigh, value: Any = "", *_: Any, **__: Any) -> None:
+def _written(weigh: Weigh, value: Any = "", *_: Any, **__: Any) -> int:
     if isinstance(value, Iterator):
         raise TemplateSecurityError(f"a {type(value).__name__} is not text; add `| list`")
-    size(weigh(value) // 16 if not isinstance(value, str) else len(value), MAX_TEXT)
+    if isinstance(value, str):
+        size(len(value), MAX_TEXT)
+        return 16 * len(value)
+    weight = weigh(value)
+    size(weight // 16, MAX_TEXT)
+    return WRITE * weight
 
 
-def _json(weigh: Weigh, value: Any, indent: Any = None) -> None:
-    _written(weigh, value)
+def _as_method(name: str) -> Callable[..., int]:
+    """Of a filter that calls a method of its value, which it first writes as text."""
+
+    def cost(weigh: Weigh, value: Any = "", *args: Any, **kwargs: Any) -> int:
+        work = _written(weigh, value)
+        if not isinstance(value, str):
+            size(weigh(value), MAX_SLOW_TEXT)
+            value = str(value)
+        return work + method(value, name, args, kwargs, weigh)
+
+    return cost
+
+
+def _json(weigh: Weigh, value: Any, indent: Any = None) -> int:
     if isinstance(indent, str):
         size(len(indent), 16)
     elif indent is not None:
         size(int(indent), 16)
+    return 2 * _written(weigh, value)
 
 
-def _center(weigh: Weigh, value: Any, width: Any = 80) -> None:
-    _written(weigh, value)
+def _center(weigh: Weigh, value: Any, width: Any = 80) -> int:
     size(int(width), MAX_TEXT)
+    return _written(weigh, value)
 
 
-def _indent(_: Weigh, s: Any, width: Any = 4, *_rest: Any, **_options: Any) -> None:
+def _indent(_: Weigh, s: Any, width: Any = 4, *_rest: Any, **_options: Any) -> int:
     text = str(s) if isinstance(s, str) else ""
+    size(len(text), MAX_TEXT)
     step = len(width) if isinstance(width, str) else int(width)
     size(len(text) + (len(text.splitlines()) + 2) * max(step, 0), MAX_TEXT)
+    return 300 * len(text)
 
 
-def _replace(weigh: Weigh, s: Any, old: Any, new: Any, *_rest: Any, **_options: Any) -> None:
-    _written(weigh, s)
-    replaced(str(s) if isinstance(s, str) else "", str(old), str(new))
-
-
-def _batch(weigh: Weigh, value: Any, linecount: Any = 1, *_rest: Any, **options: Any) -> None:
-    _listed(weigh, value)
+def _batch(weigh: Weigh, value: Any, linecount: Any = 1, *_rest: Any, **options: Any) -> int:
     size(int(options.get("slices", linecount)), MAX_ITEMS)
+    return _listed(weigh, value)
 
 
-def _round(_: Weigh, __: Any, precision: Any = 0, *_rest: Any, **_options: Any) -> None:
+def _round(_: Weigh, __: Any, precision: Any = 0, *_rest: Any, **_options: Any) -> int:
     size(abs(int(precision)), 100)
+    return 1
 
 
-def _int(_: Weigh, value: Any, *_rest: Any, **_options: Any) -> None:
-    if isinstance(value, str):
+def _number(_: Weigh, value: Any, *_rest: Any, **_options: Any) -> int:
+    if isinstance(value, str | bytes):
         size(len(value), 1000)
+    return 1000
 
 
-def _listed(_: Weigh, value: Any = (), *_rest: Any, **_options: Any) -> None:
+def _listed(_: Weigh, value: Any = (), *_rest: Any, **_options: Any) -> int:
     # An item for each character takes 80 times the memory of the text.
-    if isinstance(value, str):
+    if isinstance(value, Sized):
         size(len(value), MAX_ITEMS)
+        return 32 * len(value)
+    return 1
 
 
-def _sorted(weigh: Weigh, value: Any, *args: Any, **options: Any) -> None:
-    _listed(weigh, value)
+def _sorted(weigh: Weigh, value: Any, *args: Any, **options: Any) -> int:
+    """Of what is sorted or told apart; what it costs to compare the keys, ``ordering`` tells."""
     # By default they compare copies in lower case.
     if not args and "attribute" not in options:
         size(weigh(value) // 8, MAX_TEXT)
+    return _listed(weigh, value)
 
 
-FILTERS: dict[str, Callable[..., None]] = {
+def _dict_sorted(weigh: Weigh, value: Any, *_rest: Any, **_options: Any) -> int:
+    return _sorted(weigh, value) + (sorting(weigh(value), len(value)) if isinstance(value, Sized) else 0)
+
+
+def ordering(name: str, load: Weigh, found: list[Any]) -> int:
+    """The work of a filter that compares these keys. Raises for `unique` if many of them have the same hash."""
+    if name == "unique":
+        keys(found)
+    return sorting(load(found), len(found)) + 200 * len(found)
+
+
+#: Filters that compare what they take from each item.
+KEYED = frozenset({"groupby", "max", "min", "sort", "unique"})
+FILTERS: dict[str, Callable[..., int]] = {
     "batch": _batch,
     "slice": _batch,
     "center": _center,
+    "dictsort": _dict_sorted,
     "format": printf,
     "indent": _indent,
-    "int": _int,
-    "replace": _replace,
+    "replace": _as_method("replace"),
     "round": _round,
     "tojson": _json,
     "list": _listed,
     "groupby": _listed,
-    "dictsort": _sorted,
-    "max": _sorted,
-    "min": _sorted,
-    "sort": _sorted,
-    "unique": _sorted,
+    "reverse": _listed,
+    "trim": _as_method("strip"),
 }
+FILTERS |= {name: _as_method(name) for name in ("capitalize", "lower", "upper")}
+FILTERS |= dict.fromkeys(("filesizeformat", "float", "int"), _number)
+FILTERS |= dict.fromkeys(("max", "min", "sort", "unique"), _sorted)
 FILTERS |= dict.fromkeys(("pprint", "striptags", "title", "urlencode", "wordcount", "xmlattr"), _slow)
 FILTERS |= dict.fromkeys(("urlize", "wordwrap"), _slow_text)
-FILTERS |= dict.fromkeys(
-    ("capitalize", "e", "escape", "forceescape", "lower", "safe", "string", "trim", "truncate", "upper"), _written
-)
+FILTERS |= dict.fromkeys(("e", "escape", "forceescape", "safe", "string", "truncate"), _written)
+_PLAIN = "abs attr count d default first items join last length map random reject rejectattr select selectattr sum"
+FILTERS |= dict.fromkeys(_PLAIN.split(), _plain)
 
+# --- tests -------------------------------------------------------------------------------------------------------
+
+
+def _compared(load: Weigh, *args: Any) -> int:
+    return sum(comparison(load, arg) for arg in args)
+
+
+def _contained(load: Weigh, value: Any, container: Any = ()) -> int:
+    if isinstance(container, str | bytes):
+        return searching(container, value)
+    return comparison(load, value) + (0 if is_hashed(container) else comparison(load, container))
+
+
+def _case(load: Weigh, value: Any) -> int:
+    return _written(load, value)
+
+
+def is_hashed(container: Any) -> bool:
+    """Whether looking for something in it takes no longer the more there is in it."""
+    return isinstance(container, Mapping | set | frozenset) or type(container) is VIEWS[0]
+
+
+TESTS: dict[str, Callable[..., int]] = {"in": _contained, "lower": _case, "upper": _case}
+_COMPARING = "== != < <= > >= eq equalto ge greaterthan gt le lessthan lt ne"
+_LOOKING = """
+    boolean callable defined divisibleby escaped even false filter float integer iterable mapping none number odd
+    sameas sequence string test true undefined
+"""
+TESTS |= dict.fromkeys(_COMPARING.split(), _compared)
+TESTS |= dict.fromkeys(_LOOKING.split(), _plain)
 
 # --- methods -----------------------------------------------------------------------------------------------------
 
-_OF_TEXT = """
-    capitalize casefold center count encode endswith expandtabs find format format_map index isalnum isalpha isascii
-    isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper join ljust lower lstrip
-    partition removeprefix removesuffix replace rfind rindex rjust rpartition rsplit rstrip split splitlines startswith
-    strip swapcase title upper zfill
-"""
-_OF_SETS = "copy difference intersection isdisjoint issubset issuperset symmetric_difference union"
-_ALLOWED: tuple[tuple[tuple[type, ...], frozenset[str]], ...] = tuple(
-    (kinds, frozenset(names.split()))
-    for kinds, names in (
-        ((str,), _OF_TEXT),
-        ((bytes, bytearray), "count decode endswith find hex index rfind startswith"),
-        ((int, float), "as_integer_ratio bit_count bit_length conjugate hex is_integer"),
-        ((dict,), "copy get items keys values"),
-        ((list, tuple, range), "copy count index"),
-        ((set, frozenset), _OF_SETS),
-    )
-)
 
-
-def method(owner: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Raise if a built-in method is not one for data, or its result would be too large."""
-    if name == "strftime":
-        time_format(str(args[0] if args else kwargs.get("format", "")))
-    if owner is None or isinstance(owner, type):  # `''.maketrans`; `{}.fromkeys`, `(1).from_bytes`
-        raise TemplateSecurityError(f"the method {name!r} is not allowed in a template")
-    for kinds, names in _ALLOWED:
-        if isinstance(owner, kinds):
-            if name not in names:
-                raise TemplateSecurityError(f"the method {name!r} is not allowed in a template")
-            break
-    if isinstance(owner, str):
-        _text_method(owner, name, args, kwargs)
-    elif isinstance(owner, set | frozenset):
+def method(owner: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], load: Weigh) -> int:
+    """The work of a method of a built-in type. Raises if it is not one for data, or its result would be too large."""
+    cost = find_cost(owner, name)
+    if cost is None:
+        raise TemplateSecurityError(f"the method {name!r} of a {type(owner).__name__} is not allowed in a template")
+    if isinstance(owner, set | frozenset):
         for arg in args:
             if isinstance(arg, list | tuple):
                 keys(arg)
+    try:
+        return cost(load, owner, *args, **kwargs)
+    except CostError as error:
+        raise TemplateLimitError(f"{name}(): {error}") from None
 
 
 def keys(values: Iterable[Any]) -> None:
@@ -255,31 +326,3 @@ def pairs(items: Iterable[Any]) -> list[Any]:
     found = [tuple(item) for item in items]
     keys(pair[0] for pair in found if pair)
     return found
-
-
-def _text_method(text: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    if name in {"center", "ljust", "rjust", "zfill"}:
-        size(int(args[0]) if args else 0, MAX_TEXT)
-    elif name == "expandtabs":
-        step = int(args[0] if args else kwargs.get("tabsize", 8))
-        size(len(text) + text.count("\t") * max(step, 0), MAX_TEXT)
-    elif name == "replace" and len(args) >= 2:
-        replaced(text, str(args[0]), str(args[1]))
-    elif name == "join" and args and isinstance(args[0], Sized):
-        size(len(text) * len(args[0]), MAX_TEXT)
-        size(sum(len(item) for item in cast(Iterable[Any], args[0]) if isinstance(item, str)), MAX_TEXT)
-    elif name == "join":
-        raise TemplateSecurityError("join() takes a list here; use the `join` filter")
-    elif name == "splitlines":
-        size(len(re.findall(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]", text)), MAX_ITEMS)
-    elif name in {"split", "rsplit"}:
-        separator = args[0] if args else kwargs.get("sep")
-        if isinstance(separator, str) and separator:
-            size(text.count(separator), MAX_ITEMS)
-        else:
-            size(len(text.split(None, MAX_ITEMS)), MAX_ITEMS)
-
-
-def replaced(text: str, old: str, new: str) -> None:
-    """Raise if ``text.replace(old, new)`` would be too long."""
-    size(len(text) + text.count(old) * max(len(new) - len(old), 0), MAX_TEXT)

@@ -10,10 +10,15 @@ from typing import Any
 
 #: About what a value of one word costs; a character costs 1.
 UNIT = 16
+#: Writing a float takes up to eight times as long the farther it is from 1, an integer the square of its digits.
+_FAR = 8 * UNIT
+_LONG = 1 << 64
 MAX_NESTING = 100
+#: Values that one ``Scale`` looks at: looking at them takes time, too.
+MAX_LOOKS = 1_000_000
 #: Different values with one hash in one set or mapping.
 MAX_CLASHES = 100
-_FLAT = frozenset({int, float, bool, type(None)})
+_SMALL = frozenset({bool, type(None)})
 #: What `keys`, `values` and `items` of a mapping give: as heavy as the mapping.
 VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 _ITEMS = (list, tuple, set, frozenset, *VIEWS)
@@ -21,6 +26,10 @@ _ITEMS = (list, tuple, set, frozenset, *VIEWS)
 
 class NestingError(ValueError):
     """A value is nested deeper than ``MAX_NESTING``, perhaps without end."""
+
+
+class HeavyError(ValueError):
+    """A value holds more values than anyone may look at in one computation."""
 
 
 class ClashError(ValueError):
@@ -44,17 +53,25 @@ def check_clashes(keys: Iterable[Any]) -> None:
 class Scale:
     """Weighs values; each list or mapping is looked at once, however often it is referred to."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_looks")
 
     def __init__(self) -> None:
+        self._looks = MAX_LOOKS
         # The value is kept with its weight: its id must not be given to another one meanwhile.
         self._known: dict[int, tuple[Any, int]] = {}
 
     def weigh(self, value: Any, depth: int = 0) -> int:
-        """The weight of plain data; any other object is left to ``other``. Raises ``NestingError``."""
+        """The weight of plain data; any other object is left to ``other``.
+
+        Raises ``NestingError`` or ``HeavyError``.
+        """
         kind = type(value)
-        if kind in _FLAT:
+        if kind is float:
+            return UNIT if 1e-5 < abs(value) < 1e22 or not value else _FAR
+        if kind in _SMALL:
             return UNIT
+        if kind is int:
+            return UNIT if -_LONG < value < _LONG else UNIT + (value.bit_length() ** 2 >> 13)
         if isinstance(value, str | bytes):
             return UNIT + len(value)
         if isinstance(value, dict):
@@ -68,9 +85,18 @@ class Scale:
             return known[1]
         if depth >= MAX_NESTING:
             raise NestingError(f"nested deeper than {MAX_NESTING} levels")
+        self._looks -= len(value)
+        if self._looks < 0:
+            raise HeavyError(f"of more than {MAX_LOOKS:,} values")
         total = UNIT
         for item in items:
-            total += UNIT if type(item) in _FLAT else self.weigh(item, depth + 1)
+            kind = type(item)
+            if kind is str:
+                total += UNIT + len(item)
+            elif kind in _SMALL or (kind is int and -_LONG < item < _LONG):
+                total += UNIT
+            else:
+                total += self.weigh(item, depth + 1)
         self._known[id(value)] = (value, total)
         return total
 
