@@ -13,8 +13,8 @@ from redis import Redis, RedisError
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
+from tenants.api.views import StrictView
 from tenants.scoping import may_take_web_role
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 OFF = "off"
 
 
-class LiveView(APIView):
+class LiveView(StrictView):
     """The process answers."""
 
     authentication_classes = ()
@@ -38,7 +38,7 @@ class LiveView(APIView):
         return Response({"status": "ok"})
 
 
-class ReadyView(APIView):
+class ReadyView(StrictView):
     """The process can serve."""
 
     authentication_classes = ()

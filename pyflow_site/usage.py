@@ -114,6 +114,7 @@ class UsageView(TenantView):
     """What of the limits is used."""
 
     permissions: ClassVar = {"GET": Permission.TENANT_READ}
+    reads_query = frozenset({"GET"})
 
     @extend_schema(
         operation_id="usage_read", summary="Read what is used", parameters=[HistoryQuery], responses=UsageShape

@@ -13,7 +13,6 @@ from plugins.discovery import Plugin, discover
 from plugins.errors import NodeTypeMissingError
 from pyflow.nodes.catalogue import describe, describe_type
 from tenants.access import Permission, Role
-from tenants.api.serializers import NoQuery, validated
 from tenants.api.views import TenantView
 
 
@@ -60,7 +59,6 @@ class NodesView(TenantView):
     @extend_schema(operation_id="nodes_list", summary="List the node types", responses=NodeTypeListShape)
     def get(self, request: Request) -> Response:
         """All of them by name, with the schemas of their config and output."""
-        validated(NoQuery, request.query_params)
         return Response({"results": describe(discover().registry)})
 
 
@@ -91,7 +89,6 @@ class PluginsView(TenantView):
     @extend_schema(operation_id="plugins_list", summary="List the plugins", responses=PluginListShape)
     def get(self, request: Request) -> Response:
         """Those that bring node types, by name. What is broken disables only itself; admins see why."""
-        validated(NoQuery, request.query_params)
         admin = self.principal.role.rank >= Role.ADMIN.rank
         return Response({"results": [_show(plugin, admin=admin) for plugin in discover().plugins]})
 

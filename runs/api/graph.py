@@ -33,6 +33,7 @@ class GraphView(OfRun):
     """The graph of one run."""
 
     permissions: ClassVar = {"GET": Permission.RUNS_READ}
+    reads_query = frozenset({"GET"})
 
     @extend_schema(
         operation_id="runs_graph",

@@ -60,6 +60,7 @@ class LogsView(OfRun):
     """The log of one run."""
 
     permissions: ClassVar = {"GET": Permission.RUNS_READ}
+    reads_query = frozenset({"GET"})
     renderer_classes = (*APIView.renderer_classes, TextRenderer)
 
     @extend_schema(

@@ -32,6 +32,7 @@ class NodesView(OfRun):
     """The nodes of one run."""
 
     permissions: ClassVar = {"GET": Permission.RUNS_READ}
+    reads_query = frozenset({"GET"})
 
     @extend_schema(
         operation_id="run_nodes_list",
@@ -73,6 +74,7 @@ class ItemsView(OfRun):
     """The items of one fan-out."""
 
     permissions: ClassVar = {"GET": Permission.RUNS_READ}
+    reads_query = frozenset({"GET"})
 
     @extend_schema(
         operation_id="run_node_items_list",

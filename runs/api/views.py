@@ -62,6 +62,7 @@ class WorkflowRunsView(OfWorkflow):
     """Runs of one workflow."""
 
     permissions: ClassVar = {"GET": Permission.RUNS_READ, "POST": Permission.RUNS_WRITE}
+    reads_query = frozenset({"GET"})
     limited_by: ClassVar = {"POST": (Quota.RUNS_PER_DAY, Quota.STORED_BYTES)}
 
     @extend_schema(
@@ -123,6 +124,7 @@ class RunsView(TenantView):
     """The runs of all workflows."""
 
     permissions: ClassVar = {"GET": Permission.RUNS_READ}
+    reads_query = frozenset({"GET"})
 
     @extend_schema(
         operation_id="runs_list",
@@ -166,6 +168,7 @@ class RunView(OfRun):
     """One run."""
 
     permissions: ClassVar = {"GET": Permission.RUNS_READ}
+    reads_query = frozenset({"GET"})
 
     @extend_schema(
         operation_id="runs_read",
@@ -257,6 +260,7 @@ class EventsView(OfRun):
     """The events of one run."""
 
     permissions: ClassVar = {"GET": Permission.RUNS_READ}
+    reads_query = frozenset({"GET"})
 
     @extend_schema(
         operation_id="runs_events", summary="Read a run's events", parameters=[EventsQuery], responses=EventsShape

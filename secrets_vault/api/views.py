@@ -61,6 +61,7 @@ class SecretsView(TenantView):
     """The secrets of the tenant."""
 
     permissions: ClassVar[Mapping[str, Permission]] = {"GET": Permission.SECRETS_READ, "POST": Permission.SECRETS_WRITE}
+    reads_query = frozenset({"GET"})
 
     @extend_schema(
         operation_id="secrets_list",
@@ -173,6 +174,7 @@ class VersionsView(TenantView):
     """The versions of one secret."""
 
     permissions: ClassVar[Mapping[str, Permission]] = {"GET": Permission.SECRETS_READ}
+    reads_query = frozenset({"GET"})
 
     @extend_schema(
         operation_id="secret_versions_list",

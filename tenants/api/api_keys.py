@@ -96,6 +96,7 @@ class KeysView(TenantView):
     """The keys of the tenant."""
 
     permissions: ClassVar = {"GET": Permission.KEYS_READ, "POST": Permission.KEYS_WRITE}
+    reads_query = frozenset({"GET"})
     shown_once = ("key",)
 
     @extend_schema(

@@ -81,6 +81,7 @@ class AuditView(TenantView):
     """What was done in the tenant."""
 
     permissions: ClassVar = {"GET": Permission.AUDIT_READ}
+    reads_query = frozenset({"GET"})
     renderer_classes = (*APIView.renderer_classes, NdjsonRenderer)
 
     @extend_schema(

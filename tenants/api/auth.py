@@ -9,11 +9,11 @@ from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from tenants import tokens
 from tenants.api.authentication import address_of
 from tenants.api.serializers import Strict, validated
+from tenants.api.views import StrictView
 from tenants.sessions import Pair, log_in, log_out, refresh
 
 #: RFC 6749, 5.1.
@@ -62,7 +62,7 @@ REFUSED = {
 }
 
 
-class _OpenView(APIView):
+class _OpenView(StrictView):
     authentication_classes = ()
     permission_classes = ()
 

@@ -11,7 +11,6 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
-from rest_framework.views import APIView
 
 from tenants.access import Permission, Principal, Role
 from tenants.api.authentication import address_of
@@ -21,7 +20,7 @@ from tenants.api.pagination import PageQuery, paginate
 from tenants.api.problems import problem
 from tenants.api.serializers import Strict, validated
 from tenants.api.tenant import TenantBriefShape, show_brief
-from tenants.api.views import TenantView
+from tenants.api.views import StrictView, TenantView
 from tenants.invitations import (
     DEFAULT_LIFETIME,
     EMAIL_LENGTH,
@@ -117,6 +116,7 @@ class InvitationsView(TenantView):
     """The invitations of the tenant."""
 
     permissions: ClassVar = {"GET": Permission.MEMBERS_READ, "POST": Permission.MEMBERS_WRITE}
+    reads_query = frozenset({"GET"})
     shown_once = ("token",)
 
     @extend_schema(
@@ -185,7 +185,7 @@ class InvitationView(TenantView):
         return Response(status=204)
 
 
-class AcceptInvitationView(APIView):
+class AcceptInvitationView(StrictView):
     """What an invited person does."""
 
     permission_classes = (AllowAny,)

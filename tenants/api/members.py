@@ -70,6 +70,7 @@ class MembersView(TenantView):
     """The members of the tenant."""
 
     permissions: ClassVar = {"GET": Permission.MEMBERS_READ}
+    reads_query = frozenset({"GET"})
 
     @extend_schema(
         operation_id="members_list",

@@ -18,6 +18,7 @@ from tenants.access import Actor, Permission, Principal
 from tenants.api.authentication import address_of
 from tenants.api.idempotency import answer_once, in_flight
 from tenants.api.permissions import Allowed
+from tenants.api.serializers import NoQuery, validated
 from tenants.limits import admit
 from tenants.plans import Quota
 from tenants.principals import cache
@@ -27,7 +28,25 @@ from tenants.transactions import retried
 Handler = Callable[..., Response]
 
 
-class TenantView(APIView):
+class StrictView(APIView):
+    """Base of every view of the API: a query that no handler reads is refused, and ``OPTIONS`` tells the methods."""
+
+    #: The methods whose handlers read the query, and refuse what is unknown in it, themselves.
+    reads_query: ClassVar[frozenset[str]] = frozenset()
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Check the request as DRF does, and then its query. (A method that there is not is answered 405 instead.)"""
+        super().initial(request, *args, **kwargs)
+        method = "GET" if request.method == "HEAD" else str(request.method)
+        if method in self.allowed_methods and method not in self.reads_query:
+            validated(NoQuery, request.query_params)
+
+    def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Answer 200 without a body; ``Allow`` lists the methods, as in every answer (RFC 9110, 9.3.7)."""
+        return Response(status=200)
+
+
+class TenantView(StrictView):
     """Authenticates, asks for the permission of the method, and runs the handler inside its tenant.
 
     The handler of a method that changes something is one transaction, and on PostgreSQL that of every method; there it

@@ -80,14 +80,26 @@ class World:
         """An owner's."""
         return Api(self.key)
 
-    def call(self, operation: Operation, api: Api | None = None, *, accept: str = "", **names: str) -> HttpResponse:
-        """A valid request, as the table of calls has it; with another client, or naming other things."""
+    @property
+    def narrow(self) -> str:
+        """The text of a key that may do nothing."""
+        return make_api_key(self.tenant, scopes=[])[1]
+
+    def query(self, operation: Operation, more: str = "") -> str:
+        """The query of a valid request, and more of it."""
+        query = CALLS.get(operation.id, Call()).query
+        return query + (f"{'&' if query else '?'}{more}" if more else "")
+
+    def call(
+        self, operation: Operation, api: Api | None = None, *, accept: str = "", more: str = "", **names: str
+    ) -> HttpResponse:
+        """A valid request, as the table of calls has it; with another client, more in its query, or other names."""
         call, api = CALLS.get(operation.id, Call()), self.api if api is None else api
         headers = {"if_match": "*"} if "If-Match" in {item["name"] for item in operation.parameters("header")} else {}
         if accept:
             headers["accept"] = accept
         known = self.names | names
-        address = self.path(operation, **names) + call.query
+        address = self.path(operation, **names) + self.query(operation, more)
         return api.send(operation.method, address, filled(call.body, known), **headers)
 
     def path(self, operation: Operation, **names: str) -> str:

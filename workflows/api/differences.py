@@ -123,6 +123,7 @@ class DiffView(SharedWorkflowView):
     """Two versions of a workflow."""
 
     permissions: ClassVar = {"GET": Permission.WORKFLOWS_READ}
+    reads_query = frozenset({"GET"})
 
     @extend_schema(
         operation_id="versions_diff",

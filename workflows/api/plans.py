@@ -163,6 +163,7 @@ class GraphView(SharedWorkflowView):
     """Graphs."""
 
     permissions: ClassVar = {"GET": Permission.WORKFLOWS_READ}
+    reads_query = frozenset({"GET"})
 
     @extend_schema(
         operation_id="workflows_graph",

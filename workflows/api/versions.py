@@ -61,6 +61,7 @@ class VersionsView(SharedWorkflowView):
 
     parser_classes = (JSONSourceParser, YAMLSourceParser)
     permissions: ClassVar = {"GET": Permission.WORKFLOWS_READ, "POST": Permission.WORKFLOWS_WRITE}
+    reads_query = frozenset({"GET"})
     limited_by: ClassVar = {"POST": DOCUMENT_QUOTAS}
 
     @extend_schema(
@@ -105,6 +106,7 @@ class VersionView(SharedWorkflowView):
         "PUT": Permission.WORKFLOWS_WRITE,
         "DELETE": Permission.WORKFLOWS_WRITE,
     }
+    reads_query = frozenset({"GET"})
     limited_by: ClassVar = {"PUT": DOCUMENT_QUOTAS}
 
     @extend_schema(

@@ -68,6 +68,7 @@ class WorkflowsView(TenantView):
 
     parser_classes = (JSONSourceParser, YAMLSourceParser)
     permissions: ClassVar = {"GET": Permission.WORKFLOWS_READ, "POST": Permission.WORKFLOWS_WRITE}
+    reads_query = frozenset({"GET", "POST"})
     limited_by: ClassVar = {"POST": (Quota.WORKFLOWS, *DOCUMENT_QUOTAS)}
 
     @extend_schema(
@@ -111,6 +112,7 @@ class WorkflowView(SharedWorkflowView):
         "PATCH": Permission.WORKFLOWS_WRITE,
         "DELETE": Permission.WORKFLOWS_WRITE,
     }
+    reads_query = frozenset({"GET"})
     limited_by: ClassVar = {"PUT": (Quota.WORKFLOWS, *DOCUMENT_QUOTAS), "PATCH": DOCUMENT_QUOTAS}
 
     def shared_object(self) -> Workflow | None:

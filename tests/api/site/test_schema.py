@@ -1,10 +1,12 @@
 """`GET /api/v1/schema`: the OpenAPI document, and what it promises about every operation."""
 
+import json
 import re
 
 import pytest
+import yaml
 
-from tests.support.api import Api, read
+from tests.support.api import Api, assert_problem, read
 
 pytestmark = pytest.mark.database
 
@@ -133,9 +135,31 @@ def test_the_document_has_the_pattern_of_an_idempotency_key(operations):
     assert not any(pattern.search(key) for key in ("", "a b", "ключ", "x" * 256, "x\t"))
 
 
-def test_it_is_made_once_a_process_and_no_parameter_makes_another(nobody: Api, monkeypatch):
+@pytest.mark.parametrize(("format", "media_type"), [("json", "application/json"), ("yaml", "application/yaml")])
+def test_its_format_can_be_chosen_in_the_address(nobody: Api, document, format: str, media_type: str):
+    for accept in ("*/*", "text/html", "application/vnd.oai.openapi"):
+        response = nobody.get(f"/api/v1/schema?format={format}", accept=accept)
+        assert (response.status_code, response["Content-Type"].partition(";")[0]) == (200, media_type)
+        assert read_as(response, format) == document
+
+
+def read_as(response, format: str):
+    return {"json": json.loads, "yaml": yaml.safe_load}[format](response.content)
+
+
+@pytest.mark.parametrize("query", ["version=2", "lang=de", "format=xml", "format="])
+def test_no_parameter_makes_another(nobody: Api, query: str):
+    assert_problem(nobody.get(f"/api/v1/schema?{query}"), 422, "input_invalid")
+
+
+def test_it_is_made_once_a_process(nobody: Api, monkeypatch):
     first = nobody.get("/api/v1/schema")
     monkeypatch.setattr("drf_spectacular.generators.SchemaGenerator.get_schema", None)
-    again = nobody.get("/api/v1/schema?version=2&lang=de")
+    again = nobody.get("/api/v1/schema")
     assert (again.status_code, again.content, again["Content-Type"]) == (200, first.content, first["Content-Type"])
     assert again["Content-Disposition"] == 'inline; filename="PyFlow.yaml"'
+
+
+def test_head_and_options(nobody: Api):
+    assert nobody.send("HEAD", "/api/v1/schema?format=json")["Content-Type"].startswith("application/json")
+    assert nobody.send("OPTIONS", "/api/v1/schema")["Allow"] == "GET, HEAD, OPTIONS"
