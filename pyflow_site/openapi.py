@@ -104,7 +104,7 @@ class Schema(AutoSchema):
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
         """The view's own responses, and the common problems that it does not name itself."""
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
-        common = {"406": "Not acceptable"}
+        common = {"406": "Not acceptable", "422": "Not valid", "503": "The database cannot be reached"}
         if self.get_auth():
             common["401"] = "Not authenticated"
         if isinstance(self.view, TenantView):
@@ -112,9 +112,7 @@ class Schema(AutoSchema):
             if self.method == "POST":
                 common["409"] = "Conflict"
         if self.method in {"POST", "PUT", "PATCH"}:
-            common |= {"400": "Not readable", "413": "Too large", "415": "Unsupported media type", "422": "Not valid"}
-        elif self._names_in_query() or (self.method == "GET" and isinstance(self.view, TenantView)):
-            common["422"] = "Not valid"
+            common |= {"400": "Not readable", "413": "Too large", "415": "Unsupported media type"}
         if "cursor" in self._names_in_query():
             common["400"] = "The cursor is not one of these"
         if "{" in self.path:
@@ -145,7 +143,7 @@ class Schema(AutoSchema):
         }
 
     def _headers_of(self, code: str) -> list[str]:
-        waits = code == "429" or (code in {"402", "403"} and Quota.RUNS_PER_DAY in self._quotas())
+        waits = code in {"429", "503"} or (code in {"402", "403"} and Quota.RUNS_PER_DAY in self._quotas())
         return ["Retry-After"] * waits + ["WWW-Authenticate"] * (code == "401")
 
     def _names_in_query(self) -> set[str]:

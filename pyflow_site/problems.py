@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -18,6 +18,7 @@ from pyflow.core.document import make_pointer
 from pyflow.core.errors import DefinitionError, DocumentError, DocumentTooLargeError, InputError, PyFlowError
 from pyflow.nodes.approval import DecisionError
 from pyflow_site.formats import YAML_TYPE, to_json, to_yaml
+from pyflow_site.outages import is_outage
 from runs.errors import (
     NodeNotFoundError,
     RerunError,
@@ -84,6 +85,11 @@ PROBLEM_JSON = "application/problem+json"
 PROBLEM_YAML = "application/problem+yaml"
 #: What ``Retry-After`` says where the database does not answer.
 RETRY_SECONDS = 2
+DATABASE_UNAVAILABLE = "database_unavailable"
+OUTAGE = (
+    "The database could not be reached, or was too busy to do this. Send the request again after `Retry-After` "
+    "seconds; with an `Idempotency-Key`, nothing is done twice."
+)
 
 #: The most specific class decides; what is not listed is a mistake of ours: 500.
 STATUS_OF: Mapping[type[PyFlowError], int] = {
@@ -171,6 +177,7 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
     set_rollback()
     body = describe(error)
     finish(body, request)
+    is_away = body["code"] == DATABASE_UNAVAILABLE
     headers: dict[str, str] = {}
     if isinstance(error, exceptions.APIException):
         if getattr(error, "auth_header", None):
@@ -179,11 +186,13 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
             headers["Retry-After"] = str(int(error.wait))  # type: ignore[attr-defined]
     if getattr(error, "retry_after", None):
         headers["Retry-After"] = str(error.retry_after)  # type: ignore[attr-defined] # asked on the line above
-    if body["code"] == "database_unavailable":
+    if is_away:
         headers["Retry-After"] = str(RETRY_SECONDS)
     if body["status"] == status.HTTP_401_UNAUTHORIZED:
         headers.setdefault("WWW-Authenticate", 'Bearer realm="pyflow"')
-    if body["status"] >= 500:
+    if is_away:  # of each request in an outage; a traceback would say nothing more
+        logger.error("the database is away: %s %s: %s", request.method, request.path, error)
+    elif body["status"] >= 500:
         logger.error("request failed: %s %s", request.method, request.path, exc_info=error)
     accepted = getattr(request, "accepted_media_type", "") or ""
     content_type = PROBLEM_YAML if accepted == YAML_TYPE else PROBLEM_JSON
@@ -203,13 +212,8 @@ def describe(error: Exception) -> dict[str, Any]:
         return problem(404, "not_found", "There is nothing here.")
     if isinstance(error, PermissionDenied):
         return problem(403, "forbidden", "This is not allowed.")
-    if isinstance(error, OperationalError | InterfaceError) or is_passing(error):
-        return problem(
-            503,
-            "database_unavailable",
-            "The database could not be reached, or was too busy to do this. Send the request again after `Retry-After` "
-            "seconds; with an `Idempotency-Key`, nothing is done twice.",
-        )
+    if is_outage(error) or is_passing(error):
+        return problem(503, DATABASE_UNAVAILABLE, OUTAGE)
     return problem(500, "internal_error", "Something went wrong here. The request id finds it in the logs.")
 
 
@@ -301,6 +305,11 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's 500."""
+    """Django's 500; 503 while the database is away."""
+    error = sys.exc_info()[1]
+    if error is not None and (is_outage(error) or is_passing(error)):
+        response = _plain(request, problem(503, DATABASE_UNAVAILABLE, OUTAGE))
+        response.headers["Retry-After"] = str(RETRY_SECONDS)
+        return response
     detail = "Something went wrong here. The request id finds it in the logs."
     return _plain(request, problem(500, "internal_error", detail))

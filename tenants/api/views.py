@@ -41,7 +41,7 @@ class StrictView(APIView):
         if method in self.allowed_methods and method not in self.reads_query:
             validated(NoQuery, request.query_params)
 
-    def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+    def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override] # as DRF
         """Answer 200 without a body; ``Allow`` lists the methods, as in every answer (RFC 9110, 9.3.7)."""
         return Response(status=200)
 
