@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -15,6 +16,7 @@ from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from tenants.access import Permission, Role
+from tenants.accounts import record_account
 from tenants.admin.access import acting, is_operator, principal_of
 from tenants.admin.base import TenantFilter, TenantOwnedAdmin, badge
 from tenants.invitations import EMAIL_LENGTH, invite, revoke_invitation
@@ -156,23 +158,43 @@ class OperatorsOnly:
         return False
 
 
+class Audited(admin.ModelAdmin[Any]):
+    """Each change is an entry in the audit of every tenant that it gives or takes access to."""
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Record it where Django does."""
+        self._record(request, obj, "created", [])
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Record it where Django does; a new password comes by here as well."""
+        parts = message if isinstance(message, list) else []
+        fields = [name for part in parts for name in part.get("changed", {}).get("fields", ())]
+        self._record(request, obj, "changed", fields)
+        return super().log_change(request, obj, message)
+
+    def _record(self, request: HttpRequest, obj: Any, verb: str, fields: list[str]) -> None:
+        record_account(acting=partial(acting, request), account=obj, verb=verb, fields=fields)
+
+
 admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
 @admin.register(User)
-class AccountAdmin(OperatorsOnly, UserAdmin[User]):
+class AccountAdmin(OperatorsOnly, Audited, UserAdmin[User]):
     """Accounts."""
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         """Django's; who is no longer active is out at once, with every key and token."""
+        obj.was_superuser = bool(form.initial.get("is_superuser"))  # type: ignore[attr-defined] # for `record_account`
         super().save_model(request, obj, form, change)
         if change and "is_active" in form.changed_data:
             account_changed(user_id=obj.pk)
 
 
 @admin.register(Group)
-class AccountGroupAdmin(OperatorsOnly, GroupAdmin):
+class AccountGroupAdmin(OperatorsOnly, Audited, GroupAdmin):
     """Groups of staff with Django's permissions, and, hidden here, those that stand for a tenant's roles in grants."""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Group]:
