@@ -12,6 +12,10 @@ class SecretsVaultConfig(AppConfig):
 
     def ready(self) -> None:
         """Have the master keys checked with everything else."""
-        from secrets_vault.checks import check_master_keys  # noqa: PLC0415 - it needs the settings to be ready
+        from secrets_vault.checks import (  # noqa: PLC0415 - it needs the settings to be ready
+            check_master_keys,
+            check_master_keys_are_random,
+        )
 
         register(check_master_keys, Tags.security)
+        register(check_master_keys_are_random, Tags.security, deploy=True)

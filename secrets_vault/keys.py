@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -60,6 +61,10 @@ class LocalWrapper:
         """The id of the first key."""
         return next(iter(self._keys))
 
+    def guessable(self) -> list[str]:
+        """List the ids of keys that are no 32 random bytes: repetitions, sequences and text."""
+        return [key_id for key_id, key in self._keys.items() if _is_guessable(key)]
+
     def wrap(self, data_key: bytes, place: bytes) -> bytes:
         """See ``KeyWrapper``."""
         nonce, ciphertext = seal(self._keys[self.current], data_key, place)
@@ -84,6 +89,12 @@ def _decode(key_id: str, encoded: str) -> bytes:
     if len(key) != KEY_BYTES:
         raise VaultNotConfiguredError(f"The master key {key_id!r} is not {KEY_BYTES} bytes in base64. {HOW_TO}")
     return key
+
+
+def _is_guessable(key: bytes) -> bool:
+    """Whether a key has a pattern that random bytes have in less than one of a billion cases."""
+    steps = {(later - earlier) % 256 for earlier, later in itertools.pairwise(key)}
+    return len(set(key)) < 18 or len(steps) < 8 or all(0x20 <= byte < 0x7F for byte in key)
 
 
 def wrapper() -> KeyWrapper:
