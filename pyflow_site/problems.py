@@ -39,6 +39,7 @@ from secrets_vault.errors import (
     VaultNotConfiguredError,
 )
 from tenants.errors import (
+    AuditBrokenError,
     BeyondOwnRightsError,
     CursorError,
     ForbiddenError,
@@ -121,6 +122,7 @@ STATUS_OF: Mapping[type[PyFlowError], int] = {
     PasswordError: status.HTTP_422_UNPROCESSABLE_ENTITY,
     KeyNotFoundError: status.HTTP_404_NOT_FOUND,
     KeyNotUsableError: status.HTTP_409_CONFLICT,
+    AuditBrokenError: status.HTTP_500_INTERNAL_SERVER_ERROR,
     PlanError: status.HTTP_422_UNPROCESSABLE_ENTITY,
     QuotaExceededError: status.HTTP_403_FORBIDDEN,
     UpgradeNeededError: status.HTTP_402_PAYMENT_REQUIRED,

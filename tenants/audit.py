@@ -17,7 +17,11 @@ from django.utils import timezone
 
 from pyflow.core.ids import new_uuid
 from tenants.access import Actor
+from tenants.errors import AuditBrokenError
 from tenants.models import AuditEntry, AuditHead
+
+#: With which action a chain begins: that of a new tenant, or of one from before chains had a known beginning.
+GENESIS = frozenset({"tenant.created", "audit.began"})
 
 
 def record(
@@ -31,14 +35,17 @@ def record(
     """Add an entry in the current transaction, which must be the one of the change itself.
 
     ``action`` is a noun and a verb (``workflow.published``), ``target`` a type and an id (``workflow:hello``). Neither
-    ``before`` nor ``after`` may hold the value of a secret.
+    ``before`` nor ``after`` may hold the value of a secret. Raises ``AuditBrokenError`` where the chain has lost its
+    end.
     """
     with transaction.atomic():
         rows = AuditHead.objects.for_tenant(by.tenant_id).select_for_update(no_key=True)
         head = rows.first()
-        if head is None:
-            AuditHead.objects.bulk_create([AuditHead(tenant_id=by.tenant_id)], ignore_conflicts=True)
-            head = rows.get()
+        if head is None:  # a new one would begin a new chain, and hide that the old one is gone
+            raise AuditBrokenError(
+                f"The head of the audit of the tenant {by.tenant_id} is missing. Nothing is changed without an entry: "
+                "ask the operator to run `manage.py verify_audit` and to restore it from a backup."
+            )
         entry = _next(head, by, action, target, {"before": before, "after": after})
         entry.save(force_insert=True)
         rows.update(seq=entry.seq, hash=entry.hash)
@@ -126,11 +133,14 @@ class Verification:
 def verify(*, tenant_id: UUID, progress: Verification | None = None) -> Iterator[Finding]:
     """Everything that is wrong with a tenant's chain, while others may go on writing; ``progress`` says what was read.
 
-    An entry that was changed, removed, moved or cut off the end shows. So does a missing or changed head.
+    An entry that was changed, removed, moved or cut off the end shows. So does a missing or changed head, which every
+    tenant has from its creation on, and a chain that does not begin with that creation.
     """
     read = progress if progress is not None else Verification()
     rows = AuditEntry.objects.for_tenant(tenant_id)
     for entry in in_batches(rows):
+        if not read.entries and entry.seq == 1 and entry.action not in GENESIS:
+            yield Finding(1, "removed", f"the chain begins with `{entry.action}`, not with the creation of the tenant")
         if entry.seq != read.seq + 1:
             gone = f"{read.seq + 1}" if entry.seq == read.seq + 2 else f"{read.seq + 1} to {entry.seq - 1}"
             yield Finding(read.seq + 1, "removed", f"missing: {gone}")
@@ -165,8 +175,10 @@ def _head_findings(tenant_id: UUID, read: Verification) -> Iterator[Finding]:
     # After the entries: the head moves in the transaction of each, so it is never behind what was read.
     head = AuditHead.objects.for_tenant(tenant_id).first()
     if head is None:
-        if read.seq:
-            yield Finding(read.seq, "head", "the head of the chain is missing")
+        yield Finding(read.seq, "head", "the head of the chain is missing")
+    if not read.entries:
+        yield Finding(1, "removed", "there is no entry, not even that of the creation of the tenant")
+    if head is None:
         return
     newer = AuditEntry.objects.for_tenant(tenant_id).filter(seq__gt=read.seq, seq__lte=head.seq)
     if head.seq < read.seq:

@@ -109,6 +109,12 @@ class InvitationExistsError(PyFlowError):
     code: ClassVar[str] = "invitation_exists"
 
 
+class AuditBrokenError(PyFlowError):
+    """The record of what was done has lost its end, so nothing can be added to it; the operator has to restore it."""
+
+    code: ClassVar[str] = "audit_broken"
+
+
 class InvitationClosedError(PyFlowError):
     """The invitation was accepted or revoked before, or it has expired."""
 

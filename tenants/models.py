@@ -52,6 +52,14 @@ class Tenant(models.Model):
         except PlanError as error:
             raise ValidationError({"limits": str(error)}) from None
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Store it; a new tenant gets the head of its audit with it, so that a missing one shows."""
+        is_new = self._state.adding
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            if is_new:
+                AuditHead.objects.create(tenant=self)
+
     def suspend(self) -> None:
         """Nobody acts for the tenant from now on, until ``resume``."""
         self.suspended_at = self.suspended_at or timezone.now()
