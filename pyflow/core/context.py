@@ -16,16 +16,18 @@ class ExecutionContext:
     """The results so far, by node id.
 
     A node's ``execute`` is handed the context of its run. Results of ``initial_context`` are stored like those of
-    nodes. Errors are kept as they were recorded: the exception that a node raised.
+    nodes. Errors are kept as text.
     """
 
     def __init__(self, workflow_name: str, run_id: str) -> None:
         self.workflow_name = workflow_name
         self.run_id = run_id
         self._results: dict[str, Any] = {}
-        self._errors: dict[str, Any] = {}
+        self._errors: dict[str, str] = {}
         #: What templates of the run see by name; ``None`` outside of a version 2 run.
         self.scope: Mapping[str, Any] | None = None
+        #: Whether an engine executes the nodes: it has rendered their configs, and data must not be rendered again.
+        self.is_rendered = False
         #: Replaces the values of the secrets this run used by ``***`` wherever text leaves it.
         self.redactor = Redactor()
 
@@ -60,11 +62,11 @@ class ExecutionContext:
         return self._results
 
     def set_error(self, node_id: str, error: Exception | str) -> None:
-        """Record why a node failed."""
-        self._errors[node_id] = error
+        """Record why a node failed: the text of an exception."""
+        self._errors[node_id] = str(error)
 
-    def get_error(self, node_id: str) -> Any:
-        """What was recorded for a failed node; ``None`` if nothing was."""
+    def get_error(self, node_id: str) -> str | None:
+        """The text of what was recorded for a failed node; ``None`` if nothing was."""
         return self._errors.get(node_id)
 
     def has_error(self, node_id: str) -> bool:

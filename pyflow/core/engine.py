@@ -131,6 +131,7 @@ class WorkflowEngine:
         """
         plan = workflow if isinstance(workflow, Plan) else compile_plan(workflow, self.registry)
         context = ExecutionContext(workflow_name=plan.workflow.name, run_id=run_id or new_id())
+        context.is_rendered = True
         for name, value in (initial_context or {}).items():
             context.set_result(name, value)
         if plan.version != 1 or input is not None:
@@ -172,6 +173,7 @@ class WorkflowEngine:
         ``secrets``: where the run's secrets come from, if not as with the engine's others.
         """
         context = ExecutionContext(workflow_name=plan.workflow.name, run_id=run_id)
+        context.is_rendered = True
         context.set_result("trigger", input)
         context.set_result("input", accept_input(plan.workflow, input))
         return RemoteAttempts(

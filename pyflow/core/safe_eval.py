@@ -319,10 +319,35 @@ class _Compiler:
 
     def _List(self, node: ast.List | ast.Tuple | ast.Set) -> Code:
         kind = {ast.List: list, ast.Tuple: tuple, ast.Set: set}[type(node)]
+        if any(isinstance(element, ast.Starred) for element in node.elts):
+            return self._unpacked(node, kind)
         parts = [self.expr(element) for element in node.elts]
         return lambda env: env.charge(kind([part(env) for part in parts]))
 
     _Tuple = _Set = _List
+
+    def _unpacked(self, node: ast.List | ast.Tuple | ast.Set, kind: Callable[[list[Any]], Any]) -> Code:
+        """A display with ``*items`` in it: each item that is unpacked is a step."""
+        parts = [
+            (self.expr(element.value), True) if isinstance(element, ast.Starred) else (self.expr(element), False)
+            for element in node.elts
+        ]
+
+        def collect(env: Evaluation) -> Any:
+            found: list[Any] = []
+            for part, is_starred in parts:
+                value = part(env)
+                if not is_starred:
+                    found.append(value)
+                    continue
+                if not isinstance(value, list | tuple | set | dict | str):
+                    raise TypeError(f"cannot unpack {type(value).__name__}")
+                for item in value:
+                    env.spend()
+                    found.append(item)
+            return env.charge(kind(found))
+
+        return collect
 
     def _Dict(self, node: ast.Dict) -> Code:
         if any(key is None for key in node.keys):

@@ -11,6 +11,7 @@ from pydantic import RootModel
 
 from pyflow.core import files
 from pyflow.core.context import ExecutionContext
+from pyflow.core.messages import show
 from pyflow.core.node import BaseNode
 from pyflow.nodes.fields import AnyValue, NodeConfig, TemplateText
 
@@ -62,7 +63,7 @@ class StorageNode(BaseNode[dict[str, Any], Any]):
             return await asyncio.to_thread(_write, storage, path, config.get("data"))
         if action == "append":
             return await asyncio.to_thread(_append, storage, path, config.get("data"))
-        raise ValueError(f"Unknown storage action: {action}")
+        raise ValueError(f"Unknown storage action: {show(action)}")
 
 
 def _read(storage: files.FileStorage, path: str) -> object:

@@ -9,6 +9,7 @@ from pydantic import RootModel
 
 from pyflow.core.context import ExecutionContext
 from pyflow.core.node import BaseNode
+from pyflow.core.template import resolve_templates
 from pyflow.nodes import lazy
 from pyflow.nodes.fields import AnyValue, NodeConfig
 
@@ -41,7 +42,10 @@ class TransformNode(BaseNode[dict[str, Any], Any]):
     Config = TransformConfig
     Output = TransformOutput
 
-    async def execute(self, config: dict[str, Any], context: ExecutionContext) -> object:  # noqa: ARG002
-        """Evaluate the JSONPath; see the class."""
-        found: object = lazy.jsonpath.find(config["expression"], config["input"])
+    async def execute(self, config: dict[str, Any], context: ExecutionContext) -> object:
+        """Evaluate the JSONPath; see the class. A template as ``input`` is resolved, for who calls this directly."""
+        data = config["input"]
+        if not context.is_rendered:
+            data = resolve_templates(data, context)
+        found: object = lazy.jsonpath.find(config["expression"], data)
         return found

@@ -73,7 +73,7 @@ def test_run_prints_the_name_the_run_id_and_a_line_for_each_node(file: Any):
 def test_run_prints_errors_and_skips_and_exits_with_zero(file: Any):
     done = pyflow("run", file(FAILING))
     assert done.stdout.splitlines()[2:] == [
-        "  bad: ERROR — Unknown storage action: explode",
+        "  bad: ERROR — Unknown storage action: 'explode'",
         "  unwanted: SKIPPED",
         "  fine: OK",
     ]

@@ -54,7 +54,7 @@ async def test_concurrent_appends_lose_nothing(tmp_path: Path):
 
 
 async def test_an_unknown_action_is_a_value_error(tmp_path: Path):
-    with pytest.raises(ValueError, match="Unknown storage action: delete"):
+    with pytest.raises(ValueError, match="Unknown storage action: 'delete'"):
         await run(tmp_path / "a.json", action="delete")
 
 

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from pyflow.core.context import ExecutionContext
+from pyflow.core.engine import WorkflowEngine
+from pyflow.core.models import WorkflowDef
 from pyflow.nodes.transform import TransformNode
 
 DATA = {"items": [{"name": "a", "price": 1}, {"name": "b", "price": 2}], "meta": {"total": 3}}
@@ -37,3 +39,18 @@ async def test_a_bad_expression_raises():
 async def test_a_missing_key_is_a_key_error(config: dict[str, Any]):
     with pytest.raises(KeyError):
         await run(**config)
+
+
+async def test_a_template_as_input_is_resolved_where_the_node_is_called_directly():
+    context = ExecutionContext(workflow_name="w", run_id="r")
+    context.set_result("prev", DATA)
+    result = await TransformNode().execute({"input": "{{ prev }}", "expression": "$.items[0].name"}, context)
+    assert result == "a"
+
+
+async def test_data_that_looks_like_a_template_is_data_in_a_run():
+    given = {"a": "{{ secret }}"}
+    nodes = [{"id": "t", "type": "transform", "config": {"input": "{{ trigger.a }}", "expression": "$"}}]
+    workflow = WorkflowDef.model_validate({"name": "w", "trigger": {"type": "manual"}, "nodes": nodes})
+    context = await WorkflowEngine().run(workflow, initial_context={"trigger": given, "secret": "no"})
+    assert context.get_result("t") == "{{ secret }}"

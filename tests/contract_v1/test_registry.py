@@ -72,7 +72,7 @@ async def test_fields_of_a_response_can_be_used_by_what_follows():
 
 async def test_a_config_that_does_not_fit_the_model_is_the_nodes_error():
     context = await run(Greet, {"times": 2})
-    assert isinstance(context.get_error("a"), ValidationError)
+    assert "name" in context.get_error("a")
     assert not context.has_result("a")
 
 

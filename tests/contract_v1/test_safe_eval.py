@@ -27,6 +27,8 @@ NAMES: dict[str, Any] = {
         ("'c' not in tags", True),
         ("nothing is None", True),
         ("name is not None", True),
+        ("[*tags, 'c']", ["b", "a", "c"]),
+        ("(*tags, *[1])", ("b", "a", 1)),
         # boolean
         ("n > 3 and name == 'Ada'", True),
         ("n > 9 or tags", ["b", "a"]),

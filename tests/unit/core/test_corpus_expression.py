@@ -83,7 +83,6 @@ MORE_REFUSALS = {
     "a sum of lists": "sum([[1], [2]], [])",
     "a step of zero": "range(1, 10, 0)",
     "a template": "{{ 1 }}",
-    "an unpacked list": "[*[1]]",
     "a method that mutates": "[3, 1].sort()",
     "a class method": "int.from_bytes('a', 'big')",
     "padding": "'a'.center(9)",
