@@ -1,12 +1,13 @@
-"""One verb for many runs: each run is answered for itself, all in one transaction."""
+"""One verb for many runs: each run is answered for itself, a few of them in each transaction."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q
 
 from pyflow.core.errors import PyFlowError
@@ -20,8 +21,10 @@ from tenants.errors import ForbiddenError
 from tenants.grants import shared_with
 from workflows.models import Workflow
 
-#: How many runs one request acts on: they stay locked until the last one is done.
+#: How many runs one request acts on.
 MOST_RUNS = 100
+#: How many of them are changed in one transaction: they and the tenant's audit stay locked until the last one is done.
+BATCH = 10
 
 
 class Action(StrEnum):
@@ -83,11 +86,13 @@ def select(
 def act_on_runs(
     *, by: Actor, action: Action, run_ids: Sequence[UUID], workflows: Collection[UUID] | None
 ) -> list[Run | PyFlowError]:
-    """Ask the same of many runs: what became of each, in their order.
+    """Ask the same of up to ``BATCH`` runs: what became of each, in their order.
 
-    One that refuses keeps no other from being asked; each that is changed has its own entry in the audit. ``workflows``
-    are those whose runs may be acted on (``None``: all).
+    Of a tenant's batches one is done at a time: the next one waits for it before it has locked any run. One that
+    refuses keeps no other from being asked; each that is changed has its own entry in the audit. ``workflows`` are
+    those whose runs may be acted on (``None``: all).
     """
+    _take_turns(by.tenant_id)
     known = lock_families(by.tenant_id, run_ids)
     outcomes: dict[UUID, Run | PyFlowError] = {}
     for run_id in run_ids:
@@ -98,6 +103,14 @@ def act_on_runs(
         elif run_id not in outcomes:
             outcomes[run_id] = _outcome(_VERBS[action], by, run_id)
     return [outcomes[run_id] for run_id in run_ids]
+
+
+def _take_turns(tenant_id: UUID) -> None:
+    # On SQLite one transaction writes at a time anyway.
+    if connection.vendor == "postgresql":
+        digest = hashlib.sha256(f"actions {tenant_id}".encode()).digest()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [int.from_bytes(digest[:8], "big", signed=True)])
 
 
 def _outcome(verb: Callable[..., Run], by: Actor, run_id: UUID) -> Run | PyFlowError:

@@ -78,7 +78,7 @@ class Rows:
 def store(rows: Rows) -> set[UUID]:
     """Write all of those runs that are still executed under their epochs; which these are. In one transaction.
 
-    Runs are locked in one order everywhere, so that two transactions never wait for each other's rows.
+    It waits for no other transaction: runs that another one has locked are left out, too.
     """
     if connection.vendor != "postgresql":
         return _store_by_table(rows)
@@ -112,7 +112,7 @@ def _statement(changing: bool, written: tuple[tuple[type[models.Model], tuple[st
             SELECT run.id, run.event_seq, run.event_seq + given.events AS new_seq,
                 run.value_bytes + given.value_bytes AS value_bytes, given.changes
             FROM {run} run JOIN given ON run.id = given.id AND run.epoch = given.epoch
-            WHERE run.state = '{RunState.RUNNING.value}' ORDER BY run.id FOR NO KEY UPDATE OF run
+            WHERE run.state = '{RunState.RUNNING.value}' ORDER BY run.id FOR NO KEY UPDATE OF run SKIP LOCKED
         ), moved AS (
             UPDATE {run} run SET event_seq = held.new_seq, value_bytes = held.value_bytes
             FROM held WHERE run.id = held.id AND held.changes IS NULL

@@ -32,6 +32,7 @@ from runs.leases import (
     Claims,
     absolve,
     claim,
+    held_by,
     release,
     renew,
     suspects_wait,
@@ -54,6 +55,8 @@ ResultT = TypeVar("ResultT")
 
 #: How long what is cancelled may take to end when a process hands its runs back. Seconds.
 HAND_BACK_SECONDS = 5.0
+#: After so long, leases of runs that other transactions had locked are renewed again. Seconds.
+BUSY_SECONDS = 0.2
 #: So many threads that never came back, and the process is replaced.
 MAX_GIVEN_UP = 16
 #: Timers of parked runs beyond this are left to the sweeper. Seconds.
@@ -88,8 +91,10 @@ class RunExecutor:
         self._writer = GroupWriter()
         # One thread, so one connection, for what runs ask.
         self._reader = Reader()
-        # Claims and renewals do not queue behind it (SQLite: its writers take turns anyway).
-        self._leases = Reader() if connection.vendor == "postgresql" else self._reader
+        # Claims, renewals and what is asked about slots do not queue behind it (SQLite: its writers take turns anyway).
+        separate = connection.vendor == "postgresql"
+        self._leases = Reader() if separate else self._reader
+        self._slots = Reader() if separate else self._reader
         self._threads = NodeThreads()
         self._vault = Reader()
         self._values = Reader()
@@ -97,6 +102,7 @@ class RunExecutor:
         self._bell = Bell()
         self._shared = Shared(
             call=self._call,
+            call_slots=partial(self._call_on, self._slots),
             writer=self._writer,
             engines=self._engines,
             vault=self._vault,
@@ -167,6 +173,7 @@ class RunExecutor:
             await self._hand_back()
             await self._writer.stop()
             self._leases.stop()
+            self._slots.stop()
             self._reader.stop()
             self._vault.stop()
             self._values.stop()
@@ -345,13 +352,17 @@ class RunExecutor:
 
     async def _renew(self) -> None:
         pause = settings.PYFLOW_LEASE_SECONDS / 3
+        busy: set[UUID] = set()
         while True:
-            await asyncio.sleep(pause)
+            await asyncio.sleep(min(BUSY_SECONDS, pause) if busy else pause)
             if not self._active and not self._lapsed and not self._tasks.active:
                 continue
             asked, at = dict(self._active), time.monotonic()
             try:
                 kept = await asyncio.wait_for(self._lease(renew, self.owner, list(asked)), trusted_seconds() - pause)
+                left = asked.keys() - kept
+                # Another transaction has locked them; as soon as it ends they are renewed.
+                busy = await self._lease(held_by, self.owner, left) if left else set()
                 await self._give_up_lapsed()
                 await self._tasks.renew()
             except (DatabaseFailure, TimeoutError) as error:
@@ -361,7 +372,7 @@ class RunExecutor:
             for run_id in kept & self._active.keys():
                 self._active[run_id].trusted_until = at + trusted_seconds()
             # Of those that were asked for: what was claimed meanwhile is not among the kept ones, yet ours.
-            for run_id in asked.keys() - kept:
+            for run_id in left - busy:
                 task = asked[run_id].task
                 if not task.done() and not task.cancelling():
                     logger.warning("fenced: run %s belongs to another process now", run_id)
@@ -400,10 +411,13 @@ class RunExecutor:
             await self._call(self._quarantine.wait, HAND_BACK_SECONDS)
 
     async def _lease(self, function: Callable[..., ResultT], *args: Any) -> ResultT:
-        return await asyncio.wrap_future(self._leases.submit(function, *args))
+        return await self._call_on(self._leases, function, *args)
 
     async def _call(self, function: Callable[..., ResultT], *args: Any) -> ResultT:
-        return await asyncio.wrap_future(self._reader.submit(function, *args))
+        return await self._call_on(self._reader, function, *args)
+
+    async def _call_on(self, reader: Reader, function: Callable[..., ResultT], *args: Any) -> ResultT:
+        return await asyncio.wrap_future(reader.submit(function, *args))
 
     def _look_at(self, wake_at: float | None) -> None:
         """Claim a run that waits when its time has come, to the moment, if this process is still there."""

@@ -271,9 +271,14 @@ def unclaimed_queues() -> set[str]:
 
 @retried
 def renew(owner: str, run_ids: Iterable[UUID]) -> set[UUID]:
-    """Extend the leases that ``owner`` still holds, in one statement, and return which those are."""
+    """Extend the leases that ``owner`` still holds, and return which those are; without waiting for anybody.
+
+    A run that another transaction has locked is left out: see ``held_by``.
+    """
     with transaction.atomic():
-        kept = _lock_held(owner, run_ids)
+        held = _held_rows(owner, run_ids)
+        skip = connection.features.has_select_for_update_skip_locked
+        kept = set(held.select_for_update(no_key=True, skip_locked=skip).order_by("pk").values_list("pk", flat=True))
         Run.objects.across_tenants().filter(pk__in=kept).update(lease_until=_lease_end())
     return kept
 
@@ -295,9 +300,18 @@ def absolve(run_ids: Collection[UUID]) -> None:
     lost.update(losses=F("losses") - 1)
 
 
+def held_by(owner: str, run_ids: Iterable[UUID]) -> set[UUID]:
+    """Which of the runs ``owner`` holds, as far as it is committed."""
+    return set(_held_rows(owner, run_ids).values_list("pk", flat=True))
+
+
+def _held_rows(owner: str, run_ids: Iterable[UUID]) -> QuerySet[Run]:
+    return Run.objects.across_tenants().filter(pk__in=list(run_ids), owner=owner, state=RunState.RUNNING.value)
+
+
 def _lock_held(owner: str, run_ids: Iterable[UUID]) -> set[UUID]:
     """Which of the runs ``owner`` holds, locked in the order that writers keep, too: so no two wait for each other."""
-    held = Run.objects.across_tenants().filter(pk__in=list(run_ids), owner=owner, state=RunState.RUNNING.value)
+    held = _held_rows(owner, run_ids)
     return set(held.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
 
 

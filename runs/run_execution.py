@@ -51,13 +51,16 @@ class Work:
 class Shared:
     """What the executions of one executor share.
 
-    ``vault`` and ``values`` are threads of their own: nodes wait on the event loop for secrets, which must not queue
-    behind other reads, and a large value that is written must not hold up anything else. ``waiting`` counts what each
-    run awaits while it executes: child runs, node tasks, slots. ``look_at`` is told when one that was put down is due,
-    ``lapsed`` of each run whose lease was not renewed in time: it is to be handed back, or others have it by now.
+    ``call`` and ``call_slots`` call functions on threads for the database, the latter those about slots: claims must
+    not queue behind runs that are put down because they have none. ``vault`` and ``values`` are threads of their own:
+    nodes wait on the event loop for secrets, which must not queue behind other reads, and a large value that is written
+    must not hold up anything else. ``waiting`` counts what each run awaits while it executes: child runs, node tasks,
+    slots. ``look_at`` is told when one that was put down is due, ``lapsed`` of each run whose lease was not renewed in
+    time: it is to be handed back, or others have it by now.
     """
 
     call: Call
+    call_slots: Call
     writer: GroupWriter
     engines: Engines
     vault: Reader
@@ -89,7 +92,7 @@ class RunExecution:
         self._sink = DatabaseSink(shared.writer, claim, lambda: self.is_trusted, self._secrets, self._values)
         self.children = DatabaseChildRuns(claim, call, self._stops_here, waiting, self._secrets)
         self.remote = DatabaseRemoteNodes(claim, call, waiting, self._secrets, self._values, self._sink.log)
-        self.slots = DatabaseSlots(claim, call, waiting)
+        self.slots = DatabaseSlots(claim, shared.call_slots, waiting)
         self.task = asyncio.create_task(self._execute())
 
     @property
@@ -209,7 +212,7 @@ class RunExecution:
             self._shared.look_at(result.wake_at)
             return
         if execution.plan.run_concurrency is not None:
-            await self._shared.call(leave_run, self._claim.run_id)
+            await self._shared.call_slots(leave_run, self._claim.run_id)
         if result.state in (RunState.CANCELLED, RunState.TIMED_OUT):
             # Those of nodes that were under way in a process that died are waited for by nobody here.
             await self._shared.call(partial(stop_children, parent_id=self._claim.run_id))

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -336,14 +336,15 @@ def terminate_run(*, run_id: UUID) -> None:
 
 
 @retried
-def end_run(*, run_id: UUID, ending: Ending, epoch: int | None = None) -> bool:
+def end_run(*, run_id: UUID, ending: Ending, epoch: int | None = None, wait: bool = True) -> bool:
     """End a run from outside its execution, its open nodes with it; whoever executes it is fenced.
 
-    ``False`` if it has ended already, or (with ``epoch``) belongs to another executor by now.
+    ``False`` if it has ended already, or (with ``epoch``) belongs to another executor by now; unless it is to ``wait``,
+    also if another transaction has locked it or its parent.
     """
     with transaction.atomic():
-        run = _lock_with_parent(run_id)
-        if run.state in TERMINAL_RUN_STATES or epoch not in (None, run.epoch):
+        run = _lock_with_parent(run_id, wait=wait)
+        if run is None or run.state in TERMINAL_RUN_STATES or epoch not in (None, run.epoch):
             return False
         if run.state == RunState.RUNNING:
             dispatch.hint(run.pk)
@@ -369,15 +370,21 @@ def end_unstarted() -> int:
         state=RunState.QUEUED.value, started_at__isnull=True, queue_deadline__lt=timezone.now()
     )
     found = list(late.order_by("queue_deadline").values_list("pk", "epoch")[:ENDED_AT_ONCE])
-    return sum(end_run(run_id=run_id, epoch=epoch, ending=QUEUE_TIMEOUT) for run_id, epoch in found)
+    # What is locked is ended by a later sweep: this one is part of claims, for which everybody's runs wait.
+    return sum(end_run(run_id=run_id, epoch=epoch, ending=QUEUE_TIMEOUT, wait=False) for run_id, epoch in found)
 
 
-def _lock_with_parent(run_id: UUID) -> Run:
-    """Both rows in their order, which writers keep, too: so that no two wait for each other."""
+def _lock_with_parent(run_id: UUID, *, wait: bool) -> Run | None:
+    """Both rows in their order, which writers keep, too: so that no two wait for each other.
+
+    ``None`` if somebody would have to be waited for, and shall not be.
+    """
     runs = Run.objects.across_tenants()
     parent_id = runs.filter(pk=run_id).values_list("parent_id", flat=True).get()
-    locked = runs.filter(pk__in=[run_id, parent_id]).select_for_update(no_key=True).order_by("pk")
-    return {run.pk: run for run in locked}[run_id]
+    rows = runs.filter(pk__in=[run_id, parent_id]).order_by("pk")
+    skip = not wait and connection.features.has_select_for_update_skip_locked
+    locked = {run.pk: run for run in rows.select_for_update(no_key=True, skip_locked=skip)}
+    return None if parent_id not in (None, *locked) else locked.get(run_id)
 
 
 def _wake_parent(parent_id: UUID) -> None:

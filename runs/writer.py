@@ -12,12 +12,13 @@ import queue
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import connection, connections, transaction
 
 from pyflow.core.events import Event, EventType
 from pyflow.core.ids import new_uuid
@@ -31,13 +32,16 @@ from tenants.transactions import retried
 
 logger = logging.getLogger(__name__)
 MAX_BATCH = 500
+#: After so long, what is written of runs that other transactions had locked is tried again. Seconds.
+BUSY_SECONDS = 0.02
 
 
 @dataclass(slots=True)
 class Write:
     """Facts about one run that become durable together. ``waiter`` is told when they are.
 
-    ``value_bytes``: how large the values are that they refer to.
+    ``value_bytes``: how large the values are that they refer to. ``busy``: ``store`` left it out, because another
+    transaction has locked the run (or its parent, which is told of its end).
     """
 
     run_id: UUID
@@ -51,6 +55,7 @@ class Write:
     log: list[dict[str, Any]] = field(default_factory=list)
     changes: dict[str, Any] = field(default_factory=dict)
     value_bytes: int = 0
+    busy: bool = False
     waiter: asyncio.Future[None] | None = None
 
 
@@ -89,20 +94,35 @@ class GroupWriter:
 
     def _work(self) -> None:
         stopping = False
-        while not stopping:
-            batch = [self._queue.get()]
-            while len(batch) < MAX_BATCH and not self._queue.empty():
-                batch.append(self._queue.get())
-            stopping = None in batch
-            writes = [write for write in batch if write is not None]
+        busy: list[Write] = []
+        while busy or not stopping:
+            batch = self._next(BUSY_SECONDS if busy else None)
+            stopping = stopping or None in batch
+            # What is left of earlier batches comes first: facts about a run are stored in their order.
+            writes = busy + [write for write in batch if write is not None]
             if writes:
-                self._settle(self._store(writes))
+                outcomes = self._store(writes)
+                settled = {id(write) for write, _ in outcomes}
+                busy = [write for write in writes if id(write) not in settled]
+                self._settle(outcomes)
         connections.close_all()
         if self._loop is not None and self._ended is not None:
             self._loop.call_soon_threadsafe(self._ended.set_result, None)
 
+    def _next(self, timeout: float | None) -> list[Write | None]:
+        """What is waiting to be written, at least one unless ``timeout`` is over first."""
+        batch: list[Write | None] = []
+        with suppress(queue.Empty):
+            batch.append(self._queue.get(timeout=timeout))
+            while len(batch) < MAX_BATCH:
+                batch.append(self._queue.get_nowait())
+        return batch
+
     def _store(self, writes: Sequence[Write]) -> list[tuple[Write, Exception | None]]:
-        """Store all in one transaction; if that fails, each alone, so that one bad write harms no other."""
+        """Store all in one transaction; if that fails, each alone, so that one bad write harms no other.
+
+        Those that are missing in the answer are to be stored later.
+        """
         try:
             fenced = retried(store)(writes)
         except Exception as error:  # noqa: BLE001 - the database raises what it likes; each waiter is told
@@ -110,8 +130,15 @@ class GroupWriter:
             if len(writes) == 1:
                 logger.warning("a write failed: %s", error)
                 return [(writes[0], error)]
-            return [outcome for write in writes for outcome in self._store([write])]
-        return [(write, FencedError(str(write.run_id)) if write.run_id in fenced else None) for write in writes]
+            outcomes, busy = [], set[UUID]()
+            for write in writes:
+                found = [] if write.run_id in busy else self._store([write])
+                if not found:
+                    busy.add(write.run_id)
+                outcomes += found
+            return outcomes
+        told = [write for write in writes if not write.busy]
+        return [(write, FencedError(str(write.run_id)) if write.run_id in fenced else None) for write in told]
 
     def _settle(self, outcomes: list[tuple[Write, Exception | None]]) -> None:
         def tell() -> None:
@@ -131,13 +158,20 @@ class GroupWriter:
 
 @transaction.atomic
 def store(writes: Sequence[Write]) -> set[UUID]:
-    """Store the writes; return the runs that were not stored because their epoch is over."""
+    """Store the writes; return the runs that were not stored because their epoch is over.
+
+    It waits for no other transaction, since that would hold up all runs of the executor: what is written of a run that
+    another one has locked is left out, and marked as ``busy``.
+    """
     by_run: dict[UUID, list[Write]] = defaultdict(list)
     for write in writes:
         by_run[write.run_id].append(write)
+        write.busy = False
     ended = _ended_children(by_run)
-    if ended:
-        _lock(by_run.keys() | ended.keys())
+    if ended and (locked := _lock(by_run.keys() | ended.keys())):
+        for run_id in locked.union(*(ended[parent_id] for parent_id in locked & ended.keys())):
+            _leave_out(by_run, run_id)
+        ended = _ended_children(by_run)
     batch = _Batch()
     for run_id, group in by_run.items():
         if all(write.epoch == group[0].epoch for write in group):
@@ -146,6 +180,9 @@ def store(writes: Sequence[Write]) -> set[UUID]:
     for run_id in batch.parked & stored:
         _wake_if_told(run_id)
     fenced = by_run.keys() - stored
+    for run_id in _held({run_id: by_run[run_id][0].epoch for run_id in fenced}) if fenced else ():
+        _leave_out(by_run, run_id)
+    fenced &= by_run.keys()
     if ended:
         _tell_parents(ended, fenced)
     if over := [run_id for run_id in by_run.keys() - fenced if _ends(by_run[run_id])]:
@@ -233,13 +270,28 @@ def _ended_children(by_run: Mapping[UUID, Sequence[Write]]) -> dict[UUID, set[UU
     return ended
 
 
-def _lock(run_ids: Iterable[UUID]) -> None:
-    """Lock rows in their order. A parent that is being put down elsewhere sees its child's end, or we see it waiting.
+def _lock(run_ids: Iterable[UUID]) -> set[UUID]:
+    """Lock rows; returns those that another transaction has locked.
 
-    (Without the lock, each of the two transactions could miss what the other has not committed yet.)
+    A parent that is being put down elsewhere sees its child's end, or we see it waiting. (Without the lock, each of the
+    two transactions could miss what the other has not committed yet.)
     """
-    rows = Run.objects.across_tenants().filter(pk__in=list(run_ids)).select_for_update(no_key=True)
-    list(rows.order_by("pk").values_list("pk"))
+    rows = Run.objects.across_tenants().filter(pk__in=list(run_ids)).order_by("pk")
+    skip = connection.features.has_select_for_update_skip_locked
+    locked = set(rows.select_for_update(no_key=True, skip_locked=skip).values_list("pk", flat=True))
+    left = set(run_ids) - locked
+    return set(rows.filter(pk__in=left).values_list("pk", flat=True)) if left else left
+
+
+def _held(epochs: Mapping[UUID, int]) -> set[UUID]:
+    """Those of the runs that are executed under these epochs, as far as it is committed."""
+    rows = Run.objects.across_tenants().filter(pk__in=list(epochs), state=RunState.RUNNING.value)
+    return {run_id for run_id, epoch in rows.values_list("pk", "epoch") if epoch == epochs[run_id]}
+
+
+def _leave_out(by_run: dict[UUID, list[Write]], run_id: UUID) -> None:
+    for write in by_run.pop(run_id, ()):
+        write.busy = True
 
 
 def _tell_parents(ended: Mapping[UUID, set[UUID]], fenced: Collection[UUID]) -> None:

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from pyflow.core.errors import PyFlowError
-from runs.actions import MOST_RUNS, Action, act_on_runs, select, writable_workflows
+from runs.actions import BATCH, MOST_RUNS, Action, act_on_runs, select, writable_workflows
 from runs.api.queries import AllRunsFilter, matching
 from runs.api.serializers import RunSummaryShape, show_summary
 from runs.models import Run
@@ -19,6 +19,7 @@ from tenants.access import Permission
 from tenants.api.serializers import Strict, validated
 from tenants.api.views import TenantView
 from tenants.errors import ForbiddenError
+from tenants.transactions import retried
 
 
 class RunActions(Strict):
@@ -71,6 +72,7 @@ class ActionsView(TenantView):
 
     #: Asked run by run: a workflow may be shared with who has no such permission.
     permissions: ClassVar = {"POST": None}
+    in_batches = True
 
     @extend_schema(
         operation_id="runs_actions",
@@ -79,23 +81,36 @@ class ActionsView(TenantView):
         responses={200: OpenApiResponse(ActionsShape, description="One answer a run.")},
     )
     def post(self, request: Request) -> Response:
-        """Cancel, terminate, pause, resume or retry up to 100 runs, in one transaction.
+        """Cancel, terminate, pause, resume or retry up to 100 runs, ten in each transaction.
 
         A run that refuses keeps no other from being asked. Asking again is harmless: what was done is not done again.
         """
-        if not self.principal.in_scope(Permission.RUNS_WRITE):
-            raise ForbiddenError(f"This key lacks the scope `{Permission.RUNS_WRITE}`. Make one that has it.")
-        workflows = writable_workflows(self.principal)
-        wanted = validated(RunActions, request.data)
-        action, more = Action(wanted["action"]), False
-        run_ids: list[UUID] = list(dict.fromkeys(wanted.get("runs", ())))
-        if "filter" in wanted:
-            rows = matching(Run.objects.for_tenant(self.principal.tenant_id), wanted["filter"])
-            run_ids, more = select(rows, action, after=wanted.get("after"), limit=wanted["limit"], workflows=workflows)
-        outcomes = act_on_runs(by=self.actor, action=action, run_ids=run_ids, workflows=workflows)
-        results = [self._show(action, *pair) for pair in zip(run_ids, outcomes, strict=True)]
+        with self.scope(request):
+            workflows = self._workflows()
+            wanted = validated(RunActions, request.data)
+            action, more = Action(wanted["action"]), False
+            run_ids: list[UUID] = list(dict.fromkeys(wanted.get("runs", ())))
+            if "filter" in wanted:
+                rows = matching(Run.objects.for_tenant(self.principal.tenant_id), wanted["filter"])
+                after, limit = wanted.get("after"), wanted["limit"]
+                run_ids, more = select(rows, action, after=after, limit=limit, workflows=workflows)
+        results: list[dict[str, Any]] = []
+        for first in range(0, len(run_ids), BATCH):
+            results += self._act(request, action, run_ids[first : first + BATCH])
         accepted = sum("run" in result for result in results)
         return Response({"results": results, "accepted": accepted, "next": run_ids[-1] if more else None})
+
+    @retried
+    def _act(self, request: Request, action: Action, run_ids: list[UUID]) -> list[dict[str, Any]]:
+        with self.scope(request):
+            outcomes = act_on_runs(by=self.actor, action=action, run_ids=run_ids, workflows=self._workflows())
+            return [self._show(action, *pair) for pair in zip(run_ids, outcomes, strict=True)]
+
+    def _workflows(self) -> set[UUID] | None:
+        """The workflows whose runs the caller may act on; ``None``: all."""
+        if not self.principal.in_scope(Permission.RUNS_WRITE):
+            raise ForbiddenError(f"This key lacks the scope `{Permission.RUNS_WRITE}`. Make one that has it.")
+        return writable_workflows(self.principal)
 
     def _show(self, action: Action, run_id: UUID, outcome: Run | PyFlowError) -> dict[str, Any]:
         if isinstance(outcome, Run):

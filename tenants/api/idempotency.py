@@ -72,18 +72,10 @@ def answer_once(once: Once, handler: Callable[[], Response], *, hidden: tuple[st
     ``hidden`` fields are not stored. Raises ``IdempotencyMismatchError`` if the key came with something else before,
     ``IdempotencyConflictError`` if another process is answering it now.
     """
-    _claim(once)
-    tenant, principal, route, key = once.scope
-    rows = IdempotentAnswer.objects.for_tenant(tenant).filter(principal=principal, route=route, key=key)
-    stored = rows.first()
-    if stored is not None and stored.created_at < timezone.now() - ANSWERS_KEPT:
-        rows.delete()
-        stored = None
-    if stored is not None:
-        if stored.fingerprint != once.fingerprint:
-            raise IdempotencyMismatchError("This `Idempotency-Key` came with another request before. Use a new one.")
-        headers = stored.headers | {"Idempotent-Replayed": "true"}
-        return Response(json.loads(stored.body), status=stored.status, headers=headers)
+    replay = stored_answer(once)
+    if replay is not None:
+        return replay
+    _, principal, route, key = once.scope
     response = handler()
     data = response.data
     if isinstance(data, dict):
@@ -106,6 +98,23 @@ def answer_once(once: Once, handler: Callable[[], Response], *, hidden: tuple[st
             "A request with this `Idempotency-Key` was answered just now. Ask again."
         ) from None
     return response
+
+
+def stored_answer(once: Once) -> Response | None:
+    """The stored answer of this key, which is forgotten if it is too old. Raises as ``answer_once``."""
+    _claim(once)
+    tenant, principal, route, key = once.scope
+    rows = IdempotentAnswer.objects.for_tenant(tenant).filter(principal=principal, route=route, key=key)
+    stored = rows.first()
+    if stored is not None and stored.created_at < timezone.now() - ANSWERS_KEPT:
+        rows.delete()
+        stored = None
+    if stored is None:
+        return None
+    if stored.fingerprint != once.fingerprint:
+        raise IdempotencyMismatchError("This `Idempotency-Key` came with another request before. Use a new one.")
+    headers = stored.headers | {"Idempotent-Replayed": "true"}
+    return Response(json.loads(stored.body), status=stored.status, headers=headers)
 
 
 def _claim(once: Once) -> None:

@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 
 from tenants.access import Actor, Permission, Principal
 from tenants.api.authentication import address_of
-from tenants.api.idempotency import answer_once, in_flight
+from tenants.api.idempotency import answer_once, in_flight, stored_answer
 from tenants.api.permissions import Allowed
 from tenants.api.serializers import NoQuery, validated
 from tenants.limits import admit
@@ -61,6 +61,8 @@ class TenantView(StrictView):
     limited_by: ClassVar[Mapping[str, tuple[Quota, ...]]] = {}
     #: Fields of an answer that are shown once: not stored with an ``Idempotency-Key``, so ``null`` in a replay.
     shown_once: ClassVar[tuple[str, ...]] = ()
+    #: Whether handlers enter ``scope`` themselves, for each of several transactions. What they do can be done twice.
+    in_batches: ClassVar[bool] = False
 
     def shared_object(self) -> TenantOwned | None:
         """The object of this request that may have been shared with the caller."""
@@ -116,23 +118,38 @@ class TenantView(StrictView):
             setattr(self, name, partial(self._handle, handler))
 
     def _handle(self, handler: Handler, request: Request, *args: Any, **kwargs: Any) -> Response:
-        return self.after(request, self._transact(request, partial(handler, request, *args, **kwargs)))
+        answer = self._batches if self.in_batches else self._transact
+        return self.after(request, answer(request, partial(handler, request, *args, **kwargs)))
 
     @retried
     def _transact(self, request: Request, handler: Callable[[], Response]) -> Response:
         """What the handler answers, once that is committed."""
-        method = str(request.method)
-        write = method not in SAFE_METHODS
-        if method != "POST" or "Idempotency-Key" not in request.headers:
-            with self._scope(request, write=write):
+        if not self._is_keyed(request):
+            with self.scope(request):
                 return handler()
-        with in_flight(self.principal, request) as once, self._scope(request, write=True):
+        with in_flight(self.principal, request) as once, self.scope(request):
             return answer_once(once, handler, hidden=self.shown_once)
 
+    def _batches(self, request: Request, handler: Callable[[], Response]) -> Response:
+        """What the handler answers, which commits what it does bit by bit; with a key, the first such answer."""
+        if not self._is_keyed(request):
+            return handler()
+        with in_flight(self.principal, request) as once:
+            with self.scope(request):
+                response = stored_answer(once)
+            if response is None:
+                done = handler()
+                with self.scope(request):
+                    response = answer_once(once, lambda: done, hidden=self.shown_once)
+        return response
+
+    def _is_keyed(self, request: Request) -> bool:
+        return request.method == "POST" and "Idempotency-Key" in request.headers
+
     @contextmanager
-    def _scope(self, request: Request, *, write: bool) -> Iterator[None]:
+    def scope(self, request: Request) -> Iterator[None]:
         """The tenant's, in which the caller's access is as it is now, and allows the method."""
-        with tenant_scope(self.principal.tenant_id, write=write) as auth_version:
+        with tenant_scope(self.principal.tenant_id, write=request.method not in SAFE_METHODS) as auth_version:
             if auth_version != self.principal.auth_version:
                 self._look_again(request)
             super().check_permissions(request)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -266,6 +267,9 @@ def test_a_child_whose_end_is_being_committed_while_its_parent_is_put_down_is_no
 
     def put_parent_down() -> None:
         store([down])
+        while down.busy:  # as the group writer does
+            time.sleep(0.01)
+            store([down])
         connection.close()
 
     other = threading.Thread(target=put_parent_down)

@@ -1,0 +1,138 @@
+"""What one tenant has locked holds up nobody else's runs: not their leases, their facts, their claims."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from runs.actions import BATCH
+from runs.leases import claim, held_by, renew
+from runs.models import Run
+from runs.services import end_unstarted
+from runs.starting import Start, Started, start_runs
+from runs.writer import GroupWriter, store
+from tenants.models import AuditHead, Tenant
+from tests.support import records, waiting
+from tests.support.api import Api, read
+from tests.support.factories import a_test, make_api_key, make_run, make_tenant, make_workflow
+from tests.support.locks import waiters
+from tests.support.nodes import workflow
+
+pytestmark = pytest.mark.fleet
+
+
+@contextmanager
+def locked(*runs: Run) -> Iterator[None]:
+    """Have another transaction lock runs, as one that waits for something does."""
+
+    def lock() -> None:
+        transaction.set_autocommit(False)
+        list(Run.objects.across_tenants().filter(pk__in=[run.pk for run in runs]).select_for_update(no_key=True))
+
+    def let_go() -> None:
+        transaction.rollback()
+        connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lock).result()
+        try:
+            yield
+        finally:
+            pool.submit(let_go).result()
+
+
+def free(run_ids: Iterable[UUID]) -> set[UUID]:
+    """Those of the runs that nobody has locked."""
+    rows = Run.objects.across_tenants().filter(pk__in=list(run_ids))
+    with transaction.atomic():
+        return set(rows.select_for_update(no_key=True, skip_locked=True).values_list("pk", flat=True))
+
+
+def test_leases_are_renewed_beside_a_run_that_is_locked(tenant):
+    mine, others = make_run(tenant), make_run(make_tenant())
+    claim("me", 2)
+    with locked(others):
+        assert renew("me", [mine.pk, others.pk]) == {mine.pk}
+        assert held_by("me", [others.pk]) == {others.pk}
+    assert renew("me", [mine.pk, others.pk]) == {mine.pk, others.pk}
+
+
+def test_facts_are_stored_beside_a_run_that_is_locked_and_its_own_in_their_order_afterwards(tenant):
+    run, busy = make_run(tenant), make_run(make_tenant())
+    claims = {taken.run_id: taken for taken in claim("me", 2)}
+
+    async def write() -> None:
+        writer = GroupWriter()
+        writer.start()
+        first, second = (records.new_write(claims[busy.pk]) for _ in range(2))
+        first.changes, second.changes = {"log_lines": 1}, {"log_lines": 2}
+        with locked(busy):
+            waiting_ones = [asyncio.ensure_future(writer.commit(write)) for write in (first, second)]
+            for number in (1, 2):
+                other = records.new_write(claims[run.pk])
+                other.changes = {"log_lines": number}
+                await writer.commit(other)
+            assert not any(one.done() for one in waiting_ones)
+        await asyncio.gather(*waiting_ones)
+        await writer.stop()
+
+    asyncio.run(write())
+    assert {row.pk: row.log_lines for row in Run.objects.across_tenants()} == {run.pk: 2, busy.pk: 2}
+
+
+def test_who_is_fenced_is_told_so_although_the_run_is_locked(tenant):
+    run = make_run(tenant)
+    [old] = claim("me", 1)
+    Run.objects.across_tenants().update(epoch=old.epoch + 1)
+    with locked(run):
+        write = records.new_write(old)
+        assert store([write]) == {run.pk}
+        assert not write.busy
+
+
+def test_the_sweep_passes_over_what_is_locked(tenant):
+    late, busy = make_run(tenant), make_run(tenant)
+    Run.objects.across_tenants().update(queue_deadline=timezone.now() - timedelta(seconds=1))
+    with locked(busy):
+        assert end_unstarted() == 1
+    assert end_unstarted() == 1
+    states = {run.pk: run.state for run in Run.objects.across_tenants()}
+    assert states == {late.pk: "timed_out", busy.pk: "timed_out"}
+
+
+@pytest.mark.parametrize("action", ["pause", "cancel", "terminate"])
+def test_bulk_actions_hold_few_runs_while_they_wait_for_the_audit(tenant, action):
+    runs, api = many_runs(tenant, 4 * BATCH), Api(make_api_key(tenant)[1])
+    parts = [runs[: 2 * BATCH], runs[2 * BATCH :]]
+
+    def ask(run_ids: list[UUID]) -> dict[str, object]:
+        try:
+            answer: dict[str, object] = read(
+                api.post("/api/v1/runs/actions", {"action": action, "runs": [str(run_id) for run_id in run_ids]})
+            )
+            return answer
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+        with transaction.atomic():
+            AuditHead.objects.for_tenant(tenant).select_for_update(no_key=True).get()
+            asked = []
+            for count, part in enumerate(parts, start=1):
+                asked.append(pool.submit(ask, part))
+                waiting.until(lambda count=count: waiters() == count, what="request that waits")
+            held = len(runs) - len(free(runs))
+        assert [done.result()["accepted"] for done in asked] == [2 * BATCH, 2 * BATCH]
+    assert 0 < held <= BATCH, "one request waits for the audit, the other one for its turn, which locks nothing"
+
+
+def many_runs(tenant: Tenant, count: int) -> list[UUID]:
+    make_workflow(tenant, workflow("{id: x, type: log, config: {message: hello}}", name="many"))
+    started = start_runs(by=a_test(tenant), workflow_name="many", starts=[Start() for _ in range(count)])
+    return [one.run.pk for one in started if isinstance(one, Started)]
