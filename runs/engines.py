@@ -17,6 +17,7 @@ from pyflow.core.suspension import Suspension
 from runs import values
 from runs.errors import ValueRefusedError
 from runs.leases import Claim
+from runs.process_settings import ProcessSettings
 from runs.reader import Call
 from tenants import quotas
 from tenants.errors import QuotaExceededError
@@ -28,6 +29,8 @@ class Engines:
     def __init__(self, call: Call) -> None:
         """``call`` runs a function on the executor's database thread."""
         self._call = call
+        #: As they are before any node is executed here.
+        self._settings: ProcessSettings | None = None
         self._engines: dict[UUID, WorkflowEngine] = {}
 
     def enter(self, claimed: Claim) -> WorkflowEngine:
@@ -36,9 +39,18 @@ class Engines:
         current_policy.set(network_policy())
         engine = self._engines.get(claimed.tenant_id)
         if engine is None:
-            middleware = (within_quota(claimed.tenant_id, self._call), plain_output)
-            engine = self._engines[claimed.tenant_id] = WorkflowEngine(discover().registry, middleware=middleware)
+            registry = discover().registry
+            self._settings = self._settings or ProcessSettings()
+            guard = self._settings.guard(registry)
+            middleware = (within_quota(claimed.tenant_id, self._call), plain_output, guard)
+            engine = self._engines[claimed.tenant_id] = WorkflowEngine(registry, middleware=middleware)
         return engine
+
+    def close(self) -> None:
+        """Put the settings of the process back for the last time."""
+        if self._settings is not None:
+            self._settings.restore()
+            self._settings.close()
 
 
 def within_quota(tenant_id: UUID, call: Call) -> Middleware:

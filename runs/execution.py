@@ -20,6 +20,7 @@ from django.db import connection
 
 from pyflow.core.engine import Execution
 from pyflow.core.ids import new_id
+from pyflow.core.node_exit import know_signal_handlers
 from pyflow.core.suspension import Signal
 from pyflow.core.threads import NodeThreads
 from runs import dispatch
@@ -28,6 +29,7 @@ from runs.engines import Engines
 from runs.errors import AlreadyActiveError
 from runs.fair_share import queues_with_room
 from runs.hints import listen
+from runs.leaks import leaks
 from runs.leases import (
     Claims,
     absolve,
@@ -115,6 +117,7 @@ class RunExecutor:
         serving = (self._call, self._lease, self._engines, self._vault, self._values, self._bell.wake)
         self._tasks = TaskExecutor(self.owner, queues, *serving, suspects=suspects)
         self._stopping = False
+        self._is_leaking = False
         #: When to look for what others left behind, when for news anyway, and when another executor may be woken
         #: (monotonic seconds).
         self._sweep_at = 0.0
@@ -141,20 +144,28 @@ class RunExecutor:
 
     @property
     def is_worn(self) -> bool:
-        """Whether so many nodes never returned that the process had better be replaced."""
-        return self._threads.given_up >= MAX_GIVEN_UP
+        """Whether nodes have left so much behind that the process had better be replaced."""
+        return self._threads.given_up >= MAX_GIVEN_UP or self._is_leaking
 
     async def _work(self, *, forever: bool, only: UUID | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._loop.set_default_executor(self._threads)
+        know_signal_handlers()
         self._writer.start()
-        renewing = self._loop.create_task(self._renew())
+        renewing = self._renewing()
         listening = self._listen()
         try:
             idle_since = time.monotonic()
             while not self._stopping:
                 self._bell.begin()
+                renewing = _still(renewing, self._renewing)
+                listening = _still(listening, self._listen)
+                self._writer.check()
                 is_due = self._bell.is_claim_due or only is not None or time.monotonic() >= self._sweep_at
+                if self.is_worn and not forever:
+                    if not self._active and not self._tasks.active:
+                        break  # whoever started this replaces the process
+                    is_due = False
                 claimed = await self._claim(only) if is_due else 0
                 await self._deliver()
                 if claimed or self._active or self._tasks.active or self._is_quarantine_busy:
@@ -177,6 +188,10 @@ class RunExecutor:
             self._reader.stop()
             self._vault.stop()
             self._values.stop()
+            self._engines.close()
+
+    def _renewing(self) -> asyncio.Task[None]:
+        return asyncio.ensure_future(self._renew())
 
     def _listen(self) -> asyncio.Task[None]:
         return asyncio.ensure_future(listen(self._hear, self._bell.ring, self._bell.look, self._queues or ("",)))
@@ -199,6 +214,7 @@ class RunExecutor:
             return 0
         if overdue:
             self._sweep_at = 0.0 if claims.overdue_left else asked + settings.PYFLOW_SWEEP_SECONDS
+            self._is_leaking = leaks()
         for work in taken:
             try:
                 self._begin(work, asked + trusted_seconds())
@@ -286,6 +302,8 @@ class RunExecutor:
     def _done(self, run: RunExecution) -> None:
         del self._active[run.run_id]
         self._left.add(run.tenant_id)
+        if run.task.cancelled():
+            self._lapsed.add(run.run_id)  # whoever did it: it is handed back, if it is still ours
         self._bell.gather(self._room(), settings.PYFLOW_CONCURRENT_RUNS)
 
     def _hear(self, run_id: UUID) -> None:
@@ -428,6 +446,20 @@ class RunExecutor:
     def _sweep_now(self) -> None:
         self._sweep_at = 0.0
         self._bell.wake()
+
+
+def _still(task: asyncio.Task[None], begin: Callable[[], asyncio.Task[None]]) -> asyncio.Task[None]:
+    """The task that an executor cannot do without: a new one if it has broken off."""
+    if not task.done():
+        return task
+    if not task.cancelled() and task.exception() is None:
+        return task  # it had nothing to do
+    logger.error("a task of the executor broke off, and begins again", exc_info=_error_of(task))
+    return begin()
+
+
+def _error_of(task: asyncio.Task[None]) -> BaseException | None:
+    return None if task.cancelled() else task.exception()
 
 
 async def _end(task: asyncio.Task[None]) -> None:

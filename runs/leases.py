@@ -25,6 +25,8 @@ from tenants.statements import prepared
 from tenants.transactions import retried
 from workflows.models import Version, Workflow
 
+#: How often an executor shows that its event loop turns. Seconds.
+PULSE_SECONDS = 1.0
 #: So many executors lost with a run, one after the other and before a node completed, and it fails as ``worker_lost``.
 #: With the last of them it was alone.
 MAX_LOSSES = SUSPECT_LOSSES + 1
@@ -65,6 +67,11 @@ class Claim:
     log_characters: int
     is_new: bool
     """Nothing is on record of it but that it was queued."""
+
+
+def stall_seconds() -> float:
+    """How long an event loop may stand still before its executor is ended: others have its runs by then."""
+    return 2.0 * float(settings.PYFLOW_LEASE_SECONDS)
 
 
 def trusted_seconds() -> float:

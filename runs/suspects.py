@@ -22,6 +22,7 @@ PULSE_SECONDS = 1.0
 def main() -> None:
     """Execute the suspects of the queues that the command line names as JSON; ``null``: of all."""
     django.setup()
+    from pyflow.core import node_loop  # noqa: PLC0415 - as below
     from runs.execution import RunExecutor  # noqa: PLC0415 - models cannot be imported before Django is set up
 
     executor = RunExecutor(json.loads(sys.argv[1]), suspects=True)
@@ -31,7 +32,7 @@ def main() -> None:
         executor.stop()
 
     threading.Thread(target=follow_parent, name="pyflow-lifeline", daemon=True).start()
-    asyncio.run(_drain(executor))
+    node_loop.run(_drain(executor))
 
 
 async def _drain(executor: RunExecutor) -> None:

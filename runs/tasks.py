@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import sys
@@ -13,6 +12,7 @@ from celery.signals import worker_init, worker_process_init, worker_ready, worke
 from django.conf import settings
 from django.db import connections
 
+from pyflow.core import node_loop
 from runs import dispatch, retention
 from runs.execution import RunExecutor
 from runs.leases import unclaimed_queues
@@ -33,11 +33,11 @@ def execute() -> None:
     """Execute runs until there are none left to claim, and for a while after that none have come."""
     executor = RunExecutor(served_queues(), linger=settings.PYFLOW_LINGER_SECONDS)
     # An event loop of its own: Celery's pool runs tasks in plain processes.
-    asyncio.run(executor.drain() if _watchdog is None else _watchdog.drain(executor))
+    node_loop.run(executor.drain() if _watchdog is None else _watchdog.drain(executor))
     connections.close_all()
     dispatch.settle(dispatch.EXIT_SECONDS)
     if executor.is_worn:
-        logger.warning("too many nodes never returned: this process is replaced")
+        logger.warning("nodes never returned, or left threads or open files behind: this process is replaced")
         sys.exit(0)
 
 

@@ -21,17 +21,14 @@ import threading
 import time
 from contextlib import suppress
 
-from django.conf import settings
 from django.db import Error as DatabaseFailure
 from django.db import connections
 
 from runs import dispatch
 from runs.execution import RunExecutor
-from runs.leases import unclaimed_queues
+from runs.leases import PULSE_SECONDS, stall_seconds, unclaimed_queues
 
 logger = logging.getLogger(__name__)
-#: How often an executor tells that its event loop turns. Seconds.
-PULSE_SECONDS = 1.0
 #: How often the worker looks whether runs wait that it does not hear of. Seconds.
 LOOK_SECONDS = 10.0
 _RECORD = struct.Struct("=i?")
@@ -145,8 +142,3 @@ class Watchdog:
         os.kill(self._worker, signal.SIGTERM)
         time.sleep(stall_seconds())
         os._exit(1)
-
-
-def stall_seconds() -> float:
-    """How long silence lasts before somebody is ended for it: runs of a silent executor are with others by then."""
-    return 2.0 * float(settings.PYFLOW_LEASE_SECONDS)

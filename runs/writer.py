@@ -77,9 +77,16 @@ class GroupWriter:
         """Write what is waiting, then end the thread."""
         assert self._loop is not None  # noqa: S101 - started before it is stopped
         self._ended = self._loop.create_future()
+        if not self._thread.is_alive():
+            return
         self._queue.put(None)
         # Not joined in a thread of asyncio's: it gives none while the interpreter shuts down.
         await self._ended
+
+    def check(self) -> None:
+        """Raise ``RuntimeError`` if the thread has ended: nothing that is submitted would ever be written."""
+        if not self._thread.is_alive():
+            raise RuntimeError("the thread that writes what happened to runs has ended")
 
     def submit(self, write: Write) -> None:
         """Write soon; nobody waits."""

@@ -15,6 +15,8 @@ from pyflow.core.events import EventType
 from pyflow.core.journal import Journal
 from pyflow.core.middleware import Handler, NodeCall
 from pyflow.core.misfits import parse
+from pyflow.core.node_exit import NodeSelfCancelledError, exit_failure
+from pyflow.core.node_loop import is_cancelled_from_outside
 from pyflow.core.plan import PlannedNode
 from pyflow.core.ports import EventSink
 from pyflow.core.redaction import RedactingLogger, Redactor
@@ -86,6 +88,18 @@ class Attempts:
         self._stopping = stopping
         self._log = RunLog(sink, time) if isinstance(sink, LogSink) else None
         self.executing: set[asyncio.Task[Any]] = set()
+        #: Tasks that were cancelled because of the run: a verb, a limit, or its end in this process.
+        self._ordered: set[asyncio.Task[Any]] = set()
+        self._abandoned = False
+
+    def abandon(self) -> None:
+        """Take every cancellation from now on for one of the run: nothing of it counts here any more."""
+        self._abandoned = True
+
+    def cancel(self, task: asyncio.Task[Any]) -> None:
+        """Cancel a task that may be inside a node. Only such a cancellation is taken for one of the run."""
+        self._ordered.add(task)
+        task.cancel()
 
     @property
     def redactor(self) -> Redactor:
@@ -108,14 +122,58 @@ class Attempts:
         task: asyncio.Task[Any],
         names: Names,
     ) -> object:
-        """Execute the node once, in ``task`` or elsewhere, and return its output."""
-        if node.plain:
-            self.executing.add(task)
-            try:
-                return await self._invoke(node, config, record, names)
-            finally:
-                self.executing.discard(task)
-        return await self._call_limited(node, config, record, task, names)
+        """Execute the node once, in ``task`` or elsewhere, and return its output.
+
+        Raises ``NodeExitError`` or ``NodeSelfCancelledError`` for what would otherwise end more than the node, and
+        ``asyncio.CancelledError`` only if somebody else has cancelled the task.
+        """
+        try:
+            if node.plain:
+                self.executing.add(task)
+                try:
+                    output = await self._invoke(node, config, record, names)
+                finally:
+                    self.executing.discard(task)
+            else:
+                output = await self._call_limited(node, config, record, task, names)
+        except BaseException as error:
+            failure = await self._failure(error, task)
+            if failure is error:
+                raise
+            raise failure from error
+        if task.cancelling():
+            await self._take_cancellation(task)
+        return output
+
+    async def _failure(self, error: BaseException, task: asyncio.Task[Any]) -> BaseException:
+        """What to raise for what came out of the node in ``task``."""
+        if not self._is_ordered(task) and is_cancelled_from_outside(task):
+            # Whatever the node made of it: the run goes on elsewhere, and nothing false is recorded.
+            return error if isinstance(error, asyncio.CancelledError) else asyncio.CancelledError()
+        failure: BaseException = error
+        if isinstance(error, asyncio.CancelledError):
+            if not self._is_ordered(task):
+                failure = NodeSelfCancelledError("the node's work was cancelled from within")
+        elif not isinstance(error, Exception):
+            failure = exit_failure(error) or error
+        if task.cancelling():
+            await self._take_cancellation(task)
+        return failure
+
+    def _is_ordered(self, task: asyncio.Task[Any]) -> bool:
+        return self._abandoned or task in self._ordered
+
+    async def _take_cancellation(self, task: asyncio.Task[Any]) -> None:
+        """Take a cancellation that the node has asked for itself, so that it hits nothing that is not the node's."""
+        if self._is_ordered(task) or is_cancelled_from_outside(task):
+            return
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            if self._is_ordered(task) or is_cancelled_from_outside(task):
+                raise
+        while task.cancelling():
+            task.uncancel()
 
     def _invoke(
         self,
@@ -212,8 +270,20 @@ class Attempts:
     async def execute_here(
         self, node: PlannedNode, config: Any, record: Record, task: asyncio.Task[Any], names: Names
     ) -> object:
-        """Execute the node once for a run that another process executes: that has the slot, and keeps the cache."""
-        return await self._call_timed(node, config, record, task, names)
+        """Execute the node once for a run that another process executes: that has the slot, and keeps the cache.
+
+        Raises as ``call`` does.
+        """
+        try:
+            output = await self._call_timed(node, config, record, task, names)
+        except BaseException as error:
+            failure = await self._failure(error, task)
+            if failure is error:
+                raise
+            raise failure from error
+        if task.cancelling():
+            await self._take_cancellation(task)
+        return output
 
     async def _call_timed(
         self,
@@ -256,7 +326,7 @@ class Attempts:
             nonlocal beat
             beat = timers.now()
 
-        task = asyncio.ensure_future(self._invoke(node, config, record, names, on_beat))
+        task = asyncio.ensure_future(_without_exits(self._invoke(node, config, record, names, on_beat)))
         try:
             while not task.done():
                 left = beat + limit - timers.now()
@@ -301,6 +371,14 @@ class Attempts:
             idempotency_key=f"{self._context.run_id}:{node.id}{suffix}",
             logger=RedactingLogger(logging.getLogger(f"pyflow.node.{node.id}"), self._context.redactor, tap),
         )
+
+
+async def _without_exits(work: Awaitable[object]) -> object:
+    """Await ``work`` in a task of its own: one that raises ``SystemExit`` would end the event loop."""
+    try:
+        return await work
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise exit_failure(error) or error from None
 
 
 _NOTHING: Mapping[str, Any] = {}

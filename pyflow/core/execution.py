@@ -19,12 +19,14 @@ from pyflow.core.children import ChildRuns
 from pyflow.core.compensation import compensate
 from pyflow.core.conclusion import cut_short, effects
 from pyflow.core.context import ExecutionContext
-from pyflow.core.errors import NodeError, PyFlowError, WorkerLostError
+from pyflow.core.errors import PyFlowError, WorkerLostError
 from pyflow.core.events import EventType, rfc3339
 from pyflow.core.fanout import FanOut, PausedFanOut
 from pyflow.core.messages import current_redactor
 from pyflow.core.middleware import Handler
 from pyflow.core.misfits import parse
+from pyflow.core.node_exit import exit_failure
+from pyflow.core.node_loop import enter_scope
 from pyflow.core.plan import COMPENSATE, FINALLY, MAIN, Plan, PlannedNode
 from pyflow.core.ports import Clock, EventSink, SecretSource
 from pyflow.core.progress import RunProgress
@@ -163,9 +165,10 @@ class Execution(RunProgress):
 
     async def _abandon(self) -> None:
         self.abandoned = True
+        self._attempts.abandon()
         left = [*self._tasks, *self._waits.clear(), *([self._deadline] if self._deadline else ())]
         for task in left:
-            task.cancel()
+            self._attempts.cancel(task)
         await asyncio.gather(*left, return_exceptions=True)
 
     def cancel(self) -> None:
@@ -237,7 +240,7 @@ class Execution(RunProgress):
         self._ready.clear()
         ready = self._scheduler.stop(outcome)
         for task in list(self._attempts.executing):
-            task.cancel()
+            self._attempts.cancel(task)
         self._waits.clear()
         self._work(self._after_stop(ready))
 
@@ -329,9 +332,10 @@ class Execution(RunProgress):
         """A runner: execute ready nodes until there are none."""
         self._spare = False
         ready = self._ready
-        pristine = copy_context()
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - runners are tasks
+        enter_scope(task)
+        pristine = copy_context()
         turn = NODES_PER_TURN
         while ready and not self._pausing:
             index = ready.popleft()
@@ -447,12 +451,9 @@ class Execution(RunProgress):
             output = await work
             await self._forget_cancellation()
         except asyncio.CancelledError:
-            if self.abandoned:
-                raise
-            if self._is_stopping():
-                await self._end_cancelled(node, run)
-            else:
-                await self._fail(node, run, NodeError("the node's work was cancelled from within"))
+            if self.abandoned or not self._is_stopping():
+                raise  # nobody ordered it: the run goes on elsewhere
+            await self._end_cancelled(node, run)
         except SkippedByLimitError:
             await self._skip(node, run, "concurrency")
         except PausedFanOut:
@@ -513,8 +514,11 @@ class Execution(RunProgress):
             assert node.suspending is not None  # noqa: S101 - only those wait
             config = self._attempts.render(node, lambda: self._names(node))
             output = node.suspending().resume(parse(node.suspending.Config, config), wait, signal, self._time())
-        except Exception as error:  # noqa: BLE001 - a decision may be of the wrong shape
-            await self._fail(node, run, error, signal=signal)
+        except BaseException as error:  # a decision may be of the wrong shape
+            failure = error if isinstance(error, Exception) else exit_failure(error)
+            if failure is None:
+                raise
+            await self._fail(node, run, failure, signal=signal)
             return
         await self._succeed(node, run, output, signal=signal)
 
@@ -537,5 +541,5 @@ class Execution(RunProgress):
 def _differs(one: Context, other: Context) -> bool:
     try:
         return one != other
-    except Exception:  # noqa: BLE001 - a value that a node left behind cannot even be compared
+    except BaseException:  # noqa: BLE001 - a value that a node left behind cannot even be compared
         return True

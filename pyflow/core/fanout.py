@@ -101,7 +101,7 @@ class FanOut:
                 await worker
         finally:
             for worker in workers:
-                worker.cancel()
+                self._attempts.cancel(worker)
             await asyncio.gather(*workers, return_exceptions=True)
             if self._stopping():
                 self._end_waiting()

@@ -30,6 +30,7 @@ from pyflow.core.isolation import Job
 from pyflow.core.isolation_errors import IsolatedOutputError, NotIsolatableError, describe_error
 from pyflow.core.messages import current_redactor
 from pyflow.core.node import AnyNodeClass, invoker_for
+from pyflow.core.node_exit import NodeSelfCancelledError, exit_failure
 from pyflow.core.plain import to_plain
 from pyflow.core.redaction import Redactor
 from pyflow_sdk.node import NodeContext, SecretNotFoundError
@@ -188,7 +189,15 @@ def _execute(job: Job, parent: Parent) -> bytes:
 
 
 async def _awaited(work: Any) -> object:
-    output: object = await work
+    try:
+        output: object = await work
+    except asyncio.CancelledError:
+        raise NodeSelfCancelledError("the node's work was cancelled from within") from None
+    except MemoryError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a node raises anything
+        failure = error if isinstance(error, Exception) else exit_failure(error)
+        raise failure or error from None
     return output
 
 

@@ -60,7 +60,7 @@ def describe_error(error: BaseException) -> dict[str, Any]:
     classes = [cls.__name__ for cls in type(error).__mro__ if cls not in common]
     try:
         message = error.args[0] if isinstance(error, KeyError) and len(error.args) == 1 else str(error)
-    except Exception:  # noqa: BLE001 - an error of a node may be broken itself
+    except BaseException:  # noqa: BLE001 - an error of a node may be broken itself
         message = ""
     return {
         "classes": classes[:MAX_CLASSES],

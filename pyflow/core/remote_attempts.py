@@ -14,6 +14,7 @@ from pyflow.core.fanout import list_items
 from pyflow.core.isolation_errors import describe_error
 from pyflow.core.messages import current_redactor
 from pyflow.core.middleware import Handler
+from pyflow.core.node_loop import enter_scope
 from pyflow.core.plan import Plan, PlannedNode
 from pyflow.core.ports import Clock, NullSink, SecretSource
 from pyflow.core.progress import RunProgress
@@ -87,6 +88,7 @@ class RemoteAttempts(RunProgress):
     async def _outcome(self, node: PlannedNode, place: Place, items: Sequence[tuple[str, Any]]) -> Outcome:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - gathered coroutines are tasks
+        enter_scope(task)
         record: Record
         names: Names
         if place.index is None:

@@ -111,7 +111,7 @@ def _text_of(error: BaseException) -> str:
         return error.args[0]
     try:
         return in_words(error) if isinstance(error, ValidationError) else _ADDRESS.sub("", str(error))
-    except Exception:  # noqa: BLE001 - an error of a node may be broken itself
+    except BaseException:  # noqa: BLE001 - an error of a node may be broken itself
         return ""
 
 

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from pyflow.core.node_loop import end_if_forked
+
 MAX_THREADS = 32
 
 
@@ -97,7 +99,13 @@ class NodeThreads(ThreadPoolExecutor):
 def _settle(call: _Call, work: Callable[[], Any]) -> None:
     try:
         result = work()
+    except (StopIteration, GeneratorExit) as error:  # no coroutine can be given these: who waits would wait for ever
+        failure = RuntimeError(f"the call raised {type(error).__name__}")
+        failure.__cause__ = error
+        call.set_exception(failure)
     except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits
         call.set_exception(error)
     else:
         call.set_result(result)
+    finally:
+        end_if_forked()

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pyflow.core.node import NodeRegistry
 from pyflow_sdk.node import BaseNodeV2, NodeContext
 from tests.chaos.crashes import crash
+from tests.support import poison
 
 #: Names the file that side effects are written to. Not one of PyFlow's: those are kept from isolated nodes.
 LEDGER = "CHAOS_LEDGER"
@@ -150,3 +151,5 @@ def register(registry: NodeRegistry) -> None:
     """Add them to a registry."""
     for kind in (Effective, Poison, Hanging, Hungry, Writing):
         registry.register(kind)
+    poison.register_poisons(registry)
+    poison.register_fatal(registry)

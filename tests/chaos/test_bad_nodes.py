@@ -10,6 +10,8 @@ import pytest
 
 from runs.models import Run
 from tests.chaos.world import World
+from tests.support import poison
+from tests.support.factories import make_tenant, make_workflow
 
 pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -114,3 +116,33 @@ def test_a_full_disk_fails_the_node_that_fills_it(world: World):
     guilty.refresh_from_db()
     assert guilty.state == "failed"
     assert os.strerror(28) in guilty.error["message"]
+
+
+#: What ends the process that the node is in: its runs are taken up by others, and in the end it is alone.
+FATAL = ("exits_hard", "kills_itself", "never_yields")
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("name", [*sorted(poison.POISONS), *FATAL])
+def test_a_node_takes_none_of_thirty_runs_of_another_tenant_with_it(name: str, world: World):
+    """On a worker, whose main thread executes nodes: a table of how many of the thirty did not succeed."""
+    chain = [
+        {"id": f"n{i}", "type": "effect", "depends_on": [f"n{i - 1}"] if i else [], "config": {"pace": 0.1}}
+        for i in range(3)
+    ]
+    good = world.workflow(*chain, name="good")
+    other = make_workflow(make_tenant(), f"version: 2\nname: poison\nnodes: [{{id: only, type: {name}}}]\n")
+    world.workers(1)
+    innocent = world.start(good, 15)
+    [guilty] = world.start(other)
+    innocent += world.start(good, 15)
+    world.settle(150)
+    world.verify(states=("succeeded", "failed"))
+    states = Run.objects.across_tenants().filter(pk__in=[run.pk for run in innocent]).values_list("state", flat=True)
+    assert [state for state in states if state != "succeeded"] == []
+    guilty.refresh_from_db()
+    code = "worker_lost" if name in FATAL else poison.CODES.get(name)
+    if name == "sets_signal_handlers":
+        code = None  # the main thread may, and they are put back
+    found = None if guilty.error is None else guilty.error["code"]
+    assert (guilty.state, found) == ("failed" if code else "succeeded", code), guilty.error

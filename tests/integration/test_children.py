@@ -182,7 +182,7 @@ def test_a_run_that_waits_for_a_child_is_put_down(tenant, executor):
     child = put_down(child_of(run))
     put_down(run)
     assert (run.owner, run.lease_until, run.wake_at) == ("", None, None)
-    waiting.until(lambda: not executor._executor._active, what="idle executor")
+    waiting.until(lambda: not executor._working.executor._active, what="idle executor")
     node = NodeRun.objects.for_tenant(tenant).get(run=run)
     assert (node.state, node.wait["details"]) == ("waiting", {"kind": "child", "runs": [str(child.pk)]})
     send(child, "paid", 7)

@@ -47,7 +47,7 @@ def test_a_run_that_waits_is_put_down_and_goes_on_when_its_time_has_come(tenant,
     run = put_down(make_run(tenant, source))
     assert (run.owner, run.lease_until) == ("", None)
     assert run.wake_at - run.started_at >= timedelta(seconds=0.7)
-    waiting.until(lambda: not executor._executor._active, what="idle executor")
+    waiting.until(lambda: not executor._working.executor._active, what="idle executor")
     node = NodeRun.objects.for_tenant(tenant).get()
     assert (node.state, node.wait["details"], node.wake_at) == ("waiting", {"kind": "wait"}, run.wake_at)
     due = run.wake_at

@@ -167,7 +167,7 @@ def test_a_fenced_executor_stops_and_leaves_the_run_to_its_heir(tenant, registry
     assert began.wait(10)
     lease = timezone.now() + timedelta(hours=1)
     Run.objects.across_tenants().filter(pk=run.pk).update(owner="heir", epoch=99, lease_until=lease)
-    inner = executor._executor
+    inner = executor._working.executor
     go.set()
     waiting.until(lambda: not inner._active, what="end of the fenced execution")
     run.refresh_from_db()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from pyflow.core import node_loop
 from pyflow.core.document import read_json
 from pyflow.core.errors import PyFlowError
 from pyflow.core.loader import parse_workflow, read_source
@@ -67,7 +67,7 @@ class Command(BaseCommand):
     def _execute(run_id: UUID) -> Run:
         """The run once it is finished, here or by another executor that was quicker to claim it."""
         while True:
-            asyncio.run(RunExecutor().drain(only=run_id))
+            node_loop.run(RunExecutor().drain(only=run_id))
             run = Run.objects.across_tenants().select_related("workflow", "version").get(pk=run_id)
             if run.state in TERMINAL_RUN_STATES:
                 return run
