@@ -269,7 +269,7 @@ async def kills_itself(ctx: Any) -> None:
 async def never_yields(ctx: Any) -> None:
     """Keeps the event loop."""
     while True:
-        time.sleep(0.01)
+        time.sleep(0.01)  # noqa: ASYNC251 - that is it
 
 
 def register_fatal(registry: NodeRegistry) -> None:
