@@ -193,8 +193,8 @@ class DatabaseSink:
             if "signal" in event.data:
                 self._pending.signals.append(event.data["signal"])
             self._pending.nodes[event.node_id] = self._row(event.node_id, event).copy()
-        elif event.type is EventType.RUN_STARTED:
-            if self._claim.begun_at is None:  # also where there are results already, of an earlier try or run
+        elif event.type in (EventType.RUN_STARTED, EventType.RUN_RESUMED):
+            if self._claim.begun_at is None:  # also where there are results already, of an earlier try
                 self._pending.changes["started_at"] = moment(event.at)
         elif event.type in _RUN_ENDS:
             self.has_ended = self._closed = True  # what is noted is written together with the end

@@ -99,7 +99,7 @@ def resume_run(*, by: Actor, run_id: UUID) -> Run:
             run.queue_deadline += now - since
         if run.state == RunState.PAUSED:
             run.move(RunState.QUEUED)
-            _tell(run, EventType.RUN_RESUMED, now)
+            _tell(run, EventType.RUN_QUEUED, now)
         run.save(update_fields=["pause_requested_at", "state", "queue_deadline", "event_seq"])
         _record(by, "run.resumed", run, before)
         ring_for(run)

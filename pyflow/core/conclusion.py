@@ -78,6 +78,11 @@ def cut_short(plan: Plan, runs: NodeRuns) -> RunState | None:
     return None
 
 
+def has_begun(recorded: Iterable[NodeRun]) -> bool:
+    """Whether the run that has this on record began before; results taken over from another run do not say so."""
+    return any(run.reason != REUSED for run in recorded)
+
+
 def effects(runs: NodeRuns) -> list[int]:
     """Indices of nodes with something to undo, by the time they completed; what another run did is not this one's.
 

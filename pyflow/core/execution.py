@@ -17,7 +17,7 @@ from pyflow.core.admission import Admission
 from pyflow.core.attempts import Attempts
 from pyflow.core.children import ChildRuns
 from pyflow.core.compensation import compensate
-from pyflow.core.conclusion import cut_short, effects
+from pyflow.core.conclusion import cut_short, effects, has_begun
 from pyflow.core.context import ExecutionContext
 from pyflow.core.errors import PyFlowError, WorkerLostError
 from pyflow.core.events import EventType, rfc3339
@@ -278,7 +278,8 @@ class Execution(RunProgress):
 
     async def _begin(self) -> None:
         restored = self._restore(self._recorded)
-        self._journal.emit(EventType.RUN_STARTED, None, {"state": RunState.RUNNING, "resumed": bool(restored)})
+        begun = self._begun_at is not None or has_begun(self._recorded.values())
+        self._journal.emit(EventType.RUN_RESUMED if begun else EventType.RUN_STARTED, None, {"state": RunState.RUNNING})
         only = self._only
         for node in self.plan.nodes if only is not None else ():
             if only is not None and node.id not in only and node.index not in restored and node.section == MAIN:

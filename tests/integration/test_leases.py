@@ -137,7 +137,7 @@ def test_completed_nodes_are_not_executed_again_after_a_take_over(tenant, drain,
     [dead] = claim("dead", 1)
     write = records.new_write(dead)
     write.events = [
-        records.event(dead, EventType.RUN_STARTED, None, {"state": "running", "resumed": False}),
+        records.event(dead, EventType.RUN_STARTED, None, {"state": "running"}),
         records.event(dead, EventType.NODE_SUCCEEDED, "a", {"output": "old a", "attempt": 1}),
         records.event(dead, EventType.NODE_STARTED, "b", {"attempt": 1}),
     ]

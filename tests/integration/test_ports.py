@@ -142,7 +142,13 @@ def error_of(error: dict[str, Any] | None) -> tuple[str, str] | None:
 
 
 #: Of these the platform notes more or fewer: it has a queue, and puts runs down that wait.
-WAITS = {EventType.RUN_QUEUED, EventType.NODE_WAITING, EventType.NODE_STARTED, EventType.RUN_STARTED}
+WAITS = {
+    EventType.RUN_QUEUED,
+    EventType.NODE_WAITING,
+    EventType.NODE_STARTED,
+    EventType.RUN_STARTED,
+    EventType.RUN_RESUMED,
+}
 
 
 def on_platform(run: Run) -> Played:

@@ -337,3 +337,14 @@ def test_a_rerun_executes_from_its_node_on_and_undoes_only_its_own(tenant, regis
     assert (state_of(repeated), state_of(run)) == ("failed", "succeeded")
     assert fails.calls == ["a", "b", "c", "b", "c", "b:compensate"]
     assert seqs(repeated) == list(range(1, repeated.event_seq + 1))
+
+
+def test_a_run_is_started_once_and_resumed_afterwards(tenant, drain):
+    run = make_run(
+        tenant, workflow("{id: a, type: wait, config: {duration: 200ms}}", "{id: b, type: fail, depends_on: [a]}")
+    )
+    waiting.until(lambda: (drain(), state_of(run) == "failed")[1], what="end of the run")
+    assert (types(run)["run.started"], types(run)["run.resumed"]) == (1, 1)
+    do(retry_run, run)
+    drain()
+    assert (types(run)["run.started"], types(run)["run.resumed"]) == (1, 2)

@@ -18,7 +18,7 @@ def record(run: Run, output: Any = "Hello Ada", outputs: Any = None, node_id: st
     now = time.time()
     write = new_write(claimed)
     write.events = [
-        event(claimed, EventType.RUN_STARTED, None, {"state": "running", "resumed": False}),
+        event(claimed, EventType.RUN_STARTED, None, {"state": "running"}),
         event(claimed, EventType.NODE_STARTED, node_id, {"attempt": 1, "type": "transform"}),
         event(claimed, EventType.NODE_SUCCEEDED, node_id, {"attempt": 1, "output": output}),
         event(claimed, EventType.RUN_SUCCEEDED, None, {"state": "succeeded", "outputs": outputs}),
