@@ -10,6 +10,7 @@ import pytest
 
 from tests.chaos import world as worlds
 from tests.support.broker import publishing_to
+from tests.support.database_log import unexplained
 
 #: What CI's selection is played with.
 SEED = "20"
@@ -40,6 +41,7 @@ def seed() -> str:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[worlds.Site]:
     with worlds.site(tmp_path_factory.mktemp("site")) as site:
         yield site
+        assert unexplained(site.postgres.log()) == [], "what PostgreSQL has logged, and no fault explains"
 
 
 @pytest.fixture

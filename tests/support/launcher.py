@@ -77,6 +77,10 @@ class Program:
                 raise RuntimeError(f"{self._command[0]} did not start:\n{self._log.read_text()}")
             time.sleep(0.02)
 
+    def log(self) -> str:
+        """What it has said so far."""
+        return self._log.read_text(errors="replace")
+
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
         assert self._process is not None

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support import corpora as corpora_files
-from tests.support import launcher, network
+from tests.support import database_log, launcher, network
 
 SHAPES = ("single", "fleet")
 OURS = [
@@ -67,6 +67,28 @@ def pytest_collection() -> Generator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a session in which transactions got into each other's way, although each test has passed."""
+    if _logged_in_the_way():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what PostgreSQL has logged that no session may log."""
+    if lines := _logged_in_the_way():
+        terminalreporter.section("PostgreSQL's log, see tests/support/database_log.py", red=True)
+        terminalreporter.write("\n".join([*lines, ""]))
+
+
+def _logged_in_the_way() -> list[str]:
+    return [line for server in _databases for line in database_log.in_the_way(server.log())]
+
+
+#: The server of this session and of all its workers, in the process that has started it.
+_databases: list[launcher.Program] = []
 
 
 def pytest_report_header() -> str:
@@ -127,7 +149,10 @@ def _start_servers() -> Callable[[], None]:
     os.environ["PYFLOW_HOME"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="pyflow-home-"))
     if shape() == "fleet":
         # Many tests are one transaction, and may think in it for as long as they like.
-        url = stack.enter_context(launcher.postgres())
+        url = os.environ.get("PYFLOW_TEST_DATABASE_URL", "")
+        if not url:
+            _databases.append(stack.enter_context(launcher.postgres_server(launcher.SPEED_OVER_SAFETY)))
+            url = _databases[0].url
         os.environ["DATABASE_URL"] = f"{url}{'&' if '?' in url else '?'}options="
         os.environ["REDIS_URL"] = stack.enter_context(launcher.redis())
     return stack.close
