@@ -29,7 +29,7 @@ from runs.leases import MAX_LOSSES, Claim
 from runs.node_tasks import DatabaseRemoteNodes
 from runs.reader import Call, Reader
 from runs.secrets import RunSecrets
-from runs.services import QUEUE_TIMEOUT, WORKER_LOST, end_run, stop_children
+from runs.services import QUEUE_TIMEOUT, WORKER_LOST, end_run, failing, stop_children
 from runs.slots import displaced_runs, leave_run
 from runs.stores import DatabaseSink
 from runs.writer import GroupWriter
@@ -105,6 +105,11 @@ class RunExecution:
         """Whether the lease is relied on."""
         return self.trusted_until > time.monotonic()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the end of the run is written, or is about to be: what is left to do is what comes after that."""
+        return self._sink.has_ended
+
     def give_up(self) -> None:
         """Stop executing what another process may have claimed by now."""
         self._shared.lapsed(self._claim.run_id)
@@ -167,7 +172,8 @@ class RunExecution:
             self._execution = await self._begin(engine)
         except PyFlowError as error:
             # Accepted once, but not runnable here and now: a plugin that was removed, say, or a large value is damaged.
-            await self._sink.fail(error)
+            # What it waited for until now ends with it.
+            await call(partial(end_run, run_id=claim.run_id, epoch=claim.epoch, ending=failing(error)))
             return
         await self._secrets.mask_with(self._execution.context.redactor)
         if claim.cancel_requested:

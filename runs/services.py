@@ -13,8 +13,10 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from pyflow.core.errors import PyFlowError
 from pyflow.core.events import NODE_ENDS, RUN_ENDS, EventType
 from pyflow.core.ids import new_uuid
+from pyflow.core.result import ErrorInfo
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
 from pyflow.core.suspension import Signal
 from pyflow.nodes.approval import check_decision
@@ -23,7 +25,7 @@ from runs.errors import NodeNotFoundError, RunFinishedError, RunNotFoundError
 from runs.models import NodeItem, NodeRun, Run, RunEvent, RunQuerySet, RunSignal, Trigger
 from runs.slots import leave_run
 from runs.starting import start_version
-from runs.stores import waiting_signals
+from runs.stores import storable_text, waiting_signals
 from tenants import audit
 from tenants.access import Actor
 from tenants.compiled import CompiledQuery
@@ -324,6 +326,13 @@ WORKER_LOST = Ending(
     "each worker that executed the run was lost with it; look for a node that kills its process, or uses up its memory",
     "WorkerLostError",
 )
+
+
+def failing(error: PyFlowError) -> Ending:
+    """How a run ends that cannot be executed any further because of an error."""
+    info = ErrorInfo.of(error, None)
+    message = storable_text(info.message)
+    return Ending(RunState.FAILED, NodeState.CANCELLED, info.code, "node_cancelled", message, info.type)
 
 
 def terminate_run(*, run_id: UUID) -> None:

@@ -11,7 +11,6 @@ from uuid import UUID
 from django.db import connection
 
 from pyflow.core import result
-from pyflow.core.errors import PyFlowError
 from pyflow.core.events import Event, EventType
 from pyflow.core.plain import NotPlainError, to_plain
 from pyflow.core.ports import SystemClock
@@ -91,7 +90,7 @@ class DatabaseSink:
         self._lines += 1
         self._characters += size
         row = {field: getattr(line, field) for field in ("node_id", "attempt", "item", "level")}
-        row |= {"seq": self._lines, "at": moment(line.at), "message": _clean(line.message)}
+        row |= {"seq": self._lines, "at": moment(line.at), "message": storable_text(line.message)}
         self._pending.log.append(row)
         self._pending.changes |= {"log_lines": self._lines, "log_characters": self._characters}
         self._flush_soon()
@@ -117,12 +116,6 @@ class DatabaseSink:
             "input": {} if reference is not None else inline,
             "input_ref": None if reference is None else reference.as_dict(),
         }
-
-    async def fail(self, error: PyFlowError) -> None:
-        """Record the end of a run that cannot be executed here."""
-        data = {"state": RunState.FAILED, "error": result.ErrorInfo.of(error, None).as_dict()}
-        run_id, now = str(self._claim.run_id), SystemClock().time()
-        await self.commit(Event(EventType.RUN_FAILED, run_id, self._claim.workflow_name, 0, now, None, data))
 
     def close(self) -> None:
         """Write what is noted and not written, without waiting for it, and take no more lines.
@@ -240,7 +233,7 @@ class DatabaseSink:
 def _storable(event: Event) -> Event:
     """The event as the database can hold it: a write that is refused every time would keep its run from ever ending."""
     if (error := event.data.get("error")) is not None:
-        event.data["error"] = error | {"message": _clean(error["message"])}
+        event.data["error"] = error | {"message": storable_text(error["message"])}
     if event.type is EventType.RUN_SUCCEEDED and "outputs" in event.data:
         try:
             event.data["outputs"] = to_plain(event.data["outputs"])
@@ -250,7 +243,8 @@ def _storable(event: Event) -> Event:
     return event
 
 
-def _clean(text: str) -> str:
+def storable_text(text: str) -> str:
+    """A text as PostgreSQL can hold it: without what is no character, and without NUL."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
