@@ -413,7 +413,9 @@ class RunExecutor:
             self._quarantine.close()
         left, tasks = {run_id: run.task for run_id, run in self._active.items()}, dict(self._tasks.active)
         tenants = {run.tenant_id for run in self._active.values()}
-        for task in (*left.values(), *tasks.values()):
+        # One whose end is on record gives its slot back and tells its children first.
+        ending = {run_id for run_id, run in self._active.items() if run.has_ended}
+        for task in (*(task for run_id, task in left.items() if run_id not in ending), *tasks.values()):
             task.cancel()
         if left or tasks:
             await asyncio.wait([*left.values(), *tasks.values()], timeout=HAND_BACK_SECONDS)
