@@ -18,7 +18,7 @@ from runs import values
 from runs.errors import RerunError
 from runs.models import NodeItem, NodeRun, Run, RunEvent, Trigger
 from runs.reading import input_of
-from runs.services import find_run
+from runs.services import find_run, keep_run
 from runs.starting import start_version
 from runs.values import Owner, Reference
 from tenants import audit, quotas
@@ -69,6 +69,8 @@ def rerun(
     Raises as ``plan_rerun`` and ``start_version`` do.
     """
     with transaction.atomic():
+        # Until this is committed, nobody removes the source and the values that are copied: pruning passes it over.
+        keep_run(tenant_id=by.tenant_id, run_id=run_id)
         source, target, steps = plan_rerun(
             tenant_id=by.tenant_id, run_id=run_id, start_from=start_from, version=version
         )

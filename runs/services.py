@@ -189,6 +189,13 @@ def lock_run(tenant_id: UUID, run_id: UUID) -> Run:
     return run
 
 
+def keep_run(*, tenant_id: UUID, run_id: UUID) -> None:
+    """Have nobody remove a run until this transaction ends. Raises ``RunNotFoundError``."""
+    rows = Run.objects.for_tenant(tenant_id).filter(pk=run_id).select_for_update(no_key=True)
+    if not rows.values_list("pk").first():
+        raise RunNotFoundError(f"There is no run {run_id}.")
+
+
 def has_ended(run: Run) -> RunFinishedError:
     """What is said of a run that has ended to those who want something of it."""
     state = RunState(run.state)
