@@ -198,6 +198,7 @@ CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "runs.sweep", "schedule": math.ceil(PYFLOW_SWEEP_SECONDS)},
     "prune": {"task": "runs.prune", "schedule": 3600},
+    "repair-counters": {"task": "runs.repair_counters", "schedule": 86_400},
 }
 DJANGO_CELERY_BEAT_TZ_AWARE = True
 

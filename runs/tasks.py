@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import connections
 
 from pyflow.core import node_loop
-from runs import dispatch, retention
+from runs import counting, dispatch, retention
 from runs.execution import RunExecutor
 from runs.leases import unclaimed_queues
 from runs.node_tasks import unclaimed_task_queues
@@ -58,6 +58,12 @@ def sweep() -> None:
 def prune() -> None:
     """Remove what is kept no longer."""
     retention.prune()
+
+
+@shared_task(name="runs.repair_counters", ignore_result=True, expires=3600)
+def repair_counters() -> None:
+    """Compare the counters of quotas with their rows, and repair those that differ."""
+    counting.repair_counters()
 
 
 def served_queues() -> frozenset[str]:

@@ -28,6 +28,7 @@ from runs import bulk, dispatch
 from runs.errors import FencedError
 from runs.models import NodeRun, Run, RunSignal
 from tenants import quotas
+from tenants.plans import Quota
 from tenants.transactions import retried
 
 logger = logging.getLogger(__name__)
@@ -252,18 +253,22 @@ class _Batch:
     def store(self) -> set[UUID]:
         """Write it; the runs whose epoch holds, of which it was written."""
         stored = bulk.store(self._rows)
+        amounts = Counter[UUID]()
         for run_id in self._inputs.keys() & stored:  # hardly ever any
-            Run.objects.across_tenants().filter(pk=run_id).update(**self._inputs[run_id])
+            run = Run.objects.across_tenants().only("tenant_id", "input", "input_ref", "value_bytes").get(pk=run_id)
+            amounts[run.tenant_id] -= run.stored_bytes
+            run.input, run.input_ref = self._inputs[run_id]["input"], self._inputs[run_id]["input_ref"]
+            run.save(update_fields=["input", "input_ref"])
+            amounts[run.tenant_id] += run.stored_bytes
         for run_id, taken in self._signals:
             if run_id in stored:
                 rows = RunSignal.objects.across_tenants().filter(run=run_id, dedupe_id__in=taken)
                 rows.update(consumed=True)
-        amounts = Counter[UUID]()
         for run_id in self._value_bytes.keys() & stored:
             tenant_id, amount = self._value_bytes[run_id]
             amounts[tenant_id] += amount
         for tenant_id, amount in sorted(amounts.items()):  # last: starts of the tenant wait from here on
-            quotas.count_stored_bytes(tenant_id=tenant_id, amount=amount)
+            quotas.count_anyway(tenant_id=tenant_id, quota=Quota.STORED_BYTES, amount=amount)
         return stored
 
 

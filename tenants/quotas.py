@@ -4,6 +4,8 @@ What is counted in a counter is taken by one conditional statement in the transa
 requests take the same last piece, and what is rolled back has taken nothing. A counter is locked until that transaction
 ends: take from it before writing to the audit, as everybody does, or two transactions may wait for each other. What has
 no limit is counted in shards, one for each of a few threads, so that an unlimited tenant's requests do not queue up.
+Processes learn of a new limit at different times, so that some count in shards what others count in one row: a counter
+is the sum of its rows, wherever each change was counted, and a limit is compared with that sum.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import F, Q, QuerySet, Sum, Value
-from django.db.models.functions import Greatest, Substr
+from django.db.models import Q, QuerySet, Sum
+from django.db.models.functions import Substr
 from django.utils import timezone
 
 from pyflow.core.ids import new_uuid
@@ -130,7 +132,7 @@ class Consumption:
         for quota in self._wanted:
             if quota not in taken:
                 for other in taken:
-                    _give_back(self._tenant_id, other, self._wanted[other], self._limits[other])
+                    count_anyway(tenant_id=self._tenant_id, quota=other, amount=-self._wanted[other])
                 raise exceeded(tenant_id=self._tenant_id, quota=quota)
 
 
@@ -152,23 +154,31 @@ def add_stored_bytes(*, tenant_id: UUID, amount: int) -> None:
     if amount >= 0:
         consume(tenant_id=tenant_id, amounts={Quota.STORED_BYTES: amount})
     else:
-        _give_back(tenant_id, Quota.STORED_BYTES, -amount, limit_of(tenant_id, Quota.STORED_BYTES))
+        count_anyway(tenant_id=tenant_id, quota=Quota.STORED_BYTES, amount=amount)
 
 
 def check_stored_bytes(*, tenant_id: UUID, wanted: int) -> None:
     """Whether there is room for so many bytes more. Raises ``QuotaExceededError``.
 
-    Nothing is taken: what is stored afterwards is counted by ``count_stored_bytes``, wherever the limit is by then.
+    Nothing is taken: what is stored afterwards is counted by ``count_anyway``, wherever the limit is by then.
     """
     limit = limit_of(tenant_id, Quota.STORED_BYTES)
     if limit is not None and _used(tenant_id, Quota.STORED_BYTES) + wanted > limit:
         raise exceeded(tenant_id=tenant_id, quota=Quota.STORED_BYTES)
 
 
-def count_stored_bytes(*, tenant_id: UUID, amount: int) -> None:
-    """Count bytes that are stored in this transaction, although that may take the tenant beyond its limit."""
-    is_limited = limit_of(tenant_id, Quota.STORED_BYTES) is not None
-    _names(*_taking(tenant_id, {Quota.STORED_BYTES: amount}, {Quota.STORED_BYTES: MOST if is_limited else None}))
+def count_anyway(*, tenant_id: UUID, quota: Quota, amount: int) -> None:
+    """Add to a counter, or (negative) take from it, in this transaction, although that may go beyond the limit.
+
+    One row of a counter may be negative: what it gives back was counted in another.
+    """
+    is_limited = limit_of(tenant_id, quota) is not None
+    _names(*_taking(tenant_id, {quota: amount}, {quota: MOST if is_limited else None}))
+
+
+def counter(*, tenant_id: UUID, quota: Quota) -> int:
+    """What a counter says in its present period; negative only if it is wrong (see ``runs.counting``)."""
+    return int(_counters(tenant_id, quota).aggregate(total=Sum("count"))["total"] or 0)
 
 
 def usage_of(*, tenant_id: UUID, measured: Mapping[Quota, Usage | int]) -> list[Usage]:
@@ -236,23 +246,31 @@ def _taking(
     tenant_id: UUID, amounts: Mapping[Quota, int], limits: Mapping[Quota, int | None]
 ) -> tuple[str, Sequence[Any]]:
     """Add to the counters that stay within their limits; returns their names. Rows are locked in the order of names."""
-    rows, cases = [], []
+    rows: list[Any] = []
+    cases: list[Any] = []
     for quota, amount in amounts.items():
         limit = limits[quota]
         ids = [UsageCounter._meta.pk.get_db_prep_value(value, connection) for value in (new_uuid(), tenant_id)]
         rows += [*ids, quota.value, _period(quota, limit), amount]
-        cases += [quota.value, MOST if limit is None else limit]
-    return _counting(len(amounts)), [*rows, *cases]
+        cases += [quota.value] if limit is None else [quota.value, limit]
+    return _counting(tuple(limits[quota] is not None for quota in amounts)), [*rows, *cases]
 
 
 @cache
-def _counting(count: int) -> str:
+def _counting(limited: tuple[bool, ...]) -> str:
+    """The statement for counters of which each has a limit or none. What is limited, its shards count for, too."""
     table = connection.ops.quote_name(UsageCounter._meta.db_table)
+    periods = ", ".join(f"{table}.period || '/{shard:02}'" for shard in range(SHARDS))
+    shards = f"""(
+        SELECT COALESCE(SUM(shard.count), 0) FROM {table} shard WHERE shard.tenant_id = {table}.tenant_id
+        AND shard.name = {table}.name AND shard.period IN ({periods})
+    )"""  # noqa: S608 - names and numbers of ours
+    fits = f"{table}.count + excluded.count + {shards} <= %s"
     return f"""
         INSERT INTO {table} (id, tenant_id, name, period, count)
-        VALUES {", ".join(["(%s, %s, %s, %s, %s)"] * count)}
+        VALUES {", ".join(["(%s, %s, %s, %s, %s)"] * len(limited))}
         ON CONFLICT (tenant_id, name, period) DO UPDATE SET count = {table}.count + excluded.count
-        WHERE {table}.count + excluded.count <= CASE {table}.name {"WHEN %s THEN %s " * count} END
+        WHERE CASE {table}.name {" ".join(f"WHEN %s THEN {fits if each else 'TRUE'}" for each in limited)} END
         RETURNING name
     """  # noqa: S608 - names and placeholders; every value is a parameter
 
@@ -272,16 +290,8 @@ def _period(quota: Quota, limit: int | None) -> str:
     return period if limit is not None else f"{period}/{threading.get_native_id() % SHARDS:02}"
 
 
-def _give_back(tenant_id: UUID, quota: Quota, amount: int, limit: int | None) -> None:
-    if limit is None:  # a shard may be negative: what it gives back was counted by another
-        _names(*_taking(tenant_id, {quota: -amount}, {quota: None}))
-        return
-    left = Greatest(F("count") - amount, Value(0))
-    UsageCounter.objects.for_tenant(tenant_id).filter(name=quota.value, period=PERIODS[quota]()).update(count=left)
-
-
 def _used(tenant_id: UUID, quota: Quota) -> int:
-    return max(0, _counters(tenant_id, quota).aggregate(total=Sum("count"))["total"] or 0)
+    return max(0, counter(tenant_id=tenant_id, quota=quota))
 
 
 def _counters(tenant_id: UUID, quota: Quota) -> QuerySet[UsageCounter]:
@@ -292,10 +302,10 @@ def _counters(tenant_id: UUID, quota: Quota) -> QuerySet[UsageCounter]:
 
 
 def _gather(tenant_id: UUID, quota: Quota) -> None:
-    """Count in one row what was counted in shards, so that a limit that is new sees all of it."""
+    """Count in one row what was counted in shards; it is there even if nothing was, for a limit to be compared with."""
     rows = list(_counters(tenant_id, quota).select_for_update(no_key=True).order_by("period"))
-    if any("/" in row.period for row in rows):
-        total = max(0, sum(row.count for row in rows))
+    if not rows or any("/" in row.period for row in rows):
+        total = sum(row.count for row in rows)
         _counters(tenant_id, quota).filter(pk__in=[row.pk for row in rows]).delete()
         UsageCounter.objects.create(tenant_id=tenant_id, name=quota.value, period=PERIODS[quota](), count=total)
 
