@@ -8,7 +8,7 @@ from django.test import override_settings
 
 from tenants import failures, keys, principals
 from tenants.limits import MemoryLimiter
-from tests.support import emptying, passwords
+from tests.support import emptying, invariants, passwords
 
 emptying.empty_tables_after_tests()
 if connection.vendor == "sqlite":
@@ -30,3 +30,20 @@ def nobody_is_known(monkeypatch) -> None:
     """No test believes what another one has checked, nor pays for what another one got wrong."""
     principals.cache.clear()
     monkeypatch.setattr(failures, "limiter", MemoryLimiter())
+
+
+@pytest.fixture(autouse=True)
+def invariants_hold(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Ask the database for `invariants` after a test that has used it, once what executed runs has stopped.
+
+    Set up before what the test itself asks for, and so torn down after it; then the tables are emptied, or rolled back.
+    """
+    marked = request.node.get_closest_marker("django_db") is not None
+    if not marked and not {"db", "transactional_db", "live_server"} & set(request.fixturenames):
+        yield
+        return
+    request.getfixturevalue("_django_db_helper")
+    yield
+    if not connection.needs_rollback:  # nobody answers in a transaction that has failed
+        wrong = invariants.violations(but=invariants.broken_by(request.node))
+        assert not wrong, "\n".join(wrong)

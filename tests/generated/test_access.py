@@ -14,8 +14,11 @@ from tenants.access import LEAST_ROLE, Permission, Role
 from tests.support.api import Api
 from tests.support.calls import CALLS, NEEDED, NOT_FOR_KEYS, OPEN, Call
 from tests.support.factories import make_api_key, make_member
+from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
 from tests.support.worlds import World, token_of
+
+pytestmark = made_of_rows
 
 CLOSED = {id: operation for id, operation in operations().items() if not operation.is_open}
 

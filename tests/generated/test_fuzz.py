@@ -28,11 +28,12 @@ from schemathesis.checks import (
     use_after_free,
 )
 
+from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
 from tests.support.worlds import World
 from workflows.documents import RESERVED_NAMES
 
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, made_of_rows]
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

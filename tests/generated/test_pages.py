@@ -8,10 +8,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.support.api import assert_problem, read
+from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
 from tests.support.worlds import World, grow
 
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, made_of_rows]
 LISTS = {id: operation for id, operation in operations().items() if operation.is_list}
 PAGED = {id: operation for id, operation in LISTS.items() if operation.has_pages}
 NAMES = ("id", "seq", "number", "index", "name")

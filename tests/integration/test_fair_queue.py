@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from runs import execution, leases
 from runs.execution import RunExecutor
+from runs.intake import add_all
 from runs.leases import claim
 from runs.models import Run
 from tenants.models import Tenant
@@ -19,19 +20,16 @@ from tenants.plans import Quota
 from tenants.quotas import set_plan
 from tests.support.factories import a_test, make_run, make_tenant
 from tests.support.histories import assert_is_whole
+from tests.support.invariants import written_by_hand
 
 pytestmark = pytest.mark.database
 
 
 def queue_up(tenant: Tenant, count: int) -> list[Run]:
-    """As many queued runs: one that was started, and copies of its row."""
+    """As many queued runs, of which all but one were accepted together."""
     run = make_run(tenant)
-    Run.objects.bulk_create(
-        [
-            Run(tenant=tenant, workflow_id=run.workflow_id, version_id=run.version_id, input=run.input)
-            for _ in range(count - 1)
-        ]
-    )
+    copied = {"tenant": tenant, "workflow_id": run.workflow_id, "version_id": run.version_id, "input": run.input}
+    add_all([Run(**copied) for _ in range(count - 1)])
     return list(Run.objects.for_tenant(tenant).order_by("created_at"))
 
 
@@ -82,6 +80,7 @@ def test_within_a_tenant_the_most_urgent_run_comes_first(tenant):
     assert [taken.run_id for taken in claim("me", 2)] == [runs[3].pk, runs[0].pk]
 
 
+@written_by_hand
 def test_runs_beyond_the_quota_stay_queued_and_others_go_on(tenant):
     allow(tenant, 2)
     runs = queue_up(tenant, 5)

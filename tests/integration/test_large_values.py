@@ -27,6 +27,7 @@ from tests.integration.test_node_tasks import workers
 from tests.support import records, waiting
 from tests.support.factories import a_test, make_run, make_workflow
 from tests.support.histories import assert_is_whole
+from tests.support.invariants import written_by_hand
 from tests.support.nodes import register, workflow
 from tests.support.running import ended, executing, nodes, put_down, send
 from tests.support.secrets import make_secret
@@ -237,6 +238,7 @@ def test_a_retry_forgets_what_is_made_anew(tenant, registry, drain):
     assert outputs_of(run) == {"it": LARGE}
 
 
+@written_by_hand
 def test_small_values_cost_no_statement_and_large_ones_one_a_batch(tenant, settings):
     def statements(size: int) -> int:
         [claimed] = claim("me", 1, make_run(tenant).pk)

@@ -19,6 +19,7 @@ from runs.writer import store
 from tests.support import records, waiting
 from tests.support.factories import make_run
 from tests.support.histories import assert_is_whole
+from tests.support.invariants import written_by_hand
 from tests.support.nodes import register, workflow
 
 pytestmark = pytest.mark.database
@@ -120,6 +121,7 @@ def test_a_fenced_write_does_not_hinder_others_of_its_batch(tenant):
     assert [event.run_id for event in RunEvent.objects.for_tenant(tenant).filter(seq=2)] == [fine.pk]
 
 
+@written_by_hand
 def test_a_cancelled_or_finished_run_takes_no_more_events(tenant):
     run = make_run(tenant)
     [claimed] = claim("me", 1)

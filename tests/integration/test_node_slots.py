@@ -12,6 +12,7 @@ from runs.leases import claim
 from runs.models import Run, Slot
 from runs.slots import Ticket, Verdict, enter, leave, places_of, reconcile, told_of
 from tests.support.factories import make_run
+from tests.support.invariants import written_by_hand
 from tests.support.nodes import register, workflow
 from tests.support.running import state_of
 
@@ -99,6 +100,7 @@ def test_slots_of_an_executor_that_lost_its_run_are_freed(tenant):
     assert told_of([held.id, waiting.id]) == {waiting.id: (True, False)}
 
 
+@written_by_hand
 def test_a_slot_of_a_lost_executor_is_taken_without_waiting_for_the_sweeper(tenant):
     make_run(tenant), make_run(tenant)
     [dead, taken] = claim("me", 2)

@@ -27,11 +27,20 @@ from tenants.plans import Quota
 from tenants.quotas import set_plan
 from tests.support import waiting
 from tests.support.factories import a_test, make_run, make_tenant, make_user
+from tests.support.invariants import written_by_hand
 from tests.support.nodes import register, workflow
 from tests.support.processes import ROOT, environment
 from tests.support.running import ended, executing
 
-pytestmark = pytest.mark.database
+pytestmark = [
+    pytest.mark.database,
+    written_by_hand,
+    pytest.mark.breaks_invariant(
+        "nobody_waits_for_a_slot_that_is_free",
+        "stored_bytes_are_those_of_rows",
+        reason="its rows are put into the tables as they are",
+    ),
+]
 DAY = timedelta(days=1)
 
 

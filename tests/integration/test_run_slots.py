@@ -15,6 +15,7 @@ from runs.services import TERMINATED, end_run
 from runs.slots import places_of, reconcile
 from tests.support import waiting
 from tests.support.factories import make_run, make_tenant
+from tests.support.invariants import written_by_hand
 from tests.support.nodes import register, workflow
 from tests.support.running import cancel, ended, nodes, put_down, send, state_of
 
@@ -110,6 +111,7 @@ def test_a_terminated_run_gives_its_slot_back(tenant, executor):
     ended(second, "succeeded")
 
 
+@written_by_hand
 def test_a_slot_whose_holder_could_not_give_it_back_is_reconciled(tenant, executor):
     first = put_down(start(tenant, keyed()))
     second = put_down(start(tenant, keyed()))

@@ -15,6 +15,7 @@ from runs.services import cancel_run
 from runs.verbs import pause_run, resume_run, retry_run, terminate_run
 from tests.support import waiting
 from tests.support.factories import make_run, make_workflow
+from tests.support.invariants import written_by_hand
 from tests.support.nodes import register, workflow
 from tests.support.running import ended, nodes, operator, seqs, state_of, types
 
@@ -234,6 +235,7 @@ def test_a_run_that_was_compensated_is_not_retried(tenant, registry, drain):
     assert state_of(run) == "failed"
 
 
+@written_by_hand
 @pytest.mark.parametrize("state", ["queued", "running", "waiting", "paused", "succeeded"])
 def test_only_a_run_that_did_not_succeed_is_retried(tenant, state: str):
     run = make_run(tenant)

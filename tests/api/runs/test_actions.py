@@ -15,6 +15,7 @@ from tenants.grants import share
 from tenants.models import AuditEntry
 from tests.support.api import YAML, Api, assert_problem, read
 from tests.support.factories import HELLO, a_test, make_api_key, make_member, make_run
+from tests.support.invariants import written_by_hand
 from tests.support.worlds import token_of
 from workflows.models import Workflow
 
@@ -79,6 +80,7 @@ def test_paused_runs_are_resumed(api: Api, tenant, runs):
     assert states(tenant) == ["queued"] * 3
 
 
+@written_by_hand
 def test_one_that_refuses_keeps_no_other_from_being_asked(api: Api, other_tenant, tenant, runs):
     Run.objects.for_tenant(tenant).filter(pk=runs[1].pk).update(state="succeeded")
     hidden, unknown = str(make_run(other_tenant).pk), new_id()
@@ -89,6 +91,7 @@ def test_one_that_refuses_keeps_no_other_from_being_asked(api: Api, other_tenant
     assert (body["accepted"], states(tenant)) == (2, ["paused", "succeeded", "paused"])
 
 
+@written_by_hand
 def test_a_filter_asks_those_that_would_be_changed(api: Api, tenant, runs):
     other = make_run(tenant, HELLO.replace("name: hello", "name: other"))
     Run.objects.for_tenant(tenant).filter(pk=runs[0].pk).update(state="failed")

@@ -7,6 +7,7 @@ from runs.models import Run
 from tenants.models import AuditEntry
 from tests.support.api import Api, assert_problem, read
 from tests.support.factories import make_run
+from tests.support.invariants import written_by_hand
 from tests.support.records import record
 
 pytestmark = pytest.mark.database
@@ -41,6 +42,7 @@ def test_a_waiting_run_is_queued_to_be_ended(api: Api, run, path: str):
     assert requested(run)
 
 
+@written_by_hand
 def test_a_running_run_stays_with_its_executor(api: Api, run, path: str):
     Run.objects.across_tenants().update(state="running", owner="somebody", epoch=3)
     assert read(api.post(path))["state"] == "running"
@@ -73,6 +75,7 @@ def test_executors_are_told_once_it_is_committed(api: Api, path: str, django_cap
     assert rings == [1]
 
 
+@written_by_hand
 @pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled", "timed_out"])
 def test_a_run_that_has_ended_is_not_cancelled(api: Api, run, path: str, state: str):
     record(run)

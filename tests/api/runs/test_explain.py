@@ -15,11 +15,20 @@ from runs.models import NodeItem, NodeRun, NodeTask, Run, RunSignal, Slot
 from runs.services import start_child
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
 from tests.support.factories import make_api_key, make_run, make_workflow
+from tests.support.invariants import written_by_hand
 from tests.support.nodes import workflow
 from workflows.models import Workflow
 
 OPERATION = "runs_explain"
-pytestmark = pytest.mark.database
+pytestmark = [
+    pytest.mark.database,
+    written_by_hand,
+    pytest.mark.breaks_invariant(
+        "node_tasks_are_of_running_runs",
+        "slots_are_of_runs_that_go_on",
+        reason="its rows are put into the tables as they are",
+    ),
+]
 CHAIN = workflow(
     "{id: a, type: log, config: {message: a}}",
     "{id: b, type: log, config: {message: b}, depends_on: [a]}",

@@ -9,9 +9,10 @@ from pyflow.core.ids import new_id
 from runs.models import RunLog
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
 from tests.support.factories import make_run
+from tests.support.invariants import written_by_hand
 
 OPERATION = "runs_logs"
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, written_by_hand]
 #: node, attempt, item, level, message
 LINES = [
     ("a", 1, None, 20, "begins"),

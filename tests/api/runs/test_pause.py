@@ -6,6 +6,7 @@ from runs.models import Run
 from tenants.models import AuditEntry
 from tests.support.api import Api, assert_problem, read
 from tests.support.factories import make_run
+from tests.support.invariants import written_by_hand
 
 pytestmark = pytest.mark.database
 
@@ -38,6 +39,7 @@ def test_a_waiting_run_is_paused_with_its_timer(api: Api, run: Run, path: str):
     assert (state(run), run.wake_at) == ("paused", None)
 
 
+@written_by_hand
 def test_a_running_run_is_paused_by_its_executor(api: Api, run: Run, path: str):
     Run.objects.across_tenants().update(state="running", owner="somebody", epoch=3)
     assert read(api.post(path))["state"] == "running"
@@ -58,6 +60,7 @@ def test_a_run_that_is_asked_to_stop_is_not_paused(api: Api, run: Run, path: str
     assert (body["state"], body["possible"]) == ("queued", ["terminate", "signal", "rerun"])
 
 
+@written_by_hand
 def test_a_run_that_has_ended_is_refused_with_what_is_possible(api: Api, path: str):
     Run.objects.across_tenants().update(state="succeeded")
     body = assert_problem(api.post(path), 409, "run_finished")

@@ -9,11 +9,12 @@ from tenants.models import AuditEntry
 from tenants.quotas import set_plan
 from tests.support.api import Api, assert_problem, assert_same_answer, read
 from tests.support.factories import HELLO, a_test, make_api_key, make_run, make_workflow
+from tests.support.invariants import written_by_hand
 from tests.support.operations import operations
 from workflows.services import archive_workflow
 
 OPERATION = "runs_rerun"
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, written_by_hand]
 NODE = "  - {{id: {}, type: log, depends_on: [{}], config: {{message: x}}}}\n"
 CHAIN = "version: 2\nname: chain\nnodes:\n" + NODE.format("a", "") + NODE.format("b", "a") + NODE.format("c", "b")
 

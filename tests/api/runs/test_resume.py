@@ -9,6 +9,7 @@ from runs.models import Run
 from runs.verbs import pause_run
 from tests.support.api import Api, assert_problem, read
 from tests.support.factories import make_run
+from tests.support.invariants import written_by_hand
 from tests.support.running import operator
 
 pytestmark = pytest.mark.database
@@ -52,6 +53,7 @@ def test_a_run_that_is_not_paused_is_refused_with_what_is_possible(api: Api, pat
     assert (body["state"], body["possible"]) == ("queued", ["cancel", "terminate", "pause", "signal", "rerun"])
 
 
+@written_by_hand
 def test_a_run_that_has_ended_is_not_resumed(api: Api, path: str):
     Run.objects.across_tenants().update(state="failed")
     assert_problem(api.post(path), 409, "run_finished")

@@ -5,6 +5,7 @@ import pytest
 from runs.models import NodeRun, Run
 from tests.support.api import Api, assert_problem, read
 from tests.support.factories import make_run
+from tests.support.invariants import written_by_hand
 
 pytestmark = pytest.mark.database
 
@@ -40,6 +41,7 @@ def test_a_run_that_ended_otherwise_without_success_is_queued_again(api: Api, ru
     assert state(run) == "queued"
 
 
+@written_by_hand
 @pytest.mark.parametrize(
     ("before", "possible"),
     [("succeeded", ["rerun"]), ("paused", ["cancel", "terminate", "resume", "signal", "rerun"])],
@@ -50,6 +52,7 @@ def test_another_run_is_refused_with_what_is_possible(api: Api, path: str, befor
     assert (body["state"], body["possible"]) == (before, possible)
 
 
+@written_by_hand
 def test_a_run_that_was_undone_is_refused(api: Api, tenant, path: str):
     source = (
         "version: 2\nname: saga\nnodes:\n"

@@ -10,6 +10,7 @@ from runs.models import NodeRun, Run, RunSignal
 from tenants.models import AuditEntry
 from tests.support.api import JSON, YAML, Api, assert_problem, assert_same_answer, read
 from tests.support.factories import make_api_key, make_run
+from tests.support.invariants import written_by_hand
 from tests.support.records import record
 
 OPERATION = "runs_signal"
@@ -67,6 +68,7 @@ def test_it_wakes_a_waiting_run(api: Api, run, path: str):
     assert run.state == "queued"
 
 
+@written_by_hand
 def test_a_second_signal_of_one_id_is_not_delivered(api: Api, run, path: str):
     first = api.post(path, {"name": "paid", "payload": 1, "id": "x"})
     Run.objects.across_tenants().update(state="waiting")

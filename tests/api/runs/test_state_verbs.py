@@ -14,6 +14,7 @@ from runs.verbs import pause_run
 from tenants.models import AuditEntry, Tenant
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
 from tests.support.factories import make_api_key, make_run
+from tests.support.invariants import written_by_hand
 from tests.support.running import operator, state_of
 
 OPERATIONS = ("runs_cancel", "runs_pause", "runs_resume", "runs_retry", "runs_terminate")
@@ -105,11 +106,13 @@ def test_who_did_it_is_in_the_audit(api: Api, tenant: Tenant, run: Run, verb: Ve
     assert (change["before"]["state"], change["after"]["state"]) == (was, verb.becomes)
 
 
+@written_by_hand
 def test_it_is_not_asked_by_get(api: Api, run: Run, path: str, before: dict[str, Any]):
     assert_problem(api.get(path), 405, "method_not_allowed")
     assert row(run) == before
 
 
+@written_by_hand
 def test_it_answers_in_no_other_format_and_does_nothing(api: Api, run: Run, path: str, before: dict[str, Any]):
     assert_problem(api.post(path, accept="text/html"), 406, "not_acceptable")
     assert row(run) == before
@@ -119,17 +122,20 @@ def test_an_unknown_run_is_not_found(api: Api, verb: Verb):
     assert_problem(api.post(f"/api/v1/runs/{new_id()}/{verb.name}"), 404, "run_not_found")
 
 
+@written_by_hand
 def test_it_needs_a_key(nobody: Api, run: Run, path: str, before: dict[str, Any]):
     assert_problem(nobody.post(path), 401, "not_authenticated")
     assert row(run) == before
 
 
+@written_by_hand
 def test_a_viewer_may_not(tenant: Tenant, run: Run, path: str, before: dict[str, Any]):
     viewer = Api(make_api_key(tenant, role="viewer")[1])
     assert_problem(viewer.post(path), 403, "forbidden")
     assert row(run) == before
 
 
+@written_by_hand
 def test_it_hides_other_tenants(other_api: Api, run: Run, verb: Verb, path: str, before: dict[str, Any]):
     hidden, unknown = other_api.post(path), other_api.post(f"/api/v1/runs/{UUID(int=7 << 76 | 2 << 62)}/{verb.name}")
     assert_problem(hidden, 404, "run_not_found")

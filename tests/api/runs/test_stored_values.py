@@ -15,9 +15,16 @@ from runs.values import Owner
 from tenants.models import Tenant
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
 from tests.support.factories import make_run
+from tests.support.invariants import written_by_hand
 
 OPERATIONS = ("run_input_read", "run_outputs_read", "run_node_output_read", "run_node_item_output_read")
-pytestmark = pytest.mark.database
+pytestmark = [
+    pytest.mark.database,
+    written_by_hand,
+    pytest.mark.breaks_invariant(
+        "stored_bytes_are_those_of_rows", reason="its rows are put into the tables as they are"
+    ),
+]
 LARGE = {"text": "é" * 300_000}
 
 

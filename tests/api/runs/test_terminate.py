@@ -5,6 +5,7 @@ import pytest
 from runs.models import Run
 from tests.support.api import Api, assert_problem, read
 from tests.support.factories import make_run
+from tests.support.invariants import written_by_hand
 
 pytestmark = pytest.mark.database
 
@@ -39,6 +40,7 @@ def test_a_run_that_is_on_its_way_ends(api: Api, run: Run, path: str, before: st
     assert state(run) == "cancelled"
 
 
+@written_by_hand
 def test_a_run_that_has_ended_is_refused_with_what_is_possible(api: Api, path: str):
     Run.objects.across_tenants().update(state="timed_out")
     body = assert_problem(api.post(path), 409, "run_finished")

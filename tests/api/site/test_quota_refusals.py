@@ -97,6 +97,7 @@ def test_a_draft_that_is_too_large_by_now_is_not_published(tenant, api: Api):
     assert_refused(response, 403, Quota.NODES_PER_WORKFLOW, 2, 3)
 
 
+@pytest.mark.breaks_invariant("runs_per_day_are_those_of_rows", reason="the counter is set to nearly its limit")
 def test_so_many_runs_start_in_a_day(tenant, api: Api):
     make_workflow(tenant)
     give(tenant, "free")
@@ -117,6 +118,7 @@ def test_a_run_that_was_there_is_no_start(tenant, api: Api):
     assert used(tenant, Quota.RUNS_PER_DAY) == 1
 
 
+@pytest.mark.breaks_invariant("stored_bytes_are_those_of_rows", reason="the counter is set to nearly its limit")
 def test_so_many_bytes_are_stored(tenant, api: Api):
     make_workflow(tenant)
     give(tenant, "free")
@@ -174,6 +176,7 @@ def test_what_is_deleted_gives_its_bytes_back(tenant, api: Api):
     assert used(tenant, Quota.RUNS_PER_DAY) == 1, "it was accepted all the same"
 
 
+@pytest.mark.breaks_invariant("runs_per_day_are_those_of_rows", reason="the counter is set to nearly its limit")
 @pytest.mark.parametrize(("plan", "limits", "status"), [("free", {}, 402), ("enterprise", {"runs_per_day": 1000}, 403)])
 def test_of_a_batch_as_many_start_as_there_is_room_for(tenant, api: Api, plan: str, limits: dict, status: int):
     make_workflow(tenant)

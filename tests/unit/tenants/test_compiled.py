@@ -9,8 +9,9 @@ from django.db import connections
 from runs.models import Run, RunEvent
 from tenants.compiled import CompiledQuery
 from tests.support.factories import make_run, make_tenant
+from tests.support.invariants import made_of_rows
 
-pytestmark = [pytest.mark.database, pytest.mark.django_db]
+pytestmark = [pytest.mark.database, pytest.mark.django_db, made_of_rows]
 
 
 def build(tenant_id: UUID, run_id: UUID):

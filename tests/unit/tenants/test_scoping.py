@@ -20,6 +20,7 @@ from tenants.models import (
 )
 from tenants.scoping import TenantOwned
 from tests.support.factories import make_api_key, make_run, make_superuser, make_tenant, make_workflow
+from tests.support.invariants import made_of_rows
 from tests.support.secrets import make_secret
 from workflows.models import Workflow
 
@@ -44,7 +45,7 @@ UNSCOPED = {
     "raw": lambda objects: list(objects.raw("SELECT 1")),
     "create": lambda objects: objects.create(name="x"),
 }
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, made_of_rows]
 
 
 def test_every_model_of_ours_but_the_tenant_belongs_to_one():
