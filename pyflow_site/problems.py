@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from plugins.errors import NodeTypeMissingError
+from pyflow.core.computations import ComputationBusyError, ComputationLimitError
 from pyflow.core.document import make_pointer
 from pyflow.core.errors import DefinitionError, DocumentError, DocumentTooLargeError, InputError, PyFlowError
 from pyflow.nodes.approval import DecisionError
@@ -129,6 +130,8 @@ STATUS_OF: Mapping[type[PyFlowError], int] = {
     RateLimitedError: status.HTTP_429_TOO_MANY_REQUESTS,
     WorkflowMissingError: status.HTTP_404_NOT_FOUND,
     WorkflowExistsError: status.HTTP_409_CONFLICT,
+    ComputationLimitError: status.HTTP_422_UNPROCESSABLE_ENTITY,
+    ComputationBusyError: status.HTTP_503_SERVICE_UNAVAILABLE,
     GraphTooLargeError: status.HTTP_422_UNPROCESSABLE_ENTITY,
     VersionMissingError: status.HTTP_404_NOT_FOUND,
     VersionStateError: status.HTTP_409_CONFLICT,

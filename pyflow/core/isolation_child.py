@@ -27,6 +27,7 @@ from pyflow.core.addresses import current_policy
 from pyflow.core.context import ExecutionContext
 from pyflow.core.files import current_quota, current_root
 from pyflow.core.isolation import Job
+from pyflow.core.isolation_environment import address_space
 from pyflow.core.isolation_errors import IsolatedOutputError, NotIsolatableError, describe_error
 from pyflow.core.messages import current_redactor
 from pyflow.core.node import AnyNodeClass, invoker_for
@@ -251,7 +252,7 @@ def _module(job: Job) -> ModuleType:
 
 def _limit(job: Job) -> None:
     if job.memory_limit is not None:
-        most = _address_space() + _HEADROOM + job.memory_limit
+        most = address_space() + _HEADROOM + job.memory_limit
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     if job.cpu_limit is not None:
         used = resource.getrusage(resource.RUSAGE_SELF)
@@ -260,12 +261,3 @@ def _limit(job: Job) -> None:
         signal.setitimer(signal.ITIMER_PROF, max(job.cpu_limit, 0.001))
         most = math.ceil(spent + job.cpu_limit)
         resource.setrlimit(resource.RLIMIT_CPU, (most, most + 1))
-
-
-def _address_space() -> int:
-    """Bytes that this process has reserved, which is what RLIMIT_AS counts; 256 MiB where that cannot be told."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - the shortest way
-            return int(file.read().split()[0]) * resource.getpagesize()
-    except OSError:
-        return 256 * 1024 * 1024

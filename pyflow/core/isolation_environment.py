@@ -1,4 +1,4 @@
-"""Which environment variables the process of an isolated node gets: those that are named here, and the operator's.
+"""What a process of its own gets from this one: environment variables that are named here, and the operator's.
 
 A platform's environment is full of secrets under any name (``DATABASE_URL``, ``AWS_SESSION_TOKEN``), so nothing is
 passed on because it looks harmless.
@@ -7,6 +7,7 @@ passed on because it looks harmless.
 from __future__ import annotations
 
 import re
+import resource
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -51,3 +52,12 @@ def _names(setting: str) -> list[str]:
                 f"{SETTING}: {name!r} is no name of a variable; give names by commas, such as `HTTP_PROXY, MY_*`"
             )
     return names
+
+
+def address_space() -> int:
+    """Bytes that this process has reserved, which is what RLIMIT_AS counts; 256 MiB where that cannot be told."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - the shortest way
+            return int(file.read().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 256 * 1024 * 1024

@@ -256,7 +256,7 @@ def _paid(budget: Budget, name: str, value: Any) -> Any:
         value = budget.steps(value)
         return list(value) if name in limits.KEYED else value
     if name in _LOOPING and isinstance(value, _CONTAINERS):
-        return budget.steps(value)
+        return budget.steps(cast(Iterable[Any], value))
     return value
 
 

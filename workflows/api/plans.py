@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any, ClassVar
+from uuid import UUID
 
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
@@ -11,20 +12,19 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from plugins.discovery import discover
 from pyflow.core.drawing import graph, mermaid
-from pyflow.core.dry_run import dry_run
 from pyflow.core.models import json_schema
 from secrets_vault.services import missing_secrets
 from tenants.access import Permission
 from tenants.api.serializers import validated
 from tenants.api.views import TenantView
+from tenants.scoping import tenant_scope
 from workflows.api.answers import DOCUMENT, HELLO, NAME, SharedWorkflowView, verbatim, version_tag
 from workflows.api.parsers import JSONSourceParser, YAMLSourceParser, source_of
 from workflows.api.serializers import DryRun, DryRunDocument, GraphQuery
-from workflows.documents import check_document, examine
 from workflows.graph_drawing import svg
 from workflows.models import Version
+from workflows.rehearsals import plan_run, verdict_on
 from workflows.services import find_current, plan_of
 from workflows.versions import find_version
 
@@ -85,17 +85,14 @@ class ValidateView(TenantView):
     def post(self, request: Request) -> Response:
         """Everything that is wrong with it, with line, column and suggestion; what is doubtful; the secrets it uses."""
         source = source_of(request)
-        verdict = examine(source.text, source.format)
-        return Response(
-            {
-                "valid": verdict.definition is not None,
-                "name": None if verdict.definition is None else verdict.definition.name,
-                "problems": [problem.as_dict() for problem in verdict.problems],
-                "warnings": [warning.as_dict() for warning in verdict.warnings],
-                "secrets": verdict.secrets,
-                "missing_secrets": self._missing(verdict.secrets),
-            }
-        )
+        return Response({"source": source.text, "format": source.format})
+
+    def after(self, request: Request, response: Response) -> Response:
+        """The verdict, for which no transaction is kept waiting."""
+        verdict = verdict_on(response.data["source"], response.data["format"], tenant_id=self.principal.tenant_id)
+        with tenant_scope(self.principal.tenant_id, write=False):
+            response.data = verdict | {"missing_secrets": self._missing(verdict["secrets"])}
+        return response
 
     def _missing(self, names: list[str]) -> list[str] | None:
         """Only for who may know which secrets there are."""
@@ -133,8 +130,11 @@ class DryRunView(SharedWorkflowView):
         """Order, levels, critical path, what would be skipped, and references that would find nothing."""
         body = validated(DryRun, request.data)
         version = _version(self.principal.tenant_id, name, body)
-        report = dry_run(plan_of(version).workflow, discover().registry, input=body["input"])
-        return Response(report.as_dict())
+        return _to_plan(version.source, version.source_format, body["input"], stored=True)
+
+    def after(self, request: Request, response: Response) -> Response:
+        """The plan, for which no transaction is kept waiting."""
+        return _planned(response, self.principal.tenant_id)
 
 
 class DocumentDryRunView(TenantView):
@@ -155,8 +155,11 @@ class DocumentDryRunView(TenantView):
         document, format = body["document"], body["format"]
         if not isinstance(document, str):
             document, format = json.dumps(document), "json"
-        definition = check_document(document, format)
-        return Response(dry_run(definition, discover().registry, input=body["input"]).as_dict())
+        return _to_plan(document, format, body["input"], stored=False)
+
+    def after(self, request: Request, response: Response) -> Response:
+        """The plan, for which no transaction is kept waiting."""
+        return _planned(response, self.principal.tenant_id)
 
 
 class GraphView(SharedWorkflowView):
@@ -187,6 +190,16 @@ class GraphView(SharedWorkflowView):
         if query["format"] == "mermaid":
             return verbatim(request, "\n".join([*mermaid(plan), ""]), "text/vnd.mermaid; charset=utf-8", headers)
         return Response(graph(plan), headers=headers)
+
+
+def _to_plan(source: str, source_format: str, input: Any, *, stored: bool) -> Response:
+    """What is to be planned once the transaction has ended; `_planned` makes the answer of it."""
+    return Response({"source": source, "source_format": source_format, "input": input, "stored": stored})
+
+
+def _planned(response: Response, tenant_id: UUID) -> Response:
+    response.data = plan_run(**response.data, tenant_id=tenant_id)
+    return response
 
 
 def _version(tenant_id: Any, name: str, query: dict[str, Any]) -> Version:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pyflow.core import computations
 from runs.models import Run
 from tests.support.api import Api, assert_problem, read
 from tests.support.factories import HELLO, make_api_key
@@ -61,3 +62,35 @@ def test_it_asks_the_database_nothing(api: Api, django_assert_num_queries):
     assert api.post(PATH, {"document": HELLO})
     with django_assert_num_queries(0):
         assert api.post(PATH, {"document": HELLO}).status_code == 200
+
+
+def bomb(count: int) -> dict[str, object]:
+    """Make a document of legal templates, each of which takes its time."""
+    text = "{{% for i in range(9000) %}}{{% if ('ab' * 99)|upper == '{}' %}}{{% endif %}}{{% endfor %}}"
+    nodes = [{"id": f"n{i}", "type": "log", "config": {"message": text.format(i)}} for i in range(count)]
+    return {"document": {"version": 2, "name": "x", "nodes": nodes}}
+
+
+def test_all_templates_of_a_request_have_one_budget(api: Api, monkeypatch: pytest.MonkeyPatch):
+    pool = computations._Pool()
+    monkeypatch.setattr(computations, "_pool", pool)
+    monkeypatch.setattr(computations, "CPU_SECONDS", 2)
+    try:
+        assert_problem(api.post(PATH, bomb(400)), 422, "computation_limit")
+        assert api.post(PATH, {"document": HELLO}).status_code == 200
+    finally:
+        pool.end()
+
+
+def test_it_says_when_every_process_is_in_use(api: Api, tenant, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(computations, "MAX_WAIT", 0)
+    with computations._pool.process(str(tenant.pk)):
+        answer = api.post(PATH, {"document": HELLO})
+    assert_problem(answer, 503, "computation_busy")
+    assert answer.headers["Retry-After"] == "2"
+
+
+def test_a_value_that_is_no_json_is_a_problem(api: Api):
+    node = {"id": "a", "type": "log", "config": {"message": "{{ 'a'.encode() }}"}}
+    document = {"version": 2, "name": "x", "nodes": [node]}
+    assert_problem(api.post(PATH, {"document": document}), 422, "definition_invalid")
