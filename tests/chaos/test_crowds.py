@@ -1,0 +1,105 @@
+"""Thousands of runs of one tenant come due together, or wait for one slot, while another starts runs now and then."""
+
+import statistics
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection, models
+
+from runs.models import NodeRun, Run, RunEvent
+from runs.starting import start_version
+from tests.chaos.world import World
+from tests.support import waiting
+from tests.support.factories import make_tenant, make_workflow
+from tests.support.running import state_of
+
+pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.chaos, pytest.mark.timeout(900)]
+
+TIMERS = 5_000
+BACKLOG = 3_000
+DELAY = "30s"
+QUIET = "version: 2\nname: quiet\nnodes:\n  - {id: a, type: effect}\n"
+
+
+def copies(run: Run, count: int) -> None:
+    """Add copies of a run with its nodes and events."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TEMPORARY TABLE copy AS SELECT gen_random_uuid() id FROM generate_series(1, %s)", [count]
+        )
+        for model, key in ((Run, "id"), (NodeRun, "run_id"), (RunEvent, "run_id")):
+            columns = [field.column for field in model._meta.concrete_fields]
+            changed = {"id": "gen_random_uuid()", key: "copy.id"}
+            values = ", ".join(changed.get(column, f'given."{column}"') for column in columns)
+            names = ", ".join(f'"{column}"' for column in columns)
+            table = model._meta.db_table
+            rows = f"SELECT {values} FROM {table} given, copy WHERE given.{key} = %s"
+            cursor.execute(f"INSERT INTO {table} ({names}) {rows}", [run.pk])
+        cursor.execute("DROP TABLE copy")
+
+
+def report(what: str, delays: list[float]) -> None:
+    """Print how long runs waited to be started: `pytest -s` shows it."""
+    delays.sort()
+    p50, p99 = statistics.median(delays), delays[int(len(delays) * 0.99)]
+    print(f"starts {what}: {len(delays)}, p50 {p50:.3f} s, p99 {p99:.3f} s, last {delays[-1]:.3f} s")
+
+
+def test_thousands_of_timers_that_come_due_together_delay_no_other_tenant(world: World):
+    version = world.workflow(
+        {"id": "nap", "type": "wait", "config": {"duration": DELAY}},
+        {"id": "b", "type": "effect", "depends_on": ["nap"]},
+    )
+    quiet = make_workflow(make_tenant(), QUIET)
+    world.workers(2)
+    [run] = world.start(version)
+    waiting.until(lambda: state_of(run) == "waiting", 30, "waiting run")
+    copies(run, TIMERS - 1)
+    due = run.wake_at
+    assert datetime.now(UTC) < due - timedelta(seconds=1)
+    ours = Run.objects.for_tenant(world.tenant)
+    started = []
+    while ours.filter(finished_at=None).exists():
+        started.append(start_version(version=quiet, input={}))
+        world.tend()
+        time.sleep(0.1)
+    world.accepted += started
+    world.settle()
+    last = ours.aggregate(last=models.Max("finished_at"))["last"]
+    print(f"timers: {TIMERS}, drained in {(last - due).total_seconds():.1f} s")
+    theirs = Run.objects.for_tenant(quiet.tenant_id).order_by("created_at")
+    during = theirs.filter(created_at__range=(due, last))
+    report("of another tenant meanwhile", [(run.started_at - run.created_at).total_seconds() for run in during])
+    world.verify()
+    assert {run.claims for run in theirs} == {1}
+    assert {run.claims for run in ours} == {2}, "one before the timer, one after it"
+
+
+def test_a_backlog_of_runs_that_wait_for_a_slot_delays_no_other_tenant(world: World):
+    version = world.workflow(
+        {"id": "a", "type": "effect", "config": {"pace": 0.2}},
+        settings={"concurrency": {"key": "one", "limit": 1, "on_limit": "queue"}},
+    )
+    quiet = make_workflow(make_tenant(), QUIET)
+    world.workers(2)
+    world.start(version)
+    Run.objects.bulk_create(
+        [
+            Run(tenant=world.tenant, workflow_id=version.workflow_id, version=version, input={})
+            for _ in range(BACKLOG - 1)
+        ]
+    )
+    waiting = Run.objects.for_tenant(world.tenant).filter(state="waiting")
+    started = []
+    while waiting.count() < BACKLOG * 0.95:
+        started.append(start_version(version=quiet, input={}))
+        world.tend()
+        time.sleep(0.1)
+    world.until(
+        lambda: not Run.objects.across_tenants().filter(pk__in=[run.pk for run in started], finished_at=None).exists()
+    )
+    theirs = Run.objects.for_tenant(quiet.tenant_id)
+    report("beside runs that are parked", [(run.started_at - run.created_at).total_seconds() for run in theirs])
+    assert {run.state for run in theirs} == {"succeeded"}
+    assert {run.claims for run in theirs} == {1}
