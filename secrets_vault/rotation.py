@@ -54,8 +54,10 @@ def _rewrap(done: Rotation, batch_size: int, on_batch: Callable[[Rotation], None
     while True:
         with transaction.atomic():
             rows = DataKey.objects.across_tenants().exclude(master_key=done.master_key).exclude(pk__in=skipped)
-            # In the order of tenants, so that two of these commands never wait for each other's audit.
-            batch = list(rows.select_for_update(no_key=True).order_by("tenant_id", "version")[:batch_size])
+            # Of one tenant: nobody holds the audit of a tenant while waiting for another's.
+            first = rows.order_by("tenant_id").values_list("tenant_id", flat=True).first()
+            keys = rows.filter(tenant=first).order_by("version")
+            batch = list(keys.select_for_update(no_key=True)[:batch_size])
             for key in batch:
                 before = key.master_key
                 try:

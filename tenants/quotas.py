@@ -124,7 +124,11 @@ class Consumption:
             limit = self._limits[quota]
             if limit is not None and amount > limit:  # be there a counter or not
                 raise exceeded(tenant_id=tenant_id, quota=quota)
-        self.statement, self.parameters = _taking(tenant_id, self._wanted, self._limits) if self._wanted else ("", ())
+        # What is given back goes where it was taken from, even if the day has ended meanwhile.
+        self._periods = {quota: PERIODS[quota]() for quota in self._wanted}
+        self.statement, self.parameters = "", ()
+        if self._wanted:
+            self.statement, self.parameters = _taking(tenant_id, self._wanted, self._limits, self._periods)
 
     def settle(self, names: Iterable[str]) -> None:
         """Raises ``QuotaExceededError`` if not all was granted, and gives back what was."""
@@ -132,7 +136,8 @@ class Consumption:
         for quota in self._wanted:
             if quota not in taken:
                 for other in taken:
-                    count_anyway(tenant_id=self._tenant_id, quota=other, amount=-self._wanted[other])
+                    amount, period = -self._wanted[other], self._periods[other]
+                    count_anyway(tenant_id=self._tenant_id, quota=other, amount=amount, period=period)
                 raise exceeded(tenant_id=self._tenant_id, quota=quota)
 
 
@@ -167,13 +172,16 @@ def check_stored_bytes(*, tenant_id: UUID, wanted: int) -> None:
         raise exceeded(tenant_id=tenant_id, quota=Quota.STORED_BYTES)
 
 
-def count_anyway(*, tenant_id: UUID, quota: Quota, amount: int) -> None:
+def count_anyway(*, tenant_id: UUID, quota: Quota, amount: int, period: str = "") -> None:
     """Add to a counter, or (negative) take from it, in this transaction, although that may go beyond the limit.
+
+    Without a ``period`` it is the present one.
 
     One row of a counter may be negative: what it gives back was counted in another.
     """
     is_limited = limit_of(tenant_id, quota) is not None
-    _names(*_taking(tenant_id, {quota: amount}, {quota: MOST if is_limited else None}))
+    limits, periods = {quota: MOST if is_limited else None}, {quota: period or PERIODS[quota]()}
+    _names(*_taking(tenant_id, {quota: amount}, limits, periods))
 
 
 def counter(*, tenant_id: UUID, quota: Quota) -> int:
@@ -243,7 +251,10 @@ PERIODS: Mapping[Quota, Callable[[], str]] = {Quota.RUNS_PER_DAY: _today, Quota.
 
 
 def _taking(
-    tenant_id: UUID, amounts: Mapping[Quota, int], limits: Mapping[Quota, int | None]
+    tenant_id: UUID,
+    amounts: Mapping[Quota, int],
+    limits: Mapping[Quota, int | None],
+    periods: Mapping[Quota, str],
 ) -> tuple[str, Sequence[Any]]:
     """Add to the counters that stay within their limits; returns their names. Rows are locked in the order of names."""
     rows: list[Any] = []
@@ -251,7 +262,7 @@ def _taking(
     for quota, amount in amounts.items():
         limit = limits[quota]
         ids = [UsageCounter._meta.pk.get_db_prep_value(value, connection) for value in (new_uuid(), tenant_id)]
-        rows += [*ids, quota.value, _period(quota, limit), amount]
+        rows += [*ids, quota.value, _place(periods[quota], limit), amount]
         cases += [quota.value] if limit is None else [quota.value, limit]
     return _counting(tuple(limits[quota] is not None for quota in amounts)), [*rows, *cases]
 
@@ -281,12 +292,11 @@ def _names(statement: str, parameters: Sequence[Any]) -> list[str]:
         return [name for (name,) in cursor.fetchall()]
 
 
-def _period(quota: Quota, limit: int | None) -> str:
+def _place(period: str, limit: int | None) -> str:
     """Where this thread counts: in the one row of the period or, without a limit, in its shard.
 
     A thread keeps to its shard: whoever locked several, each at another time, would wait for others in a circle.
     """
-    period = PERIODS[quota]()
     return period if limit is not None else f"{period}/{threading.get_native_id() % SHARDS:02}"
 
 

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection, transaction
@@ -135,3 +136,21 @@ def test_the_end_of_a_run_makes_room_for_the_next_of_its_tenant_at_once(tenant, 
         runs = [make_run(tenant, workflow("{id: a, type: slow}")) for _ in range(3)]
     for run in runs:
         assert finished(run).state == "succeeded"
+
+
+@pytest.mark.parametrize("runs_per_day", [5, None])
+def test_what_is_refused_as_the_day_ends_is_given_back_to_that_day(tenant, monkeypatch, runs_per_day):
+    """Not to the next one, which would then have room for a run more than its limit."""
+    give(tenant, runs_per_day=runs_per_day, stored_bytes=10)
+    evening = datetime(2026, 1, 1, 23, 59, 59, tzinfo=UTC)
+    monkeypatch.setattr(quotas.timezone, "now", lambda: evening)
+    quotas.consume(tenant_id=tenant.pk, amounts={Quota.STORED_BYTES: 8})
+    wanted = quotas.Consumption(tenant.pk, {Quota.RUNS_PER_DAY: 1, Quota.STORED_BYTES: 5})
+    with connection.cursor() as cursor:
+        cursor.execute(wanted.statement, wanted.parameters)
+        granted = [name for (name,) in cursor.fetchall()]
+    monkeypatch.setattr(quotas.timezone, "now", lambda: evening + timedelta(seconds=2))
+    with pytest.raises(QuotaExceededError):
+        wanted.settle(granted)
+    days = [evening.date(), evening.date() + timedelta(days=1)]
+    assert quotas.history(tenant_id=tenant.pk, first=days[0], last=days[1]) == dict.fromkeys(days, 0)
