@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from pyflow.core.document import Path
 from pyflow.core.errors import NodeError, NonRetryableError
+
+if TYPE_CHECKING:  # a process for one node reads no documents
+    from pyflow.core.document import Path
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
