@@ -37,6 +37,7 @@ RUN_FIELDS = (
     "secrets_used",
     "log_lines",
     "log_characters",
+    "children_to_stop",
 )
 EVENT_FIELDS = ("id", "tenant_id", "run_id", "seq", "type", "node_id", "at", "data")
 LOG_FIELDS = ("id", "tenant_id", "run_id", "seq", "node_id", "attempt", "item", "level", "at", "message")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -14,12 +15,13 @@ from pyflow.core.children import ChildRequest, ChildRunRefusedError, check_linea
 from pyflow.core.errors import InputError, NodeTimeoutError
 from pyflow.core.states import TERMINAL_RUN_STATES
 from pyflow.core.suspension import Suspension, awaited
+from runs.child_starts import ChildStarts
+from runs.child_stops import stop_children
 from runs.leases import Claim
 from runs.models import NodeRun, Run
 from runs.reader import Call
 from runs.reading import output_of, outputs_of
 from runs.secrets import RunSecrets
-from runs.services import start_child, stop_children
 from tenants.errors import QuotaExceededError
 from workflows.errors import NothingPublishedError, WorkflowArchivedError, WorkflowMissingError
 
@@ -43,6 +45,7 @@ class DatabaseChildRuns:
     ) -> None:
         self._secrets = secrets
         self._parent = parent
+        self._starts = ChildStarts(parent.run_id, parent.tenant_id, parent.epoch)
         self._parents = parents
         self._call = call
         self._abandoned = abandoned
@@ -62,14 +65,18 @@ class DatabaseChildRuns:
         if request.config.wait:
             self.awaited.add(child_id)  # before it is looked at, so that no end falls in between
         try:
-            child: Run = await self._call(self._start, request)
+            child: Run = await self._call(self._starts.start, request)
             if not request.config.wait:
-                return {"run_id": request.run_id}
-            until = None if request.timeout is None else child.created_at.timestamp() + request.timeout
+                return {"run_id": str(child.pk)}
+            if child.pk != child_id:  # it is that of an attempt before the parent was retried
+                self.awaited.discard(child_id)
+                self.awaited.add(child_id := child.pk)
+                child = await self._call(_read, child_id)
+            limit = _limit(request, child)
             if child.state not in TERMINAL_RUN_STATES:
-                if request.may_suspend and (until is None or until > timezone.now().timestamp()):
-                    return wait_for([request.run_id], until)
-                child = await self._end_of(request, until)
+                if request.may_suspend and (limit is None or limit.until > timezone.now().timestamp()):
+                    return wait_for([str(child_id)], None if limit is None else limit.until)
+                child = await self._end_of(child_id, limit)
         except (
             WorkflowMissingError,
             WorkflowArchivedError,
@@ -83,7 +90,7 @@ class DatabaseChildRuns:
                 await asyncio.shield(self._call(self._stop, {child_id}))
             raise
         self.awaited.discard(child_id)
-        return child_output(request, child.state, await self._call(_results, child), child.error)
+        return child_output(request, str(child_id), child.state, await self._call(_results, child), child.error)
 
     async def stop(self, wait: Suspension) -> None:
         """See ``pyflow.core.children.ChildRuns``."""
@@ -100,18 +107,18 @@ class DatabaseChildRuns:
             end.set()
         return end is not None
 
-    async def _end_of(self, request: ChildRequest, until: float | None) -> Run:
-        child_id = UUID(request.run_id)
+    async def _end_of(self, child_id: UUID, limit: _Limit | None) -> Run:
         self._parents[self._parent.run_id] += 1
         end = self._ends[child_id] = asyncio.Event()
         try:
             if child_id not in self.awaited:
                 end.set()  # it was told while the child was being looked at
-            async with asyncio.timeout(None if until is None else max(0.0, until - timezone.now().timestamp())):
+            async with asyncio.timeout(None if limit is None else max(0.0, limit.until - timezone.now().timestamp())):
                 await end.wait()
         except TimeoutError:
             await self._call(self._stop, {child_id})
-            raise NodeTimeoutError(f"no result within {request.timeout:g} s", kind="timeout") from None
+            assert limit is not None  # noqa: S101 - without one there is no timeout
+            raise NodeTimeoutError(f"no result within {limit.seconds:g} s", kind="timeout") from None
         finally:
             del self._ends[child_id]
             self.awaited.discard(child_id)
@@ -121,19 +128,24 @@ class DatabaseChildRuns:
         child: Run = await self._call(_read, child_id)
         return child
 
-    def _start(self, request: ChildRequest) -> Run:
-        return start_child(
-            parent_id=self._parent.run_id,
-            tenant_id=self._parent.tenant_id,
-            run_id=UUID(request.run_id),
-            workflow_name=request.config.workflow,
-            input=request.config.input,
-            lineage=list(request.lineage),
-            on_parent_cancel=request.config.on_cancel if request.config.wait else "",
-        )
-
     def _stop(self, run_ids: set[UUID]) -> None:
-        stop_children(parent_id=self._parent.run_id, only=run_ids)
+        stop_children(parent_id=self._parent.run_id, epoch=self._parent.epoch, only=run_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """How long an attempt waits for its child: ``until`` (POSIX seconds), which is ``seconds`` in all."""
+
+    until: float
+    seconds: float
+
+
+def _limit(request: ChildRequest, child: Run) -> _Limit | None:
+    since = (child.called_by or {}).get("since", child.created_at.timestamp())
+    limits = [] if request.timeout is None else [_Limit(since + request.timeout, request.timeout)]
+    if request.deadline is not None:
+        limits.append(_Limit(request.deadline, max(0.0, request.deadline - since)))
+    return min(limits, key=lambda limit: limit.until, default=None)
 
 
 def _read(run_id: UUID) -> Run:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pyflow.core.children import child_id
 from pyflow.core.plan import COMPENSATE, MAIN, PLAN_SECTIONS, Plan
 from pyflow.core.states import TERMINAL_NODE_STATES, TERMINAL_RUN_STATES, NodeState, RunState
 from runs.models import NodeRun, NodeTask, Run
@@ -43,7 +42,7 @@ class Facts:
 
     ``plan`` is ``None`` if the version cannot run here (``broken`` says why). ``ahead``: how many queued runs of the
     tenant come first. ``running`` of its runs are executed, ``limit`` at most (``None``: any number). ``items``
-    counts those of fan-outs by state; ``children`` are runs, by their ids.
+    counts those of fan-outs by state; ``children`` are runs, by their ids, the last started first.
     """
 
     run: Run
@@ -94,14 +93,19 @@ def _told_of(facts: Facts) -> tuple[list[str], int]:
     return names[:MOST_NODES], len(names[MOST_NODES:])
 
 
-def child_runs_of(run: Run, plan: Plan | None, nodes: Mapping[str, NodeRun]) -> set[str]:
-    """The ids of the child runs that an explanation tells of."""
+def may_have_children(plan: Plan | None, nodes: Mapping[str, NodeRun]) -> bool:
+    """Whether there may be child runs to tell of."""
+    starts_some = plan is None or any(node.child for node in plan.nodes)
+    return starts_some or first_failed(plan, nodes) is not None or bool(awaited_children(nodes))
+
+
+def awaited_children(nodes: Mapping[str, NodeRun]) -> set[str]:
+    """The ids of the child runs that nodes wait for, as far as an explanation names them."""
     found: set[str] = set()
     for row in nodes.values():
         if row.state == NodeState.WAITING and _details(row).get("kind") == "child":
             found.update(_details(row)["runs"][:MOST_NAMES])
-    first = first_failed(plan, nodes)
-    return found if first is None else found | {child_id(str(run.pk), first.node_id, None)}
+    return found
 
 
 def first_failed(plan: Plan | None, nodes: Mapping[str, NodeRun]) -> NodeRun | None:
@@ -197,7 +201,7 @@ def _node(facts: Facts, node_id: str) -> NodeReason:
         attempts=0 if row is None else row.attempts,
         error=None if row is None else row.error,
         items=dict(facts.items.get(node_id, {})),
-        **more,
+        **{"children": _started_by(facts, node_id), **more},
     )
 
 
@@ -233,8 +237,9 @@ def _why_waiting(facts: Facts, row: NodeRun) -> Told:
     wait, until = row.wait or {}, row.wake_at
     or_until = "" if until is None else f", or until {_time(until)}"
     if _details(row).get("kind") == "child":
-        children = [_child(facts.children[name]) for name in _details(row)["runs"] if name in facts.children]
-        told = ", ".join(f"{child.run_id} of {child.workflow!r} ({child.state})" for child in children[:MOST_NAMES])
+        awaited = [_child(facts.children[name]) for name in _details(row)["runs"] if name in facts.children]
+        told = ", ".join(f"{child.run_id} of {child.workflow!r} ({child.state})" for child in awaited[:MOST_NAMES])
+        children = awaited + [child for child in _started_by(facts, row.node_id) if child not in awaited]
         return "child_run", f"It waits for a child run{or_until}: {told}.", {"children": children, "until": until}
     if _details(row).get("kind") == "paused":
         return "paused", "The run was paused when some of its items were left: they start when it is resumed.", {}
@@ -297,13 +302,13 @@ def _failure(facts: Facts) -> Failure | None:
     first, run = first_failed(facts.plan, facts.nodes), facts.run
     if first is None:
         return None if run.error is None else Failure(run.error.get("node_id"), run.finished_at, run.error, None, [], 0)
-    child = facts.children.get(child_id(str(run.pk), first.node_id, None))
+    last = next(iter(_started_by(facts, first.node_id)), None)
     chain = _consequences(facts, first.node_id)
     return Failure(
         first.node_id,
         first.finished_at,
         first.error,
-        None if child is None else _child(child),
+        last,
         chain[:MOST_CONSEQUENCES],
         len(chain[MOST_CONSEQUENCES:]),
     )
@@ -361,7 +366,14 @@ def _slot_sentence(place: SlotPlace) -> str:
 
 
 def _child(run: Run) -> ChildRun:
-    return ChildRun(run.pk, run.workflow.name, run.state, run.error)
+    place = run.called_by or {}
+    return ChildRun(run.pk, run.workflow.name, run.state, run.error, place.get("item"), place.get("attempt", 1))
+
+
+def _started_by(facts: Facts, node_id: str) -> list[ChildRun]:
+    """The child runs of a node, the last started first."""
+    runs = facts.children.values()
+    return [_child(run) for run in runs if (run.called_by or {}).get("node_id") == node_id][:MOST_NAMES]
 
 
 def _details(row: NodeRun) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from pyflow.core.suspension import Signal
 from pyflow.core.threads import NodeThreads
 from runs import dispatch
 from runs.bell import LONGEST_GATHERING, Bell
+from runs.child_stops import stop_orphans
 from runs.engines import Engines
 from runs.errors import AlreadyActiveError
 from runs.fair_share import queues_with_room
@@ -250,6 +251,7 @@ class RunExecutor:
         """
         if overdue:
             end_unstarted()
+            stop_orphans()
             reconcile()
         if overdue and self._queues is not None:
             for queue in unclaimed_queues() - set(self._queues):

@@ -13,7 +13,7 @@ from django.utils import timezone
 from pyflow.core.errors import PyFlowError
 from pyflow.core.plan import Plan
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
-from runs.diagnosis import MOST_AHEAD, MOST_NODES, Facts, child_runs_of, explain
+from runs.diagnosis import MOST_AHEAD, MOST_NODES, Facts, awaited_children, explain, may_have_children
 from runs.errors import RunNotFoundError
 from runs.models import NodeItem, NodeRun, NodeTask, Run, RunSignal
 from runs.reasons import Explanation
@@ -57,7 +57,7 @@ def explain_run(*, tenant_id: UUID, run_id: UUID) -> Explanation:
             nodes=nodes,
             items=_items(run),
             tasks=_tasks(run) if run.state == RunState.RUNNING else (),
-            children=_children(run, child_runs_of(run, plan, nodes)),
+            children=_children(run, awaited_children(nodes)) if may_have_children(plan, nodes) else {},
             places=places_of(tenant_id=tenant_id, run_id=run_id) if lives else (),
             signals=_signals(run) if lives else (),
             **(_queue(run) if run.state == RunState.QUEUED else {}),
@@ -90,11 +90,13 @@ def _tasks(run: Run) -> list[NodeTask]:
     return list(rows.order_by("id")[:MOST_NODES])
 
 
-def _children(run: Run, run_ids: Collection[str]) -> dict[str, Run]:
-    if not run_ids:
-        return {}
-    rows = Run.objects.for_tenant(run.tenant_id).with_names().defer("input", "outputs")
-    return {str(child.pk): child for child in rows.filter(pk__in=list(run_ids)[:MOST_NODES], parent=run)}
+def _children(run: Run, awaited: Collection[str]) -> dict[str, Run]:
+    """Those that are awaited, and the last that were started."""
+    rows = Run.objects.for_tenant(run.tenant_id).with_names().defer("input", "outputs").filter(parent=run)
+    found = list(rows.order_by("-created_at", "-id")[:MOST_NODES])
+    missing = set(list(awaited)[:MOST_NODES]) - {str(child.pk) for child in found}
+    found += rows.filter(pk__in=missing) if missing else ()
+    return {str(child.pk): child for child in found}
 
 
 def _signals(run: Run) -> list[str]:

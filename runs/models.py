@@ -140,6 +140,18 @@ class Run(TenantOwned):
         editable=False,
         help_text="What becomes of it when its parent does not wait for it any more. Empty: the parent never did.",
     )
+    called_by = models.JSONField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Which attempt of its parent's node started it: {node_id, item, attempt, retry}.",
+    )
+    children_to_stop = models.BooleanField(
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text="It has ended, and not all children are stopped.",
+    )
     priority = models.PositiveSmallIntegerField(default=5, editable=False, help_text="From 1 (last) to 9 (first).")
     queue_deadline = models.DateTimeField(null=True, blank=True, help_text="Not started by then, it times out.")
     lineage = models.JSONField(default=list, editable=False, help_text="Names of the workflows above.")
@@ -174,6 +186,7 @@ class Run(TenantOwned):
                 name="run_deadlines",
                 condition=models.Q(state=RunState.QUEUED.value, started_at__isnull=True, queue_deadline__isnull=False),
             ),
+            models.Index(fields=("id",), name="run_orphans", condition=models.Q(children_to_stop=True)),
             models.Index(fields=("queue",), name="run_suspects", condition=models.Q(losses=SUSPECT_LOSSES)),
             models.Index(fields=("tenant", "-created_at", "-id"), name="run_of_tenant"),
         )

@@ -20,6 +20,7 @@ from pyflow.core.plan import PlannedNode
 from pyflow.core.remote import Outcome, Place, log_of, output_of
 from pyflow.core.run_log import LogLine
 from runs import dispatch
+from runs.fence import hold_epoch
 from runs.keeping import RunValues
 from runs.leases import Claim, claim_of
 from runs.models import SUSPECT_LOSSES, NodeTask, Run
@@ -113,7 +114,7 @@ class DatabaseRemoteNodes:
                 rows.append(row)
                 self.awaited[row.pk] = [future for _, _, future in chunk]
         try:
-            await self._call(_insert, rows)
+            await self._call(insert_tasks, self._claim, rows)
         except Exception as error:  # noqa: BLE001 - each of those who wait is told
             for _, _, future in asked:
                 if not future.done():
@@ -283,8 +284,10 @@ def unclaimed_task_queues() -> set[str]:
     return found | set(tasks.filter(lease_until__lt=Now()).values_list("queue", flat=True)[:100])
 
 
-def _insert(rows: Sequence[NodeTask]) -> None:
+def insert_tasks(claim: Claim, rows: Sequence[NodeTask]) -> None:
+    """Ask for node tasks. Raises ``FencedError`` if the run has ended or is another executor's."""
     with transaction.atomic():
+        hold_epoch(claim.run_id, claim.epoch)
         NodeTask.objects.bulk_create(rows)
         for queue in {row.queue for row in rows}:
             dispatch.nudge(queue)

@@ -44,12 +44,14 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class ChildRun:
-    """A run that a node has started."""
+    """A run that an attempt of a node (of its item ``item``, if it is a fan-out) has started."""
 
     run_id: UUID
     workflow: str
     state: str
     error: dict[str, Any] | None
+    item: str | None
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)

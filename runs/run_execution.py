@@ -20,6 +20,7 @@ from pyflow.core.shared import RunPutDownError
 from pyflow.core.states import RunState
 from pyflow.core.suspension import Signal
 from runs.bell import Bell
+from runs.child_stops import stop_children
 from runs.children import DatabaseChildRuns
 from runs.concurrency import DatabaseSlots
 from runs.engines import Engines
@@ -29,7 +30,7 @@ from runs.leases import MAX_LOSSES, Claim
 from runs.node_tasks import DatabaseRemoteNodes
 from runs.reader import Call, Reader
 from runs.secrets import RunSecrets
-from runs.services import QUEUE_TIMEOUT, WORKER_LOST, end_run, failing, stop_children
+from runs.services import QUEUE_TIMEOUT, WORKER_LOST, end_run, failing
 from runs.slots import displaced_runs, leave_run
 from runs.stores import DatabaseSink
 from runs.writer import GroupWriter
@@ -119,6 +120,7 @@ class RunExecution:
         """Because somebody asked for it or, with a ``key``, to make room for a newer run of that key."""
         if self._execution is None:
             return
+        self._sink.knows_stop = True
         if key is None:
             self._execution.cancel()
         else:
@@ -192,6 +194,7 @@ class RunExecution:
         await self._values.fill(recorded)
         self._sink.restore(recorded, input)
         plan = compile_stored(claim.checksum, lambda: claim.definition, engine.registry)
+        self._sink.may_have_children = any(node.child for node in plan.nodes)
         return engine.start(
             plan,
             run_id=str(claim.run_id),
@@ -219,6 +222,7 @@ class RunExecution:
             return
         if execution.plan.run_concurrency is not None:
             await self._shared.call_slots(leave_run, self._claim.run_id)
-        if result.state in (RunState.CANCELLED, RunState.TIMED_OUT):
+        if result.state is not RunState.SUCCEEDED and self._sink.may_have_children:
             # Those of nodes that were under way in a process that died are waited for by nobody here.
-            await self._shared.call(partial(stop_children, parent_id=self._claim.run_id))
+            run_id, epoch = self._claim.run_id, self._claim.epoch
+            await self._shared.call(partial(stop_children, parent_id=run_id, epoch=epoch))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, connection, transaction
+from django.db import connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -22,15 +21,13 @@ from pyflow.core.suspension import Signal
 from pyflow.nodes.approval import check_decision
 from runs import dispatch
 from runs.errors import NodeNotFoundError, RunFinishedError, RunNotFoundError
-from runs.models import NodeItem, NodeRun, Run, RunEvent, RunQuerySet, RunSignal, Trigger
+from runs.models import NodeItem, NodeRun, NodeTask, Run, RunEvent, RunQuerySet, RunSignal
 from runs.slots import leave_run
-from runs.starting import start_version
 from runs.stores import storable_text, waiting_signals
 from tenants import audit
 from tenants.access import Actor
 from tenants.compiled import CompiledQuery
 from tenants.transactions import retried
-from workflows.latest import latest_version
 from workflows.models import Workflow
 from workflows.services import plan_of
 
@@ -90,43 +87,6 @@ def find_item(*, tenant_id: UUID, run_id: UUID, node_id: str, index: int) -> Nod
     if item is None:
         raise NodeNotFoundError(f"The node {node_id!r} has no item {index} on record.")
     return item
-
-
-@retried
-def start_child(
-    *,
-    parent_id: UUID,
-    tenant_id: UUID,
-    run_id: UUID,
-    workflow_name: str,
-    input: dict[str, Any],
-    lineage: list[str],
-    on_parent_cancel: str = "",
-) -> Run:
-    """The child run ``run_id``, started unless it was before. Raises as ``start_version`` does.
-
-    ``on_parent_cancel``: what becomes of it when its parent waits no more (as ``on_cancel`` of a `workflow` node).
-    """
-    started = Run.objects.for_tenant(tenant_id).filter(pk=run_id).first()
-    if started is not None:
-        return started
-    version = latest_version(tenant_id=tenant_id, name=workflow_name)
-    try:
-        with transaction.atomic():
-            # Whoever has locked the parent, to end it, sees all of its children.
-            list(Run.objects.for_tenant(tenant_id).select_for_update(no_key=True).filter(pk=parent_id).only("pk"))
-            return start_version(
-                version=version,
-                input=input,
-                run_id=run_id,
-                parent_id=parent_id,
-                lineage=lineage,
-                on_parent_cancel=on_parent_cancel,
-                by=Actor.system(tenant_id, f"run:{parent_id}"),
-                trigger=Trigger.WORKFLOW,
-            )
-    except IntegrityError:  # a zombie of the parent was quicker; there is one child all the same
-        return Run.objects.for_tenant(tenant_id).get(pk=run_id)
 
 
 @retried
@@ -279,24 +239,6 @@ def news(run_ids: Collection[UUID], children: Collection[UUID]) -> News:
     )
 
 
-def stop_children(*, parent_id: UUID, only: Collection[UUID] | None = None) -> None:
-    """A run does not wait for its children (or ``only`` those) any more.
-
-    Each is terminated, asked to stop, or left alone, as its `workflow` node said. One that was terminated before is
-    looked at again: whoever did it may have been killed before it came to those below.
-    """
-    children = Run.objects.across_tenants().filter(parent=parent_id)
-    left = children.exclude(state__in=TERMINAL_RUN_STATES - {RunState.CANCELLED})
-    if only is not None:
-        left = left.filter(pk__in=only)
-    for child in left.only("pk", "tenant_id", "state", "on_parent_cancel"):
-        if child.on_parent_cancel == "terminate":
-            terminate_run(run_id=child.pk)
-        elif child.on_parent_cancel == "request_cancel" and child.state not in TERMINAL_RUN_STATES:
-            with suppress(RunFinishedError):  # it was quicker
-                cancel_run(by=Actor.system(child.tenant_id, f"run:{parent_id}"), run_id=child.pk)
-
-
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How a run ends that its executor does not end: the states, and the error, of the run and of its open nodes."""
@@ -340,15 +282,6 @@ def failing(error: PyFlowError) -> Ending:
     info = ErrorInfo.of(error, None)
     message = storable_text(info.message)
     return Ending(RunState.FAILED, NodeState.CANCELLED, info.code, "node_cancelled", message, info.type)
-
-
-def terminate_run(*, run_id: UUID) -> None:
-    """End a run at once, without clean-up, and then what it waits for; whoever executes it is fenced.
-
-    Runs are ended from the top down, each in a transaction: an ended run starts no more children.
-    """
-    end_run(run_id=run_id, ending=TERMINATED)
-    stop_children(parent_id=run_id)
 
 
 @retried
@@ -430,7 +363,12 @@ def _end_now(run: Run, ending: Ending, now: datetime) -> None:
         for seq, (type, node_id, data) in enumerate(happened, run.event_seq + 1)
     ]
     run.epoch, run.owner, run.lease_until, run.event_seq = run.epoch + 1, "", None, events[-1].seq
+    below = Run.objects.for_tenant(run.tenant_id).filter(parent=run).exclude(state__in=TERMINAL_RUN_STATES)
+    # Whoever ends it stops them next; a sweep does, if that is not done.
+    run.children_to_stop = below.filter(on_parent_cancel__in=["terminate", "request_cancel"]).exists()
     run.save()
+    tasks = NodeTask.objects.for_tenant(run.tenant_id).filter(run=run).select_for_update(no_key=True).order_by("pk")
+    NodeTask.objects.for_tenant(run.tenant_id).filter(pk__in=list(tasks.values_list("pk", flat=True))).delete()
     rows.bulk_update(open_nodes, ["state", "finished_at", "wake_at", "wait", "error"])
     items = NodeItem.objects.for_tenant(run.tenant_id).filter(run=run, state=NodeState.RETRYING.value)
     items.update(state=NodeState.CANCELLED.value)

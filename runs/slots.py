@@ -23,6 +23,7 @@ from pyflow.core.ids import new_uuid
 from pyflow.core.states import TERMINAL_RUN_STATES, RunState
 from runs import dispatch
 from runs.errors import FencedError
+from runs.fence import check_epoch
 from runs.models import Run, Slot
 from tenants.transactions import retried
 
@@ -64,9 +65,15 @@ class Ticket:
 
 @retried
 def enter(ticket: Ticket) -> Verdict:
-    """Ask for a slot for an attempt of a node. One that waits is told by a hint about its run."""
+    """Ask for a slot for an attempt of a node. One that waits is told by a hint about its run.
+
+    Raises ``FencedError`` if the run is not executed under the ticket's epoch any more: it makes nobody give way.
+    """
+    assert ticket.run_epoch is not None  # noqa: S101 - that of a run asks `enter_run`
     with transaction.atomic():
-        return _enter(ticket, _locked_lane(ticket.tenant_id, ticket.lane))
+        lane = _locked_lane(ticket.tenant_id, ticket.lane)
+        check_epoch(ticket.run_id, ticket.run_epoch)
+        return _enter(ticket, lane)
 
 
 @retried
@@ -81,6 +88,7 @@ def enter_run(ticket: Ticket, epoch: int) -> Verdict:
     known = asked.values_list("lane", flat=True).first()
     with transaction.atomic():
         lane = _locked_lane(ticket.tenant_id, known or ticket.lane)
+        check_epoch(ticket.run_id, epoch)
         held = asked.values_list("held", flat=True).first()
         known_as = {None: None, True: Verdict.HELD, False: Verdict.WAITING}[held]
         verdict = known_as or _enter(ticket, lane)

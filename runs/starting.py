@@ -106,11 +106,13 @@ def start_version(
     parent_id: UUID | None = None,
     lineage: list[str] | None = None,
     on_parent_cancel: str = "",
+    called_by: dict[str, Any] | None = None,
 ) -> Run:
     """Accept a run of one version. Raises ``InputError`` or ``QuotaExceededError``; child runs count as all others."""
     run = _queued_run(version, Start(input=input), by=by, trigger=trigger)
     run.id = run_id or run.id
     run.parent_id, run.lineage, run.on_parent_cancel = parent_id, lineage or [], on_parent_cancel
+    run.called_by = called_by
     intake.add(run)
     return run
 

@@ -56,6 +56,10 @@ class DatabaseSink:
         self._closed = False
         #: Whether the end of the run was noted here, be it on record yet or not.
         self.has_ended = False
+        #: Whether the execution knows that it was asked to stop.
+        self.knows_stop = False
+        #: Whether child runs may be left when it ends.
+        self.may_have_children = True
         self._lines, self._characters = claim.log_lines, claim.log_characters
 
     def restore(self, recorded: Mapping[str, result.NodeRun], input: Any) -> None:
@@ -143,6 +147,7 @@ class DatabaseSink:
 
     async def _put_down(self, state: RunState, wake_at: float | None) -> None:
         self._closed = True
+        self._pending.knows_stop = self.knows_stop
         self._pending.changes |= {
             "state": state.value,
             "wake_at": None if wake_at is None else moment(wake_at),
@@ -201,6 +206,7 @@ class DatabaseSink:
                 "wake_at": None,
                 "owner": "",
                 "lease_until": None,
+                "children_to_stop": self.may_have_children and event.type is not EventType.RUN_SUCCEEDED,
             }
 
     def _row(self, node_id: str, event: Event) -> dict[str, Any]:

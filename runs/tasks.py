@@ -14,6 +14,7 @@ from django.db import connections
 
 from pyflow.core import node_loop
 from runs import counting, dispatch, retention
+from runs.child_stops import stop_orphans
 from runs.execution import RunExecutor
 from runs.leases import unclaimed_queues
 from runs.node_tasks import unclaimed_task_queues
@@ -45,10 +46,11 @@ def execute() -> None:
 def sweep() -> None:
     """Wake executors for runs that nobody executes: their message was lost, or their executor was.
 
-    Before that, end those that were not started in time, and free the slots that nobody holds any more, which may let
-    others go on.
+    Before that, end those that were not started in time, stop children that were left when their parents ended, and
+    free the slots that nobody holds any more, which may let others go on.
     """
     end_unstarted()
+    stop_orphans()
     reconcile()
     for queue in unclaimed_queues() | unclaimed_task_queues():
         dispatch.wake(queue)

@@ -42,7 +42,8 @@ class Write:
     """Facts about one run that become durable together. ``waiter`` is told when they are.
 
     ``value_bytes``: how large the values are that they refer to. ``busy``: ``store`` left it out, because another
-    transaction has locked the run (or its parent, which is told of its end).
+    transaction has locked the run (or its parent, which is told of its end). ``knows_stop``: a run that is put down
+    was asked to stop before, and waits in what finishes it.
     """
 
     run_id: UUID
@@ -57,6 +58,7 @@ class Write:
     changes: dict[str, Any] = field(default_factory=dict)
     value_bytes: int = 0
     busy: bool = False
+    knows_stop: bool = False
     waiter: asyncio.Future[None] | None = None
 
 
@@ -185,8 +187,8 @@ def store(writes: Sequence[Write]) -> set[UUID]:
         if all(write.epoch == group[0].epoch for write in group):
             batch.add(run_id, group)
     stored = batch.store()
-    for run_id in batch.parked & stored:
-        _wake_if_told(run_id)
+    for run_id in batch.parked.keys() & stored:
+        _wake_if_told(run_id, batch.parked[run_id])
     fenced = by_run.keys() - stored
     for run_id in _held({run_id: by_run[run_id][0].epoch for run_id in fenced}) if fenced else ():
         _leave_out(by_run, run_id)
@@ -206,8 +208,8 @@ class _Batch:
     """The rows of one transaction, collected run by run."""
 
     def __init__(self) -> None:
-        #: Runs that are being put down.
-        self.parked: set[UUID] = set()
+        #: Runs that are being put down, and whether they know that they were asked to stop.
+        self.parked: dict[UUID, bool] = {}
         self._rows = bulk.Rows()
         self._signals: list[tuple[UUID, list[str]]] = []
         #: Masked ones, of runs that have ended, and where they are if they are large.
@@ -248,7 +250,7 @@ class _Batch:
             place = {"run_id": run_id, "node_id": node_id, "index": index}
             self._rows.items.append({"id": new_uuid(), "tenant_id": tenant_id} | place | values)
         if changes.get("state") in (RunState.WAITING, RunState.PAUSED):
-            self.parked.add(run_id)
+            self.parked[run_id] = any(write.knows_stop for write in group)
 
     def store(self) -> set[UUID]:
         """Write it; the runs whose epoch holds, of which it was written."""
@@ -333,13 +335,13 @@ def _awaits(run_ids: Iterable[UUID]) -> dict[UUID, set[UUID]]:
     return found
 
 
-def _wake_if_told(run_id: UUID) -> None:
+def _wake_if_told(run_id: UUID, knows_stop: bool) -> None:
     """Queue a run that is being put down again if what it waits for came before that."""
     run = Run.objects.across_tenants().filter(pk=run_id)
     found = run.values_list("state", "queue", "pause_requested_at", "cancel_requested_at").get()
     state, queue, pause, stop = found
     # Whoever claims one that shall be paused puts it down as that.
-    if stop is not None or (pause is None) == (state == RunState.PAUSED):
+    if (stop is not None and not knows_stop) or (pause is None) == (state == RunState.PAUSED):
         run.update(state=RunState.QUEUED.value, wake_at=None)
         dispatch.nudge(queue)
         return

@@ -216,16 +216,18 @@ class Attempts:
 
     def _child(self, node: PlannedNode, config: Any, record: Record) -> ChildRequest:
         item = record.key if isinstance(record, ItemRun) else None
-        limits = [limit for limit in (node.timeout, node.total_timeout) if limit is not None]
         # A slot is held while the child runs; and what an undone item waits for is not recorded.
         may_suspend = node.concurrency is None and (item is None or node.compensates is None)
         return ChildRequest(
-            run_id=child_id(self._context.run_id, node.id, item),
+            run_id=child_id(self._context.run_id, node.id, item, record.attempts),
             config=parse(ChildConfig, config),
             parent_run_id=self._context.run_id,
             node_id=node.id,
             lineage=self._lineage,
-            timeout=min(limits, default=None),
+            item=item,
+            attempt=record.attempts,
+            timeout=node.timeout,
+            deadline=None if node.total_timeout is None else (record.started_at or 0.0) + node.total_timeout,
             may_suspend=may_suspend,
             sink=self._sink,
         )

@@ -54,10 +54,10 @@ class ChildConfig(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ChildRequest:
-    """A child run to be started. ``run_id`` is the same whenever the same node (or item) asks again.
+    """A child run to be started. ``run_id`` is the same whenever the same attempt of a node (or item) asks again.
 
-    ``timeout``: how long the node waits for its end (seconds from its start). ``may_suspend``: whether the node can
-    wait without executing.
+    ``timeout``: how long this attempt waits for its end (seconds from its start); ``deadline``: until when all attempts
+    together do (POSIX seconds). ``may_suspend``: whether the node can wait without executing.
     """
 
     run_id: str
@@ -65,7 +65,10 @@ class ChildRequest:
     parent_run_id: str
     node_id: str
     lineage: tuple[str, ...]
+    item: str | None = None
+    attempt: int = 1
     timeout: float | None = None
+    deadline: float | None = None
     may_suspend: bool = False
     #: Where the parent's events go; those of a child in this process go there, too.
     sink: EventSink | None = None
@@ -94,13 +97,15 @@ class WorkflowSource(Protocol):
         """A workflow by name; ``KeyError`` if there is none."""
 
 
-def child_id(parent_run_id: str, node_id: str, item: str | None) -> str:
-    """The id of the child run of a node (or one of its items): always the same for the same place."""
+def child_id(parent_run_id: str, node_id: str, item: str | None, attempt: int = 1) -> str:
+    """The id of the child run of an attempt of a node (or one of its items): always the same for the same attempt."""
     try:
         namespace = uuid.UUID(parent_run_id)
     except ValueError:
         namespace = uuid.uuid5(uuid.NAMESPACE_OID, parent_run_id)
-    return str(uuid.uuid5(namespace, node_id if item is None else f"{node_id}\0{item}"))
+    first = uuid.uuid5(namespace, node_id if item is None else f"{node_id}\0{item}")
+    # A node's id is never empty: this is no id of a child of that child.
+    return str(first if attempt == 1 else uuid.uuid5(first, f"\0{attempt}"))
 
 
 def check_lineage(request: ChildRequest) -> None:
@@ -170,9 +175,8 @@ class LocalChildRuns:
                 task.cancel()
                 await asyncio.wait({task}, timeout=CANCEL_GRACE)
             raise
-        return child_output(
-            request, str(result.state), result.outputs_or_results(), result.error.as_dict() if result.error else None
-        )
+        why = result.error.as_dict() if result.error else None
+        return child_output(request, request.run_id, str(result.state), result.outputs_or_results(), why)
 
     async def stop(self, wait: Suspension) -> None:
         """See ``ChildRuns``. A parent that waits executes, and whoever cancels that stops the child in ``run``."""
@@ -190,11 +194,13 @@ class LocalChildRuns:
         task.add_done_callback(self.detached.discard)
 
 
-def child_output(request: ChildRequest, state: str, outputs: Any, error: Mapping[str, Any] | None) -> object:
+def child_output(
+    request: ChildRequest, run_id: str, state: str, outputs: Any, error: Mapping[str, Any] | None
+) -> object:
     """The output of a node whose child run has ended; ``ChildRunFailedError`` if that is to propagate."""
     if state == "succeeded":
         return outputs
     if request.config.propagate:
         why = f": {error['message']}" if error else ""
-        raise ChildRunFailedError(f"the child run {request.run_id} of {request.config.workflow!r} {state}{why}")
-    return {"run_id": request.run_id, "state": state, "error": error}
+        raise ChildRunFailedError(f"the child run {run_id} of {request.config.workflow!r} {state}{why}")
+    return {"run_id": run_id, "state": state, "error": error}

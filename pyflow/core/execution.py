@@ -292,7 +292,8 @@ class Execution(RunProgress):
             outcome=self._outcome,
             effects=effects(self._runs),
         )
-        self._stopped_in = self._scheduler.phase
+        if self._scheduler.phase not in (COMPENSATE, FINALLY):  # these are not cut short: their nodes may wait
+            self._stopped_in = self._scheduler.phase
         for index in ready:
             if not self._still_waits(index):
                 self._ready.append(index)
@@ -366,6 +367,9 @@ class Execution(RunProgress):
             return
         if self._is_at_most_once(node) and resumed is not None and resumed.state is NodeState.RUNNING:
             await self._fail(node, resumed, WorkerLostError("its worker was lost, and `on_lost: fail` allows no other"))
+            return
+        if node.child and resumed is not None and resumed.state is NodeState.RUNNING:
+            await self._execute_node(node, resumed, task)  # its child, which outlived the worker, is of this attempt
             return
         # What `when` said is not asked again: a retried or resumed node has begun already.
         begun = resumed is not None and resumed.attempts > 0

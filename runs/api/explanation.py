@@ -75,12 +75,14 @@ class SlotPlaceShape(serializers.Serializer[Any]):
 
 
 class ChildRunShape(serializers.Serializer[Any]):
-    """A run that a node has started."""
+    """A run that an attempt of a node has started."""
 
     run_id = serializers.UUIDField()
     workflow = serializers.CharField()
     state = serializers.ChoiceField(RUN_STATES)
     error = ErrorShape(allow_null=True)
+    item = serializers.CharField(allow_null=True, help_text="The key of the item that it is for, of a fan-out.")
+    attempt = serializers.IntegerField()
 
 
 class TaskShape(serializers.Serializer[Any]):
@@ -108,7 +110,7 @@ class NodeReasonShape(serializers.Serializer[Any]):
     signal = serializers.CharField(allow_null=True)
     attempts = serializers.IntegerField()
     error = ErrorShape(allow_null=True, help_text="Of its last attempt.")
-    children = ChildRunShape(many=True)
+    children = ChildRunShape(many=True, help_text="Those that it waits for, then the last 20 that it started.")
     tasks = TaskShape(many=True)
     items = serializers.DictField(child=serializers.IntegerField(), help_text="Of a fan-out: how many in each state.")
 

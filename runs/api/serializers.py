@@ -93,6 +93,15 @@ class StartedByShape(serializers.Serializer[Any]):
     request_id = serializers.CharField(allow_blank=True)
 
 
+class CalledByShape(serializers.Serializer[Any]):
+    """The attempt of a node that started a child run."""
+
+    node_id = serializers.CharField()
+    item = serializers.CharField(allow_null=True, help_text="The key of the item, of a fan-out.")
+    attempt = serializers.IntegerField(help_text="Counted from 1, and again after each retry of the parent.")
+    retry = serializers.IntegerField(help_text="How often the parent had been retried by then.")
+
+
 class RunSummaryShape(serializers.Serializer[Any]):
     """A run without what went into it and came out of it."""
 
@@ -109,6 +118,7 @@ class RunSummaryShape(serializers.Serializer[Any]):
     compensation = serializers.CharField(allow_null=True, help_text="How undoing went: succeeded or failed.")
     wake_at = serializers.DateTimeField(allow_null=True, help_text="When a waiting run goes on, signals apart.")
     parent = serializers.UUIDField(allow_null=True)  # type: ignore[assignment]
+    called_by = CalledByShape(allow_null=True, help_text="Which attempt of which node of its parent started it.")
     source_run = serializers.UUIDField(allow_null=True, help_text="The run that this one repeats.")
     retries = serializers.IntegerField(help_text="How often it was taken up again after its end.")
     pause_requested_at = serializers.DateTimeField(allow_null=True, help_text="Since then no more nodes start.")
@@ -248,6 +258,9 @@ class EventsShape(serializers.Serializer[Any]):
     state = serializers.ChoiceField([state.value for state in RunState], help_text="The run's state by now.")
 
 
+_CALLED_BY = ("node_id", "item", "attempt", "retry")
+
+
 def show_summary(run: Run) -> dict[str, Any]:
     """``RunSummaryShape`` of a row; its workflow and version must be loaded."""
     return {
@@ -264,6 +277,7 @@ def show_summary(run: Run) -> dict[str, Any]:
         "compensation": run.compensation or None,
         "wake_at": run.wake_at,
         "parent": None if run.parent_id is None else str(run.parent_id),
+        "called_by": None if run.called_by is None else {name: run.called_by[name] for name in _CALLED_BY},
         "source_run": None if run.source_run_id is None else str(run.source_run_id),
         "retries": run.retries,
         "pause_requested_at": run.pause_requested_at,

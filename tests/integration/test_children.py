@@ -12,17 +12,17 @@ from django.utils import timezone
 
 from pyflow.core.children import child_id
 from pyflow.core.events import EventType
-from pyflow.core.ids import new_uuid
+from runs.child_stops import stop_children, stop_orphans
 from runs.execution import RunExecutor
 from runs.leases import claim
 from runs.models import NodeItem, NodeRun, Run, RunEvent
-from runs.services import start_child, stop_children
 from runs.stores import DatabaseSink
 from runs.writer import store
 from tenants.access import Actor
 from tenants.models import Tenant, UsageCounter
 from tenants.quotas import set_plan
 from tests.support import records, waiting
+from tests.support.children import executed, start_child
 from tests.support.factories import make_run, make_tenant, make_workflow
 from tests.support.histories import assert_is_whole
 from tests.support.invariants import written_by_hand
@@ -162,17 +162,9 @@ def test_parents_leave_room_for_their_children(tenant, settings, drain):
 def test_two_executors_start_one_child(tenant, drain):
     """A parent whose lease was lost is executed twice for a moment."""
     run = parent(tenant)
-    same = new_uuid()
     for _ in range(2):
-        start_child(
-            parent_id=run.pk,
-            tenant_id=tenant.pk,
-            run_id=same,
-            workflow_name="child",
-            input={"n": 1},
-            lineage=["parent"],
-        )
-    assert child_of(run).pk == same
+        start_child(executed(run), input={"n": 1})
+    assert child_of(run).pk == child_uuid(run)
 
 
 # --- waiting for a child
@@ -310,15 +302,7 @@ def test_a_parent_that_was_killed_sees_what_became_of_its_child(tenant, drain, r
     make_workflow(tenant, HELD)
     run = make_run(tenant, workflow(PARENT % "", "{id: b, type: note}", name="parent", outputs="{got: '{{ call }}'}"))
     [dead] = claim("dead", 1, run.pk)
-    child = start_child(
-        parent_id=run.pk,
-        tenant_id=tenant.pk,
-        run_id=child_uuid(run),
-        workflow_name="child",
-        input={},
-        lineage=["parent"],
-        on_parent_cancel="request_cancel",
-    )
+    child = start_child(run, epoch=dead.epoch)
     wait = {"until": None, "signal": None, "details": {"kind": "child", "runs": [str(child.pk)]}}
     write = records.new_write(dead)
     write.events = [records.event(dead, EventType.NODE_WAITING, "call", {"attempt": 1, **wait})]
@@ -559,8 +543,10 @@ def test_the_nodes_of_a_terminated_child_are_cancelled_with_it(tenant, drain):
 def test_ending_what_is_below_goes_on_where_a_process_died(tenant, drain):
     """It had ended the child and none of the child's children."""
     _, child, below = tree(tenant, drain)
-    Run.objects.across_tenants().filter(pk=child.pk).update(state="cancelled", finished_at=timezone.now())
-    stop_children(parent_id=child.parent_id)
+    ended_now = {"state": "cancelled", "finished_at": timezone.now(), "children_to_stop": True}
+    Run.objects.across_tenants().filter(pk=child.pk).update(**ended_now)
+    assert stop_orphans() == 2
+    assert stop_orphans() == 0
     assert state_of(below["terminate"]) == "cancelled"
     assert state_of(below["abandon"]) == "waiting"
 
@@ -600,15 +586,7 @@ def test_a_cancelled_parent_whose_process_died_stops_its_child(tenant, drain):
     write.events = [records.event(dead, EventType.NODE_STARTED, "call", {"attempt": 1})]
     write.nodes = {"call": records.succeeded(None) | {"state": "running", "finished_at": None}}
     store([write])
-    start_child(
-        parent_id=run.pk,
-        tenant_id=tenant.pk,
-        run_id=child_uuid(run),
-        workflow_name="child",
-        input={},
-        lineage=["parent"],
-        on_parent_cancel="request_cancel",
-    )
+    start_child(run, epoch=dead.epoch)
     cancel(run)
     expire(run)
     drain()

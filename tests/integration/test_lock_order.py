@@ -9,12 +9,12 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from pyflow.core.children import child_id
 from runs.models import NodeRun, Run
-from runs.services import TERMINATED, cancel_run, end_run, lock_any_run, start_child
+from runs.services import TERMINATED, cancel_run, end_run, lock_any_run
 from runs.starting import start_version
 from runs.verbs import retry_run, terminate_run
 from tests.support import waiting
+from tests.support.children import executed, start_child
 from tests.support.factories import make_workflow
 from tests.support.locks import waiters
 from tests.support.nodes import workflow
@@ -34,17 +34,8 @@ def parent(tenant) -> Run:
 
 def child_of(parent: Run, node_id: str, on_parent_cancel: str) -> Run:
     """The child run of a node of its parent, which waits for it."""
-    run_id = UUID(child_id(str(parent.pk), node_id, None))
     NodeRun.objects.create(tenant_id=parent.tenant_id, run=parent, node_id=node_id, state="waiting", attempts=1)
-    return start_child(
-        parent_id=parent.pk,
-        tenant_id=parent.tenant_id,
-        run_id=run_id,
-        workflow_name="child",
-        input={},
-        lineage=["test"],
-        on_parent_cancel=on_parent_cancel,
-    )
+    return start_child(executed(parent), node_id, on_cancel=on_parent_cancel)
 
 
 def meanwhile(locked: Run, verb: Callable[[], object], other: Callable[[], object]) -> None:

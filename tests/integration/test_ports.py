@@ -5,6 +5,8 @@ run must not.
 """
 
 import asyncio
+import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,12 +44,19 @@ def calls(child: str, number: object = None, **fields: object) -> str:
 
 A, ITEM, RESULT = "'{{ a }}'", "'{{ item }}'", {"outputs": "{it: '{{ a }}'}"}
 NUMBER, EACH, RETRY = "{n: integer}", {"for_each": "'{{ [1, 0, 3] }}'"}, "{max_attempts: 3, initial_interval: 1ms}"
+LAST = {"for_each": "'{{ [1, 3, 0] }}'"}
 CHILDREN = (
     workflow(doubles("x", "'{{ input.n }}'"), name="child", inputs=NUMBER, outputs="{it: '{{ x }}'}"),
     workflow(doubles("x", 1), doubles("y", "'{{ x }}'", depends_on="[x]"), name="plain"),
     workflow(a_node("x", "fail", "message: no luck"), name="bad"),
     workflow(calls("child", "'{{ input.n + 1 }}'"), name="deeper", inputs=NUMBER),
     workflow(calls("main"), name="back"),
+    workflow(a_node("x", "third", "n: '{{ input.n }}'"), name="third", inputs=NUMBER, outputs="{it: '{{ x }}'}"),
+    workflow(
+        calls("third", "'{{ input.n }}'", retry=RETRY), name="deep-third", inputs=NUMBER, outputs="{it: '{{ a }}'}"
+    ),
+    workflow(a_node("x", "wait", "duration: 1h"), name="slow", **{"finally": f"[{doubles('y', 1)}]"}),
+    workflow(a_node("x", "inverse", "n: '{{ input.n }}'"), name="inverse", inputs=NUMBER, outputs="{it: '{{ x }}'}"),
 )
 #: What each is of: the state that its run ends in, its nodes, and more of the document.
 CASES: dict[str, tuple[str, list[str], dict[str, str]]] = {
@@ -65,6 +74,64 @@ CASES: dict[str, tuple[str, list[str], dict[str, str]]] = {
     "an item that may fail": (
         "succeeded",
         [a_node("a", "inverse", f"n: {ITEM}", max_parallel=1, tolerate_failures=1, **EACH)],
+        RESULT,
+    ),
+    "a child at its third attempt": ("succeeded", [calls("third", 1, retry=RETRY)], RESULT),
+    "a child of a child at its third attempt": ("succeeded", [calls("deep-third", 1)], RESULT),
+    "no attempt left for a child": (
+        "failed",
+        [calls("bad", retry=RETRY), doubles("b", 1, depends_on="[a]")],
+        {"finally": f"[{doubles('e', 3)}]"},
+    ),
+    "a child for each item at its third attempt": ("succeeded", [calls("third", ITEM, retry=RETRY, **EACH)], RESULT),
+    "no attempt left for the child of an item": (
+        "succeeded",
+        [calls("inverse", ITEM, retry=RETRY, max_parallel=1, tolerate_failures=1, **LAST)],
+        RESULT,
+    ),
+    "no attempt left for the child of an item that has to succeed": (
+        "failed",
+        [calls("inverse", ITEM, retry=RETRY, max_parallel=1, **LAST)],
+        {},
+    ),
+    "attempts of a child that take too long": ("failed", [calls("slow", timeout="150ms", retry=RETRY)], {}),
+    "children of items that take too long": (
+        "succeeded",
+        [calls("slow", timeout="150ms", retry=RETRY, tolerate_failures="100%", **EACH)],
+        RESULT,
+    ),
+    "attempts of a child that take too long in all": (
+        "failed",
+        [calls("slow", timeout="2s", total_timeout="150ms", retry=RETRY)],
+        {},
+    ),
+    "a child that undoes at its third attempt": (
+        "failed",
+        [
+            doubles(
+                "a", 1, compensate=f"{{type: workflow, retry: {RETRY}, config: {{workflow: third, input: {{n: 7}}}}}}"
+            ),
+            a_node("b", "fail", "message: no luck", depends_on="[a]"),
+        ],
+        {},
+    ),
+    "children that undo items at their third attempt": (
+        "failed",
+        [
+            doubles(
+                "a",
+                ITEM,
+                compensate=f"{{type: workflow, retry: {RETRY}, config: {{workflow: third, input: {{n: {ITEM}}}}}}}",
+                max_parallel=1,
+                **EACH,
+            ),
+            a_node("b", "fail", "message: no luck", depends_on="[a]"),
+        ],
+        {},
+    ),
+    "a child under a limit at its third attempt": (
+        "succeeded",
+        [calls("third", 1, retry=RETRY, concurrency="{key: k}")],
         RESULT,
     ),
     "another queue": ("succeeded", [doubles("a", 4, queue="gpu"), doubles("b", A, depends_on="[a]")], RESULT),
@@ -106,6 +173,8 @@ class Played:
     nodes: dict[str, tuple[Any, ...]]
     items: dict[tuple[str, int], tuple[Any, ...]]
     events: list[tuple[str, str]]
+    #: Of all runs below it.
+    children: dict[str, str]
 
 
 class Found:
@@ -132,15 +201,28 @@ def own_nodes(registry):
 
     register(registry, "double", lambda ctx, config: config.n * 2)
     register(registry, "inverse", lambda ctx, config: 1 / config.n)
+    thirds: Counter[object] = Counter()
+
+    def third(ctx, config) -> int:
+        thirds[config.n] += 1
+        if thirds[config.n] % 3:
+            raise ConnectionError("not yet")
+        return 3
+
     register(registry, "flaky", flaky)
+    register(registry, "third", third)
     return registry
 
 
 def error_of(error: dict[str, Any] | None) -> tuple[str, str] | None:
     """What it says but for the way in which it is written."""
-    return None if error is None else (error["code"], error["message"].casefold().rstrip("."))
+    if error is None:
+        return None
+    message = re.sub(r"within [\d.]+ s", "in time", error["message"])  # what was left of a `total_timeout`
+    return error["code"], message.casefold().rstrip(".")
 
 
+ENDS = {EventType.RUN_SUCCEEDED, EventType.RUN_FAILED, EventType.RUN_CANCELLED}
 #: Of these the platform notes more or fewer: it has a queue, and puts runs down that wait.
 WAITS = {
     EventType.RUN_QUEUED,
@@ -160,9 +242,21 @@ def on_platform(run: Run) -> Played:
         run.outputs,
         error_of(run.error),
         {row.node_id: (row.state, row.output, error_of(row.error), row.reason, row.attempts) for row in nodes},
-        {(row.node_id, row.index): (row.key, row.state, row.output, row.attempts) for row in items},
+        {
+            (row.node_id, row.index): (row.key, row.state, row.output, row.attempts)
+            for row in items
+            if ":" not in row.node_id
+        },
         [(event.type, event.node_id) for event in events if event.type not in WAITS],
+        below(run),
     )
+
+
+def below(run: Run) -> dict[str, str]:
+    found = {}
+    for child in Run.objects.for_tenant(run.tenant_id).filter(parent=run):
+        found |= {str(child.pk): child.state} | below(child)
+    return found
 
 
 def in_library(registry, source: str, run_id: str) -> Played:
@@ -184,7 +278,7 @@ def in_library(registry, source: str, run_id: str) -> Played:
     for name, node in result.nodes.items():
         error = None if node.error is None else error_of(node.error.as_dict())
         nodes[name] = (str(node.state), outputs.get(name), error, node.reason or "", node.attempts)
-        for item in (node.items or {}).values():
+        for item in (node.items or {}).values() if ":" not in name else ():  # what undoing has is not on record
             items[name, item.index] = (item.key, str(item.state), item.output, item.attempts)
     return Played(
         str(result.state),
@@ -193,6 +287,11 @@ def in_library(registry, source: str, run_id: str) -> Played:
         nodes,
         items,
         [(str(event.type), event.node_id or "") for event in events if event.type not in WAITS],
+        {
+            event.run_id: str(event.data["state"])
+            for event in sink.events
+            if event.type in ENDS and event.run_id != run_id
+        },
     )
 
 

@@ -9,6 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from runs.child_stops import stop_orphans
 from runs.leases import QUEUED_AT_ONCE, claim, renew, unclaimed_queues
 from runs.models import Run
 from runs.services import end_unstarted
@@ -123,6 +124,18 @@ def test_looking_for_runs_that_were_not_started_in_time_reads_only_those(crowd: 
         assert end_unstarted() == 0
     assert "run_deadlines" in {step.get("Index Name") for plan in plans(queries) for step in steps(plan)}
     assert rows_read(queries) < 20
+
+
+def test_looking_for_children_of_runs_that_have_ended_reads_only_those(crowd: Run):
+    Run.objects.across_tenants().filter(pk=crowd.pk).update(state="cancelled", children_to_stop=True)
+    multiply(
+        crowd, 2, parent_id=f"'{crowd.pk}'", on_parent_cancel="'terminate'", state="'waiting'", children_to_stop="FALSE"
+    )
+    with CaptureQueriesContext(connection) as queries:
+        assert stop_orphans() == 2
+        assert stop_orphans() == 0
+    assert "run_orphans" in {step.get("Index Name") for plan in plans(queries) for step in steps(plan)}
+    assert rows_read(queries) < 50
 
 
 def test_what_is_executed_is_renewed_without_a_look_at_what_waits(crowd: Run):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from runs.child_stops import stop_orphans
 from runs.leases import claim, unclaimed_queues
 from runs.models import Run
 from runs.services import end_unstarted
@@ -32,6 +33,7 @@ def explained() -> Iterator[list[str]]:
     ("look", "index"),
     [
         (end_unstarted, "run_deadlines"),
+        (stop_orphans, "run_orphans"),
         (unclaimed_queues, "run_timers"),
         (unclaimed_queues, "run_leases"),
         (unclaimed_queues, "run_queue"),

@@ -7,13 +7,12 @@ import pytest
 from django.utils import timezone
 
 from plugins.discovery import Discovered
-from pyflow.core.children import child_id
 from pyflow.core.ids import new_id
 from pyflow.core.node import NodeRegistry
 from pyflow.core.states import RUN_VERBS, RunState
 from runs.models import NodeItem, NodeRun, NodeTask, Run, RunSignal, Slot
-from runs.services import start_child
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
+from tests.support.children import executed, start_child
 from tests.support.factories import make_api_key, make_run, make_workflow
 from tests.support.invariants import written_by_hand
 from tests.support.nodes import workflow
@@ -247,15 +246,17 @@ def test_a_failure_in_a_child_run_leads_there(api: Api, tenant, run: Run):
     change(run, "failed", error=ERROR, finished_at=timezone.now())
     node(run, "a", "failed", attempts=1, error=ERROR, finished_at=timezone.now())
     make_workflow(tenant)
-    known = UUID(child_id(str(run.pk), "a", None))
-    child = start_child(
-        parent_id=run.pk, tenant_id=tenant.pk, run_id=known, workflow_name="hello", input={"who": "Ada"}, lineage=[]
-    )
-    change(child, "failed", error=ERROR)
+    executed(run)
+    children = [start_child(run, "a", None, attempt, workflow="hello", input={"who": "Ada"}) for attempt in (1, 2)]
+    change(run, "failed", error=ERROR, finished_at=timezone.now())
+    for child in children:
+        change(child, "failed", error=ERROR)
     told = explained(api, run)["failure"]["child"]
-    assert (told["run_id"], told["state"], told["error"]["code"]) == (
-        str(known), "failed", "node_failed",
+    assert (told["run_id"], told["state"], told["error"]["code"], told["attempt"]) == (
+        str(children[1].pk), "failed", "node_failed", 2,
     )  # fmt: skip
+    shown = of_node(explained(api, run), "a")["children"]
+    assert [(one["run_id"], one["attempt"]) for one in shown] == [(str(children[1].pk), 2), (str(children[0].pk), 1)]
 
 
 def test_a_run_that_ended_as_a_whole_has_no_first_node(api: Api, run: Run):

@@ -58,12 +58,14 @@ class SlotPlace(_Model):
 
 
 class ChildRun(_Model):
-    """A run that a node has started."""
+    """A run that an attempt of a node (of its item ``item``, if it is a fan-out) has started."""
 
     run_id: str
     workflow: str
     state: str
     error: ErrorInfo | None = None
+    item: str | None = None
+    attempt: int = 1
 
 
 class NodeReason(_Model):

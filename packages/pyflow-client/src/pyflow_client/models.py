@@ -257,6 +257,18 @@ class Event(_Model):
     data: dict[str, Any]
 
 
+class CalledBy(_Model):
+    """The attempt of a node of its parent (of the item ``item``, if it is a fan-out) that started a child run.
+
+    ``attempt`` counts from 1, and again after each retry of the parent, of which there had been ``retry``.
+    """
+
+    node_id: str
+    item: str | None = None
+    attempt: int
+    retry: int
+
+
 class RunSummary(_Model):
     """One execution of a workflow, without what went into it and came out of it.
 
@@ -278,6 +290,7 @@ class RunSummary(_Model):
     compensation: str | None = None
     wake_at: datetime | None = None
     parent: str | None = None
+    called_by: CalledBy | None = None
     source_run: str | None = None
     retries: int = 0
     pause_requested_at: datetime | None = None
