@@ -126,7 +126,8 @@ class Consumption:
                 raise exceeded(tenant_id=tenant_id, quota=quota)
         # What is given back goes where it was taken from, even if the day has ended meanwhile.
         self._periods = {quota: PERIODS[quota]() for quota in self._wanted}
-        self.statement, self.parameters = "", ()
+        self.statement = ""
+        self.parameters: Sequence[Any] = ()
         if self._wanted:
             self.statement, self.parameters = _taking(tenant_id, self._wanted, self._limits, self._periods)
 

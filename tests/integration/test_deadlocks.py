@@ -9,10 +9,11 @@ from django.db import connection, transaction
 from django.http import HttpResponse
 
 from runs import writer
-from runs.models import Run, RunEvent
+from runs.leases import claim
+from runs.models import RunEvent
 from tenants import quotas
 from tenants.models import AuditEntry, AuditHead, Tenant, UsageCounter
-from tests.support import waiting
+from tests.support import records, waiting
 from tests.support.api import Api, assert_problem, read
 from tests.support.database_log import expect
 from tests.support.factories import HELLO, a_test, make_api_key, make_run, make_workflow
@@ -136,7 +137,7 @@ def test_other_errors_are_not_tried_again(tenant, api, monkeypatch):
 def test_a_group_write_that_is_part_of_a_deadlock_is_stored_once(tenant, api, monkeypatch):
     """As the requests, whatever the number of runs in it."""
     run = make_run(tenant)
-    Run.objects.for_tenant(tenant).update(state="running", epoch=1)
+    [claimed] = claim("me", 1, run.pk)
     store, calls = writer.store, []
 
     def fail_first(writes: object) -> object:
@@ -149,8 +150,9 @@ def test_a_group_write_that_is_part_of_a_deadlock_is_stored_once(tenant, api, mo
         return stored
 
     monkeypatch.setattr(writer, "store", fail_first)
-    write = writer.Write(run.pk, tenant.pk, 1, changes={"log_lines": 7})
+    write = records.new_write(claimed)
+    write.changes = {"losses": 1}
     assert writer.GroupWriter()._store([write]) == [(write, None)]
     run.refresh_from_db()
-    assert (len(calls), run.log_lines) == (2, 7)
+    assert (len(calls), run.losses) == (2, 1)
     assert RunEvent.objects.for_tenant(tenant).filter(run=run).count() == 1

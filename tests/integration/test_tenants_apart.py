@@ -71,19 +71,19 @@ def test_facts_are_stored_beside_a_run_that_is_locked_and_its_own_in_their_order
         writer = GroupWriter()
         writer.start()
         first, second = (records.new_write(claims[busy.pk]) for _ in range(2))
-        first.changes, second.changes = {"log_lines": 1}, {"log_lines": 2}
+        first.changes, second.changes = {"losses": 1}, {"losses": 2}
         with locked(busy):
             waiting_ones = [asyncio.ensure_future(writer.commit(write)) for write in (first, second)]
             for number in (1, 2):
                 other = records.new_write(claims[run.pk])
-                other.changes = {"log_lines": number}
+                other.changes = {"losses": number}
                 await writer.commit(other)
             assert not any(one.done() for one in waiting_ones)
         await asyncio.gather(*waiting_ones)
         await writer.stop()
 
     asyncio.run(write())
-    assert {row.pk: row.log_lines for row in Run.objects.across_tenants()} == {run.pk: 2, busy.pk: 2}
+    assert {row.pk: row.losses for row in Run.objects.across_tenants()} == {run.pk: 2, busy.pk: 2}
 
 
 def test_who_is_fenced_is_told_so_although_the_run_is_locked(tenant):
