@@ -18,10 +18,11 @@ from tests.support.factories import (
     make_superuser,
     make_tenant,
 )
+from tests.support.invariants import made_of_rows
 from tests.support.records import record
 from workflows.models import Version, Workflow
 
-pytestmark = [pytest.mark.database, pytest.mark.e2e]
+pytestmark = [pytest.mark.database, pytest.mark.e2e, made_of_rows]
 READ_ONLY = (AuditEntry, Workflow, Version, Run, NodeRun, RunEvent, NodeItem, RunSignal)
 OURS = (Tenant, Membership, Invitation, ApiKey, *READ_ONLY)
 SEARCHES = {

@@ -25,10 +25,11 @@ from tests.support.factories import (
     make_superuser,
     make_tenant,
 )
+from tests.support.invariants import made_of_rows
 from tests.support.records import record
 from workflows.models import Version, Workflow
 
-pytestmark = [pytest.mark.database, pytest.mark.e2e, pytest.mark.django_db]
+pytestmark = [pytest.mark.database, pytest.mark.e2e, pytest.mark.django_db, made_of_rows]
 OWNED = (
     Membership,
     Invitation,

@@ -9,10 +9,11 @@ from playwright.sync_api import Page, sync_playwright
 
 from tests.support import launcher
 from tests.support.factories import make_run, make_tenant
+from tests.support.invariants import made_of_rows
 from tests.support.passwords import HASHED, PASSWORD
 from tests.support.records import record
 
-pytestmark = [pytest.mark.browser, pytest.mark.e2e]
+pytestmark = [pytest.mark.browser, pytest.mark.e2e, made_of_rows]
 #: Redoc would load its maker's logo; the policy is what keeps readers from telling them.
 LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
 PAGES = [

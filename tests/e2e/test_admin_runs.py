@@ -13,10 +13,11 @@ from runs.models import NodeTask, Run
 from tenants.access import Role
 from tenants.models import AuditEntry, Membership, Tenant
 from tests.support.factories import make_member, make_run, make_superuser, make_tenant
+from tests.support.invariants import made_of_rows
 from tests.support.nodes import workflow
 from tests.support.records import record
 
-pytestmark = [pytest.mark.database, pytest.mark.e2e]
+pytestmark = [pytest.mark.database, pytest.mark.e2e, made_of_rows]
 LIST = "admin:runs_run_changelist"
 ENTRIES = {
     "cancel": "run.cancel_requested",
