@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from pyflow.core.plan import COMPENSATE, MAIN, PLAN_SECTIONS, Plan
+from pyflow.core.result import headline
 from pyflow.core.states import TERMINAL_NODE_STATES, TERMINAL_RUN_STATES, NodeState, RunState
 from runs.models import NodeRun, NodeTask, Run
 from runs.reasons import (
@@ -121,7 +122,7 @@ def _reasons(facts: Facts) -> Iterable[Reason]:
         yield Reason("not_runnable", f"Its version cannot run here: {facts.broken}")
     if state in TERMINAL_RUN_STATES:
         error = run.error or {}
-        why = f": {error['code']}: {error['message']}" if error else ""
+        why = f": {_headline(error)}" if error else ""
         yield Reason("ended", f"It has ended, as {state}{why}.")
         return
     if run.cancel_requested_at is not None:
@@ -228,7 +229,7 @@ def _why(facts: Facts, node_id: str, row: NodeRun | None, state: NodeState) -> T
 
 def _why_ended(row: NodeRun | None, state: NodeState) -> Told:
     if row is not None and row.error is not None:
-        return state.value, f"{row.error['code']}: {row.error['message']}", {}
+        return state.value, _headline(row.error), {}
     reason = f": {row.reason}" if row is not None and row.reason else ""
     return state.value, f"It has {_ENDED.get(state, 'failed')}{reason}.", {}
 
@@ -396,3 +397,7 @@ def _names(names: Sequence[str]) -> str:
 
 def _time(moment: datetime) -> str:
     return moment.isoformat(sep=" ", timespec="seconds").replace("+00:00", "Z")
+
+
+def _headline(error: Mapping[str, Any]) -> str:
+    return headline(error["code"], error["type"], error["message"])

@@ -117,8 +117,14 @@ def _node(row: Any, definition: Any, now: datetime) -> Node:
         config="" if definition is None or not definition.config else _indented(definition.config),
         took=_between(row.started_at, row.finished_at, now),
         output=_output(row),
-        error="" if row.error is None else _indented(row.error),
+        error="" if row.error is None else _error(row.error),
     )
+
+
+def _error(error: dict[str, Any]) -> str:
+    """The error as JSON, its traceback as text: in JSON its lines would be one."""
+    rest = {key: value for key, value in error.items() if key != "traceback"}
+    return "\n\n".join(filter(None, (_indented(rest), error.get("traceback"))))
 
 
 def apart(reference: Any) -> str:

@@ -26,6 +26,8 @@ from runs.values import Reference
 from runs.writer import EPHEMERAL, GroupWriter, Write, moment
 from tenants.statements import ask
 
+logger = logging.getLogger("pyflow.runs")
+
 #: Starts are not waited for, yet whoever follows a run sees them within this time. Seconds.
 FLUSH_SECONDS = 0.05
 #: The last line of a log that was cut.
@@ -239,7 +241,11 @@ class DatabaseSink:
 def _storable(event: Event) -> Event:
     """The event as the database can hold it: a write that is refused every time would keep its run from ever ending."""
     if (error := event.data.get("error")) is not None:
-        event.data["error"] = error | {"message": storable_text(error["message"])}
+        event.data["error"] = {
+            key: storable_text(text) if isinstance(text, str) else text for key, text in error.items()
+        }
+        if "traceback" in error:
+            logger.error("node %s of run %s failed:\n%s", event.node_id, event.run_id, event.data["error"]["traceback"])
     if event.type is EventType.RUN_SUCCEEDED and "outputs" in event.data:
         try:
             event.data["outputs"] = to_plain(event.data["outputs"])
@@ -311,7 +317,7 @@ def _restore_item(row: NodeItem) -> result.ItemRun:
     item.started_at = None if row.started_at is None else row.started_at.timestamp()
     item.wake_at = None if row.wake_at is None else row.wake_at.timestamp()
     if row.error is not None:
-        item.error = result.ErrorInfo(row.error["code"], row.error["message"], row.error["type"], row.node_id)
+        item.error = result.ErrorInfo.from_record(row.error, row.node_id)
     return item
 
 
@@ -321,7 +327,7 @@ def _restore(row: NodeRun) -> result.NodeRun:
         row.node_id,
         NodeState(row.state),
         output=Reference.of(row.output_ref) or row.output,
-        error=None if error is None else result.ErrorInfo(error["code"], error["message"], error["type"], row.node_id),
+        error=None if error is None else result.ErrorInfo.from_record(error, row.node_id),
         attempts=row.attempts,
         reason=row.reason or None,
         tolerated=row.tolerated,

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pyflow.cli.console import to_json
-from pyflow.core.result import NodeRun, RunResult
+from pyflow.core.errors import NodeError
+from pyflow.core.result import ErrorInfo, NodeRun, RunResult
 from pyflow.core.states import NodeState, RunState
 
 if TYPE_CHECKING:
@@ -27,23 +28,31 @@ def run_lines(result: RunResult, version: int, *, verbose: bool) -> list[str]:
     lines = [f"{_HEADS[ended]}. Run ID: {result.run_id}"]
     redact = result.context.redactor.redact
     for run in result.nodes.values():
-        lines.append(redact(f"  {run.id}: {_verdict(run, verbose=verbose)}"))
+        lines.append(redact(f"  {run.id}: {_verdict(run, version, verbose=verbose)}"))
         if verbose and run.state is NodeState.SUCCEEDED:
             lines.append(f"    {to_json(redact(run.output))}")
+        if verbose and run.error is not None and run.error.traceback is not None:
+            lines += (f"    {line}" for line in run.error.traceback.split("\n"))
     if result.outputs is not None:
         lines += ["Outputs:", *(f"  {name}: {to_json(value)}" for name, value in result.outputs.items())]
     return lines
 
 
-def _verdict(run: NodeRun, *, verbose: bool) -> str:
+def _verdict(run: NodeRun, version: int, *, verbose: bool) -> str:
     if run.state is NodeState.SUCCEEDED:
         return "OK"
     if run.state is NodeState.CANCELLED:
         return "CANCELLED"
     if run.error is not None and run.state is not NodeState.SKIPPED:
-        message = run.error.message.replace("\n", "\n    ")
+        # v1 has no codes, and shows what a node said on purpose or not.
+        message = (run.error.message if version == 1 else told(run.error)).replace("\n", "\n    ")
         return f"ERROR — {message}"
     return f"SKIPPED ({run.reason})" if verbose and run.reason else "SKIPPED"
+
+
+def told(error: ErrorInfo) -> str:
+    """What an error says; with its class, if the node did not raise it on purpose."""
+    return error.headline if error.code == NodeError.code else error.message
 
 
 def dry_run_lines(report: DryRun) -> Iterator[str]:

@@ -16,7 +16,7 @@ from pyflow.cli.console import ExitCode, err, fail, out, out_json, to_json
 from pyflow.cli.job import Job, read_job
 from pyflow.cli.options import Format
 from pyflow.cli.progress import LineWatcher, NdjsonWatcher, Watcher
-from pyflow.cli.report import run_lines
+from pyflow.cli.report import run_lines, told
 from pyflow.cli.workflows import DirectoryWorkflows
 from pyflow.core.engine import Execution, Middleware, WorkflowEngine
 from pyflow.core.errors import InputError
@@ -164,7 +164,7 @@ def _print_result(result: RunResult, version: int, format: Format, *, verbose: b
         out("\n".join(lines))
     if version != 1 and result.error is not None:
         where = f"node {result.error.node_id!r}: " if result.error.node_id else ""
-        err(result.context.redactor.redact(f"Error: {where}{result.error.message}"))
+        err(result.context.redactor.redact(f"Error: {where}{told(result.error)}"))
 
 
 def _exit_code(result: RunResult, version: int, interrupted_by: int | None, *, strict: bool) -> int:

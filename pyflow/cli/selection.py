@@ -117,7 +117,7 @@ def _node_run(data: dict[str, Any]) -> NodeRun:
         str(data["id"]),
         NodeState(data["state"]),
         output=data.get("output"),
-        error=None if error is None else ErrorInfo(error["code"], error["message"], error["type"], data["id"]),
+        error=None if error is None else ErrorInfo.from_record(error, data["id"]),
         attempts=int(data.get("attempts", 0)),
         reason=data.get("reason"),
         tolerated=error is not None,

@@ -537,7 +537,7 @@ class Execution(RunProgress):
         run.error = ErrorInfo.of(error, node.id, self.context.redactor)
         run.wake_at = self._time() + wait
         self._scheduler.states[node.index] = NodeState.RETRYING
-        data = {"attempt": run.attempts, "wake_at": rfc3339(run.wake_at), "error": run.error.as_dict()}
+        data = {"attempt": run.attempts, "wake_at": rfc3339(run.wake_at), "error": run.error.as_record()}
         await self._journal.commit(EventType.NODE_RETRYING, node.id, data)
         if not self._is_stopping():
             self._waits.add(node.index, run, self._context.copy())

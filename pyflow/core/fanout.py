@@ -239,7 +239,7 @@ class FanOut:
         item.error = ErrorInfo.of(error, node.id, self._redactor)
         now = self._clock.time()
         wait = next_attempt_in(node, item, error, now)
-        data = item_data(item) | {"error": item.error.as_dict()}
+        data = item_data(item) | {"error": item.error.as_record()}
         if wait is not None:
             item.state, item.wake_at = NodeState.RETRYING, now + wait
             heapq.heappush(self._delayed, (item.wake_at, item.index))
@@ -269,7 +269,7 @@ class FanOut:
         assert self._run.items is not None  # noqa: S101 - there are failed ones
         failed = [item for item in self._run.items.values() if item.state in FAILURES]
         first = min(failed, key=lambda item: item.index)
-        message = first.error.message if first.error is not None else ""
+        message = first.error.headline if first.error is not None else ""
         return (
             f"{self._failed} of {len(self._items)} items failed ({self._allowed} tolerated);"
             f" the first is item {first.key!r}: {message}"

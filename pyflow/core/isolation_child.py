@@ -194,11 +194,12 @@ async def _awaited(work: Any) -> object:
         output: object = await work
     except asyncio.CancelledError:
         raise NodeSelfCancelledError("the node's work was cancelled from within") from None
-    except MemoryError:
+    except Exception:
         raise
-    except BaseException as error:  # noqa: BLE001 - a node raises anything
-        failure = error if isinstance(error, Exception) else exit_failure(error)
-        raise failure or error from None
+    except BaseException as error:
+        if (failure := exit_failure(error)) is None:
+            raise
+        raise failure from None
     return output
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pyflow.core.errors import NodeError, NonRetryableError, PyFlowError, RetryableError
+from pyflow.core.messages import cut, masked
+from pyflow.core.tracebacks import text_of, traceback_of
 
 
 class MemoryLimitError(NonRetryableError, MemoryError):
@@ -51,22 +53,20 @@ _FLAVOURS: Mapping[str, type[NodeError]] = {
 _REAL: Mapping[str, type[Exception]] = {"TimeoutError": TimeoutError, "ConnectionError": ConnectionError}
 _NAME = re.compile(r"[A-Za-z_]\w{0,99}", re.ASCII)
 MAX_CLASSES = 12
+MAX_TEXT = 20_000
 
 
 def describe_error(error: BaseException) -> dict[str, Any]:
-    """An error as JSON data: ``{classes, flavour, code, message, kind, status, retry_after}``."""
+    """An error as JSON data: ``{classes, flavour, code, message, traceback, kind, status, retry_after}``."""
     flavour = next((name for name, cls in _FLAVOURS.items() if isinstance(error, cls)), "node")
     common = {NodeError, RetryableError, NonRetryableError, PyFlowError, Exception, BaseException, object}
     classes = [cls.__name__ for cls in type(error).__mro__ if cls not in common]
-    try:
-        message = error.args[0] if isinstance(error, KeyError) and len(error.args) == 1 else str(error)
-    except BaseException:  # noqa: BLE001 - an error of a node may be broken itself
-        message = ""
     return {
         "classes": classes[:MAX_CLASSES],
         "flavour": flavour,
         "code": error.code if isinstance(error, PyFlowError) else NodeError.code,
-        "message": str(message)[:20_000],
+        "message": cut(masked(text_of(error)), MAX_TEXT),
+        "traceback": cut(masked(traceback_of(error) or ""), MAX_TEXT, keep="end"),
         "kind": getattr(error, "kind", None) if isinstance(error, NodeError) else None,
         "status": getattr(error, "status", None) if isinstance(error, NodeError) else None,
         "retry_after": getattr(error, "retry_after", None) if isinstance(error, RetryableError) else None,
@@ -90,7 +90,9 @@ def rebuild_error(told: Mapping[str, Any]) -> NodeError:
     after = told.get("retry_after")
     if issubclass(cls, RetryableError):
         details["retry_after"] = float(after) if isinstance(after, int | float) else None
-    return cls(str(told.get("message", "")), **details)
+    error = cls(str(told.get("message", "")), **details)
+    error.told_traceback = str(told.get("traceback") or "") or None  # type: ignore[attr-defined]
+    return error
 
 
 @functools.lru_cache(maxsize=256)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Literal
 
 from pyflow.core.redaction import Redactor
 
@@ -38,6 +38,8 @@ def masked(text: str) -> str:
     return str(result)
 
 
-def cut(text: str, most: int) -> str:
-    """The text, or its beginning if it is longer than ``most``. For text in which secrets are masked already."""
+def cut(text: str, most: int, *, keep: Literal["beginning", "end"] = "beginning") -> str:
+    """The text, or a part of it if it is longer than ``most``. For text in which secrets are masked already."""
+    if keep == "end":
+        return text if len(text) <= most else f"…{text[1 - most :]}"
     return text if len(text) <= most else f"{text[: most - 1]}…"

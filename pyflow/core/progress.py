@@ -131,7 +131,7 @@ class RunProgress:
         run.tolerated = node.tolerated if tolerated is None else tolerated
         run.error = ErrorInfo.of(error, node.id, self.context.redactor)
         self.context.set_error(node.id, error)
-        data = {"attempt": run.attempts, "state": state, "error": run.error.as_dict(), "tolerated": run.tolerated}
+        data = {"attempt": run.attempts, "state": state, "error": run.error.as_record(), "tolerated": run.tolerated}
         data |= self._cut_short(node, run)
         await self._finish(node, state, data | _taken(signal), run, tolerated=tolerated)
 

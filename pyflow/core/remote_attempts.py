@@ -109,5 +109,5 @@ class RemoteAttempts(RunProgress):
     def _told(self, error: Exception) -> Outcome:
         told = describe_error(error)
         if self.context.redactor:
-            told["message"] = self.context.redactor.redact(told["message"])
+            told = self.context.redactor.redact(told)
         return {"error": told}

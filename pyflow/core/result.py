@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from typing import Any
-
-from pydantic import ValidationError
 
 from pyflow.core.context import ExecutionContext
 from pyflow.core.events import rfc3339
 from pyflow.core.messages import cut
-from pyflow.core.misfits import in_words
 from pyflow.core.redaction import Redactor
 from pyflow.core.states import NodeState, RunState
 from pyflow.core.suspension import Suspension
+from pyflow.core.tracebacks import text_of, traceback_of
 from pyflow_sdk.errors import NodeError, PyFlowError
 
-#: Where an object lies in memory: Python's own way to show one that has no other.
-_ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
+#: Of a traceback, which is shortened at its beginning.
+MAX_TRACEBACK = 8 * 1024
 MAX_MESSAGE = 4000
 #: The reason of a node whose result was taken over from another run.
 REUSED = "reused"
@@ -33,32 +31,58 @@ class RecordedError(NodeError):
 
 
 class ErrorInfo:
-    """An error as data: ``code`` (stable), ``message`` (for people), ``type`` (class name), the node it came from."""
+    """An error as data: ``code`` (stable), ``message`` (for people), ``type`` (class name), the node it came from.
 
-    __slots__ = ("code", "message", "node_id", "type")
+    ``traceback``: of an error that the node did not raise on purpose, the way to it through the node's code.
+    """
 
-    def __init__(self, code: str, message: str, type: str, node_id: str | None) -> None:
+    __slots__ = ("code", "message", "node_id", "traceback", "type")
+
+    def __init__(self, code: str, message: str, type: str, node_id: str | None, traceback: str | None = None) -> None:
         self.code = code
         self.message = cut(message, MAX_MESSAGE)
         self.type = type
         self.node_id = node_id
+        self.traceback = traceback
 
     @classmethod
     def of(cls, error: BaseException, node_id: str | None, redactor: Redactor | None = None) -> ErrorInfo:
-        """The data of an exception, with what ``redactor`` knows masked before the message is cut to its length."""
+        """The data of an exception, with what ``redactor`` knows masked before anything is cut to its length."""
         code = error.code if isinstance(error, PyFlowError) else "node_error"
-        text = _text_of(error)
+        text, traceback = text_of(error), traceback_of(error)
         if redactor:
-            text = redactor.redact(text)
-        return cls(code, text or type(error).__name__, type(error).__name__, node_id)
+            text, traceback = redactor.redact((text, traceback))
+        name = type(error).__name__
+        return cls(code, text or name, name, node_id, traceback and cut(traceback, MAX_TRACEBACK, keep="end"))
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], node_id: str | None) -> ErrorInfo:
+        """What ``as_record`` gave."""
+        return cls(record["code"], record["message"], record["type"], node_id, record.get("traceback"))
+
+    @property
+    def headline(self) -> str:
+        """The error in one line that names its type: ``KeyError: 'missing'``, or ``http_404: …`` by its code."""
+        return headline(self.code, self.type, self.message)
+
+    def as_record(self) -> dict[str, Any]:
+        """``{code, message, type, node_id, traceback?}``, as it is kept with the run of a node."""
+        return self.as_dict() if self.traceback is None else {**self.as_dict(), "traceback": self.traceback}
 
     def as_dict(self) -> dict[str, Any]:
-        """``{code, message, type, node_id}``."""
+        """``{code, message, type, node_id}``, as templates and the run as a whole have it."""
         return {"code": self.code, "message": self.message, "type": self.type, "node_id": self.node_id}
 
     def as_exception(self) -> RecordedError:
         """The error as something that can be raised or stored in a context."""
         return RecordedError(self.message, self.code, self.type)
+
+
+def headline(code: str, type: str, message: str) -> str:
+    """An error in one line. What the node did not raise on purpose has no code that says more than its class."""
+    if code != NodeError.code or type == NodeError.__name__:
+        return f"{code}: {message}"
+    return message if message == type else f"{type}: {message}"
 
 
 class ItemRun:
@@ -101,18 +125,8 @@ class ItemRun:
             "attempts": self.attempts,
         }
         if self.error is not None:
-            shape["error"] = self.error.as_dict()
+            shape["error"] = self.error.as_record()
         return shape
-
-
-def _text_of(error: BaseException) -> str:
-    # str(KeyError("x")) is "'x'": its argument reads better.
-    if type(error) is KeyError and len(error.args) == 1 and isinstance(error.args[0], str):
-        return error.args[0]
-    try:
-        return in_words(error) if isinstance(error, ValidationError) else _ADDRESS.sub("", str(error))
-    except BaseException:  # noqa: BLE001 - an error of a node may be broken itself
-        return ""
 
 
 class NodeRun:
@@ -174,7 +188,7 @@ class NodeRun:
         if self.state is NodeState.SUCCEEDED:
             shape["output"] = self.output
         if self.error is not None:
-            shape["error"] = self.error.as_dict()
+            shape["error"] = self.error.as_record()
         if self.tolerated:
             shape["tolerated"] = True
         if self.reason is not None:

@@ -80,8 +80,12 @@ class ErrorShape(serializers.Serializer[Any]):
 
     code = serializers.CharField()
     message = serializers.CharField()
-    type = serializers.CharField()
+    type = serializers.CharField(help_text="The name of its class, such as KeyError.")
     node_id = serializers.CharField(allow_null=True)
+    traceback = serializers.CharField(
+        required=False,
+        help_text="Of a node, and only of an error that it did not raise on purpose: the way to it through its code.",
+    )
 
 
 class StartedByShape(serializers.Serializer[Any]):

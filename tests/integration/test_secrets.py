@@ -216,3 +216,24 @@ def test_nothing_is_looked_up_before_a_node_runs(tenant, registry, drain, monkey
     drain()
     run.refresh_from_db()
     assert run.secrets_used == []
+
+
+def test_a_bug_leaves_its_traceback_with_the_node_and_no_piece_of_a_secret(tenant, registry, drain, caplog):
+    make_secret(tenant, "CANARY", CANARY)
+
+    def buggy(ctx):
+        value = ctx.secret("CANARY")
+        return {"a": 1}[value[4:]]
+
+    nodes.register(registry, "buggy", buggy)
+    run = make_run(tenant, workflow("{id: a, type: buggy}"))
+    drain()
+    run.refresh_from_db()
+    node = NodeRun.objects.for_tenant(tenant).get(run=run)
+    assert (node.error["type"], "traceback" in run.error) == ("KeyError", False)
+    assert 'return {"a": 1}[value[4:]]' in node.error["traceback"]
+    answer = read(Api(make_api_key(tenant)[1]).get(f"/api/v1/runs/{run.pk}/nodes/a"))
+    assert answer["error"]["traceback"] == node.error["traceback"]
+    texts = {**everywhere(tenant, run), "log": caplog.text, "answer": json.dumps(answer, ensure_ascii=False)}
+    for start in range(4, len(CANARY) - 7):
+        assert [place for place, text in texts.items() if CANARY[start : start + 8] in text] == []

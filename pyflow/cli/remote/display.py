@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from pyflow.cli.console import out, table, to_json
 from pyflow.core.messages import cut
+from pyflow.core.result import headline
 
 if TYPE_CHECKING:
-    from pyflow_client import Event, Explanation, LogLine, Run, RunSummary
+    from pyflow_client import ErrorInfo, Event, Explanation, LogLine, Run, RunSummary
 
 #: Characters of a value on a line.
 _SHOWN = 200
@@ -87,7 +88,7 @@ def _failure_text(told: Explanation) -> Iterator[str]:
     failure = told.failure
     if failure is None:
         return
-    error = f": {failure.error.code}: {failure.error.message}" if failure.error is not None else ""
+    error = f": {_headline(failure.error)}" if failure.error is not None else ""
     yield f"Went wrong first: {failure.node_id or 'the run as a whole'}{error}"
     if failure.child is not None:
         yield f"  in the run {failure.child.run_id} of {failure.child.workflow}, which {failure.child.state}"
@@ -104,14 +105,18 @@ def _took(run: RunSummary) -> str:
 
 
 def _why(run: RunSummary) -> str:
-    return "" if run.error is None else f"  {run.error.code}: {run.error.message}"
+    return "" if run.error is None else f"  {_headline(run.error)}"
 
 
 def _note(node: object) -> str:
     error, reason, wait = (getattr(node, name) for name in ("error", "reason", "wait"))
     if error is not None:
-        return cut(f"{error.code}: {error.message}", _SHOWN)
+        return cut(_headline(error), _SHOWN)
     if wait is not None:
         until = f"until {moment(wait.until)}" if wait.until is not None else ""
         return " or ".join(filter(None, (f"waits for {wait.signal}" if wait.signal else "", until)))
     return reason or ""
+
+
+def _headline(error: ErrorInfo) -> str:
+    return headline(error.code, error.type, error.message)

@@ -189,7 +189,7 @@ async def test_one_failure_too_many_starts_no_more_items_and_the_error_names_the
     error = result.nodes["all"].error
     assert error is not None
     assert error.code == "items_failed"
-    assert error.message == "2 of 5 items failed (1 tolerated); the first is item '0': a is bad"
+    assert error.message == "2 of 5 items failed (1 tolerated); the first is item '0': RuntimeError: a is bad"
 
 
 async def test_each_item_has_its_state_attempts_and_error():
@@ -307,7 +307,7 @@ async def test_items_in_backoff_end_at_once_when_the_node_fails_for_good(paralle
     assert item_states(result) == ["cancelled", "cancelled", "failed"]
     error = result.nodes["all"].error
     assert error is not None
-    assert error.message == "1 of 3 items failed (0 tolerated); the first is item '2': for good"
+    assert error.message == "1 of 3 items failed (0 tolerated); the first is item '2': ValueError: for good"
     ended = [event.data for event in sink.of(EventType.NODE_FAILED) if "item" in event.data]
     assert [(data["item"]["key"], data["state"], data["error"]["message"]) for data in ended] == [
         ("2", "failed", "for good"),

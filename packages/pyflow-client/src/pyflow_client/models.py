@@ -169,12 +169,16 @@ class Version(_Model):
 
 
 class ErrorInfo(_Model):
-    """Why a run or a node failed: ``code`` for programs, ``message`` for people, ``type`` the class of the error."""
+    """Why a run or a node failed: ``code`` for programs, ``message`` for people, ``type`` the class of the error.
+
+    ``traceback``: of a node's error that it did not raise on purpose, the way to it through the node's code.
+    """
 
     code: str
     message: str
     type: str
     node_id: str | None = None
+    traceback: str | None = None
 
 
 class Wait(_Model):
