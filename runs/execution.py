@@ -118,6 +118,7 @@ class RunExecutor:
         serving = (self._call, self._lease, self._engines, self._vault, self._values, self._bell.wake)
         self._tasks = TaskExecutor(self.owner, queues, *serving, suspects=suspects)
         self._stopping = False
+        self._is_turn_of_tasks = False
         self._is_leaking = False
         #: When to look for what others left behind, when for news anyway, and when another executor may be woken
         #: (monotonic seconds).
@@ -207,7 +208,8 @@ class RunExecutor:
         left, self._left = self._left, set()
         try:
             await self._give_up_lapsed()  # or we could take one of them over from ourselves
-            tasks = 0 if only is not None else await self._tasks.claim(free)
+            part = 0 if only is not None else self._part_for_tasks(free)
+            tasks = await self._tasks.claim(part) if part else 0
             claims, taken = await self._lease(self._take, free - tasks, only, overdue, left)
         except DatabaseFailure as error:
             logger.warning("cannot claim runs, trying again: %s", error)
@@ -222,6 +224,8 @@ class RunExecutor:
             except AlreadyActiveError as error:
                 self.refused += 1
                 logger.error("%s It is refused, as %d were before.", error, self.refused - 1)  # noqa: TRY400 - no bug
+        if only is None and tasks == part and len(taken) + tasks < free:
+            tasks += await self._claim_more_tasks(free - len(taken) - tasks)
         if claims.is_contended and self._loop is not None:
             self._loop.call_later(LONGEST_GATHERING, self._bell.ring)
         self._bell.rung |= claims.overdue_left
@@ -233,6 +237,22 @@ class RunExecutor:
             for queue in self._queues or ("",):
                 dispatch.wake(queue)
         return len(taken) + tasks
+
+    def _part_for_tasks(self, free: int) -> int:
+        """How many places node tasks may have that runs might want, too: a half, and of an odd place every other one.
+
+        So neither the many tasks of one run keep other runs from being started, nor the other way round.
+        """
+        self._is_turn_of_tasks = not self._is_turn_of_tasks
+        return (free + self._is_turn_of_tasks) // 2
+
+    async def _claim_more_tasks(self, free: int) -> int:
+        """Begin tasks in the places that no run wanted."""
+        try:
+            return await self._tasks.claim(free)
+        except DatabaseFailure as error:
+            logger.warning("cannot claim node tasks, trying again: %s", error)
+            return 0
 
     def _begin(self, work: Work, trusted_until: float) -> None:
         """Execute a claimed run. Raises ``AlreadyActiveError`` if it is executed here."""

@@ -21,6 +21,7 @@ from tenants.quotas import set_plan
 from tests.support.factories import a_test, make_run, make_tenant
 from tests.support.histories import assert_is_whole
 from tests.support.invariants import written_by_hand
+from tests.support.nodes import register, workflow
 
 pytestmark = pytest.mark.database
 
@@ -174,3 +175,20 @@ def test_an_executor_starts_nothing_that_it_executes(tenant, monkeypatch):
     for one in (run, other):
         assert_is_whole(one, ["greet"])
     assert executor.refused == 2
+
+
+def test_many_node_tasks_of_one_run_leave_places_to_the_runs_of_another_tenant(tenant, registry, drain, settings):
+    settings.PYFLOW_CONCURRENT_RUNS = 1
+    other, executed = make_tenant(), []
+
+    def work(ctx) -> None:
+        if not executed:
+            make_run(other, workflow("{id: z, type: work}"))
+        executed.append(ctx.node_id)
+
+    register(registry, "work", work)
+    nodes = [f"{{id: n{number}, type: work}}" for number in range(12)]
+    run = make_run(tenant, workflow(*nodes, settings="{distribute: true}"))
+    drain()
+    assert_is_whole(run, [f"n{number}" for number in range(12)])
+    assert executed.index("z") < 4
