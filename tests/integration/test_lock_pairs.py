@@ -28,7 +28,7 @@ from tenants.models import AuditHead, Tenant, UsageCounter
 from tenants.services import rename_tenant
 from tenants.transactions import retried
 from tests.support import waiting
-from tests.support.factories import HELLO, a_test, make_run
+from tests.support.factories import HELLO, a_test, make_run, make_workflow
 from tests.support.locks import waiters
 from workflows.models import Workflow
 from workflows.services import archive_workflow, delete_workflow, patch_workflow, put_workflow
@@ -189,7 +189,7 @@ def test_they_do_in_the_other_order(world, first, second):
 
 def test_a_start_of_a_workflow_that_is_deleted_meanwhile_finds_none(world):
     """Its transaction cannot be committed, is begun again, and then answers as if it had come later."""
-    Run.objects.for_tenant(world.tenant).delete()
+    make_workflow(world.tenant, HELLO.replace("name: hello", "name: fresh"))
     refused: list[str] = []
 
     def try_to(request: Callable[[World], None]) -> Callable[[World], None]:
@@ -201,10 +201,13 @@ def test_a_start_of_a_workflow_that_is_deleted_meanwhile_finds_none(world):
 
         return ask
 
-    def delete(world: World) -> None:
-        delete_workflow(by=a_test(world.tenant), name="hello")
+    def start(world: World) -> None:
+        start_runs(by=a_test(world.tenant), workflow_name="fresh", starts=[Start(input={"who": "Ada"})] * 5)
 
-    behind_busy_rows(world, try_to(start_many), try_to(delete))
-    gone = Workflow.objects.for_tenant(world.tenant).count() == 0
+    def delete(world: World) -> None:
+        delete_workflow(by=a_test(world.tenant), name="fresh")
+
+    behind_busy_rows(world, try_to(start), try_to(delete))
+    gone = not Workflow.objects.for_tenant(world.tenant).filter(name="fresh").exists()
     assert refused == ["WorkflowMissingError" if gone else "WorkflowInUseError"]
-    assert Run.objects.for_tenant(world.tenant).count() == (0 if gone else 5)
+    assert Run.objects.for_tenant(world.tenant).filter(workflow__name="fresh").count() == (0 if gone else 5)
