@@ -9,10 +9,10 @@ def main() -> None:
     """Run the command that the arguments name."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "pyflow_site.settings")
     try:
-        from django.core.management import execute_from_command_line
+        from pyflow_site.commands import run
     except ImportError as error:
         raise SystemExit(f"Django is not installed here ({error}). `make setup` installs everything.") from error
-    execute_from_command_line(sys.argv)
+    run(sys.argv)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, connection
@@ -14,6 +13,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from secrets_vault.rotation import master_key_state
 from tenants.api.views import StrictView
 from tenants.scoping import may_take_web_role
 
@@ -49,7 +49,13 @@ class ReadyView(StrictView):
         summary="Can the process do its work?",
         responses={
             200: inline_serializer(
-                "Ready", {"status": serializers.ChoiceField(["ok", "failing"]), "checks": serializers.DictField()}
+                "Ready",
+                {
+                    "status": serializers.ChoiceField(
+                        ["ok", "degraded"], help_text="`checks` says which part is away."
+                    ),
+                    "checks": serializers.DictField(),
+                },
             ),
             503: OpenApiResponse(
                 inline_serializer(
@@ -60,20 +66,26 @@ class ReadyView(StrictView):
         },
     )
     def get(self, request: Request) -> Response:
-        """``{status, checks: {database, migrations, row_security?, broker?}}``; 503 if one of them is not ``ok``.
+        """``{status, checks: {database, migrations, master_key, row_security?, broker?}}``.
 
-        ``row_security`` (PostgreSQL) may also be ``off``: requests are served without it, and that should be mended.
+        503 (``failing``) while the database is away or not migrated: no request can be answered. Otherwise 200, and
+        ``degraded`` if something else is not ``ok``. Without the broker requests are answered and runs accepted, which
+        begin with the next sweep of a worker; so a load balancer keeps its web processes. ``master_key`` is ``lost``
+        where the key that some tenant's secrets need is not among the configured ones, ``off`` where there is none.
+        ``row_security`` (PostgreSQL) may be ``off``: requests are served without it, and that should be mended.
         """
         checks = {"database": _database()}
         if checks["database"] == "ok":
             checks["migrations"] = _migrations()
-            if connection.vendor == "postgresql":
-                checks["row_security"] = "ok" if may_take_web_role() else OFF
+        if checks.get("migrations") != "ok":
+            return Response({"status": "failing", "checks": checks}, status=503)
+        checks["master_key"] = master_key_state()
+        if connection.vendor == "postgresql":
+            checks["row_security"] = "ok" if may_take_web_role() else OFF
         if settings.PYFLOW_EXECUTOR == "celery":
             checks["broker"] = _broker()
         ok = all(value in {"ok", OFF} for value in checks.values())
-        body: dict[str, Any] = {"status": "ok" if ok else "failing", "checks": checks}
-        return Response(body, status=200 if ok else 503)
+        return Response({"status": "ok" if ok else "degraded", "checks": checks})
 
 
 def _database() -> str:

@@ -29,6 +29,10 @@ class KeyWrapper(Protocol):
     def current(self) -> str:
         """The id of the master key that wraps from now on."""
 
+    @property
+    def known(self) -> frozenset[str]:
+        """The ids of all master keys that unwrap."""
+
     def wrap(self, data_key: bytes, place: bytes) -> bytes:
         """``data_key`` wrapped with the current master key; it unwraps only at ``place``."""
 
@@ -60,6 +64,11 @@ class LocalWrapper:
     def current(self) -> str:
         """The id of the first key."""
         return next(iter(self._keys))
+
+    @property
+    def known(self) -> frozenset[str]:
+        """See ``KeyWrapper``."""
+        return frozenset(self._keys)
 
     def guessable(self) -> list[str]:
         """List the ids of keys that are no 32 random bytes: repetitions, sequences and text."""

@@ -8,17 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 from uuid import UUID
 
 from django.db import transaction
 
-from secrets_vault.errors import MasterKeyUnknownError, SecretUnreadableError
+from secrets_vault.errors import MasterKeyUnknownError, SecretUnreadableError, VaultNotConfiguredError
 from secrets_vault.keys import wrapper
 from secrets_vault.models import DataKey, SecretVersion
 from tenants.access import Actor
 from tenants.audit import record
 
 COMMAND = "rotate_master_key"
+
+
+def master_key_state() -> Literal["ok", "lost", "off"]:
+    """Say whether the configured master keys unwrap every data key; ``off``: there is neither a key nor a need of one.
+
+    ``lost``: some tenant's secrets cannot be read, nor new ones be stored; see ``abandon_lost_keys``.
+    """
+    try:
+        known = wrapper().known
+    except VaultNotConfiguredError:
+        known = frozenset()
+    if DataKey.objects.across_tenants().exclude(master_key__in=known).exists():
+        return "lost"
+    return "ok" if known else "off"
 
 
 @dataclass(slots=True)
@@ -47,6 +62,29 @@ def rotate_master_key(
     if data_keys:
         _replace_data_keys(done, batch_size, on_batch)
     return done
+
+
+def abandon_lost_keys() -> int:
+    """Give up every data key whose master key is not configured any more, and the values that it encrypts.
+
+    The names of the secrets stay, so that whoever has the values can store them anew; until then a node that asks for
+    one is refused. Each tenant finds it in its audit. Returns how many values that were. Raises
+    ``VaultNotConfiguredError`` where there is no master key to go on with.
+    """
+    values = 0
+    lost = DataKey.objects.across_tenants().exclude(master_key__in=wrapper().known)
+    for pk in list(lost.order_by("tenant_id", "version").values_list("pk", flat=True)):
+        with transaction.atomic():
+            key = lost.select_for_update(no_key=True).filter(pk=pk).first()
+            if key is None:
+                continue
+            versions = SecretVersion.objects.for_tenant(key.tenant_id).filter(data_key=key)
+            count, names = versions.count(), sorted(set(versions.values_list("secret__name", flat=True)))
+            SecretVersion.destroy(versions)
+            _audit(key, "data_key.abandoned", {"master_key": key.master_key}, {"values": count, "secrets": names})
+            key.delete()
+            values += count
+    return values
 
 
 def _rewrap(done: Rotation, batch_size: int, on_batch: Callable[[Rotation], None]) -> None:

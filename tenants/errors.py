@@ -109,6 +109,12 @@ class InvitationExistsError(PyFlowError):
     code: ClassVar[str] = "invitation_exists"
 
 
+class TenantNotFoundError(PyFlowError):
+    """There is no tenant of that slug."""
+
+    code: ClassVar[str] = "tenant_not_found"
+
+
 class AuditBrokenError(PyFlowError):
     """The record of what was done has lost its end, so nothing can be added to it; the operator has to restore it."""
 

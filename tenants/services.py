@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from difflib import get_close_matches
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -11,9 +12,12 @@ from django.utils import timezone
 
 from tenants import audit
 from tenants.access import Actor, Role
-from tenants.errors import TenantExistsError, TenantInvalidError
+from tenants.errors import TenantExistsError, TenantInvalidError, TenantNotFoundError
 from tenants.keys import hash_secret, make_key
 from tenants.models import ApiKey, Tenant
+
+#: The tenant of somebody who names none.
+DEFAULT_SLUG = "default"
 
 
 @transaction.atomic
@@ -36,6 +40,22 @@ def create_tenant(*, slug: str, name: str = "", by: Actor | None = None) -> Tena
     by = _operator(tenant) if by is None else replace(by, tenant_id=tenant.pk)
     audit.record(by=by, action="tenant.created", target=f"tenant:{slug}", after={"slug": slug, "name": tenant.name})
     return tenant
+
+
+def find_or_create(*, slug: str | None, create: bool) -> Tenant:
+    """Find the tenant that an operator's command names, or make it where ``create`` says so.
+
+    Without a slug it is ``DEFAULT_SLUG``, which is made for the first command. Raises ``TenantNotFoundError``: a
+    misspelt slug must not become a tenant.
+    """
+    tenant = Tenant.objects.filter(slug=slug or DEFAULT_SLUG).first()
+    if tenant is not None:
+        return tenant
+    if slug is None or create:
+        return create_tenant(slug=slug or DEFAULT_SLUG)
+    near = get_close_matches(slug, Tenant.objects.values_list("slug", flat=True), 1)
+    hint = f" Do you mean {near[0]!r}?" if near else ""
+    raise TenantNotFoundError(f"There is no tenant {slug!r}.{hint} To make it, add --create.")
 
 
 @transaction.atomic

@@ -20,8 +20,7 @@ from runs.models import NodeRun, Run
 from runs.reading import output_of, outputs_of
 from runs.starting import start_version
 from tenants.access import Actor
-from tenants.models import Tenant
-from tenants.services import create_tenant
+from tenants.services import DEFAULT_SLUG, find_or_create
 from workflows.services import put_workflow
 
 
@@ -31,16 +30,17 @@ class Command(BaseCommand):
     help = "Store a workflow file for a tenant, run it durably and print what came of it. Exit status 1 if it failed."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """``FILE [--input JSON|@FILE] [--tenant SLUG] [--format text|json]``."""
+        """``FILE [--input JSON|@FILE] [--tenant SLUG [--create]] [--format text|json]``."""
         parser.add_argument("file", type=Path, help="the workflow, YAML or JSON")
         parser.add_argument("--input", default="{}", help="the input as JSON, or @FILE")
-        parser.add_argument("--tenant", default="default", help="slug of the tenant; made if it does not exist")
+        parser.add_argument("--tenant", help=f"slug of the tenant; without it `{DEFAULT_SLUG}`, made if need be")
+        parser.add_argument("--create", action="store_true", help="make the tenant if it does not exist")
         parser.add_argument("--format", choices=("text", "json"), default="text")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run it; ``CommandError`` for whatever the caller can mend."""
         try:
-            run = self._accept(options["file"], options["input"], options["tenant"])
+            run = self._accept(options["file"], options["input"], options)
         except (PyFlowError, OSError) as error:
             raise CommandError(str(error)) from None
         if options["format"] == "text":
@@ -54,10 +54,10 @@ class Command(BaseCommand):
         if run.state != RunState.SUCCEEDED:
             raise SystemExit(1)
 
-    def _accept(self, file: Path, text: str, slug: str) -> Run:
+    def _accept(self, file: Path, text: str, options: dict[str, Any]) -> Run:
         source, source_format = read_source(file)
         data = read_json(Path(text[1:]).read_text() if text.startswith("@") else text).data
-        tenant = Tenant.objects.filter(slug=slug).first() or create_tenant(slug=slug)
+        tenant = find_or_create(slug=options["tenant"], create=options["create"])
         name = parse_workflow(source, source_format).name
         by = Actor.system(tenant.pk, "manage.py runworkflow")
         saved = put_workflow(by=by, name=name, source=source, source_format=source_format)

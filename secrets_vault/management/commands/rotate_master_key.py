@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from secrets_vault.errors import VaultNotConfiguredError
-from secrets_vault.rotation import Rotation, rotate_master_key
+from secrets_vault.rotation import Rotation, abandon_lost_keys, rotate_master_key
 
 
 class Command(BaseCommand):
@@ -24,11 +24,19 @@ class Command(BaseCommand):
             help="Also replace data keys that were made under another master key, and encrypt the secrets anew.",
         )
 
+        parser.add_argument(
+            "--abandon-lost",
+            action="store_true",
+            help="First give up the values whose master key is lost for good. They cannot be read again.",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Rotate, telling how far it is after each batch; a row that cannot be done is an error at the end."""
         if options["batch_size"] < 1:
             raise CommandError("--batch-size is at least 1")
         try:
+            if options["abandon_lost"]:
+                self.stdout.write(f"Values given up, because their master key is lost: {abandon_lost_keys()}.")
             done = rotate_master_key(
                 batch_size=options["batch_size"], data_keys=options["data_keys"], on_batch=self._tell
             )
