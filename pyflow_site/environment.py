@@ -18,6 +18,8 @@ from django.core.exceptions import ImproperlyConfigured
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pyflow.core.files import make_private
+
 SECRET_PROVIDERS = frozenset({"vault", "environment"})
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -156,7 +158,7 @@ def read_or_create(path: Path, make: Any) -> str:
 
     It appears under its name once it is whole: nobody reads half of it, nor an empty one that a crash has left.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent)
     if not path.exists():
         with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-") as file:  # its mode is 600
             file.write(make() + "\n")
@@ -202,7 +204,9 @@ def database(environment: Environment) -> dict[str, Any]:
     url = urlsplit(environment.database_url)
     if not environment.database_url or url.scheme == "sqlite":
         path = Path(unquote(url.path[1:])) if environment.database_url else environment.home / "pyflow.sqlite3"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
+        with suppress(OSError):  # SQLite would make it by the umask; its journals have the mode of the database
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         return {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": path,

@@ -26,6 +26,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import DatabaseError, connections
 
+from pyflow.core.files import make_private
 from pyflow_client import Client, ClientError, Event, Run
 from pyflow_site.environment import BASE_DIR
 from pyflow_site.processes import (
@@ -95,8 +96,8 @@ def _port(arguments: Sequence[str] | None) -> int:
 @contextmanager
 def _only_one(home: Path, port: int) -> Iterator[None]:
     """Hold the home for this process. The lock ends with the process, however that ends."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "quickstart.lock").open("a+") as lock:
+    make_private(home)
+    with os.fdopen(os.open(home / "quickstart.lock", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -27,6 +27,7 @@ from uuid import UUID
 import orjson
 from django.conf import settings
 
+from pyflow.core.files import make_private
 from runs.errors import ValueCorruptError, ValueMissingError
 
 logger = logging.getLogger(__name__)
@@ -162,7 +163,7 @@ class DirectoryStore:
         """The directory with those above it, durably; somebody else may make or remove them meanwhile."""
         if directory.is_dir():
             return
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self._root)
         for made in (directory.parent.parent, directory.parent, directory):
             made.mkdir(mode=0o700, exist_ok=True)
             _sync(made.parent)

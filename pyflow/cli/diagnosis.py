@@ -18,6 +18,7 @@ import typer
 
 import pyflow
 from pyflow.cli.console import ExitCode, out, out_json, table
+from pyflow.core.files import make_private
 
 #: Seconds to wait for a server.
 PATIENCE = 3.0
@@ -92,7 +93,7 @@ def _storage(root: str | None) -> Finding:
     detail = f"{folder}" if root else f"{folder} (the working directory; PYFLOW_STORAGE_ROOT confines it)"
     try:
         if root:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private(folder)
         with tempfile.TemporaryFile(dir=folder):
             return Finding("storage", "ok", f"{detail} is writable")
     except OSError as error:

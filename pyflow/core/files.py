@@ -49,7 +49,28 @@ class PathRefusedError(NonRetryableError, ValueError):
 class StorageQuotaError(NonRetryableError):
     """The write would take the storage beyond its quota; nothing was written."""
 
-    code: ClassVar[str] = "storage_quota_exceeded"
+    code: ClassVar[str] = "stored_bytes_exceeded"
+
+
+def make_private(folder: Path) -> None:
+    """Make a directory and the ones above it that are missing, for their owner alone (mode 700) whatever the umask."""
+    missing = [folder, *folder.parents]
+    for one in reversed(missing[: next((n for n, path in enumerate(missing) if path.is_dir()), len(missing))]):
+        with contextlib.suppress(FileExistsError):
+            one.mkdir(mode=0o700)
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+
+
+def used_bytes(root: Path) -> int:
+    """Add up the sizes of all files below a directory; 0 where there is none."""
+    total = 0
+    with contextlib.suppress(FileNotFoundError):  # there is no such directory
+        for _, _, names, directory in os.fwalk(root, follow_symlinks=False):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    total += os.stat(name, dir_fd=directory, follow_symlinks=False).st_size
+    return total
 
 
 class FileReader:
@@ -146,7 +167,7 @@ class ConfinedFiles:
                     current = _read_at(directory, name, one_name=True)
             data = change(current)
             replaced = _size_at(directory, name, one_name=True)
-            if self.quota is not None and self._used() - replaced + len(data) > self.quota:
+            if self.quota is not None and used_bytes(self.root) - replaced + len(data) > self.quota:
                 raise StorageQuotaError(f"writing {len(data):,} bytes would exceed the quota of {self.quota:,} bytes")
             _replace_at(directory, name, data)
             return data
@@ -156,7 +177,7 @@ class ConfinedFiles:
         """The descriptor of the directory that holds the file, and the file's name in it."""
         *folders, name = components(key)
         if create:
-            self.root.mkdir(parents=True, exist_ok=True)
+            make_private(self.root)
         directory = os.open(self.root, _DIRECTORY & ~os.O_NOFOLLOW)  # the operator may well make the root a link
         try:
             for folder in folders:
@@ -182,13 +203,12 @@ class ConfinedFiles:
         finally:
             os.close(root)
 
-    def _used(self) -> int:
-        total = 0
-        for _, _, names, directory in os.fwalk(self.root, follow_symlinks=False):
-            for name in names:
-                with contextlib.suppress(FileNotFoundError):
-                    total += os.stat(name, dir_fd=directory, follow_symlinks=False).st_size
-        return total
+    def room(self, path: Path) -> int | None:
+        """How many bytes a file of the storage may have, with all others as they are; ``None``: no limit."""
+        if self.quota is None:
+            return None
+        own = path.stat().st_size if path.exists() else 0
+        return max(0, self.quota - used_bytes(self.root) + own)
 
 
 class OpenFiles:
@@ -228,7 +248,7 @@ class OpenFiles:
         # Resolved first: a link stays a link, its target is replaced.
         path = Path(os.path.realpath(_text(key)))
         if create:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(path.parent)
         directory = os.open(path.parent, _DIRECTORY)
         try:
             yield directory, path.name
@@ -285,7 +305,7 @@ def _enter(directory: int, folder: str, *, create: bool) -> int:
     try:
         if create:
             with contextlib.suppress(FileExistsError):
-                os.mkdir(folder, dir_fd=directory)
+                os.mkdir(folder, 0o700, dir_fd=directory)
         return os.open(folder, _DIRECTORY, dir_fd=directory)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
@@ -339,7 +359,7 @@ def _not_a_file(name: str) -> PathRefusedError:
 def _replace_at(directory: int, name: str, data: bytes) -> None:
     """Write a new file and rename it over the old one (POSIX: atomic), synced so that a power cut keeps one of them."""
     temporary = f".{secrets.token_hex(8)}.tmp"
-    file = os.open(temporary, _CREATE, 0o666, dir_fd=directory)
+    file = os.open(temporary, _CREATE, 0o600, dir_fd=directory)
     try:
         with os.fdopen(file, "wb") as opened:
             with contextlib.suppress(FileNotFoundError):

@@ -180,6 +180,8 @@ class SqliteDriver:
         self._connection = connection
         if self._read_only:
             connection.execute("PRAGMA query_only = ON")
+        elif self._path is not None:
+            _bound(connection, path)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _SQLITE_MAX_VALUE)
         return connection
 
@@ -195,6 +197,16 @@ class SqliteDriver:
         """See ``Driver``."""
         if self._connection is not None:
             self._connection.interrupt()
+
+
+def _bound(connection: sqlite3.Connection, path: Path) -> None:
+    """Let a database grow to what the storage's quota has left for it, and no further: ``SQLITE_FULL`` then."""
+    storage = files.storage()
+    room = storage.room(path) if isinstance(storage, files.ConfinedFiles) else None
+    if room is not None:
+        (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+        # A database that is larger already keeps its size; 0 would be no limit.
+        connection.execute(f"PRAGMA max_page_count = {max(1, room // page_size)}")
 
 
 def _authorize(action: int, first: str | None, second: str | None, *_: Any) -> int:
@@ -229,7 +241,10 @@ def _sqlite_file(name: str, *, create: bool) -> Path:
         return path
     if not create:
         raise SqlRefusedError(f"no such database in the storage: {show(name, 200)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_private(path.parent)
+    # SQLite would make it by the umask; its journals have the mode of the database.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     return path
 
 
