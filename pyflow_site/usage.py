@@ -7,12 +7,14 @@ from math import ceil
 from typing import Any, ClassVar
 from uuid import UUID
 
+from django.conf import settings
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from pyflow.core.files import used_bytes
 from pyflow.core.states import RunState
 from runs.models import Run
 from tenants.access import Permission, Principal
@@ -20,7 +22,7 @@ from tenants.api.serializers import Strict, validated
 from tenants.api.views import TenantView
 from tenants.limits import limiter, request_rules
 from tenants.plans import MEANINGS, Plan, Quota
-from tenants.quotas import Usage, allowance_of, history, usage_of
+from tenants.quotas import Usage, allowance_of, counter, history, usage_of
 from workflows.models import Workflow
 
 MOST_DAYS = 366
@@ -124,7 +126,8 @@ class UsageView(TenantView):
         query = validated(HistoryQuery, request.query_params)
         tenant_id = self.principal.tenant_id
         days = history(tenant_id=tenant_id, first=query["from"], last=query["to"])
-        usages = usage_of(tenant_id=tenant_id, measured={**_rows(tenant_id), **_requests(self.principal)})
+        measured = {**_rows(tenant_id), **_bytes(tenant_id), **_requests(self.principal)}
+        usages = usage_of(tenant_id=tenant_id, measured=measured)
         return Response(
             {
                 "plan": allowance_of(tenant_id).plan.value,
@@ -135,6 +138,12 @@ class UsageView(TenantView):
                 "history": [{"date": day, "runs": count} for day, count in days.items()],
             }
         )
+
+
+def _bytes(tenant_id: UUID) -> dict[Quota, int]:
+    """What is counted, and the files of nodes, which are added up where they are."""
+    files = used_bytes(settings.PYFLOW_STORAGE_ROOT / str(tenant_id))
+    return {Quota.STORED_BYTES: max(0, counter(tenant_id=tenant_id, quota=Quota.STORED_BYTES)) + files}
 
 
 def _rows(tenant_id: UUID) -> dict[Quota, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache, partial
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from django.conf import settings
 from plugins.discovery import discover
 from pyflow.core.addresses import NetworkPolicy, current_policy
 from pyflow.core.engine import WorkflowEngine
-from pyflow.core.files import current_root
+from pyflow.core.files import current_quota, current_root, used_bytes
 from pyflow.core.middleware import Handler, Middleware, NodeCall
 from pyflow.core.plain import plain_output
 from pyflow.core.suspension import Suspension
@@ -60,19 +61,39 @@ def within_quota(tenant_id: UUID, call: Call) -> Middleware:
     when they are stored, and the next one is refused.
     """
 
+    root = settings.PYFLOW_STORAGE_ROOT / str(tenant_id)
+
     async def check(node_call: NodeCall, next_handler: Handler) -> object:
+        if _may_write(node_call):
+            current_quota.set(await call(partial(quotas.room_for_files, tenant_id=tenant_id)))
         output = await next_handler(node_call)
         if output is None or isinstance(output, bool | int | float | Suspension):
             return output
         content = values.content_of(output)
         if values.is_large(content):
             try:
-                await call(partial(quotas.check_stored_bytes, tenant_id=tenant_id, wanted=len(content)))
+                wanted = len(content) + used_bytes(root)
+                await call(partial(quotas.check_stored_bytes, tenant_id=tenant_id, wanted=wanted))
             except QuotaExceededError as error:
                 raise ValueRefusedError(str(error)) from None
         return output
 
     return check
+
+
+#: Node types that leave no files behind.
+_FILELESS = frozenset(
+    {"alert", "approval", "condition", "email", "fail", "llm", "log", "signal", "template", "transform", "wait"}
+    | {"workflow"}
+)
+
+
+def _may_write(call: NodeCall) -> bool:
+    """Whether a node may write files: those of plugins may, and ``http`` where it saves the answer."""
+    kind = call.node.definition.type
+    if kind == "http" and isinstance(call.config, Mapping):
+        return "save_to" in call.config
+    return kind not in _FILELESS
 
 
 @cache

@@ -41,7 +41,7 @@ MEANINGS: Mapping[Quota, str] = {
     Quota.RUNS_PER_DAY: "runs accepted in a day of UTC, child runs among them",
     Quota.CONCURRENT_RUNS: "runs executed at the same time; others wait in the queue",
     Quota.NODES_PER_WORKFLOW: "nodes of one workflow, those of `on_failure` and `finally` among them",
-    Quota.STORED_BYTES: "bytes of workflow documents, of runs' inputs and of large outputs",
+    Quota.STORED_BYTES: "bytes of workflow documents, of runs' inputs, of large outputs and of files",
     Quota.API_REQUESTS_PER_MINUTE: "requests of the tenant in any 60 seconds",
     Quota.KEY_REQUESTS_PER_MINUTE: "requests of one key, or of one member, in any 60 seconds",
     Quota.SCHEDULE_SECONDS: "least number of seconds between two fires of a schedule",

@@ -190,12 +190,23 @@ def counter(*, tenant_id: UUID, quota: Quota) -> int:
     return int(_counters(tenant_id, quota).aggregate(total=Sum("count"))["total"] or 0)
 
 
+def room_for_files(*, tenant_id: UUID) -> int | None:
+    """How many bytes a tenant's files may have together, beside what is counted as stored; ``None``: no limit.
+
+    Files are not counted here: whoever writes one adds up those that there are, so nothing can drift from them.
+    """
+    limit = limit_of(tenant_id, Quota.STORED_BYTES)
+    return None if limit is None else max(0, limit - _used(tenant_id, Quota.STORED_BYTES))
+
+
 def usage_of(*, tenant_id: UUID, measured: Mapping[Quota, Usage | int]) -> list[Usage]:
     """Every quota of a tenant with what is used of it; what others count is ``measured`` by them."""
     limits = allowance_of(tenant_id).limits
     usages = []
     for quota in Quota:
-        known = measured.get(quota, _used(tenant_id, quota) if quota in PERIODS else None)
+        known = measured.get(quota)
+        if known is None and quota in PERIODS:
+            known = _used(tenant_id, quota)
         usages.append(known if isinstance(known, Usage) else Usage(quota, known, limits[quota], resets_at(quota)))
     return usages
 

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import math
 import re
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from pyflow.core.duration import parse_duration
 from pyflow.core.errors import PyFlowError
+from pyflow.core.files import StorageQuotaError, current_quota
 from pyflow.core.messages import said
 from pyflow.core.plain import to_plain
 from pyflow.nodes import hosts, sql_drivers
@@ -68,6 +70,8 @@ class _Query:
         except PyFlowError:
             raise
         except DBAPIError as error:
+            if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL and current_quota.get() is not None:
+                raise StorageQuotaError("the database would exceed what the quota of stored bytes has left") from None
             kind = SqlError if _may_pass(error) else SqlRefusedError
             raise kind(self._told(error.orig)) from None
         except (

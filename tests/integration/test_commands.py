@@ -43,7 +43,7 @@ def test_every_command_is_tested():
 def test_a_misspelt_tenant_is_not_made(transactional_db, tmp_path: Path, command: str):
     make_tenant("acme")
     arguments = [command, *arguments_of(command, tmp_path), "--tenant", "acne"]
-    with pytest.raises(CommandError, match="no tenant 'acne'. Do you mean 'acme'.*--create"):
+    with pytest.raises(CommandError, match=r"no tenant 'acne'. Do you mean 'acme'.*--create"):
         call_command(*arguments)
     assert list(Tenant.objects.values_list("slug", flat=True)) == ["acme"]
 

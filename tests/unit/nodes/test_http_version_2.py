@@ -399,7 +399,7 @@ async def test_saving_keeps_to_the_quota_and_the_root(web: Web, storage: Path):
     web.answer = lambda asked: Reply(b"x" * 5000)
     token = current_quota.set(1000)
     try:
-        assert error_of(await ask(web, response="file", save_to="it"))[0] == "storage_quota_exceeded"
+        assert error_of(await ask(web, response="file", save_to="it"))[0] == "stored_bytes_exceeded"
     finally:
         current_quota.reset(token)
     assert error_of(await ask(web, response="file", save_to="../it"))[0] == "path_refused"
