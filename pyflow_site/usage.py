@@ -126,7 +126,7 @@ class UsageView(TenantView):
         query = validated(HistoryQuery, request.query_params)
         tenant_id = self.principal.tenant_id
         days = history(tenant_id=tenant_id, first=query["from"], last=query["to"])
-        measured = {**_rows(tenant_id), **_bytes(tenant_id), **_requests(self.principal)}
+        measured: dict[Quota, Usage | int] = {**_rows(tenant_id), **_bytes(tenant_id), **_requests(self.principal)}
         usages = usage_of(tenant_id=tenant_id, measured=measured)
         return Response(
             {

@@ -170,6 +170,7 @@ class SqliteDriver:
 
     def connect(self) -> sqlite3.Connection:
         """See ``Driver``. Raises ``PathRefusedError``."""
+        path = None
         if self._path is None:
             uri = "file::memory:"
         else:
@@ -180,7 +181,7 @@ class SqliteDriver:
         self._connection = connection
         if self._read_only:
             connection.execute("PRAGMA query_only = ON")
-        elif self._path is not None:
+        elif path is not None:
             _bound(connection, path)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _SQLITE_MAX_VALUE)
         return connection
