@@ -23,6 +23,7 @@ ARGUMENTS = {
     "createkey": [],
     "createtenant": ["acme"],
     "prune": [],
+    "repaircounters": [],
     "rotate_master_key": [],
     "rowsecurity": [],
     "runworkflow": ["FILE"],
