@@ -28,6 +28,7 @@ from pyflow.core.convert_yaml import comments_of, plain_scalars, read_core, writ
 from pyflow.core.document import Document, Path, make_pointer
 from pyflow.core.duration import MAX_SECONDS
 from pyflow.core.errors import DefinitionError, Problem
+from pyflow.core.jsonpath import JsonPathError, is_singular
 from pyflow.core.loader import Format, parse_workflow
 from pyflow.core.models import NodeDef, OnError, RetryDef, WorkflowDef
 from pyflow.core.node import NodeRegistry
@@ -333,13 +334,33 @@ class _Converter:
         if retry := self._retry(self._workflow.nodes[draft.origin], at):
             parts["retry"] = retry
         if draft.config or "config" in raw:
-            parts["config"] = draft.config
+            parts["config"] = self._matches(draft, at) if draft.type == "transform" else draft.config
         if raw.get("description") is not None:
             parts["description"] = raw["description"]
         for key in raw:
             if key not in _NODE_KEYS:
                 self._note("unknown_key", "dropped", f"v1 ignored the key {key!r}", (*at, key))
         return _in_order_of(parts, raw)
+
+    def _matches(self, draft: Draft, at: Path) -> dict[str, Any]:
+        """The config of a `transform` node that gives of one match, of many and of none what v1 gave."""
+        expression = draft.config.get("expression")
+        if not isinstance(expression, str):
+            return draft.config
+        try:
+            leads_to_one = is_template(expression) or is_singular(expression)
+        except JsonPathError:
+            return draft.config  # it fails, as it did
+        kept: dict[str, Any] = {"default": []}
+        if is_template(expression):
+            kept["unwrap"] = True
+        elif not leads_to_one:
+            kept = {"unwrap": True}
+        elif expression.strip() == "$":
+            return draft.config
+        message = f"`{'`, `'.join(kept)}`: {draft.id!r} gives one match bare, and `[]` where there is none, as in v1"
+        self._note("transform_matches", "kept", message, (*at, "config", "expression"))
+        return draft.config | kept
 
     def _retry(self, node: NodeDef, at: Path) -> dict[str, Any] | None:
         if node.on_error is not OnError.RETRY:

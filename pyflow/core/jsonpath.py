@@ -6,6 +6,7 @@ Importing this module imports jsonpath-ng and its parser tables: import it insid
 from __future__ import annotations
 
 import functools
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 
 from jsonpath_ng.ext.arithmetic import Operation
 from jsonpath_ng.ext.filter import Expression
-from jsonpath_ng.ext.iterable import SortedThis
+from jsonpath_ng.ext.iterable import Len, SortedThis
 from jsonpath_ng.ext.parser import parse
 from jsonpath_ng.ext.string import Split, Str, Sub
 from jsonpath_ng.jsonpath import Child, DatumInContext, Descendants, Fields, Index, JSONPath, Parent, Root, This
@@ -33,6 +34,12 @@ _WORK = 2000
 #: Of text or a list that arithmetic makes: characters or items.
 MAX_SIZE = 1024 * 1024
 MAX_INT_BITS = 4096
+
+
+#: What is in quotes, and names.
+_WORDS = re.compile(
+    r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`[^`]*`|(?P<name>[A-Za-z_\x80-\U0010ffff][\w\-\x80-\U0010ffff]*)"""
+)
 
 
 class JsonPathError(NonRetryableError, ValueError):
@@ -83,6 +90,29 @@ def find_all(expression: str, data: Any) -> list[Any]:
         _budget.reset(token)
 
 
+def is_singular(expression: str) -> bool:
+    """Whether the path can match one value at most: names and indices only (RFC 9535 2.3.5.1), and functions of those.
+
+    Raises ``JsonPathError``.
+    """
+    todo: list[Any] = [compile_path(expression)]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, Child):
+            todo += [part.left, part.right]
+        elif isinstance(part, Operation):
+            todo += [side for side in (part.left, part.right) if isinstance(side, JSONPath)]
+        elif isinstance(part, Fields):
+            if len(part.fields) != 1 or part.fields[0] == "*":
+                return False
+        elif isinstance(part, Index):
+            if len(part.indices) != 1:
+                return False
+        elif not isinstance(part, _OF_ONE):
+            return False
+    return True
+
+
 def compile_path(expression: str) -> JSONPath:
     """Parse an expression, or take it from the cache. Raises ``JsonPathError``."""
     if not isinstance(expression, str):
@@ -98,7 +128,7 @@ def _compile(expression: str) -> JSONPath:
         with warnings.catch_warnings():
             # Spellings that jsonpath-ng 2 will drop: the version is pinned, and v1 files use them.
             warnings.simplefilter("ignore", DeprecationWarning)
-            path = parse(expression)
+            path = parse(_WORDS.sub(_quoted, expression))
     except RecursionError:
         raise JsonPathError("the JSONPath is nested too deeply") from None
     except Exception as error:
@@ -111,6 +141,12 @@ def _compile(expression: str) -> JSONPath:
             part.op = _bounded(part.op)
     _count(path)
     return path
+
+
+def _quoted(found: re.Match[str]) -> str:
+    """A name with characters that jsonpath-ng's lexer does not know, in quotes (RFC 9535 2.5.1.1 has them bare)."""
+    name = found["name"]
+    return found[0] if name is None or name.isascii() else f"'{name}'"
 
 
 def _parts(path: Any) -> Iterator[JSONPath]:
@@ -145,6 +181,8 @@ def _count(path: JSONPath) -> None:
         _charge(part, _VISIT if id(part) in visited else 1, 0 if isinstance(part, Child | Descendants) else 1)
 
 
+#: Parts that give one value for each that they are given.
+_OF_ONE = (Len, Root, SortedThis, Split, Str, This)
 #: Parts that look at one thing, or have other parts look; every other one may loop over what it is given.
 _ONE = (Child, Descendants, Fields, Index, Operation, Parent, Root, This)
 

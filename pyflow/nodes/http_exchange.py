@@ -242,8 +242,9 @@ def _content(response: HttpResponse, form: str) -> Any:
 
 
 def _items(path: str, content: Any) -> list[Any]:
-    found = lazy.jsonpath.find_all(path, content)
-    return found[0] if len(found) == 1 and isinstance(found[0], list) else found
+    found: list[Any] = lazy.jsonpath.find_all(path, content)
+    # The path says which it is, or a page with one row that is a list would be taken apart.
+    return found[0] if lazy.jsonpath.is_singular(path) and found and isinstance(found[0], list) else found
 
 
 def _next_url(rule: str, response: HttpResponse, content: Any, first: str, page: int) -> str | None:

@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 from pydantic import RootModel
 
 from pyflow.core.context import ExecutionContext
+from pyflow.core.errors import NonRetryableError
+from pyflow.core.messages import show
 from pyflow.core.node import BaseNode
 from pyflow.core.template import resolve_templates
 from pyflow.nodes import lazy
-from pyflow.nodes.fields import AnyValue, NodeConfig
+from pyflow.nodes.fields import AnyValue, Flag, NodeConfig
 
 
 class TransformConfig(NodeConfig):
@@ -21,16 +23,30 @@ class TransformConfig(NodeConfig):
     """The data: any value, or a template that gives one."""
     expression: str
     """JSONPath into the data, such as ``$.items[*].price``."""
+    default: AnyValue = None
+    """What a path that can match one value at most gives where it matches none. Without it, that fails the node."""
+    unwrap: Flag = False
+    """Give one match bare although there could be more, as version 1 does."""
 
 
 class TransformOutput(RootModel[Any]):
-    """The value of a single match, else the list of the values of all matches."""
+    """The value of a path to one place, else the list of the values of all matches."""
+
+
+class NoMatchError(NonRetryableError):
+    """The path leads to one place, there is nothing, and the config has no ``default``."""
+
+    code: ClassVar[str] = "no_match"
 
 
 class TransformNode(BaseNode[dict[str, Any], Any]):
-    """Gives what a JSONPath finds: the value of a single match, else the list of values.
+    """Gives what a JSONPath finds.
 
-    Raises ``JsonPathError``; ``KeyError`` when ``input`` or ``expression`` is missing.
+    In version 2 the path decides the shape, not the data: names and indices only (``$.a.b[0]``) lead to one place and
+    give its value, or ``default``; whatever could match more (a filter, wildcard, slice or descent) gives a list, of
+    one and of none, too. Version 1 gives a single match bare, else the list.
+
+    Raises ``JsonPathError``, ``NoMatchError``; ``KeyError`` when ``input`` or ``expression`` is missing.
     """
 
     node_type: ClassVar[str] = "transform"
@@ -47,5 +63,14 @@ class TransformNode(BaseNode[dict[str, Any], Any]):
         data = config["input"]
         if not context.is_rendered:
             data = resolve_templates(data, context)
-        found: object = lazy.jsonpath.find(config["expression"], data)
-        return found
+        expression = config["expression"]
+        if context.scope is None:
+            return lazy.jsonpath.find(expression, data)
+        found: list[object] = lazy.jsonpath.find_all(expression, data)
+        if not lazy.jsonpath.is_singular(expression):
+            return found[0] if config.get("unwrap") and len(found) == 1 else found
+        if found:
+            return found[0]
+        if "default" in config:
+            return config["default"]
+        raise NoMatchError(f"the data has nothing at {show(expression)}: a `default` says what to give then")
