@@ -53,7 +53,7 @@ def _validator(schema: str) -> Callable[[Any], list[tuple[str, str]]]:
         parsed = json.loads(schema)
         parts = count_parts(parsed)
         validator = jsonschema_rs.Draft202012Validator(
-            parsed, retriever=refuse, pattern_options=jsonschema_rs.RegexOptions()
+            parsed, retriever=refuse, pattern_options=jsonschema_rs.RegexOptions(), mask="the value"
         )
     except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
         raise UnusableSchemaError(f"not a usable JSON Schema: {str(error).splitlines()[0]}") from None

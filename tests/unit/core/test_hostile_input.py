@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pyflow.core.errors import DefinitionError
+from pyflow.core.json_schema import mismatches
 from pyflow.core.loader import parse_workflow
 from tests.unit.core import boxed
 
@@ -172,3 +173,15 @@ def test_nodes_are_counted_before_each_is_looked_at():
     with pytest.raises(DefinitionError) as refused:
         parse_workflow("version: 2\nname: w\nnodes: [" + "0," * 10_001 + "]")
     assert [problem.code for problem in refused.value.problems] == ["too_many_nodes"]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"type": "integer"}, {"enum": [1]}, {"const": 1}, {"pattern": "^x"}, {"maxLength": 3}, {"format": "date"},
+     {"anyOf": [{"type": "integer"}, {"const": "x"}]}, {"not": {}}],
+    ids=str,
+)  # fmt: skip
+def test_what_does_not_fit_a_schema_is_not_shown(schema: dict[str, Any]):
+    found = mismatches({"properties": {"key": schema}}, {"key": "open-sesame"})
+    assert schema == {"format": "date"} or [problem.pointer for problem in found] == ["/key"]
+    assert "sesame" not in str(found)
