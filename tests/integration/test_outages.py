@@ -18,10 +18,11 @@ from pyflow_site.outages import is_outage
 from pyflow_site.problems import RETRY_SECONDS
 from tests.chaos.proxy import Proxy, proxying
 from tests.support.api import Api, assert_problem
+from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
 from tests.support.worlds import World, make_world
 
-pytestmark = pytest.mark.fleet
+pytestmark = [pytest.mark.fleet, made_of_rows]
 #: They ask nothing of the database, or answer what a probe understands.
 UNTOUCHED = {"auth_jwks": 200, "health_live": 200, "health_ready": 503}
 READ, WRITE = "workflows_list", "workflows_create"

@@ -65,7 +65,7 @@ async def test_databases_of_sql_nodes_and_their_journals(tmp_path: Path):
 
 
 def test_the_platform_s_database_and_its_journals(tmp_path: Path):
-    settings = database(Environment(DATABASE_URL=f"sqlite:///{tmp_path}/home/deep/db.sqlite3"))
+    settings = database(Environment(DATABASE_URL=f"sqlite:///{tmp_path / 'home' / 'deep' / 'db.sqlite3'}"))
     with sqlite3.connect(settings["NAME"]) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("CREATE TABLE t (x)")
