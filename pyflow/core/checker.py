@@ -22,7 +22,7 @@ from pyflow.core.models import CompensateDef, NodeDef, OnError, RetryDef, RunIf,
 from pyflow.core.node import NodeRegistry
 from pyflow.core.problems import locate, suggest
 from pyflow.core.suspension import SuspendingNode
-from pyflow.core.template import is_reference, is_template, template_strings
+from pyflow.core.template import count_words, is_reference, is_template, template_strings
 from pyflow.core.visibility import ITEM_NAMES, RESERVED_NAMES, Sight, upstream_ids
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "MAX_NODES",
     "MAX_PROBLEMS",
     "MAX_TEMPLATES",
+    "MAX_TEMPLATE_WORDS",
     "RESERVED_NAMES",
     "SECTIONS",
     "check_count",
@@ -46,6 +47,8 @@ MAX_PROBLEMS = 200
 #: Different templates of one workflow that are more than a reference such as ``{{ a.b }}``: compiling one takes half a
 #: millisecond.
 MAX_TEMPLATES = 2_000
+#: Words and signs in the tags of all different templates together: compiling 60,000 takes a second or two.
+MAX_TEMPLATE_WORDS = 60_000
 #: Different values of ``when``.
 MAX_EXPRESSIONS = 4_000
 #: Of a cycle, nodes that are named.
@@ -87,6 +90,13 @@ def _check_size(workflow: WorkflowDef) -> Iterator[Problem]:
     if len(templates) > MAX_TEMPLATES:
         message = f"the workflow has {len(templates):,} different templates; at most {MAX_TEMPLATES:,} are allowed"
         yield Problem("too_many_templates", f"{message} besides references such as {{{{ a.b }}}}", "/nodes")
+    words = sum(map(count_words, templates))
+    if words > MAX_TEMPLATE_WORDS:
+        message = (
+            f"the templates of the workflow have {words:,} words and signs in their tags; at most"
+            f" {MAX_TEMPLATE_WORDS:,} are allowed: data belongs into `vars` or the input"
+        )
+        yield Problem("too_many_templates", message, "/nodes")
     expressions = {node.when for node in workflow.all_nodes()}
     if len(expressions) > MAX_EXPRESSIONS:
         message = f"the workflow has {len(expressions):,} different conditions; at most {MAX_EXPRESSIONS:,} are allowed"

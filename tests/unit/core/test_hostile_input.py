@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
+from pyflow.core.checker import check_workflow
 from pyflow.core.errors import DefinitionError
 from pyflow.core.json_schema import mismatches
 from pyflow.core.loader import parse_workflow
+from pyflow.core.models import WorkflowDef
+from pyflow.nodes import default_registry
 from tests.unit.core import boxed
 
 #: Multiples of it have the same hash, whichever process looks.
@@ -185,3 +188,13 @@ def test_what_does_not_fit_a_schema_is_not_shown(schema: dict[str, Any]):
     found = mismatches({"properties": {"key": schema}}, {"key": "open-sesame"})
     assert schema == {"format": "date"} or [problem.pointer for problem in found] == ["/key"]
     assert "sesame" not in str(found)
+
+
+def test_templates_that_take_long_to_compile_are_refused_together():
+    long = "{{ [" + ",".join(["1"] * 3000) + "] | length + %d }}"
+    nodes = [{"id": f"n{i}", "type": "template", "config": {"template": long % i}} for i in range(20)]
+    workflow = WorkflowDef.model_validate({"version": 2, "name": "w", "nodes": nodes})
+    [problem] = check_workflow(workflow, default_registry)
+    assert problem.code == "too_many_templates"
+    few = WorkflowDef.model_validate({"version": 2, "name": "w", "nodes": nodes[:5]})
+    assert check_workflow(few, default_registry) == []
