@@ -119,7 +119,8 @@ class TenantView(StrictView):
 
     def _handle(self, handler: Handler, request: Request, *args: Any, **kwargs: Any) -> Response:
         answer = self._batches if self.in_batches else self._transact
-        return self.after(request, answer(request, partial(handler, request, *args, **kwargs)))
+        response = answer(request, partial(handler, request, *args, **kwargs))
+        return response if request.method == "OPTIONS" else self.after(request, response)
 
     @retried
     def _transact(self, request: Request, handler: Callable[[], Response]) -> Response:
