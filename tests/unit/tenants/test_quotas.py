@@ -100,7 +100,7 @@ def test_a_first_amount_beyond_the_limit_is_refused():
     tenant = limited(runs_per_day=5)
     with pytest.raises(QuotaExceededError):
         consume(tenant, runs_per_day=6)
-    assert not UsageCounter.objects.for_tenant(tenant).filter(used__gt=0).exists()
+    assert not UsageCounter.objects.for_tenant(tenant).filter(count__gt=0).exists()
 
 
 def test_several_quotas_are_taken_from_together_or_not_at_all():
