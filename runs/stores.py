@@ -12,7 +12,6 @@ from django.db import connection
 
 from pyflow.core import result
 from pyflow.core.events import Event, EventType
-from pyflow.core.plain import NotPlainError, to_plain
 from pyflow.core.ports import SystemClock
 from pyflow.core.run_log import MAX_CHARACTERS, MAX_LINES, LogLine
 from pyflow.core.states import NodeState, RunState
@@ -246,12 +245,6 @@ def _storable(event: Event) -> Event:
         }
         if "traceback" in error:
             logger.error("node %s of run %s failed:\n%s", event.node_id, event.run_id, event.data["error"]["traceback"])
-    if event.type is EventType.RUN_SUCCEEDED and "outputs" in event.data:
-        try:
-            event.data["outputs"] = to_plain(event.data["outputs"])
-        except NotPlainError as failure:
-            data = {"state": RunState.FAILED, "error": result.ErrorInfo.of(failure, None).as_dict()}
-            return Event(EventType.RUN_FAILED, event.run_id, event.workflow, event.seq, event.at, None, data)
     return event
 
 

@@ -17,6 +17,7 @@ from pyflow.core.middleware import Handler, NodeCall
 from pyflow.core.misfits import parse
 from pyflow.core.node_exit import NodeSelfCancelledError, exit_failure
 from pyflow.core.node_loop import is_cancelled_from_outside
+from pyflow.core.plain import to_plain
 from pyflow.core.plan import PlannedNode
 from pyflow.core.ports import EventSink
 from pyflow.core.redaction import RedactingLogger, Redactor
@@ -62,6 +63,7 @@ class Attempts:
         journal: Journal,
         *,
         handler: Handler | None,
+        converts: bool,
         shared: Shared,
         secrets: Mapping[str, str] | None,
         time: Callable[[], float],
@@ -82,6 +84,8 @@ class Attempts:
         self._context = context
         self._journal = journal
         self._handler = handler
+        #: In version 2 what a node returns is JSON, whoever asks for it and however often the run is resumed.
+        self._converts = converts and context.scope is not None
         self._shared = shared
         self._secrets = secrets
         self._time = time
@@ -114,6 +118,10 @@ class Attempts:
         assert config is not None  # noqa: S101 - only a broken node has none
         return config.render(_NOTHING if config.constant else names())
 
+    def recorded(self, output: object) -> object:
+        """An output as it is recorded, which is what the nodes that follow see. Raises ``NotPlainError``."""
+        return to_plain(output) if self._converts and type(output) is not Suspension else output
+
     async def call(
         self,
         node: PlannedNode,
@@ -131,7 +139,7 @@ class Attempts:
             if node.plain:
                 self.executing.add(task)
                 try:
-                    output = await self._invoke(node, config, record, names)
+                    output = self.recorded(await self._invoke(node, config, record, names))
                 finally:
                     self.executing.discard(task)
             else:
@@ -305,7 +313,7 @@ class Attempts:
                 if node.heartbeat_timeout is None or elsewhere
                 else self._watched(node, config, record, names)
             )
-            return await (work if seconds is None else self._timers.within(seconds, work))
+            return self.recorded(await (work if seconds is None else self._timers.within(seconds, work)))
         finally:
             self.executing.discard(task)
 

@@ -14,6 +14,7 @@ from pyflow.core.inputs import accept_input
 from pyflow.core.middleware import Handler, Middleware, NodeCall, compose
 from pyflow.core.models import WorkflowDef
 from pyflow.core.node import NodeRegistry
+from pyflow.core.plain import plain_output
 from pyflow.core.plan import Plan, compile_plan
 from pyflow.core.ports import Clock, EventSink, NullSink, SecretSource, SkippingClock, SystemClock
 from pyflow.core.remote import RemoteNodes
@@ -58,6 +59,8 @@ class WorkflowEngine:
         if isinstance(self.clock, SkippingClock):
             middleware = (standing_still(self.clock), *middleware)
         self.handler = compose(middleware)
+        #: Whether outputs are made plain around all middleware, or by a layer of it.
+        self._converts = plain_output not in middleware
         self.shared = shared if shared is not None else Shared()
         self._local = LocalChildRuns(self, workflows)
         self.children: ChildRuns = children if children is not None else self._local
@@ -142,6 +145,7 @@ class WorkflowEngine:
             plan,
             context,
             handler=self.handler,
+            converts=self._converts,
             sink=sink or self.sink,
             clock=self.clock,
             secrets=secrets if secrets is not None else self.secrets,
@@ -180,6 +184,7 @@ class WorkflowEngine:
             plan,
             context,
             handler=self.handler,
+            converts=self._converts,
             clock=self.clock,
             secrets=secrets if secrets is not None else self.secrets,
             children=self.children,

@@ -51,6 +51,7 @@ class Execution(RunProgress):
         context: ExecutionContext,
         *,
         handler: Handler | None,
+        converts: bool,
         sink: EventSink,
         clock: Clock,
         secrets: SecretSource | None,
@@ -70,6 +71,7 @@ class Execution(RunProgress):
             context,
             self._journal,
             handler=handler,
+            converts=converts,
             shared=shared,
             secrets=None if self._scope is None else self._scope.secrets,
             time=self._time,
@@ -518,7 +520,8 @@ class Execution(RunProgress):
         try:
             assert node.suspending is not None  # noqa: S101 - only those wait
             config = self._attempts.render(node, lambda: self._names(node))
-            output = node.suspending().resume(parse(node.suspending.Config, config), wait, signal, self._time())
+            parsed = parse(node.suspending.Config, config)
+            output = self._attempts.recorded(node.suspending().resume(parsed, wait, signal, self._time()))
         except BaseException as error:  # a decision may be of the wrong shape
             failure = error if isinstance(error, Exception) else exit_failure(error)
             if failure is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -14,24 +14,50 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from pyflow.core.errors import NonRetryableError
+from pyflow.core.messages import MAX_SHOWN, cut, show
 from pyflow.core.suspension import Suspension
 
 if TYPE_CHECKING:  # a node in a process of its own needs `to_plain`, and nothing that plans and runs workflows
     from pyflow.core.middleware import Handler, NodeCall
 
 MAX_DEPTH = 100
+#: Characters of the place of an error.
+MAX_PLACE = 200
 #: Python itself refuses to write integers of more than 4,300 digits as text.
 MAX_INTEGER_BITS = 4096
+#: As JavaScript and PostgreSQL write them.
+_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 class NotPlainError(NonRetryableError):
-    """A result holds something that JSON does not have, or that PostgreSQL cannot store."""
+    """A result holds something that JSON does not have, or that PostgreSQL cannot store.
+
+    ``path`` leads to the place, ``reason`` says what is wrong there: "holds NaN, which JSON does not have".
+    """
 
     code = "output_not_json"
 
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.path: list[str | int] = []
+
+    @property
+    def place(self) -> str:
+        """The path as it is written in an expression (``body.items[2]``); empty for the whole result."""
+        return cut("".join(map(_step, reversed(self.path))).lstrip("."), MAX_PLACE)
+
+    def __str__(self) -> str:
+        """Say what is wrong, and where."""
+        return f"the result {self.reason}" + (f", at {self.place}" if self.path else "")
+
 
 async def plain_output(call: NodeCall, next_handler: Handler) -> object:
-    """Middleware: the node's result as plain data; ``NotPlainError`` if that cannot be."""
+    """Middleware: the node's result as plain data; ``NotPlainError`` if that cannot be.
+
+    The engine does the same around all middleware in version 2 unless this is part of it: it is for layers that need
+    to see what will be recorded, and for version 1 on the platform.
+    """
     output = await next_handler(call)
     return output if isinstance(output, Suspension) else to_plain(output)
 
@@ -45,19 +71,51 @@ def to_plain(value: Any, depth: int = 0) -> Any:
         return value
     if kind is int:
         if value.bit_length() > MAX_INTEGER_BITS:
-            raise NotPlainError(f"the result holds an integer of more than {MAX_INTEGER_BITS:,} bits")
+            raise NotPlainError(f"holds an integer of more than {MAX_INTEGER_BITS:,} bits")
         return value
     if kind is float:
         if not math.isfinite(value):
-            raise NotPlainError(f"the result holds {value}, which JSON does not have")
+            raise NotPlainError(f"holds {_NOT_FINITE[str(value)]}, which JSON does not have")
         return value
     if depth > MAX_DEPTH:
-        raise NotPlainError(f"the result is nested deeper than {MAX_DEPTH} levels")
+        raise NotPlainError(f"is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, Mapping):
-        return {_key(key): to_plain(item, depth + 1) for key, item in value.items()}
+        return _mapping(value, depth + 1)
     if isinstance(value, list | tuple | set | frozenset):
-        return [to_plain(item, depth + 1) for item in value]
+        return _list(value, depth + 1)
     return _convert(value, depth)
+
+
+def _mapping(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    name = None
+    try:
+        for key, item in value.items():
+            name = None
+            name = _key(key)
+            plain[name] = to_plain(item, depth)
+    except NotPlainError as error:
+        if name is not None:
+            error.path.append(name)
+        raise
+    return plain
+
+
+def _list(value: Collection[Any], depth: int) -> list[Any]:
+    plain: list[Any] = []
+    try:
+        for item in value:
+            plain.append(to_plain(item, depth))  # noqa: PERF401 - its length is the place of an error
+    except NotPlainError as error:
+        error.path.append(len(plain))
+        raise
+    return plain
+
+
+def _step(part: str | int) -> str:
+    if isinstance(part, int):
+        return f"[{part}]"
+    return f".{part}" if part.isidentifier() and len(part) <= MAX_SHOWN else f"[{show(part)}]"
 
 
 def _convert(value: Any, depth: int) -> Any:
@@ -76,16 +134,16 @@ def _convert(value: Any, depth: int) -> Any:
     for base in (str, bool, int, float):
         if isinstance(value, base):
             return to_plain(base(value), depth + 1)
-    raise NotPlainError(f"the result holds a {type(value).__name__}, which is not JSON data")
+    raise NotPlainError(f"holds an object of type {type(value).__name__}, which is not JSON data")
 
 
 def _text(value: str) -> str:
     if "\0" in value:
-        raise NotPlainError("the result holds text with a NUL character, which cannot be stored")
+        raise NotPlainError("holds text with a NUL character, which cannot be stored")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise NotPlainError("the result holds text with a lone surrogate, which cannot be stored") from None
+        raise NotPlainError("holds text with a lone surrogate, which cannot be stored") from None
     return value
 
 
@@ -94,4 +152,4 @@ def _key(key: Any) -> str:
         return _text(key)
     if key is None or isinstance(key, bool | int | float):
         return str(key)
-    raise NotPlainError(f"the result holds a key of type {type(key).__name__}; keys are text")
+    raise NotPlainError(f"holds a key of type {type(key).__name__}; keys are text")

@@ -22,6 +22,7 @@ from pyflow.core.context import ExecutionContext
 from pyflow.core.errors import NodeTimeoutError, PyFlowError
 from pyflow.core.events import NODE_ENDS, RUN_ENDS, EventType
 from pyflow.core.journal import Journal
+from pyflow.core.plain import to_plain
 from pyflow.core.plan import MAIN, Plan, PlannedNode
 from pyflow.core.ports import Clock, EventSink, SecretSource, SystemClock
 from pyflow.core.result import ErrorInfo, NodeRun, RunResult
@@ -239,7 +240,7 @@ class RunProgress:
         assert self.plan.outputs is not None  # noqa: S101 - the scheduler asks only then
         assert self._scope is not None  # noqa: S101 - v1 has no outputs
         try:
-            outputs = self.plan.outputs.render(self._scope.names_at_end(RunState.SUCCEEDED, dict))
+            outputs = to_plain(self.plan.outputs.render(self._scope.names_at_end(RunState.SUCCEEDED, dict)))
         except PyFlowError as failure:
             self._outputs_error = ErrorInfo.of(failure, None, self.context.redactor)
             return False

@@ -465,4 +465,7 @@ async def test_an_output_without_end_does_not_end_the_run():
 
     definition = workflow(node("a", "endless", config={"value": "{{ secrets.S }}"}), node("b", "echo", "a"))
     result = await stage.run(definition, {"endless": endless}, secrets=MappingSecrets({"S": "sesame"}))
-    assert stage.states(result)["b"] == "succeeded"
+    assert stage.states(result) == {"a": "failed", "b": "skipped"}
+    error = result.nodes["a"].error
+    assert error is not None
+    assert (error.code, "nested deeper than 100 levels" in error.message) == ("output_not_json", True)
