@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from pyflow.cli import app
 from pyflow.core import states
+from pyflow.core.node_keys import KEYS, NodeKind, why_refused
 from pyflow.nodes import default_registry
 from pyflow.nodes.catalogue import describe
 from pyflow_site.environment import Environment
@@ -124,6 +125,21 @@ def _type(schema: dict[str, Any]) -> str:
     return str(schema.get("type", "any"))
 
 
+def node_keys() -> str:
+    """Which key works on which kind of node, and why the others are refused."""
+    rows = [f"| key | {' | '.join(NodeKind)} |", "| --- |" + " --- |" * len(NodeKind)]
+    reasons: dict[str, None] = {}
+    for key in KEYS:
+        cells = []
+        for kind in NodeKind:
+            reason = why_refused(key, kind)
+            if reason is not None:
+                reasons.setdefault(reason)
+            cells.append("yes" if reason is None else f"no ({list(reasons).index(reason) + 1})")
+        rows.append(f"| `{key}` | {' | '.join(cells)} |")
+    return "\n".join([*rows, "", *(f"{number}. {reason}" for number, reason in enumerate(reasons, 1))])
+
+
 def plans() -> str:
     """The limit of each quota in each plan."""
     rows = [f"| quota | limits | {' | '.join(f'`{plan}`' for plan in Plan)} |", "| --- | --- |" + " --- |" * len(Plan)]
@@ -140,6 +156,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "environment": environment,
     "commands": commands,
     "node-types": node_types,
+    "node-keys": node_keys,
     "plans": plans,
 }
 

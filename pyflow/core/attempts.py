@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
 from pyflow.core.children import ChildConfig, ChildRequest, ChildRuns, child_id
@@ -25,7 +26,7 @@ from pyflow.core.remote import Place, RemoteNodes
 from pyflow.core.result import ItemRun, NodeRun
 from pyflow.core.run_log import LogSink, RunLog
 from pyflow.core.shared import Shared, SlotSource
-from pyflow.core.suspension import SuspendingNode, Suspension
+from pyflow.core.suspension import SuspendingNode, Suspension, limited
 from pyflow.core.timers import Timers
 from pyflow_sdk.node import NodeContext
 
@@ -203,7 +204,7 @@ class Attempts:
             if node.child:
                 return self._children.run(self._child(node, config, record))
             if node.suspending is not None:
-                return self._suspend(node.suspending, config, node_context)
+                return self._suspend(node, node.suspending, config, record, node_context)
             assert node.invoke is not None  # noqa: S101 - a broken node was refused when its config was rendered
             return node.invoke(config, context, node_context)
 
@@ -212,11 +213,17 @@ class Attempts:
         return self._handler(NodeCall(node, config, context, node_context, record.attempts, work, self._lineage))
 
     async def _suspend(
-        self, suspending: type[SuspendingNode[Any]], config: Any, node_context: NodeContext | None
+        self,
+        node: PlannedNode,
+        suspending: type[SuspendingNode[Any]],
+        config: Any,
+        record: Record,
+        node_context: NodeContext | None,
     ) -> Suspension:
         assert node_context is not None  # noqa: S101 - they are all BaseNodeV2
-        parsed = parse(suspending.Config, config)
-        return suspending().suspend(parsed, node_context, self._time())
+        now = self._time()
+        wait = suspending().suspend(parse(suspending.Config, config), node_context, now)
+        return limited(wait, node.wait_limits, record.started_at or now)
 
     async def give_up(self, wait: Suspension) -> None:
         """A node does not wait for its child runs any more."""
@@ -265,7 +272,9 @@ class Attempts:
             self.executing.add(task)
             try:
                 limit, on_limit = node.concurrency.limit, node.concurrency.on_limit
-                async with self._slots.hold(slot, limit, on_limit, node_id=node.id):
+                async with AsyncExitStack() as held:
+                    entering = held.enter_async_context(self._slots.hold(slot, limit, on_limit, node_id=node.id))
+                    await self._in_total_time(node, record, entering)
                     output = await self._call_timed(node, config, record, task, names)
             finally:
                 self.executing.discard(task)
@@ -276,6 +285,14 @@ class Attempts:
         if key is not None and node.cache is not None:
             self._shared.cache.put(key, (output, self._context.redactor), self._time() + node.cache.ttl)
         return output
+
+    async def _in_total_time(self, node: PlannedNode, record: Record, entering: Awaitable[None]) -> None:
+        """Wait for a slot while ``total_timeout`` goes on; ``timeout`` begins with the slot, as the attempt does."""
+        if node.total_timeout is None:
+            await entering
+        else:
+            left = (record.started_at or 0.0) + node.total_timeout - self._time()
+            await self._timers.within(max(0.0, left), entering, missed="no slot")
 
     async def execute_here(
         self, node: PlannedNode, config: Any, record: Record, task: asyncio.Task[Any], names: Names

@@ -20,6 +20,7 @@ from pyflow.core.graph import Graph
 from pyflow.core.inputs import check_inputs
 from pyflow.core.models import CompensateDef, NodeDef, OnError, RetryDef, RunIf, WorkflowDef
 from pyflow.core.node import NodeRegistry
+from pyflow.core.node_keys import refusals
 from pyflow.core.problems import locate, suggest
 from pyflow.core.suspension import SuspendingNode
 from pyflow.core.template import count_words, is_reference, is_template, template_strings
@@ -224,8 +225,12 @@ def _check_node(node: NodeDef, path: Path, registry: NodeRegistry, outer: Sight,
     for key in ("cache", "concurrency"):
         part = getattr(node, key)
         yield from inner.check_templates(None if part is None else part.key, (*path, key, "key"))
-    if node.for_each is not None:
-        yield from _check_fan_out(node, path, registry)
+    if isinstance(node.for_each, str) and not is_template(node.for_each):
+        message = "`for_each` is a list, a mapping, or a template that gives one"
+        yield Problem("bad_items", message, make_pointer((*path, "for_each")))
+    cls = registry.get(node.type) if node.type in registry else None
+    for key, message in refusals(node, cls, str(path[0])):
+        yield Problem("key_without_effect", message, make_pointer((*path, key)))
 
 
 def _check_compensation(undo: CompensateDef, path: Path, registry: NodeRegistry, sight: Sight) -> Iterator[Problem]:
@@ -251,15 +256,6 @@ def _check_type(
         source = config.get(key)
         if isinstance(source, str) and not is_template(source):
             yield from sight.check_expression(source, (*path, "config", key))
-
-
-def _check_fan_out(node: NodeDef, path: Path, registry: NodeRegistry) -> Iterator[Problem]:
-    if isinstance(node.for_each, str) and not is_template(node.for_each):
-        message = "`for_each` is a list, a mapping, or a template that gives one"
-        yield Problem("bad_items", message, make_pointer((*path, "for_each")))
-    if node.type in registry and issubclass(registry.get(node.type), SuspendingNode):
-        message = f"a `{node.type}` node cannot be fanned out; put it into a workflow and fan out `workflow` nodes"
-        yield Problem("bad_fan_out", message, make_pointer((*path, "for_each")))
 
 
 def _check_policy(node: NodeDef, path: Path) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from pyflow.core.admission import Admission
-from pyflow.core.attempts import Attempts
+from pyflow.core.attempts import Attempts, check_size
 from pyflow.core.children import ChildRuns
 from pyflow.core.compensation import compensate
 from pyflow.core.conclusion import cut_short, effects, has_begun
@@ -34,7 +34,7 @@ from pyflow.core.remote import RemoteNodes
 from pyflow.core.result import ErrorInfo, NodeRun, RunResult
 from pyflow.core.shared import ConcurrencyLimitError, Shared, SkippedByLimitError, SlotSource
 from pyflow.core.states import NodeState, RunState
-from pyflow.core.suspension import PAUSED, Signal, Suspension, awaited
+from pyflow.core.suspension import PAUSED, Signal, Suspension, awaited, check_limit
 from pyflow.core.timers import Timers
 from pyflow.core.waits import Waits
 
@@ -519,9 +519,13 @@ class Execution(RunProgress):
         run.wait, run.wake_at = None, None
         try:
             assert node.suspending is not None  # noqa: S101 - only those wait
+            if signal is None:
+                check_limit(wait, node.wait_limits)
             config = self._attempts.render(node, lambda: self._names(node))
             parsed = parse(node.suspending.Config, config)
             output = self._attempts.recorded(node.suspending().resume(parsed, wait, signal, self._time()))
+            if node.max_output_size is not None:
+                check_size(output, node.max_output_size)
         except BaseException as error:  # a decision may be of the wrong shape
             failure = error if isinstance(error, Exception) else exit_failure(error)
             if failure is None:

@@ -29,7 +29,6 @@ _ASKING = frozenset({"approval", "signal"})
 _REPEATS_HARM = frozenset({"POST", "PATCH"})
 #: Of each rule.
 MAX_WARNINGS = 100
-_FAN_OUT_KEYS = ("item_key", "max_parallel", "tolerate_failures")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +157,6 @@ def _doubtful_config(subject: _Subject) -> Iterator[Problem]:
                 yield _warning("doubtful_config", text, (*path, "config", *at))
 
 
-def _idle_compensation(subject: _Subject) -> Iterator[Problem]:
-    for path, node in subject.nodes:
-        if node.compensate is not None and path[0] != "nodes":
-            message = f"`compensate` has no effect in `{path[0]}`: only `nodes` are undone"
-            yield _warning("no_compensation", message, (*path, "compensate"))
-
-
 def _missing_timeout(subject: _Subject) -> Iterator[Problem]:
     for path, node in subject.nodes:
         limited = node.timeout is not None or node.total_timeout is not None or "timeout" in node.config
@@ -194,11 +186,7 @@ def _unsafe_retry(subject: _Subject) -> Iterator[Problem]:
 
 def _fan_out(subject: _Subject) -> Iterator[Problem]:
     for path, node in subject.nodes:
-        if node.for_each is None:
-            for key in _FAN_OUT_KEYS:
-                if getattr(node, key) is not None:
-                    yield _warning("no_fan_out", f"`{key}` has no effect without `for_each`", (*path, key))
-        elif node.item_key is not None and not is_template(node.item_key):
+        if node.for_each is not None and node.item_key is not None and not is_template(node.item_key):
             message = f"all items of {node.id!r} have the same `item_key`; it is a template such as `{{{{ item.id }}}}`"
             yield _warning("same_item_key", message, (*path, "item_key"))
         if node.for_each is not None and node.max_parallel is None and node.type in _REMOTE | {"alert"}:
@@ -206,14 +194,6 @@ def _fan_out(subject: _Subject) -> Iterator[Problem]:
                 f"{node.id!r} sends up to 50 requests at a time: say with `max_parallel` what the service can take"
             )
             yield _warning("unlimited_fan_out", message, (*path, "for_each"))
-
-
-def _idle_limits(subject: _Subject) -> Iterator[Problem]:
-    for path, node in subject.nodes:
-        for key in ("memory_limit", "cpu_limit"):
-            if getattr(node, key) is not None and node.isolation != "process":
-                message = f"`{key}` has no effect without `isolation: process`"
-                yield _warning("no_isolation", message, (*path, key))
 
 
 def _recursion(subject: _Subject) -> Iterator[Problem]:
@@ -239,9 +219,7 @@ _VERSION_2_RULES: tuple[_Rule, ...] = (
     _missing_timeout,
     _unsafe_retry,
     _fan_out,
-    _idle_limits,
     _recursion,
     _references,
     _doubtful_config,
-    _idle_compensation,
 )

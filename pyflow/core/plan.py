@@ -74,6 +74,7 @@ class PlannedNode:
         "tolerated",
         "total_timeout",
         "type",
+        "wait_limits",
         "wants_node_context",
         "wants_scope",
         "when",
@@ -128,6 +129,8 @@ class PlannedNode:
         self.for_each = None if own.for_each is None else compile_value(own.for_each, typed=True)
         self.item_key = None if own.item_key is None else compile_value(own.item_key, typed=True)
         limits = (self.timeout, self.total_timeout, self.heartbeat_timeout, self.max_output_size, cache, slots)
+        #: How long a node that waits may take from its start: it has one attempt.
+        self.wait_limits = {"timeout": self.timeout, "total_timeout": self.total_timeout}
         #: No limit of any kind: the short way.
         self.plain = all(limit is None for limit in limits)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pyflow.core.errors import NodeTimeoutError
 from pyflow.core.events import posix, rfc3339
 from pyflow_sdk.node import BaseNodeV2, ConfigT, NodeContext
 
@@ -42,6 +44,27 @@ PAUSED = Suspension(details={"kind": "paused"})
 def awaited(wait: Suspension | None) -> list[str]:
     """The ids of the child runs that a node waits for."""
     return list(wait.details["runs"]) if wait is not None and wait.details.get("kind") == "child" else []
+
+
+def limited(wait: Suspension, limits: Mapping[str, float | None], started_at: float) -> Suspension:
+    """The wait, ended by the first of the node's ``limits`` (seconds from its start) that is over before it is.
+
+    What that means is said in the details as for the wait's own end: ``on_timeout: fail``, and ``limit`` names the key.
+    """
+    for key, seconds in limits.items():
+        if seconds is not None and (wait.until is None or started_at + seconds < wait.until):
+            details = wait.details | {"on_timeout": "fail", "limit": key}
+            wait = replace(wait, until=started_at + seconds, details=details)
+    return wait
+
+
+def check_limit(wait: Suspension, limits: Mapping[str, float | None]) -> None:
+    """Raise ``NodeTimeoutError`` if the wait, which is over, was ended by one of the node's ``limits``."""
+    key = wait.details.get("limit")
+    if key is not None:
+        seconds = limits.get(key)
+        within = "in time" if seconds is None else f"within {seconds:g} s"
+        raise NodeTimeoutError(f"what the node waits for did not come {within} (`{key}`)", kind="timeout")
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,11 @@ class Timers:
         """A time to measure from; only differences mean anything."""
         return asyncio.get_running_loop().time() if self._clock is None else self._clock.time()
 
-    async def within(self, seconds: float, work: Awaitable[ResultT]) -> ResultT:
-        """The result of ``work``. After ``seconds`` it is cancelled and ``NodeTimeoutError`` raised."""
+    async def within(self, seconds: float, work: Awaitable[ResultT], missed: str = "no result") -> ResultT:
+        """The result of ``work``. After ``seconds`` it is cancelled and ``NodeTimeoutError`` raised.
+
+        ``missed`` says in its message what there was not in time.
+        """
         timer = asyncio.timeout(seconds if self._clock is None else None)
         alarm: asyncio.Task[None] | None = None
         try:
@@ -49,7 +52,7 @@ class Timers:
                         alarm.cancel()
         except TimeoutError:
             if timer.expired():
-                raise NodeTimeoutError(f"no result within {seconds:g} s", kind="timeout") from None
+                raise NodeTimeoutError(f"{missed} within {seconds:g} s", kind="timeout") from None
             raise
 
     async def wait(self, task: asyncio.Task[Any] | asyncio.Future[Any], seconds: float) -> None:

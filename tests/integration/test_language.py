@@ -66,6 +66,31 @@ def test_the_timeout_of_a_run_goes_on_while_it_waits(tenant, executor):
     assert run.error["code"] == "run_timeout"
 
 
+@pytest.mark.parametrize("key", ["timeout", "total_timeout"])
+@pytest.mark.parametrize("what", ["wait, config: {duration: 1h}", "signal, config: {name: never}"])
+def test_the_timeout_of_a_node_that_waits_ends_it_in_another_executor(tenant, key, what):
+    with executing():
+        run = put_down(make_run(tenant, workflow(f"{{id: a, type: {what}, {key}: 700ms}}")))
+    node = NodeRun.objects.for_tenant(tenant).get()
+    assert node.wait["details"] | {"on_timeout": "fail", "limit": key} == node.wait["details"]
+    assert run.wake_at == node.wake_at
+    assert (node.wake_at - node.started_at).total_seconds() == pytest.approx(0.7, abs=0.1)
+    with executing():
+        ended(run, "failed")
+    node.refresh_from_db()
+    assert (node.state, node.error["code"], node.attempts) == ("timed_out", "node_timeout", 1)
+    assert f"`{key}`" in node.error["message"]
+
+
+def test_a_payload_that_is_too_large_fails_its_node_and_is_taken(tenant, drain):
+    run = make_run(tenant, workflow("{id: a, type: signal, max_output_size: 8, config: {name: go}}"))
+    send(run, "go", "0123456789", "1")
+    drain()
+    run.refresh_from_db()
+    assert (run.state, run.error["code"]) == ("failed", "output_too_large")
+    assert RunSignal.objects.for_tenant(tenant).get().consumed
+
+
 def test_a_wait_goes_on_in_another_executor(tenant):
     with executing():
         run = put_down(make_run(tenant, workflow("{id: a, type: wait, config: {duration: 600ms}}")))

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 from django.db import connections
@@ -9,12 +10,13 @@ from django.db import connections
 from pyflow.core.shared import ConcurrencyLimitError, SkippedByLimitError
 from runs.execution import RunExecutor
 from runs.leases import claim
-from runs.models import Run, Slot
+from runs.models import NodeRun, Run, Slot
 from runs.slots import Ticket, Verdict, enter, leave, places_of, reconcile, told_of
+from tests.support import waiting
 from tests.support.factories import make_run
 from tests.support.invariants import written_by_hand
 from tests.support.nodes import register, workflow
-from tests.support.running import state_of
+from tests.support.running import ended, executing, state_of
 
 pytestmark = pytest.mark.database
 NODE = "{{id: a, type: busy, concurrency: {{key: k, limit: {limit}, on_limit: {on_limit}}}}}"
@@ -74,6 +76,25 @@ def test_a_node_without_a_slot_is_refused(tenant, registry, drain, on_limit, sta
     run.refresh_from_db()
     assert (run.state, holder.pk) == (state, taken.run_id)
     assert run.error is None or run.error["code"] == code
+
+
+@pytest.mark.parametrize(("limit", "state"), [("total_timeout", "failed"), ("timeout", "succeeded")])
+def test_waiting_for_a_slot_counts_against_the_total_timeout_only(tenant, registry, limit, state):
+    register(registry, "busy", lambda ctx: 1)
+    make_run(tenant, source())
+    [taken] = claim("another", 1)
+    theirs = ticket(taken)
+    assert enter(theirs) is Verdict.HELD
+    run = make_run(tenant, source().replace("type: busy", f"type: busy, {limit}: 500ms"))
+    with executing():
+        if state == "succeeded":
+            waiting.until(lambda: Slot.objects.for_tenant(tenant).count() == 2, what="a node that waits for its slot")
+            time.sleep(0.6)  # longer than an attempt may take
+            leave(theirs)
+        ended(run, state)
+    node = NodeRun.objects.for_tenant(tenant).get(run=run)
+    assert node.state == ("timed_out" if state == "failed" else "succeeded")
+    assert not Slot.objects.for_tenant(tenant).filter(run=run).exists()
 
 
 def test_the_oldest_node_makes_room_and_the_next_one_is_told(tenant):

@@ -11,7 +11,9 @@ from pydantic import BaseModel
 from pyflow.core.engine import WorkflowEngine
 from pyflow.core.errors import NodeError
 from pyflow.core.events import Event
+from pyflow.core.result import NodeRun
 from pyflow.core.shared import ConcurrencyLimitError, Shared, SkippedByLimitError, Slots
+from pyflow.core.states import NodeState
 from pyflow_sdk.node import BaseNodeV2, NodeContext
 from tests.unit.core import stage
 from tests.unit.core.isolated_nodes import Blocking, Doer
@@ -203,6 +205,45 @@ async def test_a_cancelled_run_waits_for_no_slot():
     assert (await second).state == "cancelled"
     held.leave.set()
     assert (await first).succeeded
+
+
+async def test_waiting_for_a_slot_is_no_part_of_an_attempt():
+    held, clock = Held(), stage.Clock()
+    held.leave.set()
+    engine = WorkflowEngine(stage.registry(held=held), clock=clock)
+    async with engine.shared.slots.hold("k", 1, "queue"):
+        running = asyncio.create_task(engine.execute(workflow(limited("a", timeout="1h"), vars={"key": "k"})))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert clock.slept == []  # nothing measures an attempt yet
+    assert (await running).succeeded
+    assert clock.slept in ([], [3600.0])
+
+
+@pytest.mark.parametrize("fields", [{}, {"for_each": ["x"]}], ids=["node", "item"])
+async def test_waiting_for_a_slot_counts_against_the_total_timeout(fields: dict[str, Any]):
+    held = Held()
+    engine = WorkflowEngine(stage.registry(held=held), clock=stage.Clock())
+    async with engine.shared.slots.hold("k", 1, "queue"):
+        definition = workflow(limited("a", total_timeout="1h", retry={"max_attempts": 3}, **fields), vars={"key": "k"})
+        result = await engine.execute(definition)
+    run = result.nodes["a"].items[0] if fields else result.nodes["a"]
+    assert (run.state, run.attempts) == ("timed_out", 1)
+    assert run.error.message == "no slot within 3600 s"
+    assert held.inside == []
+    assert engine.shared.slots._lanes == {}
+
+
+async def test_the_total_timeout_goes_on_over_a_restart_while_a_node_waits_for_a_slot():
+    clock = stage.Clock()
+    engine = WorkflowEngine(stage.registry(held=Held()), clock=clock)
+    earlier = NodeRun("a", NodeState.RUNNING, attempts=1)
+    earlier.started_at = clock.now - 3000
+    async with engine.shared.slots.hold("k", 1, "queue"):
+        definition = workflow(limited("a", total_timeout="1h"), vars={"key": "k"})
+        result = await engine.start(definition, recorded={"a": earlier}).wait()
+    assert result.nodes["a"].state == "timed_out"
+    assert clock.slept == [600.0]
 
 
 def one_at_a_time(id: str, on_limit: str) -> Any:

@@ -36,11 +36,6 @@ H = "type: http, config: {url: 'http://a.test'}"
             "unlimited_fan_out",
             "/nodes/0/for_each",
         ),
-        (f"- {{id: a, {T}, tolerate_failures: 5%}}", "no_fan_out", "/nodes/0/tolerate_failures"),
-        (f"- {{id: a, {T}, item_key: '{{{{ run.id }}}}'}}", "no_fan_out", "/nodes/0/item_key"),
-        (f"- {{id: a, {T}, max_parallel: 3}}", "no_fan_out", "/nodes/0/max_parallel"),
-        (f"- {{id: a, {T}, memory_limit: 1MiB}}", "no_isolation", "/nodes/0/memory_limit"),
-        (f"- {{id: a, {T}, isolation: thread, cpu_limit: 1s}}", "no_isolation", "/nodes/0/cpu_limit"),
         ("- {id: a, type: approval, config: {assignees: [ada]}}", "endless_wait", "/nodes/0"),
         ("- {id: a, type: signal, config: {name: x}}", "endless_wait", "/nodes/0"),
         ("- {id: a, type: workflow, config: {workflow: flow}}", "recursive_workflow", "/nodes/0/config/workflow"),
@@ -260,12 +255,6 @@ def test_templates_where_none_is_rendered():
         ("not_rendered", "/vars/url"),
         ("not_rendered", "/nodes/0/config/headers/X-{{ input.x }}"),
     ]
-
-
-def test_a_compensation_where_nothing_is_undone():
-    head = f"version: 2\nname: flow\nfinally: [{{id: z, {T}, compensate: {{{T}}}}}]\n"
-    assert ("no_compensation", "/finally/0/compensate") in found(f"- {{id: a, {T}}}", head)
-    assert found(f"- {{id: a, {T}, compensate: {{{T}}}}}") == []
 
 
 def test_a_config_that_hangs_on_templates_giving_nothing():

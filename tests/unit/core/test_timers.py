@@ -116,7 +116,7 @@ async def test_a_clock_that_skips_stands_still_while_a_node_really_works():
         await asyncio.to_thread(sum, range(1_000_000))
         return clock.time()
 
-    limits = {"timeout": "1s", "total_timeout": "1s", "heartbeat_timeout": "1s"}
+    limits = {"timeout": "1s", "total_timeout": "1s"}
     definition = workflow(node("a", "slow", **limits), settings={"timeout": "1s"})
     began = clock.time()
     result = await stage.run(definition, {"slow": slow}, clock=clock)
