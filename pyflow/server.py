@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import orjson
 
@@ -137,7 +137,7 @@ def _outcomes(workflow: WorkflowDef, context: ExecutionContext) -> dict[str, str
 
 def _outcome(context: ExecutionContext, node_id: str) -> str:
     if context.has_error(node_id):
-        return cast(str, context.redactor.redact(f"error: {context.get_error(node_id)}"))
+        return context.redactor.redact_message(f"error: {context.get_error(node_id)}")
     return "ok" if context.has_result(node_id) else "skipped"
 
 

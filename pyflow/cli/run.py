@@ -164,7 +164,7 @@ def _print_result(result: RunResult, version: int, format: Format, *, verbose: b
         out("\n".join(lines))
     if version != 1 and result.error is not None:
         where = f"node {result.error.node_id!r}: " if result.error.node_id else ""
-        err(result.context.redactor.redact(f"Error: {where}{told(result.error)}"))
+        err(result.context.redactor.redact_message(f"Error: {where}{told(result.error)}"))
 
 
 def _exit_code(result: RunResult, version: int, interrupted_by: int | None, *, strict: bool) -> int:

@@ -311,7 +311,7 @@ class _Child:
             if self._node_context is not None:
                 fraction, text = message["progress"]
                 self._node_context.progress(
-                    float(fraction), cut(self._context.redactor.redact(str(text)), MAX_LOG_LINE)
+                    float(fraction), cut(self._context.redactor.redact_message(str(text)), MAX_LOG_LINE)
                 )
         elif "secret" in message:
             # Where secrets come from may block, as it may for a node that runs here.
@@ -378,7 +378,7 @@ class _Child:
             self._log_line(rest, level)
 
     def _log_line(self, line: bytes, level: int) -> None:
-        self._logger.log(level, "%s", self._context.redactor.redact(line.decode("utf-8", "replace")))
+        self._logger.log(level, "%s", self._context.redactor.redact_message(line.decode("utf-8", "replace")))
 
     async def end(self) -> None:
         """Kill the child with everything it started, and reap it. The rest of its output is still logged."""

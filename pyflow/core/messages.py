@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import Literal
 
 from pyflow.core.redaction import Redactor
 
@@ -27,15 +27,14 @@ def said(error: object, most: int = 1000, *, password: str | None = None) -> str
     if password:
         own = Redactor()
         own.add(password)
-        text = str(own.redact(text))
+        text = own.redact_message(text)
     return cut(text, most)
 
 
 def masked(text: str) -> str:
     """A text without the secrets of the run that is executed here, if one is."""
     redactor = current_redactor.get()
-    result: Any = redactor.redact(text) if redactor else text
-    return str(result)
+    return redactor.redact_message(text) if redactor else text
 
 
 def cut(text: str, most: int, *, keep: Literal["beginning", "end"] = "beginning") -> str:

@@ -9,17 +9,19 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 from weakref import WeakSet
 
 from pyflow.core.escapes import unescape
+
+ValueT = TypeVar("ValueT")
 
 MASK = "***"
 #: Shorter values would mask ordinary text everywhere ("a", "12").
 MIN_LENGTH = 4
 #: Deeper values (a node may return one that contains itself) are not walked.
 MAX_NESTING = 100
-#: Of a longer value every piece of this length is masked; a shorter value is masked only as a whole.
+#: Of a longer value every piece of this length is masked in messages; a shorter value is masked only as a whole.
 PIECE = 8
 #: Of a longer value, pieces are known as they are and without escapes; base64 and hexadecimal only as a whole.
 MAX_ENCODED = 4096
@@ -29,9 +31,13 @@ MAX_COMPILED = 512
 #: Each run of ``PIECE`` characters has, at one multiple of ``_STEP``, ``_GRAM`` characters of it: the others need not
 #: be looked at.
 _GRAM = 4
+#: A piece so long is masked in data however long the value is: a line of a key in PEM.
+_LARGE = 32
 _STEP = PIECE - _GRAM + 1
 #: What the two alphabets of base64, and the two ways to write a space in a URL, have in the same place is the same.
 _FOLDED = str.maketrans({"-": "+", "_": "/", " ": "+"})
+#: The password in a URL is a secret of its own.
+_CREDENTIALS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#@:\s]*:(?P<password>[^/?#@\s]+)@")
 #: Parts that are the same in many values and therefore no secret: a URL's scheme, the frame of a PEM document.
 _PUBLIC = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://|-----(?:BEGIN|END) [A-Z0-9 ]+-----")
 
@@ -39,18 +45,20 @@ _PUBLIC = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://|-----(?:BEGIN|END) [A-Z0-9 ]+
 class Redactor:
     """Masks the values it was told, and what commonly becomes of them on their way.
 
-    Of a value of ``PIECE`` characters or more, each piece of that length is masked, wherever it stands and however the
-    rest was cut off; of a shorter one the whole. They are found as they are, in base64 (both alphabets, padded or not,
-    alone or inside of a longer text), in hexadecimal, and under any mixture of percent-encoding, JSON's, Python's and
-    HTML's escapes. ``redact`` walks dicts, lists, tuples, sets and strings and returns new ones; other values pass as
-    they are. What is nested deeper than ``MAX_NESTING`` is masked as a whole. Looking takes time in proportion to the
-    text, whatever the number of values.
+    In a message (``redact_message``), each piece of ``PIECE`` characters of a value is masked, wherever it stands and
+    however the rest was cut off. In data (``redact``), each piece is that is half of a value, or 32 characters: other
+    nodes work with data, and the host in a secret URL may stand elsewhere, too. A value that is shorter is masked as a
+    whole. Values are found as they are, in base64 (both alphabets, padded or not, alone or inside of a longer text), in
+    hexadecimal, and under any mixture of percent-encoding, JSON's, Python's and HTML's escapes. Dicts, lists, tuples,
+    sets and strings are walked, and new ones returned; other values pass as they are. What is nested deeper than
+    ``MAX_NESTING`` is masked as a whole. Looking takes time in proportion to the text, whatever the number of values.
     """
 
     def __init__(self) -> None:
         self._values: set[str] = set()
         #: All runs of PIECE and of _GRAM characters in the forms of the values, folded.
-        self._pieces: set[str] = set()
+        #: With how long a run has to be for data: half of the shortest form that the piece is of.
+        self._pieces: dict[str, int] = {}
         self._grams: set[str] = set()
         #: What is masked as a whole only.
         self._short: set[str] = set()
@@ -70,13 +78,19 @@ class Redactor:
         return bool(self._values)
 
     def redact(self, value: Any) -> Any:
-        """``value`` without the secrets in it."""
+        """Data without the secrets in it."""
         if not self._values:
             return value
         return self._walk(value, MAX_NESTING)
 
+    def redact_message(self, value: ValueT) -> ValueT:
+        """What people read (text, or several in a container), without any piece of the secrets in it."""
+        return cast(ValueT, self._walk(value, MAX_NESTING, any_piece=True)) if self._values else value
+
     def _learn(self, values: Iterable[str]) -> None:
-        new = {value for value in values if len(value) >= MIN_LENGTH} - self._values
+        values = list(values)
+        passwords = [match["password"] for value in values if (match := _CREDENTIALS.match(value))]
+        new = {value for value in (*values, *passwords) if len(value) >= MIN_LENGTH} - self._values
         if not new:
             return
         wholes: set[str] = set()
@@ -84,7 +98,10 @@ class Redactor:
             for form in _forms_with_pieces(value):
                 folded = form.translate(_FOLDED)
                 self._grams.update(folded[i : i + _GRAM] for i in range(len(folded) - _GRAM + 1))
-                self._pieces.update(folded[i : i + PIECE] for i in range(len(folded) - PIECE + 1))
+                half = max(PIECE, min((len(folded) + 1) // 2, _LARGE))
+                for i in range(len(folded) - PIECE + 1):
+                    piece = folded[i : i + PIECE]
+                    self._pieces[piece] = min(half, self._pieces.get(piece, half))
             wholes.update(_wholes(value))
         # Assigned, not changed: other threads redact meanwhile.
         self._long = self._long | {whole for whole in wholes if len(whole) > MAX_COMPILED}
@@ -95,30 +112,34 @@ class Redactor:
         with _lock:
             _in_use.add(self)
 
-    def _walk(self, value: Any, depth: int) -> Any:
+    def _walk(self, value: Any, depth: int, *, any_piece: bool = False) -> Any:
         if isinstance(value, str):
-            return self._mask(value)
+            return self._mask(value, any_piece=any_piece)
         if isinstance(value, dict | list | tuple | set | frozenset) and not depth:
             return MASK
+
+        def walk(part: Any) -> Any:
+            return self._walk(part, depth - 1, any_piece=any_piece)
+
         if isinstance(value, dict):
-            return {self._walk(k, depth - 1): self._walk(v, depth - 1) for k, v in value.items()}
+            return {walk(k): walk(v) for k, v in value.items()}
         if isinstance(value, list):
-            return [self._walk(item, depth - 1) for item in value]
+            return [walk(item) for item in value]
         if isinstance(value, tuple):
-            return tuple(self._walk(item, depth - 1) for item in value)
+            return tuple(walk(item) for item in value)
         if isinstance(value, set | frozenset):
-            return type(value)(self._walk(item, depth - 1) for item in value)
+            return type(value)(walk(item) for item in value)
         if isinstance(value, bytes):
-            text = self._mask(value.decode("utf-8", "surrogateescape"))
+            text = self._mask(value.decode("utf-8", "surrogateescape"), any_piece=any_piece)
             return text.encode("utf-8", "surrogateescape")
         return value
 
-    def _mask(self, text: str) -> str:
+    def _mask(self, text: str, *, any_piece: bool) -> str:
         if len(text) < (PIECE if self._pattern is None else MIN_LENGTH):
             return text
-        found = self._find(text)
+        found = self._find(text, any_piece=any_piece)
         if (plain := unescape(text)) is not None:
-            found += [plain.span(start, end) for start, end in self._find(plain.text)]
+            found += [plain.span(start, end) for start, end in self._find(plain.text, any_piece=any_piece)]
         if not found:
             return text
         parts: list[str] = []
@@ -128,7 +149,7 @@ class Redactor:
             done = end
         return "".join((*parts, text[done:]))
 
-    def _find(self, text: str) -> list[tuple[int, int]]:
+    def _find(self, text: str, *, any_piece: bool) -> list[tuple[int, int]]:
         """Where in a text something stands that is to be masked."""
         found: list[tuple[int, int]] = []
         if self._pattern is not None:
@@ -139,12 +160,25 @@ class Redactor:
                 found.append((at, at + len(whole)))
                 at = text.find(whole, at + len(whole))
         if len(text) >= PIECE:
-            folded, grams, pieces = text.translate(_FOLDED), self._grams, self._pieces
-            for at in [i for i in range(0, len(text) - _GRAM + 1, _STEP) if folded[i : i + _GRAM] in grams]:
-                for start in range(max(0, at - PIECE + _GRAM), at + 1):
-                    if folded[start : start + PIECE] in pieces:
-                        found.append((start, start + PIECE))
+            pieces = self._find_pieces(text.translate(_FOLDED))
+            found += pieces if any_piece else self._large(pieces, text)
         return found
+
+    def _find_pieces(self, folded: str) -> list[tuple[int, int]]:
+        grams, pieces = self._grams, self._pieces
+        found: list[tuple[int, int]] = []
+        for at in [i for i in range(0, len(folded) - _GRAM + 1, _STEP) if folded[i : i + _GRAM] in grams]:
+            starts = range(max(0, at - PIECE + _GRAM), at + 1)
+            found += [(start, start + PIECE) for start in starts if folded[start : start + PIECE] in pieces]
+        return found
+
+    def _large(self, found: list[tuple[int, int]], text: str) -> Iterator[tuple[int, int]]:
+        """Runs of pieces that are half of a value."""
+        folded = text.translate(_FOLDED)
+        for start, end in _merged(found) if found else ():
+            runs = (self._pieces.get(folded[i : i + PIECE], sys.maxsize) for i in range(start, end - PIECE + 1))
+            if end - start >= min(runs):
+                yield start, end
 
 
 def _merged(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -215,7 +249,7 @@ class RedactingFormatter(logging.Formatter):
         with _lock:
             redactors = list(_in_use)
         for redactor in redactors:
-            text = redactor.redact(text)
+            text = redactor.redact_message(text)
         return text
 
 
@@ -238,11 +272,11 @@ class RedactingLogger(logging.LoggerAdapter[logging.Logger]):
         if not logs and self._tap is None:
             return
         named = len(args) == 1 and isinstance(args[0], Mapping) and args[0]  # as logging has it
-        text = self._redactor.redact(str(msg) % (named or args) if args else str(msg))
+        text = self._redactor.redact_message(str(msg) % (named or args) if args else str(msg))
         if logs:
             super().log(level, "%s", text, **kwargs)
         if self._tap is not None:
-            self._tap(level, text + self._redactor.redact(_named_error(kwargs.get("exc_info"))))
+            self._tap(level, text + self._redactor.redact_message(_named_error(kwargs.get("exc_info"))))
 
 
 def _named_error(exc_info: Any) -> str:

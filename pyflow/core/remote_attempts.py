@@ -111,5 +111,5 @@ class RemoteAttempts(RunProgress):
     def _told(self, error: Exception) -> Outcome:
         told = describe_error(error)
         if self.context.redactor:
-            told = self.context.redactor.redact(told)
+            told = self.context.redactor.redact_message(told)
         return {"error": told}

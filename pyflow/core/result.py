@@ -51,7 +51,7 @@ class ErrorInfo:
         code = error.code if isinstance(error, PyFlowError) else "node_error"
         text, traceback = text_of(error), traceback_of(error)
         if redactor:
-            text, traceback = redactor.redact((text, traceback))
+            text, traceback = redactor.redact_message((text, traceback))
         name = type(error).__name__
         return cls(code, text or name, name, node_id, traceback and cut(traceback, MAX_TRACEBACK, keep="end"))
 

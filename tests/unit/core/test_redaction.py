@@ -168,18 +168,26 @@ def _distinct(length: int) -> str:
 
 @pytest.mark.parametrize("length", [8, 9, 12, 40, 513, 4000])
 @pytest.mark.parametrize("form", FORMS)
-def test_every_piece_of_a_secret_is_masked_in_every_form(form: str, length: int):
+def test_every_piece_of_a_secret_is_masked_in_messages_in_every_form(form: str, length: int):
     secret = _distinct(length)
     made = redactor(secret)
     for start, end in {(0, 8), (0, length), (length - 8, length), (length // 3, max(length // 3 + 8, length // 2))}:
         piece = secret[start:end]
         if len(piece) < redaction.PIECE:
             continue
-        shown = made.redact(f"<{FORMS[form](piece)}>")
+        shown = made.redact_message(f"<{FORMS[form](piece)}>")
         assert MASK in shown
         assert len(shown) <= len(f"<{MASK}>") + 4, "of base64, the last character and its padding"
         for text in (shown, unescape(shown).text if unescape(shown) else ""):
             assert not [i for i in range(length - 3) if secret[i : i + 4] in text]
+
+
+def test_data_that_has_a_small_part_in_common_with_a_secret_stays_as_it_is():
+    made = redactor("postgresql://app:tr0ub4dor@db.prod.example.com:5432/orders?sslmode=require")
+    assert made.redact({"url": "https://api.prod.example.com/orders"}) == {"url": "https://api.prod.example.com/orders"}
+    assert made.redact_message("no answer from db.prod.example.com") == f"no answer from {MASK}"
+    assert made.redact({"dsn": "app:tr0ub4dor@db.prod.example.com:5432"}) == {"dsn": MASK}
+    assert made.redact("it is tr0ub4dor") == f"it is {MASK}"
 
 
 def test_what_two_texts_have_in_common_by_less_than_a_piece_stays():
@@ -198,7 +206,7 @@ def test_of_a_very_long_secret_encoded_forms_are_masked_as_a_whole_and_others_by
     long = _distinct(redaction.MAX_ENCODED + 1)
     made = redactor(long)
     assert made.redact(f"<{long.encode().hex()}>") == f"<{MASK}>"
-    assert made.redact(f"<{long[100:120]}>") == f"<{MASK}>"
+    assert made.redact_message(f"<{long[100:120]}>") == f"<{MASK}>"
 
 
 @pytest.mark.parametrize(
