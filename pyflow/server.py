@@ -18,9 +18,9 @@ import orjson
 from pyflow.core import document
 from pyflow.core.context import ExecutionContext
 from pyflow.core.engine import WorkflowEngine
-from pyflow.core.errors import PyFlowError
+from pyflow.core.errors import DocumentError, PyFlowError
 from pyflow.core.ids import new_id
-from pyflow.core.loader import load_all_workflows
+from pyflow.core.loader import load_workflow, workflow_files
 from pyflow.core.models import WorkflowDef
 from pyflow.core.ports import EnvironmentSecrets
 from pyflow.nodes import default_registry
@@ -39,8 +39,8 @@ _log = logging.getLogger(__name__)
 def create_app(workflows_dir: Path | str) -> App:
     """The application for the workflows of a directory.
 
-    ``PYFLOW_API_KEY`` is read now: with it, ``/trigger/…`` and ``/reload`` need ``Authorization: Bearer KEY``. Raises
-    what ``load_workflow`` raises for a file that is no workflow.
+    ``PYFLOW_API_KEY`` is read now: with it, ``/trigger/…`` and ``/reload`` need ``Authorization: Bearer KEY``. Files
+    that are no workflows are logged and left out. Raises ``DocumentError`` if there are only such.
     """
     return _Server(Path(workflows_dir), os.environ.get("PYFLOW_API_KEY") or None)
 
@@ -59,8 +59,13 @@ class _Server:
         self._directory = directory
         self._key = None if key is None else key.encode("utf-8", "surrogateescape")
         self._engine = WorkflowEngine(registry=default_registry, secrets=EnvironmentSecrets())
+        self._files: dict[Path, WorkflowDef] = {}
         self._workflows: dict[str, WorkflowDef] = {}
-        self._load()
+        refused = self._load()
+        if refused and not self._files:
+            raise DocumentError("\n".join(refused))
+        for line in refused:
+            _log.warning("This file is left out: %s", line)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -110,14 +115,24 @@ class _Server:
         return {"run_id": run_id, "results": _outcomes(workflow, context)}
 
     def _reload(self) -> dict[str, Any]:
-        try:
-            self._load()
-        except (PyFlowError, OSError) as error:
-            raise _RefusedError(422, f"Nothing was reloaded: {error}") from None
+        if refused := self._load():
+            raise _RefusedError(422, "\n".join(("These files were not reloaded, all others were:", *refused)))
         return {"status": "ok", "workflows": len(self._workflows)}
 
-    def _load(self) -> None:
-        self._workflows = {workflow.name: workflow for workflow in load_all_workflows(self._directory)}
+    def _load(self) -> list[str]:
+        """Read all files again and return what is wrong with some: those are served as they were before."""
+        files: dict[Path, WorkflowDef] = {}
+        refused: list[str] = []
+        for path in workflow_files(self._directory):
+            try:
+                files[path] = load_workflow(path)
+            except (PyFlowError, OSError) as error:
+                refused.append(f"{path.name}: {error}")
+                if path in self._files:
+                    files[path] = self._files[path]
+        self._files = files
+        self._workflows = {workflow.name: workflow for workflow in files.values()}
+        return refused
 
     @staticmethod
     def _summary(workflow: WorkflowDef) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pyflow.core.document import Document, decode, make_pointer, read_json, read
 from pyflow.core.errors import DefinitionError, DocumentError, Problem, WorkflowNotFoundError
 from pyflow.core.messages import show
 from pyflow.core.misfits import rule_of
-from pyflow.core.models import NodeDef, RetryDef, SettingsDef, TriggerDef, WorkflowDef
+from pyflow.core.models import NodeDef, PlacedError, RetryDef, SettingsDef, TriggerDef, WorkflowDef
 
 Format = Literal["yaml", "json"]
 
@@ -92,7 +92,8 @@ def build_workflow(parsed: Document) -> WorkflowDef:
 
 def _shape_problems(error: ValidationError) -> Iterator[Problem]:
     for detail in error.errors(include_url=False):
-        path = tuple(step for step in detail["loc"])
+        reason = detail.get("ctx", {}).get("error")
+        path = (*detail["loc"], *(reason.at if isinstance(reason, PlacedError) else ()))
         name = str(path[-1]) if path else ""
         message = "Field required" if detail["type"] == "missing" else rule_of(detail)
         if detail["type"] in {"literal_error", "enum"}:

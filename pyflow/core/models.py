@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, model_vali
 from pyflow.core.described import DescribedModel
 from pyflow.core.document import Document
 from pyflow.core.duration import Duration, Size
+from pyflow.core.messages import show
 
 
 class OnError(StrEnum):
@@ -206,6 +207,14 @@ class SettingsDef(_Model):
     """``node``: each result is durable before dependents start; ``run``: only the end is. Default ``node``."""
 
 
+class PlacedError(ValueError):
+    """What a model refuses, with the place below the model where it stands."""
+
+    def __init__(self, message: str, *at: str | int) -> None:
+        super().__init__(message)
+        self.at = at
+
+
 def _expand_inputs(value: Any) -> Any:
     """The shorthand ``order_id: string`` as the JSON Schema it stands for."""
     if not isinstance(value, Mapping):
@@ -223,9 +232,12 @@ def _expand_inputs(value: Any) -> Any:
             schema = {key: item for key, item in short.items() if key != "required"}
             optional = short.get("required") is False or "default" in short
         else:
-            raise ValueError(f"inputs.{name} is a type name such as 'string' or a JSON Schema")
-        if schema.get("type", "object") not in _JSON_TYPES:
-            raise ValueError(f"inputs.{name}: {schema['type']!r} is not one of {', '.join(sorted(_JSON_TYPES))}")
+            raise PlacedError(f"inputs.{name} is a type name such as 'string' or a JSON Schema", name)
+        types = schema.get("type", "object")
+        for kind in types if isinstance(types, list) else [types]:
+            if not isinstance(kind, str) or kind not in _JSON_TYPES:
+                expected = ", ".join(sorted(_JSON_TYPES))
+                raise PlacedError(f"inputs.{name}: {show(kind)} is not one of {expected}", name)
         properties[str(name)] = schema
         if not optional:
             required.append(str(name))
@@ -298,14 +310,15 @@ class WorkflowDef(_Model):
     @model_validator(mode="after")
     def _check(self) -> WorkflowDef:
         if self.version == 1 and self.trigger is None:
-            raise ValueError("trigger: Field required (for example `trigger: {type: manual}`)")
+            raise PlacedError("trigger: Field required (for example `trigger: {type: manual}`)", "trigger")
         if self.trigger is not None and self.triggers:
-            raise ValueError("give `trigger` or `triggers`, not both")
+            raise PlacedError("give `trigger` or `triggers`, not both", "triggers")
         seen: set[str] = set()
-        for node in self.all_nodes():
-            if node.id in seen:
-                raise ValueError(f"Duplicate node id: {node.id}")
-            seen.add(node.id)
+        for section, nodes in (("nodes", self.nodes), ("on_failure", self.on_failure), ("finally", self.finally_)):
+            for i, node in enumerate(nodes):
+                if node.id in seen:
+                    raise PlacedError(f"Duplicate node id: {node.id}", section, i, "id")
+                seen.add(node.id)
         return self
 
     def all_nodes(self) -> Iterator[NodeDef]:

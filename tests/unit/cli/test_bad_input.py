@@ -281,3 +281,24 @@ def test_list_passes_over_a_pipe_that_nobody_writes_to(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe.yaml")
     (tmp_path / "flow.yaml").write_text("version: 2\nname: flow\nnodes: []\n")
     assert pyflow("list", str(tmp_path)).stdout == "  flow [manual] (0 nodes)\n"
+
+
+def test_serve_leaves_out_the_files_that_are_no_workflows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any):
+    served: list[Any] = []
+    monkeypatch.setattr("uvicorn.run", lambda *args, **kwargs: served.append(args))
+    (tmp_path / "good.yaml").write_text(FLOW)
+    (tmp_path / "bad.yaml").write_text("version: 2\nname: bad\ninputs: {ref: {type: [[string]]}}\nnodes: []\n")
+    assert pyflow("serve", str(tmp_path)).exit_code == 0
+    assert len(served) == 1
+    [line] = caplog.messages
+    assert line.startswith("This file is left out: bad.yaml: line 3, column 10: inputs.ref: ['string'] is not one of")
+
+
+@pytest.mark.parametrize("command", ["validate", "inspect", "run --dry-run", "run -i ref=7", "run -i ref=seven"])
+def test_an_input_of_several_types_is_an_ordinary_input(command: str, tmp_path: Path):
+    flow = tmp_path / "flow.yaml"
+    inputs = FLOW.replace("{n: {type: integer, default: 1}}", "{ref: {type: [string, integer]}}")
+    flow.write_text(inputs.replace("input.n", "input.ref"))
+    name, *options = command.split()
+    done = pyflow(name, *(options if "--dry-run" not in options else [*options, "-i", "ref=1"]), str(flow))
+    assert done.exit_code == 0, done.output
