@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyflow.core.redaction import Redactor
+from pyflow.core.tracebacks import text_of
 
 #: Names that v1 expressions and templates know besides node ids. ``__now__`` is made when a node starts.
 BUILT_IN_NAMES = ("__run_id__", "__workflow__", "__now__")
@@ -63,7 +64,7 @@ class ExecutionContext:
 
     def set_error(self, node_id: str, error: Exception | str) -> None:
         """Record why a node failed: the text of an exception."""
-        self._errors[node_id] = str(error)
+        self._errors[node_id] = error if isinstance(error, str) else text_of(error) or type(error).__name__
 
     def get_error(self, node_id: str) -> str | None:
         """The text of what was recorded for a failed node; ``None`` if nothing was."""
