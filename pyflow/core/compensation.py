@@ -27,23 +27,22 @@ async def compensate(
     journal: Journal,
     clock: Clock,
     task: asyncio.Task[Any],
-    fan_out: PlannedNode | None = None,
+    origin: PlannedNode,
 ) -> object:
-    """Undo one node, or each completed item of a fan-out, the last completed first.
+    """Undo the node ``origin``, or each completed item of it if it is a fan-out, the last completed first.
 
     Returns the output of the undoing node, or the number of items that are undone. Items that an earlier attempt has
     undone are not undone again; one that fails keeps no other from being undone.
     """
-    if undone is None or undone.items is None:
+    if undone is None or origin.for_each is None:
         scope = UndoScope(names, None if undone is None else undone.output)
         config = attempts.render(node, lambda: scope)
         return await attempts.call(node, config, run, task, lambda: scope)
-    if fan_out is not None:
-        restore_values(fan_out, undone, lambda: names)
+    restore_values(origin, undone, lambda: names)
     run.items = run.items or {}
     # Those of one time stay in their order: that of completion in memory, that of the items in a record.
     done = sorted(
-        (item for item in undone.items.values() if item.state is NodeState.SUCCEEDED),
+        (item for item in (undone.items or {}).values() if item.state is NodeState.SUCCEEDED),
         key=lambda item: item.finished_at or 0.0,
     )
     failure: Exception | None = None

@@ -8,9 +8,10 @@ cost no task each.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
 from contextvars import Context, copy_context
+from functools import partial
 from typing import Any
 
 from pyflow.core.admission import Admission
@@ -244,7 +245,7 @@ class Execution(RunProgress):
         for task in list(self._attempts.executing):
             self._attempts.cancel(task)
         self._waits.clear()
-        self._work(self._after_stop(ready))
+        self._work(partial(self._after_stop, ready))
 
     def _is_stopping(self) -> bool:
         return self._stopping and self._scheduler.phase == self._stopped_in
@@ -257,17 +258,17 @@ class Execution(RunProgress):
         await self._clock.sleep(seconds)
         self._stop(RunState.TIMED_OUT)
 
-    def _work(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine that may make nodes ready; the run does not end before it has."""
+    def _work(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run what may make nodes ready in a task; the run does not end before it has."""
         self._busy += 1
         # Each task starts from the context of the run, whatever nodes did to theirs.
         task = self._loop.create_task(self._watched(work), context=self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _watched(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await work
+            await work()  # made here: a task that is cancelled before it begins would leave it unawaited
         except BaseException as error:  # noqa: BLE001 - whatever it is, the run cannot go on
             if not self._finished.done():
                 if isinstance(error, asyncio.CancelledError):
@@ -321,7 +322,7 @@ class Execution(RunProgress):
         if self._ready and not self._pausing:
             if not self._spare and not self.abandoned:
                 self._spare = True
-                self._work(self._run_nodes())
+                self._work(self._run_nodes)
         elif not self._busy and not self._finished.done():
             if self._scheduler.done or self._pausing or (self._waits and self._park):
                 self._finished.set_result(None)
@@ -425,7 +426,7 @@ class Execution(RunProgress):
                 journal=self._journal,
                 clock=self._clock,
                 task=task,
-                fan_out=self.plan.nodes[node.compensates],
+                origin=self.plan.nodes[node.compensates],
             )
             await self._settle(node, run, work)
             return

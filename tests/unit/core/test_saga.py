@@ -327,3 +327,13 @@ async def test_the_end_of_the_run_tells_what_became_of_the_undoing():
     result = await run(workflow(*SAGA, BROKEN), Undo(), sink=sink)
     assert sink.of(EventType.RUN_FAILED)[0].data["compensation"] == "succeeded"
     assert result.as_dict()["compensation"] == "succeeded"
+
+
+async def test_a_fan_out_without_items_has_nothing_to_undo_after_a_restart_either():
+    """It has no items on record, and was taken for a plain node."""
+    undo = {"type": "echo", "config": {"value": "{{ item }}"}}
+    definition = workflow(node("all", for_each=[], compensate=undo), node("bad", "fail", "all"))
+    ended = NodeRun("all", NodeState.SUCCEEDED, output=[], attempts=1)
+    for recorded in ({}, {"all": ended}):
+        result = await stage.run(definition, recorded=recorded)
+        assert (result.compensation, result.nodes["all:compensate"].output) == ("succeeded", 0)

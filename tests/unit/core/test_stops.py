@@ -1,6 +1,7 @@
 """What a stop, a pause and a restart mean in each section of a run; a restart is not seen in what becomes of it."""
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -205,6 +206,23 @@ async def test_what_other_nodes_see_of_a_secret_is_what_a_resumed_run_would_see(
     )
     result = await stage.run(definition, secrets=MappingSecrets({"S": "sesame-open"}))
     assert result.nodes["b"].output == "it is ***"
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_run_that_is_lost_when_a_node_is_about_to_begin_leaves_no_coroutine_behind(turns: int):
+    held = Held()
+    execution = WorkflowEngine(stage.registry(held=held)).start(
+        workflow(node("a", "held", config={"value": "a"}), node("b", "waits", "a"), node("c", "waits", "a"))
+    )
+    task = asyncio.create_task(execution.wait())
+    await held.until("a")
+    held.leave.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    del execution, task
+    gc.collect()  # which warns of a coroutine that was never awaited
 
 
 # --- fan-outs
