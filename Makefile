@@ -10,9 +10,9 @@ WORKERS ?= 2
 PARALLEL = -n $(WORKERS) --dist worksteal
 # Anything for pytest: make test ARGS="-k retry -x"
 ARGS ?=
-# What `make chaos` draws its chances from: `make chaos SEED=…` repeats what failed.
+# What `make chaos` and `make model` draw their chances from: `make chaos SEED=…` repeats what failed.
 SEED := $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
-# How many requests `make fuzz` makes up for each operation.
+# How many requests `make fuzz` makes up for each operation, and how many cases `make model` plays of each kind.
 EXAMPLES ?= 150
 
 # The tests start hundreds of processes, and each would compile all of it again.
@@ -31,7 +31,7 @@ PRODUCTION := PYFLOW_ENV=production DJANGO_SETTINGS_MODULE=pyflow_site.settings 
 LOCK := $(UV) pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint format types shape django test chaos fuzz bench run up docs lock audit clean
+.PHONY: help setup check lint format types shape django test chaos fuzz model bench run up docs lock audit clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,14 @@ chaos: $(READY) ## Kill, freeze and cut off workers, PostgreSQL and Redis under 
 
 fuzz: $(READY) ## Ask the API more than 10,000 requests made up from its OpenAPI document (EXAMPLES=150 of each operation)
 	PYFLOW_TEST_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTEST) -s -o timeout=0 tests/generated/test_fuzz.py $(ARGS)
+
+model: $(READY) ## Play random workflows with interruptions, and compare with the documentation (SEED=… EXAMPLES=150 of each kind)
+	@echo "make model SEED=$(SEED) EXAMPLES=$(EXAMPLES)"
+	@failed=0; \
+	PYFLOW_TEST_MODEL=$(SEED) PYFLOW_TEST_MODEL_EXAMPLES=$(EXAMPLES) $(PYTEST) -o timeout=0 tests/model $(ARGS) || failed=1; \
+	PYFLOW_TEST_SHAPE=fleet PYFLOW_TEST_MODEL=$(SEED) PYFLOW_TEST_MODEL_EXAMPLES=$(EXAMPLES) \
+		$(PYTEST) -o timeout=0 tests/model $(ARGS) || failed=1; \
+	exit $$failed
 
 bench: $(READY) ## Measure the engine beside v1's algorithm
 	$(BIN)/python -m benchmarks
