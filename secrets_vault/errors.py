@@ -11,18 +11,21 @@ class VaultNotConfiguredError(PyFlowError):
     """The server has no usable master key: set `PYFLOW_MASTER_KEYS` or `PYFLOW_MASTER_KEY_FILE`."""
 
     code: ClassVar[str] = "vault_not_configured"
+    permanent: ClassVar[bool] = True
 
 
 class MasterKeyUnknownError(PyFlowError):
     """A data key is wrapped with a master key that the server does not have (any more)."""
 
     code: ClassVar[str] = "master_key_unknown"
+    permanent: ClassVar[bool] = True
 
 
 class SecretUnreadableError(PyFlowError):
     """What is stored does not decrypt: it was damaged, or it is not where it was put."""
 
     code: ClassVar[str] = "secret_unreadable"
+    permanent: ClassVar[bool] = True
 
 
 class SecretsUnavailableError(PyFlowError):

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from pyflow.core.config_check import check_config
 from pyflow.core.document import Path, make_pointer
+from pyflow.core.error_kinds import never_match
 from pyflow.core.errors import Problem
 from pyflow.core.graph import Graph
 from pyflow.core.inputs import check_inputs
@@ -207,7 +208,7 @@ def _check_nodes(workflow: WorkflowDef, registry: NodeRegistry) -> Iterator[Prob
     for path, node in _located_nodes(workflow):
         sight = Sight(f"node {node.id!r}", upstream[node.id], everything, workflow.vars)
         items = ITEM_NAMES if node.for_each is not None else frozenset()
-        yield from _check_policy(node, path)
+        yield from _check_policy(node, path, registry)
         yield from _check_node(node, path, registry, sight, sight.with_names(items))
         if node.compensate is not None:
             why = "does not run before compensations do"
@@ -234,7 +235,7 @@ def _check_node(node: NodeDef, path: Path, registry: NodeRegistry, outer: Sight,
 
 
 def _check_compensation(undo: CompensateDef, path: Path, registry: NodeRegistry, sight: Sight) -> Iterator[Problem]:
-    yield from _check_retry(undo.retry, path)
+    yield from _check_retry(undo.retry, undo.type, path, registry)
     yield from _check_type(undo.type, undo.config, path, registry, sight.with_names(frozenset({"output"})))
     if undo.type in registry and issubclass(registry.get(undo.type), SuspendingNode):
         message = f"a `{undo.type}` node cannot undo anything: nothing waits once a run is being undone"
@@ -258,18 +259,25 @@ def _check_type(
             yield from sight.check_expression(source, (*path, "config", key))
 
 
-def _check_policy(node: NodeDef, path: Path) -> Iterator[Problem]:
+def _check_policy(node: NodeDef, path: Path, registry: NodeRegistry) -> Iterator[Problem]:
     if node.on_error is OnError.RETRY:
         message = "version 2 retries wherever `retry` is given; say `on_error: skip` for what follows the last attempt"
         yield Problem("on_error_retry", message, make_pointer((*path, "on_error")))
-    yield from _check_retry(node.retry, path)
+    yield from _check_retry(node.retry, node.type, path, registry)
     if node.run_if in (RunIf.ANY_FAILED, RunIf.ANY_SUCCEEDED) and not node.depends_on:
         message = f"`run_if: {node.run_if}` needs `depends_on`"
         yield Problem("run_if_without_dependencies", message, make_pointer((*path, "run_if")))
 
 
-def _check_retry(retry: RetryDef | None, path: Path) -> Iterator[Problem]:
-    if retry is not None and retry.max_attempts is not None and retry.max_retries is not None:
+def _check_retry(retry: RetryDef | None, node_type: str, path: Path, registry: NodeRegistry) -> Iterator[Problem]:
+    if retry is None:
+        return
+    # A plugin's errors have names that nobody here knows; and so has what a `fail` node is told to raise.
+    builtin = node_type in registry and registry.get(node_type).__module__.startswith("pyflow.nodes.")
+    for key in ("retry_on", "non_retryable"):
+        for at, message, near in never_match(getattr(retry, key) or (), own=not builtin or node_type == "fail"):
+            yield Problem("unknown_error_kind", message, make_pointer((*path, "retry", key, at)), suggestion=near)
+    if retry.max_attempts is not None and retry.max_retries is not None:
         message = "`max_attempts` counts attempts, v1's `max_retries` retries: give one of them"
         yield Problem("retry_ambiguous", message, make_pointer((*path, "retry", "max_retries")))
 

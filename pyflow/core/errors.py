@@ -59,6 +59,7 @@ class DocumentError(PyFlowError, ValueError):
     """Text that is not a document we accept: not YAML or JSON, too large, too deep, with duplicate keys…"""
 
     code: ClassVar[str] = "document_invalid"
+    permanent: ClassVar[bool] = True
 
     def __init__(self, message: str, *, line: int | None = None, column: int | None = None) -> None:
         self.problem = Problem(self.code, message, line=line, column=column)
@@ -75,6 +76,7 @@ class DefinitionError(PyFlowError, ValueError):
     """A workflow that cannot run as it is written. ``problems`` holds everything that is wrong, not just the first."""
 
     code: ClassVar[str] = "definition_invalid"
+    permanent: ClassVar[bool] = True
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -85,12 +87,14 @@ class WorkflowNotFoundError(PyFlowError, FileNotFoundError):
     """There is no workflow file at that path."""
 
     code: ClassVar[str] = "workflow_not_found"
+    permanent: ClassVar[bool] = True
 
 
 class InputError(PyFlowError, ValueError):
     """The input of a run does not match the workflow's ``inputs``."""
 
     code: ClassVar[str] = "input_invalid"
+    permanent: ClassVar[bool] = True
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -101,6 +105,7 @@ class UnknownNodeTypeError(PyFlowError, KeyError):
     """No node type of that name is registered."""
 
     code: ClassVar[str] = "unknown_node_type"
+    permanent: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""

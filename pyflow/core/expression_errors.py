@@ -11,6 +11,7 @@ class UnsafeExpressionError(PyFlowError, ValueError):
     """The expression holds something that is not allowed."""
 
     code: ClassVar[str] = "expression_unsafe"
+    permanent: ClassVar[bool] = True
 
 
 class ExpressionSyntaxError(UnsafeExpressionError, SyntaxError):
@@ -32,12 +33,15 @@ class ExpressionLimitError(UnsafeExpressionError):
     """The expression, or a value it makes, is larger than allowed."""
 
     code: ClassVar[str] = "expression_limit"
+    #: How much time it takes is another matter each time.
+    permanent: ClassVar[bool] = False
 
 
 class EvaluationError(PyFlowError):
     """An allowed expression failed on these values. Its subclasses also are Python's own error of the kind."""
 
     code: ClassVar[str] = "expression_failed"
+    permanent: ClassVar[bool] = True
 
 
 class UnknownNameError(EvaluationError, NameError):

@@ -59,6 +59,8 @@ MAX_TEXT = 20_000
 def describe_error(error: BaseException) -> dict[str, Any]:
     """An error as JSON data: ``{classes, flavour, code, message, traceback, kind, status, retry_after}``."""
     flavour = next((name for name, cls in _FLAVOURS.items() if isinstance(error, cls)), "node")
+    if isinstance(error, PyFlowError) and error.permanent:
+        flavour = "non_retryable"
     common = {NodeError, RetryableError, NonRetryableError, PyFlowError, Exception, BaseException, object}
     classes = [cls.__name__ for cls in type(error).__mro__ if cls not in common]
     return {

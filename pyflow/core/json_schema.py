@@ -25,6 +25,7 @@ class UnusableSchemaError(PyFlowError, ValueError):
     """A schema that is none, or that refers to something outside itself."""
 
     code: ClassVar[str] = "bad_schema"
+    permanent: ClassVar[bool] = True
 
 
 def check_schema(schema: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 from pyflow.core.duration import MAX_SECONDS
 from pyflow.core.errors import PyFlowError
 from pyflow.core.models import RetryDef
-from pyflow_sdk.errors import NodeError, NonRetryableError, RetryableError
+from pyflow_sdk.errors import NodeError, RetryableError
 
 V1_MAX_RETRIES = 3
 V1_DELAY = 1.0
@@ -77,7 +77,7 @@ class RetryPolicy:
 
     def retries(self, error: BaseException) -> bool:
         """Whether this kind of error is worth another attempt."""
-        if isinstance(error, NonRetryableError):
+        if isinstance(error, PyFlowError) and error.permanent:
             return False
         if self.retry_on is None and not self.non_retryable:
             return True

@@ -14,6 +14,7 @@ class TemplateError(PyFlowError, ValueError, jinja2.TemplateError):
     """A template that cannot be compiled or rendered."""
 
     code: ClassVar[str] = "template_error"
+    permanent: ClassVar[bool] = True
 
 
 class TemplateUndefinedError(TemplateError, jinja2.UndefinedError):
@@ -32,6 +33,8 @@ class TemplateLimitError(TemplateSecurityError):
     """The template, or a value it makes, is larger than allowed, or rendering it takes too long."""
 
     code: ClassVar[str] = "template_limit"
+    #: How much time it takes is another matter each time.
+    permanent: ClassVar[bool] = False
 
 
 class TemplateSyntaxError(TemplateError, jinja2.TemplateSyntaxError):

@@ -50,6 +50,7 @@ class CronError(PyFlowError, ValueError):
     """The text is not a cron expression that can ever fire, or the zone is not one."""
 
     code: ClassVar[str] = "cron_invalid"
+    permanent: ClassVar[bool] = True
 
 
 class Cron:

@@ -8,10 +8,12 @@ from typing import ClassVar
 class PyFlowError(Exception):
     """Base of all errors that PyFlow raises.
 
-    ``code`` is stable and machine-readable (snake_case); the message is for people and says what to do.
+    ``code`` is stable and machine-readable (snake_case); the message is for people and says what to do. ``permanent``:
+    the same attempt fails again, whatever happens meanwhile, so that ``retry`` does not repeat it.
     """
 
     code: ClassVar[str] = "pyflow_error"
+    permanent: ClassVar[bool] = False
 
 
 class NodeError(PyFlowError):
@@ -50,3 +52,4 @@ class NonRetryableError(NodeError):
     """A failure that another attempt cannot mend: the retry policy is not consulted."""
 
     code: ClassVar[str] = "non_retryable_error"
+    permanent: ClassVar[bool] = True

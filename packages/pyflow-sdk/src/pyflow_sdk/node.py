@@ -18,6 +18,7 @@ class SecretNotFoundError(PyFlowError, KeyError):
     """No secret of that name is available to this run."""
 
     code: ClassVar[str] = "secret_not_found"
+    permanent: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
