@@ -28,7 +28,6 @@ from pyflow.core.convert_yaml import comments_of, plain_scalars, read_core, writ
 from pyflow.core.document import Document, Path, make_pointer
 from pyflow.core.duration import MAX_SECONDS
 from pyflow.core.errors import DefinitionError, Problem
-from pyflow.core.jsonpath import JsonPathError, is_singular
 from pyflow.core.loader import Format, parse_workflow
 from pyflow.core.models import NodeDef, OnError, RetryDef, WorkflowDef
 from pyflow.core.node import NodeRegistry
@@ -347,6 +346,9 @@ class _Converter:
         expression = draft.config.get("expression")
         if not isinstance(expression, str):
             return draft.config
+        # Imported here: it is slow to load, and few files to convert have such a node.
+        from pyflow.core.jsonpath import JsonPathError, is_singular  # noqa: PLC0415
+
         try:
             leads_to_one = is_template(expression) or is_singular(expression)
         except JsonPathError:

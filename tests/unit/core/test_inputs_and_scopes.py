@@ -236,7 +236,7 @@ async def test_a_version_2_type_refuses_a_rendered_config_that_does_not_fit():
     result = await stage.run(definition, input={"n": "many"})
     assert result.state == "failed"
     assert result.error is not None
-    assert result.error.type == "ValidationError"
+    assert (result.error.type, result.error.code) == ("ConfigInvalidError", "config_invalid")
 
 
 def test_a_definition_survives_its_canonical_form():

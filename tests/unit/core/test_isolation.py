@@ -220,7 +220,7 @@ async def test_errors_keep_class_message_and_what_the_retry_policy_looks_at():
         await do("slow_peer")
     assert type(slow.value).__name__ == "TimeoutError"
     assert {"timeout", "OSError"} <= error_kinds(slow.value)
-    with pytest.raises(NodeError, match=r"^colour$"):
+    with pytest.raises(NodeError, match=r"^'colour'$"):
         await do("key")
     with pytest.raises(NodeError) as broken:
         await do("broken")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pyflow.core.events import EventType
+from pyflow.core.events import EventType, posix
 from pyflow.core.models import RetryDef
 from pyflow.core.retry import RetryPolicy, error_kinds
 from pyflow_sdk.errors import NodeError, NonRetryableError, RetryableError
@@ -57,7 +57,7 @@ async def test_a_retry_says_when_and_why():
     _, clock, sink = await attempt(Flaky(RuntimeError("no")), {"max_attempts": 2, "initial_interval": "30s"})
     (event,) = sink.of(EventType.NODE_RETRYING)
     assert event.data["attempt"] == 1
-    assert event.data["wake_at"] == clock.now
+    assert posix(event.data["wake_at"]) == clock.now
     assert event.data["error"]["message"] == "no"
 
 

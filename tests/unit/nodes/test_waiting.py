@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from pyflow.core.engine import WorkflowEngine
 from pyflow.core.errors import NonRetryableError
+from pyflow.core.events import posix
 from pyflow.core.execution import Execution
 from pyflow.core.ports import MemorySink
 from pyflow.core.result import RunResult
@@ -63,7 +64,7 @@ async def test_a_duration_passes():
     result = await finished(task)
     assert result.nodes["n"].output == {"waited_until": "2026-01-03T00:00:00.000000Z"}
     waiting = [event for event in sink.events if event.type == "node.waiting"]
-    assert waiting[0].data["until"] == START + 2 * DAY
+    assert posix(waiting[0].data["until"]) == START + 2 * DAY
     assert waiting[0].data["details"] == {"kind": "wait"}
 
 

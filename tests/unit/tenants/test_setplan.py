@@ -83,7 +83,7 @@ def test_the_admin_gives_limits_by_the_same_verb(root: Client, monkeypatch):
     assert edit(root, tenant, plan="pro", limits='{"runs_per_day": 7}') == 302
     tenant.refresh_from_db()
     assert (tenant.plan, tenant.limits, tenant.auth_version) == ("pro", {"runs_per_day": 7}, 1)
-    assert UsageCounter.objects.for_tenant(tenant).get().count == 6
+    assert UsageCounter.objects.for_tenant(tenant).get(name=Quota.RUNS_PER_DAY).count == 6
     entry = AuditEntry.objects.for_tenant(tenant).get(action="tenant.plan_changed")
     assert (entry.actor_kind, json.loads(entry.record)["actor"]["name"]) == ("user", "root")
 
