@@ -35,11 +35,13 @@ class SqlConfig(NodeConfig):
     url: str
     """``postgresql://user:password@host/name``, ``mysql://…`` or ``sqlite:///path`` in the storage. From a secret."""
     query: str = Field(min_length=1)
-    """One statement. Values go into ``params`` and stand here as ``:name``; never write them into the text."""
+    """One statement. Values go into ``params`` and stand here as ``:name``; never write them into the text. A colon in
+    a literal, a comment or a quoted name, a cast (``::``) and a slice (``a[1:n]``) are no parameters."""
     params: dict[str, Any] | TemplateText = Field(default_factory=dict)
     """The values by name."""
     max_rows: PositiveInt = MAX_ROWS
-    """How many rows at most; ``truncated`` says whether there are more."""
+    """How many rows at most; ``truncated`` says whether there are more. What a statement changes is committed as a
+    whole all the same."""
     read_only: Flag = True
     """Whether the database is to refuse changes."""
     timeout: Seconds | None = TIMEOUT
@@ -52,7 +54,7 @@ class SqlOutput(NodeOutput):
     """What the ``sql`` node gives."""
 
     rows: list[dict[str, Any]]
-    """Each by column name. Times are ISO 8601, decimals and infinite numbers text, bytes base64."""
+    """Each by column name. What JSON lacks is text: decimals, `NaN`, dates, intervals (ISO 8601); bytes are base64."""
     columns: list[str]
     """The names in order. A name that occurs again has ``_2`` and so on."""
     row_count: int
@@ -66,8 +68,8 @@ class SqlNode(BaseNodeV2[SqlConfig]):
 
     The database itself refuses changes unless ``read_only`` is false; what its user may see and call is up to its
     grants. In MySQL, where a block or a procedure could end the read-only transaction, a statement then has to begin
-    with a word such as ``SELECT``, ``WITH`` or ``SHOW``. An SQLite file is a path of the storage and cannot attach
-    others.
+    with a word such as ``SELECT``, ``WITH`` or ``SHOW``, and has no ``INTO``. An SQLite file is a path
+    of the storage and cannot attach others.
 
     Raises ``SqlRefusedError``, ``SqlError``, ``SSRFError`` for a host that is not public, ``PathRefusedError`` for a
     file outside the storage, ``NodeTimeoutError``. No message holds the password.

@@ -19,6 +19,7 @@ from pyflow.core.files import PathRefusedError
 from pyflow.core.messages import said, show
 from pyflow.nodes import hosts
 from pyflow.nodes.sql import SqlRefusedError
+from pyflow.nodes.sql_text import Kind, Statement
 
 _NAMES = {
     "postgresql": "postgresql", "postgres": "postgresql", "postgresql+psycopg": "postgresql",
@@ -43,6 +44,8 @@ class Driver(Protocol):
 
     dialect: ClassVar[str]
     """SQLAlchemy's name for it."""
+    kind: ClassVar[Kind]
+    """Whose SQL it is."""
     streams: ClassVar[bool]
     """Whether rows have to be asked for one portion at a time, or all come at once."""
     drains: ClassVar[bool]
@@ -51,11 +54,14 @@ class Driver(Protocol):
     def connect(self) -> Any:
         """A connection of the driver, to an address that was checked. Called once, by SQLAlchemy."""
 
-    def check(self, query: str) -> None:
+    def check(self, statement: Statement) -> None:
         """Raise ``SqlRefusedError`` for a statement that what ``begin`` does would not hold back."""
 
     def begin(self, connection: Connection) -> None:
         """Make the transaction what it has to be."""
+
+    def changed(self, rowcount: int) -> int:
+        """How many rows a statement has changed of which the driver says ``rowcount``."""
 
     def stop(self) -> None:
         """Make whatever goes on end, from another thread."""
@@ -97,6 +103,7 @@ class PostgresDriver:
     """psycopg. libpq is told the addresses, and neither the operator's password file nor a service of theirs."""
 
     dialect: ClassVar[str] = "postgresql+psycopg"
+    kind: ClassVar[Kind] = "postgresql"
     streams: ClassVar[bool] = True
     drains: ClassVar[bool] = False
     _ALLOWED: ClassVar[frozenset[str]] = frozenset(("sslmode", "application_name", "channel_binding"))
@@ -131,19 +138,33 @@ class PostgresDriver:
             prepare_threshold=0,
             **self._options,
         )
+        from pyflow.nodes.sql_values import register  # noqa: PLC0415 - it imports psycopg
+
+        register(self._connection)
         return self._connection
 
-    def check(self, query: str) -> None:
+    def check(self, statement: Statement) -> None:
         """See ``Driver``: the server refuses them all."""
 
     def begin(self, connection: Connection) -> None:
         """See ``Driver``."""
         if self._read_only:
             connection.execute(text("SET TRANSACTION READ ONLY"))
-        # `stop` cancels in time; this is for a server that it does not get through to.
-        connection.execute(text(f"SET LOCAL statement_timeout = {int(self._seconds * 1000) + 1000}"))
+        settings = {
+            # `stop` cancels in time; this is for a server that it does not get through to.
+            "statement_timeout": int(self._seconds * 1000) + 1000,
+            # What the text of values and of literals is does not depend on who connects.
+            "datestyle": "ISO",
+            "intervalstyle": "iso_8601",
+            "standard_conforming_strings": "on",
+        }
+        calls = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
         # The first query fixes the mode of the transaction: from here on it cannot be made writable again.
-        connection.execute(text("SELECT 1"))
+        connection.execute(text(f"SELECT {calls}"))
+
+    def changed(self, rowcount: int) -> int:
+        """See ``Driver``."""
+        return rowcount
 
     def stop(self) -> None:
         """See ``Driver``."""
@@ -156,6 +177,7 @@ class SqliteDriver:
     """The sqlite3 module: a file of the storage, or memory. Other files cannot be attached."""
 
     dialect: ClassVar[str] = "sqlite"
+    kind: ClassVar[Kind] = "sqlite"
     streams: ClassVar[bool] = False
     drains: ClassVar[bool] = False
 
@@ -186,13 +208,18 @@ class SqliteDriver:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _SQLITE_MAX_VALUE)
         return connection
 
-    def check(self, query: str) -> None:
+    def check(self, statement: Statement) -> None:
         """See ``Driver``: ``_authorize`` is asked about each."""
 
     def begin(self, connection: Connection) -> None:  # noqa: ARG002 - SQLAlchemy has made its own preparations by now
         """See ``Driver``."""
         assert self._connection is not None  # noqa: S101 - it is connected by now
         self._connection.set_authorizer(_authorize)
+
+    def changed(self, rowcount: int) -> int:
+        """See ``Driver``: the module does not count what begins with a word such as ``WITH``."""
+        assert self._connection is not None  # noqa: S101 - it is connected by now
+        return rowcount if rowcount >= 0 else int(self._connection.execute("SELECT changes()").fetchone()[0])
 
     def stop(self) -> None:
         """See ``Driver``."""

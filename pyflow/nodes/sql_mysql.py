@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 import ssl
 from typing import Any, ClassVar
 
@@ -16,10 +15,8 @@ from sqlalchemy.engine import URL, Connection
 from pyflow.nodes import hosts
 from pyflow.nodes.sql import SqlRefusedError
 from pyflow.nodes.sql_drivers import url_options
+from pyflow.nodes.sql_text import Kind, Statement
 
-#: What may stand before the first word: blanks, brackets, and comments that the server does not execute.
-_BEFORE = re.compile(r"(?:[\s(]|/\*(?!!|M!).*?\*/|--(?=\s|$)[^\n]*|#[^\n]*)*", re.DOTALL)
-_WORD = re.compile(r"[a-z]*", re.IGNORECASE | re.ASCII)
 #: Statements that cannot end the read-only transaction which they are in. Others can: a block (MariaDB's ``BEGIN NOT
 #: ATOMIC``, ``IF``) and a procedure hold a ``COMMIT``, and a ``SET`` changes the server for everybody.
 _READING = frozenset(("select", "with", "values", "table", "show", "describe", "desc", "explain"))
@@ -29,6 +26,7 @@ class MySqlDriver:
     """PyMySQL, on a socket that we connect."""
 
     dialect: ClassVar[str] = "mysql+pymysql"
+    kind: ClassVar[Kind] = "mysql"
     streams: ClassVar[bool] = False  # its cursors always do, see below
     drains: ClassVar[bool] = True
     _ALLOWED: ClassVar[frozenset[str]] = frozenset(("charset", "ssl"))
@@ -64,13 +62,15 @@ class MySqlDriver:
         connection.connect(self._socket)
         return connection
 
-    def check(self, query: str) -> None:
+    def check(self, statement: Statement) -> None:
         """See ``Driver``."""
-        start = _BEFORE.match(query)
-        word = _WORD.match(query, start.end() if start else 0)
-        if self._read_only and (word is None or word[0].lower() not in _READING):
+        if not self._read_only:
+            return
+        if statement.first not in _READING:
             allowed = ", ".join(sorted(_READING)).upper()
             raise SqlRefusedError(f"with `read_only`, a statement for MySQL begins with one of {allowed}")
+        if "into" in statement.words:
+            raise SqlRefusedError("with `read_only`, nothing is selected INTO a file of the server or a variable")
 
     def begin(self, connection: Connection) -> None:
         """See ``Driver``."""
@@ -83,6 +83,10 @@ class MySqlDriver:
             # The first is for a transaction that would follow the one of the second.
             connection.execute(text("SET SESSION TRANSACTION READ ONLY"))
             connection.execute(text("START TRANSACTION READ ONLY"))
+
+    def changed(self, rowcount: int) -> int:
+        """See ``Driver``."""
+        return rowcount
 
     def stop(self) -> None:
         """See ``Driver``."""

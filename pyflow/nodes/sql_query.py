@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import math
-import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, Connection, CursorResult, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidRequestError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -20,11 +20,15 @@ from pyflow.core.errors import PyFlowError
 from pyflow.core.files import StorageQuotaError, current_quota
 from pyflow.core.messages import said
 from pyflow.core.plain import to_plain
-from pyflow.nodes import hosts, sql_drivers
+from pyflow.nodes import hosts, sql_drivers, sql_text
 from pyflow.nodes.sql import TIMEOUT, SqlConfig, SqlError, SqlOutput, SqlRefusedError
 
-#: What a PostgreSQL cursor can be declared for, so that rows are fetched as they are needed and not all at once.
-_STREAMED = re.compile(r"\s*(select|with|values|table)\b", re.IGNORECASE)
+#: What a cursor of PostgreSQL can be declared for, so that rows are fetched as they are needed and not all at once.
+_STREAMED = frozenset(("select", "with", "values", "table"))
+#: With which it cannot: a `with` that changes something, a `select` into a table.
+_NOT_STREAMED = frozenset(("insert", "update", "delete", "merge", "into"))
+#: Rows that are fetched at a time only to let the statement come to its end.
+_PORTION = 1000
 #: Reasons that may pass: no connection, a deadlock, a serialisation failure, a database that restarts or is locked.
 _PASSING = ("OperationalError", "InterfaceError", "InternalError")
 #: The same by the numbers of MySQL and MariaDB, which call most mistakes operational errors as well: too many
@@ -89,36 +93,46 @@ class _Query:
 
     def _execute(self, connection: Connection) -> SqlOutput:
         config = self._config
-        statement = text(config.query)
+        statement = sql_text.read(config.query, self._driver.kind)
         if not isinstance(config.params, Mapping):
             raise SqlRefusedError("`params` is a mapping of names to values")
-        missing = set(statement._bindparams) - set(config.params)
-        unused = set(config.params) - set(statement._bindparams)
+        missing = statement.params - set(config.params)
+        unused = set(config.params) - statement.params
         if missing or unused:
             wrong = [f":{name} has no value" for name in sorted(missing)]
             wrong += [f"{name!r} is not in the query" for name in sorted(unused)]
             raise SqlRefusedError(f"`params` does not fit the query: {', '.join(wrong)}")
-        self._driver.check(config.query)
+        self._driver.check(statement)
         self._driver.begin(connection)
-        streamed = self._driver.streams and bool(_STREAMED.match(config.query))
-        result = connection.execute(
-            statement, dict(config.params), execution_options={"stream_results": True} if streamed else {}
+        streamed = self._driver.streams and _is_streamed(statement, writes=not config.read_only)
+        result = connection.exec_driver_sql(
+            statement.text, dict(config.params), execution_options={"stream_results": True} if streamed else {}
         )
         output = _output(result, int(config.max_rows))
         if output.truncated and config.read_only and self._driver.drains:
             connection.invalidate()  # there may be no end of rows; what changes something is let go on to its own
             result.close()
             return output
+        if streamed and not config.read_only:
+            # A function may change something for each row: all of it is committed, or nothing.
+            while result.fetchmany(_PORTION):
+                pass
         result.close()
         if config.read_only:
             connection.rollback()
-        else:
-            connection.commit()
+            return output
+        if not output.columns:
+            output.row_count = max(self._driver.changed(result.rowcount), 0)
+        connection.commit()
         return output
 
     def _told(self, error: BaseException | None) -> str:
         """What the database says, without the password in any of its forms."""
         return said(error, password=self._url.password) or type(error).__name__
+
+
+def _is_streamed(statement: sql_text.Statement, *, writes: bool) -> bool:
+    return statement.first in _STREAMED and not (writes and statement.words & _NOT_STREAMED)
 
 
 def _may_pass(error: DBAPIError) -> bool:
@@ -174,7 +188,9 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
+        return value if math.isfinite(value) else format(Decimal(value), "f")  # NaN, Infinity, -Infinity
+    if isinstance(value, Decimal):
+        return format(value, "f")  # never 1E-7
     if isinstance(value, bytes | bytearray | memoryview):
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, Mapping):

@@ -111,8 +111,9 @@ async def test_what_stands_in_a_value_is_never_sql(server: str, sql_mode: str):
     direct(server, f"SET GLOBAL sql_mode = '{sql_mode}'")
     try:
         for value in VALUES:
-            assert await rows(server, "SELECT :value AS v, 1 AS one", params={"value": value}) == [
-                {"v": value, "one": 1}
+            # In hexadecimal: a result holds no NUL.
+            assert await rows(server, "SELECT HEX(:value) AS v, 1 AS one", params={"value": value}) == [
+                {"v": value.encode().hex().upper(), "one": 1}
             ], value
             assert await rows(server, "SELECT id FROM items WHERE name = :value", params={"value": value}) == [], value
     finally:
@@ -328,3 +329,33 @@ async def test_no_file_of_this_machine_is_sent(server: str, tmp_path: Any):
 async def test_a_server_without_tls_is_not_spoken_to_when_tls_is_asked_for(server: str):
     code, _ = await refusal(f"{server}?ssl=true", "SELECT 1")
     assert code in {"sql_refused", "sql_error"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT 1 INTO OUTFILE '/tmp/never'",
+        "/* SELECT */ DELETE FROM items",
+        "/*! DELETE FROM items */",
+        "/*!999999 SELECT */ BEGIN NOT ATOMIC COMMIT; DELETE FROM items; COMMIT; END",
+        "SELECT 1 /*! INTO DUMPFILE '/tmp/never' */",
+        "WITH x AS (SELECT 1 AS id) DELETE FROM items USING items JOIN x ON items.id = x.id",
+        "ANALYZE FORMAT=JSON DELETE FROM items",
+    ],
+)
+async def test_a_writing_statement_is_refused_in_every_disguise(server: str, text: str):
+    assert (await refusal(server, text))[0] == "sql_refused"
+    assert count(server) == ROWS
+
+
+async def test_colons_in_literals_comments_and_names_are_no_parameters(server: str):
+    text = "SELECT 'it\\'s :a' AS `b:c`, '50%' AS p, \"d:e\" AS q, :x AS x # :f"
+    assert await rows(server, text, params={"x": 1}) == [{"b:c": "it's :a", "p": "50%", "q": "d:e", "x": 1}]
+
+
+async def test_effects_of_a_cut_statement_are_whole(server: str):
+    direct(server, "CREATE TABLE cut (id INT)", f"INSERT INTO cut SELECT seq FROM seq_1_to_{ROWS}")
+    ended = await query(server, "DELETE FROM cut RETURNING id", read_only=False, max_rows=2)
+    assert ended.error is None, ended.error.message
+    assert (ended.output["row_count"], ended.output["truncated"]) == (2, True)
+    assert direct(server, "SELECT COUNT(*) FROM cut") == ((0,),)
