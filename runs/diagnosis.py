@@ -12,6 +12,7 @@ from pyflow.core.plan import COMPENSATE, MAIN, PLAN_SECTIONS, Plan
 from pyflow.core.result import headline
 from pyflow.core.states import TERMINAL_NODE_STATES, TERMINAL_RUN_STATES, NodeState, RunState
 from runs.models import NodeRun, NodeTask, Run
+from runs.presence import Presence
 from runs.reasons import (
     ChildRun,
     Consequence,
@@ -43,7 +44,8 @@ class Facts:
 
     ``plan`` is ``None`` if the version cannot run here (``broken`` says why). ``ahead``: how many queued runs of the
     tenant come first. ``running`` of its runs are executed, ``limit`` at most (``None``: any number). ``items``
-    counts those of fan-outs by state; ``children`` are runs, by their ids, the last started first.
+    counts those of fan-outs by state; ``children`` are runs, by their ids, the last started first. ``presence`` tells
+    whether the queues that the run or its tasks wait in have workers.
     """
 
     run: Run
@@ -59,6 +61,7 @@ class Facts:
     ahead: int = 0
     running: int = 0
     limit: int | None = None
+    presence: Mapping[str, Presence] = field(default_factory=dict)
 
 
 def explain(facts: Facts) -> Explanation:
@@ -138,11 +141,12 @@ def _reasons(facts: Facts) -> Iterable[Reason]:
         yield _reason_of_running(facts)
     elif state is RunState.WAITING:
         yield _reason_of_waiting(facts)
+    yield from _reasons_of_queues(facts)
 
 
 def _reasons_of_queued(facts: Facts) -> Iterable[Reason]:
     run, limit = facts.run, facts.limit
-    name = f"the queue {run.queue!r}" if run.queue else "the default queue"
+    name = _queue_name(run.queue)
     first = f"{facts.ahead:,}{' or more' if facts.ahead >= MOST_AHEAD else ''} of its tenant's runs come first"
     next_one = "it is the next one of its tenant" if facts.ahead == 0 else first
     yield Reason("queue", f"It waits in {name} with priority {run.priority} for a worker of that queue: {next_one}.")
@@ -151,6 +155,22 @@ def _reasons_of_queued(facts: Facts) -> Iterable[Reason]:
         yield Reason("quota", detail)
     if run.queue_deadline is not None and run.started_at is None:
         yield Reason("queue_timeout", f"Not started by {_time(run.queue_deadline)}, it times out.")
+
+
+def _reasons_of_queues(facts: Facts) -> Iterable[Reason]:
+    """Say which queues that something waits in have no worker, as far as that is known."""
+    for queue, presence in facts.presence.items():
+        name = _queue_name(queue)
+        if presence.served is None:
+            detail = f"Whether a worker serves {name} cannot be told: {presence.detail}."
+            yield Reason("presence_unknown", detail)
+        elif not presence.served:
+            detail = f"No worker serves {name}: {presence.detail}. What waits in it starts when a worker of it does."
+            yield Reason("unserved", detail)
+
+
+def _queue_name(queue: str) -> str:
+    return f"the queue {queue!r}" if queue else "the default queue"
 
 
 def _reason_of_running(facts: Facts) -> Reason:

@@ -55,6 +55,12 @@ def detach(doorbell: Callable[[], None]) -> None:
         _doorbells.remove(doorbell)
 
 
+def has_executor() -> bool:
+    """Whether an executor of this process is at work."""
+    with _lock:
+        return bool(_doorbells)
+
+
 def nudge(queue: str = "") -> None:
     """Ring for runs of ``queue`` once the current transaction is committed (at once outside of one)."""
     transaction.on_commit(lambda: ring(queue))

@@ -16,6 +16,7 @@ from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
 from runs.diagnosis import MOST_AHEAD, MOST_NODES, Facts, awaited_children, explain, may_have_children
 from runs.errors import RunNotFoundError
 from runs.models import NodeItem, NodeRun, NodeTask, Run, RunSignal
+from runs.presence import presence_of
 from runs.reasons import Explanation
 from runs.slots import places_of
 from tenants.plans import Quota
@@ -48,6 +49,8 @@ def explain_run(*, tenant_id: UUID, run_id: UUID) -> Explanation:
     nodes = {row.node_id: row for row in _of(run, NodeRun).only(*_LIGHT).order_by("id")}
     plan, broken = _plan(run)
     lives = run.state not in TERMINAL_RUN_STATES
+    tasks = _tasks(run) if run.state == RunState.RUNNING else []
+    queues = {run.queue} if run.state == RunState.QUEUED else {task.queue for task in tasks if not task.owner}
     return explain(
         Facts(
             run=run,
@@ -56,10 +59,11 @@ def explain_run(*, tenant_id: UUID, run_id: UUID) -> Explanation:
             broken=broken,
             nodes=nodes,
             items=_items(run),
-            tasks=_tasks(run) if run.state == RunState.RUNNING else (),
+            tasks=tasks,
             children=_children(run, awaited_children(nodes)) if may_have_children(plan, nodes) else {},
             places=places_of(tenant_id=tenant_id, run_id=run_id) if lives else (),
             signals=_signals(run) if lives else (),
+            presence=presence_of(queues) if queues else {},
             **(_queue(run) if run.state == RunState.QUEUED else {}),
         )
     )

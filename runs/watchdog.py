@@ -24,7 +24,7 @@ from contextlib import suppress
 from django.db import Error as DatabaseFailure
 from django.db import connections
 
-from runs import dispatch
+from runs import dispatch, presence
 from runs.execution import RunExecutor
 from runs.leases import PULSE_SECONDS, stall_seconds, unclaimed_queues
 
@@ -101,8 +101,11 @@ class Watchdog:
                 self._heard.pop(pid, None)
 
     def _watch(self) -> None:
-        looked = time.monotonic()
+        looked, reported = time.monotonic(), -math.inf
         while True:
+            if time.monotonic() - reported >= presence.REPORT_SECONDS:
+                reported = time.monotonic()
+                presence.report(self._queues)
             time.sleep(PULSE_SECONDS)
             self._end_the_stuck(time.monotonic() - stall_seconds())
             if time.monotonic() - looked >= LOOK_SECONDS:

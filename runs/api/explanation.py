@@ -26,8 +26,9 @@ class ReasonShape(serializers.Serializer[Any]):
     """One thing that keeps the run where it is."""
 
     code = serializers.CharField(
-        help_text="ended, cancelling, pausing, paused, queue, quota, queue_timeout, slot, waiting, running, lost or "
-        "not_runnable."
+        help_text="ended, cancelling, pausing, paused, queue, quota, queue_timeout, slot, waiting, running, lost, "
+        "unserved (no worker serves the queue that the run or tasks of its nodes wait in), presence_unknown (that "
+        "cannot be told) or not_runnable."
     )
     detail = serializers.CharField(help_text="For people.")
 

@@ -1,5 +1,6 @@
 """`GET /api/v1/runs/{id}/explain`."""
 
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from plugins.discovery import Discovered
 from pyflow.core.ids import new_id
 from pyflow.core.node import NodeRegistry
 from pyflow.core.states import RUN_VERBS, RunState
+from runs import dispatch
 from runs.models import NodeItem, NodeRun, NodeTask, Run, RunSignal, Slot
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
 from tests.support.children import executed, start_child
@@ -72,6 +74,18 @@ def run(tenant) -> Run:
     return make_run(tenant, CHAIN)
 
 
+@pytest.fixture(autouse=True)
+def served() -> Iterator[Callable[[], None]]:
+    """An executor in this process, which leaves the rows as they are."""
+
+    def ring() -> None: ...
+
+    dispatch.attach(ring)
+    yield ring
+    if dispatch.has_executor():
+        dispatch.detach(ring)
+
+
 def test_a_queued_run_has_its_place_among_those_of_its_tenant(api: Api, tenant):
     first, second, urgent = (make_run(tenant, CHAIN) for _ in range(3))
     elsewhere = make_run(tenant, CHAIN)
@@ -87,6 +101,19 @@ def test_a_queued_run_has_its_place_among_those_of_its_tenant(api: Api, tenant):
     assert body["states"] == {"pending": 4}
     assert [item["code"] for item in body["nodes"]] == ["ready", "dependencies", "dependencies", "ready"]
     assert of_node(body, "c")["waits_for"] == ["b"]
+
+
+def test_that_no_executor_is_at_work_is_told_of_what_waits_for_one(api: Api, tenant, run: Run, served):
+    waits, goes_on = make_run(tenant, CHAIN), make_run(tenant, CHAIN)
+    change(waits, "queued", queue="gpu")
+    change(goes_on, "running")
+    assert "unserved" not in codes(explained(api, waits))
+    dispatch.detach(served)
+    unserved = explained(api, waits)["reasons"][-1]
+    assert unserved["code"] == "unserved"
+    assert "No worker serves the queue 'gpu': no executor is at work in the server's process." in unserved["detail"]
+    assert codes(explained(api, run))[-1] == "unserved"
+    assert codes(explained(api, goes_on)) == ["running"], "it waits in no queue"
 
 
 def test_the_quota_that_keeps_a_run_in_the_queue_is_named(api: Api, tenant, run: Run):
