@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 from uuid import UUID
@@ -118,7 +119,8 @@ class Principal:
 
     ``scopes`` narrow the role: ``None`` for a user's own token, which is not narrowed. ``user_id`` is the member behind
     a token, or the one who made the key; objects may be shared with that member. ``auth_version`` is the tenant's at
-    the moment when all of this was so.
+    the moment when all of this was so. ``expires_at``: when its key ends; ``None`` for one that does not, and for a
+    member, who is there longer than the token.
     """
 
     tenant_id: UUID
@@ -129,6 +131,7 @@ class Principal:
     scopes: frozenset[Permission] | None = None
     user_id: int | None = None
     auth_version: int = 0
+    expires_at: datetime | None = None
 
     @property
     def is_authenticated(self) -> bool:

@@ -47,9 +47,10 @@ def issue_key(
     """A new key of the principal's member and its text, which is not kept anywhere: show it now.
 
     ``scopes`` narrow the role; ``None`` does not. Raises ``BeyondOwnRightsError`` if it could do what the principal
-    cannot.
+    cannot, or would outlive the key that makes it.
     """
     _require_coverage(principal, role, scopes)
+    _require_no_longer_life(principal, expires_at, "Give `expires_at`, not later than that")
     return _store(
         by,
         env,
@@ -76,16 +77,19 @@ def revoke_key(*, by: Actor, key_id: UUID) -> None:
 def rotate_key(*, by: Actor, principal: Principal, key_id: UUID, grace: int = DEFAULT_GRACE) -> tuple[ApiKey, str]:
     """A key that replaces another one, and its text; the old one works for ``grace`` more seconds.
 
-    The new one has the old one's name, rights and, from now, its time to live. Raises ``KeyNotFoundError``,
-    ``KeyNotUsableError``, and ``BeyondOwnRightsError`` if the key can do what the principal cannot: the new text would
-    be theirs.
+    The new one has the old one's name, rights and, from now, its time to live; but one that a key makes ends no later
+    than that key, so that no key prolongs itself. Raises ``KeyNotFoundError``, ``KeyNotUsableError``, and
+    ``BeyondOwnRightsError`` if the old one can do what the principal cannot or lives longer: the new text would be
+    theirs.
     """
     old = _locked(by.tenant_id, key_id)
     if not old.usable or old.replaced_by_id is not None:
         raise KeyNotUsableError("The key is revoked, expired or replaced. Rotate the one that replaces it.")
     scopes = None if old.scopes is None else [Permission(scope) for scope in old.scopes]
     _require_coverage(principal, Role(old.role), scopes)
-    lifetime = None if old.expires_at is None else old.expires_at - old.created_at
+    _require_no_longer_life(principal, old.expires_at, "Rotate it as a member, or with a key that lives as long")
+    ends = [] if old.expires_at is None else [timezone.now() + (old.expires_at - old.created_at)]
+    ends += [] if principal.expires_at is None else [principal.expires_at]
     new, text = _store(
         by,
         "live",
@@ -95,7 +99,7 @@ def rotate_key(*, by: Actor, principal: Principal, key_id: UUID, grace: int = DE
         role=old.role,
         scopes=old.scopes,
         created_by_id=old.created_by_id,
-        expires_at=None if lifetime is None else timezone.now() + lifetime,
+        expires_at=min(ends, default=None),
     )
     old.replace(new, grace=timedelta(seconds=grace))
     return new, text
@@ -137,6 +141,14 @@ def _require_coverage(principal: Principal, role: Role, scopes: Collection[Permi
         raise BeyondOwnRightsError(
             f"A key may do no more than whoever makes it, and you lack: {_listed(missing)}. Choose a lesser `role`, or "
             "`scopes` among your own."
+        )
+
+
+def _require_no_longer_life(principal: Principal, expires_at: datetime | None, remedy: str) -> None:
+    end = principal.expires_at
+    if end is not None and (expires_at is None or expires_at > end):
+        raise BeyondOwnRightsError(
+            f"A key may not outlive the key that makes it, and yours ends at {end.isoformat()}. {remedy}."
         )
 
 

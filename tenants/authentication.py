@@ -117,7 +117,15 @@ def _principal(key: ApiKey) -> Principal:
         role = min(role, standing.role, key=lambda role: role.rank)
     scopes = None if key.scopes is None else frozenset(Permission(scope) for scope in key.scopes)
     return Principal(
-        key.tenant_id, "key", str(key.pk), key.name, role, scopes, key.created_by_id, standing.auth_version
+        tenant_id=key.tenant_id,
+        kind="key",
+        id=str(key.pk),
+        name=key.name,
+        role=role,
+        scopes=scopes,
+        user_id=key.created_by_id,
+        auth_version=standing.auth_version,
+        expires_at=key.expires_at,
     )
 
 

@@ -40,6 +40,20 @@ def test_a_repeated_request_makes_one_and_shows_no_key(api: Api, tenant):
     assert read(first)["key"] not in IdempotentAnswer.objects.for_tenant(tenant).get().body
 
 
+def test_it_does_not_outlive_the_key_that_makes_it(api: Api, tenant):
+    """Nor does one that was replaced make another one for after its grace."""
+    end = timezone.now() + timedelta(days=1)
+    ending = Api(make_api_key(tenant, expires_at=end)[1])
+    for expires_at in (None, (end + timedelta(seconds=1)).isoformat()):
+        problem = assert_problem(ending.post(PATH, DEPLOY | {"expires_at": expires_at}), 403, "beyond_own_rights")
+        assert "outlive" in problem["detail"]
+    assert_problem(ending.post(PATH, DEPLOY), 403, "beyond_own_rights")
+    assert ending.post(PATH, DEPLOY | {"expires_at": end.isoformat()}).status_code == 201
+    replaced, text = make_api_key(tenant)
+    api.post(f"{PATH}/{replaced.pk}/rotate", {"grace": 3600})
+    assert_problem(Api(text).post(PATH, DEPLOY), 403, "beyond_own_rights")
+
+
 def test_it_is_bound_to_the_member_who_makes_it(tenant):
     member = make_member(tenant, name="ada")
     member.role = "admin"

@@ -108,6 +108,25 @@ def test_nobody_rotates_a_key_that_can_do_more_than_they(tenant):
     assert_problem(rotate(narrowed, make_api_key(tenant, role="admin")[0]), 403, "beyond_own_rights")
 
 
+def test_a_key_does_not_prolong_itself(tenant):
+    end = timezone.now() + timedelta(days=1)
+    key, text = make_api_key(tenant, expires_at=end, created_at=end - timedelta(days=90))
+    new = read(rotate(Api(text), key))
+    assert new["expires_at"] == end.isoformat()
+    again = read(rotate(Api(new["key"]), ApiKey.objects.for_tenant(tenant).get(pk=new["id"])))
+    assert again["expires_at"] == end.isoformat()
+
+
+def test_a_key_rotates_none_that_lives_longer(api: Api, tenant):
+    """The new text would be theirs, and of use when their own is not any more."""
+    end = timezone.now() + timedelta(days=1)
+    ending = Api(make_api_key(tenant, expires_at=end)[1])
+    longer, forever = make_api_key(tenant, expires_at=end + timedelta(days=1))[0], make_api_key(tenant)[0]
+    for key in (longer, forever):
+        assert_problem(rotate(ending, key), 403, "beyond_own_rights")
+        assert rotate(api, key).status_code == 201
+
+
 def test_the_new_key_stays_bound_to_the_member_of_the_old_one(api: Api, tenant):
     member = make_member(tenant)
     key, _ = make_api_key(tenant, role="viewer", created_by=member.user)
