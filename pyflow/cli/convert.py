@@ -14,6 +14,7 @@ from pyflow.cli.loading import RefusedError, check, read_workflow
 from pyflow.core import convert as conversion
 from pyflow.core.convert import Conversion, ConversionError, Note
 from pyflow.core.errors import Problem
+from pyflow.core.files import open_private
 from pyflow.core.loader import read_source
 from pyflow.nodes import default_registry
 
@@ -55,7 +56,8 @@ def convert(
         raise typer.Exit(refused.code) from None
     if output is not None and not only_check:
         try:
-            output.write_text(result.text, encoding="utf-8")
+            with open(output, "w", encoding="utf-8", opener=open_private) as opened:
+                opened.write(result.text)
         except OSError as error:
             fail(f"{output} cannot be written: {error.strerror}", ExitCode.FAILED)
     notes = [note.as_dict() for note in result.notes]

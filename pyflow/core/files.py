@@ -62,6 +62,11 @@ def make_private(folder: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
 
 
+def open_private(path: str, flags: int) -> int:
+    """Open a path for ``open(…, opener=open_private)``: a file that is made is for its owner alone (mode 600)."""
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
 def used_bytes(root: Path) -> int:
     """Add up the sizes of all files below a directory; 0 where there is none."""
     total = 0

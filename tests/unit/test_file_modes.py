@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from pyflow.cli import app
+from pyflow.cli.remote import store
 from pyflow.core.files import ConfinedFiles, OpenFiles, current_root, make_private
 from pyflow_site.environment import Environment, database, read_or_create
 from pyflow_site.quickstart import _only_one
-from tests.unit.nodes.web import node
+from tests.unit.nodes.web import node, run
 
 
 @pytest.fixture(autouse=True, params=[0o000, 0o022, 0o077], ids=oct)
@@ -79,6 +82,27 @@ def test_keys_and_the_lock_of_the_quickstart(tmp_path: Path):
     read_or_create(home / "key", lambda: "secret")
     with _only_one(home, 8000):
         assert modes(tmp_path / "home") == {"d700", "f600"}
+
+
+def test_what_the_command_line_writes(tmp_path: Path, monkeypatch):
+    """A converted workflow may hold what its author wrote into it; profiles hold keys."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / "deep" / "config"))
+    store.save(store.Profiles(None, {}))
+    assert modes(tmp_path / "home") == {"d700", "f600"}
+    source, made = tmp_path / "v1.yaml", tmp_path / "made"
+    source.write_text("name: old\ntrigger: {type: manual}\nnodes:\n  - {id: a, type: log, config: {message: hi}}\n")
+    made.mkdir(mode=0o700)
+    assert CliRunner().invoke(app, ["convert", str(source), "--output", str(made / "v2.yaml")]).exit_code == 0
+    assert modes(made) == {"d700", "f600"}
+
+
+async def test_an_isolated_node_makes_no_files(tmp_path: Path, monkeypatch):
+    """Its process is spoken to over a pair of sockets, which has no name in the file system."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    result = await run({"id": "a", "type": "log", "config": {"message": "hi"}, "isolation": "process"})
+    assert result.nodes["a"].error is None
+    assert modes(tmp_path) == {"d700"}
 
 
 def test_a_file_in_the_way_is_named(tmp_path: Path):

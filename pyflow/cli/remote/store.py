@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pyflow.cli.console import fail
+from pyflow.core.files import make_private
 
 #: What anybody but the owner may do with a file.
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -68,7 +69,7 @@ def save(profiles: Profiles) -> None:
         "profiles": {name: {"url": profile.url, "key": profile.key} for name, profile in profiles.by_name.items()},
     }
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(file.parent)
         descriptor, temporary = tempfile.mkstemp(prefix=".profiles-", dir=file.parent)  # mode 0600
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
