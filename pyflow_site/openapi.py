@@ -54,6 +54,19 @@ HEADERS: dict[str, dict[str, Any]] = {
         "example": 'Bearer realm="pyflow"',
     },
 }
+#: Bodies that are checked by the compiler of workflows, not by a serializer; operations refer to them.
+BODIES: dict[str, dict[str, Any]] = {
+    "WorkflowDocument": {
+        "type": "object",
+        "additionalProperties": {},
+        "description": "A workflow document. `GET /api/v1/workflows/schema` answers its JSON Schema.",
+    },
+    "WorkflowPatch": {
+        "type": "object",
+        "additionalProperties": {},
+        "description": "A JSON Merge Patch (RFC 7396) of a workflow document: `null` removes, lists are replaced.",
+    },
+}
 EVERYWHERE = ("X-Request-ID", "RateLimit-Policy", "RateLimit")
 
 
@@ -99,6 +112,16 @@ class Schema(AutoSchema):
         """The shape of an object; one that refuses unknown fields says so."""
         shape: dict[str, Any] = super()._map_basic_serializer(serializer, direction)  # type: ignore[no-untyped-call]
         return shape | {"additionalProperties": False} if isinstance(serializer, Strict) else shape
+
+    def _map_serializer_field(self, field: Any, direction: Any, bypass_extensions: bool = False) -> dict[str, Any]:
+        """The schema of a field; one of any JSON may be null as it is.
+
+        The generator makes "one of anything and null" of it, which null, being both, would not fit.
+        """
+        schema: dict[str, Any] = super()._map_serializer_field(field, direction, bypass_extensions)  # type: ignore[no-untyped-call]
+        if {} in schema.get("oneOf", ()):
+            return {name: value for name, value in schema.items() if name != "oneOf"}
+        return schema
 
     # Not `get_response_serializers`: `@extend_schema(responses=…)` replaces that one.
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
@@ -150,9 +173,11 @@ class Schema(AutoSchema):
         return {parameter["name"] for parameter in self._get_parameters() if parameter["in"] == "query"}
 
 
-def describe_headers(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Hook of drf-spectacular: the components that responses refer to."""
-    result["components"]["headers"] = HEADERS
+def complete_components(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Hook of drf-spectacular: the components that operations refer to."""
+    components = result["components"]
+    components["headers"] = HEADERS
+    components["schemas"] = dict(sorted({**components["schemas"], **BODIES}.items()))
     return result
 
 

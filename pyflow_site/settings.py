@@ -133,11 +133,12 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,  # the values of an enum are in the enum, once
     "COMPONENT_SPLIT_PATCH": False,  # what a PATCH takes is not partial here: what it needs, it needs
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "pyflow_site.openapi.describe_headers",
+        "pyflow_site.openapi.complete_components",
     ],
     "ENUM_NAME_OVERRIDES": {
         "RunStateEnum": [state.value for state in RunState],

@@ -66,7 +66,7 @@ class RotateSecret(Strict):
 class SecretsQuery(PageQuery):
     """Which secrets."""
 
-    search = serializers.CharField(required=False, default="", help_text="Part of the name.")
+    search = serializers.CharField(required=False, default="", allow_blank=True, help_text="Part of the name.")
 
 
 class SecretShape(serializers.Serializer[Any]):

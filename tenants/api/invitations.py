@@ -99,6 +99,7 @@ class AcceptInvitation(Strict):
     password = serializers.CharField(
         required=False,
         default="",
+        allow_blank=True,
         max_length=128,
         trim_whitespace=False,
         help_text="Of the account of the invited address, or for the one that is made. Not needed with a user's token.",

@@ -20,7 +20,7 @@ from workflows.models import Version, Workflow
 from workflows.services import workflow_or_none
 
 MEDIA_TYPES: Mapping[Format, str] = {"json": "application/json", "yaml": "application/yaml"}
-DOCUMENT = dict.fromkeys(MEDIA_TYPES.values(), OpenApiTypes.OBJECT)
+DOCUMENT = {name: {"$ref": "#/components/schemas/WorkflowDocument"} for name in MEDIA_TYPES.values()}
 HELLO = OpenApiExample(
     "Hello",
     value={

@@ -163,7 +163,9 @@ class WorkflowView(SharedWorkflowView):
         operation_id="workflows_patch",
         summary="Publish the current document with changes",
         parameters=[NAME, NEEDS_IF_MATCH],
-        request=dict.fromkeys(["application/merge-patch+json", *DOCUMENT], dict[str, Any]),
+        request={
+            name: {"$ref": "#/components/schemas/WorkflowPatch"} for name in ("application/merge-patch+json", *DOCUMENT)
+        },
         responses={200: WorkflowShape, **refused(ARCHIVED, STALE, UNSEEN)},
     )
     def patch(self, request: Request, name: str) -> Response:

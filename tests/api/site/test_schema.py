@@ -2,9 +2,12 @@
 
 import json
 import re
+from collections.abc import Iterator
+from itertools import permutations
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from tests.support.api import Api, assert_problem, read
 
@@ -26,6 +29,83 @@ def operations(document):
         for method, operation in item.items()
         if method != "parameters"
     }
+
+
+def parts(value, path: str = "") -> Iterator[tuple[str, dict]]:
+    """Every object of a document with its path, examples and defaults left out: those are values."""
+    if isinstance(value, dict):
+        yield path, value
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, child in children:
+        if name not in {"default", "example", "examples", "value"}:
+            yield from parts(child, f"{path}/{name}")
+
+
+def fits(document, schema: dict, value) -> bool:
+    """Whether a value is one of a schema, which may refer to the document's components."""
+    whole = schema | {"components": document["components"]}
+    return bool(Draft202012Validator(whole, format_checker=Draft202012Validator.FORMAT_CHECKER).is_valid(value))
+
+
+@pytest.fixture(scope="module")
+def schemas(document) -> list[tuple[str, dict]]:
+    return [(path, part) for path, part in parts(document) if not path.endswith("/properties")]
+
+
+def test_every_component_is_a_json_schema(document):
+    for schema in document["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+
+
+def test_every_default_may_be_sent(document, schemas):
+    wrong = [path for path, schema in schemas if "default" in schema and not fits(document, schema, schema["default"])]
+    assert not wrong
+
+
+def test_every_example_fits_its_schema(document, schemas):
+    seen = 0
+    for path, part in schemas:
+        if not isinstance(part.get("schema"), dict):
+            continue
+        values = [part["example"]] if "example" in part else []
+        values += [example["value"] for example in part.get("examples", {}).values()]
+        assert all(fits(document, part["schema"], value) for value in values), path
+        seen += len(values)
+    assert seen >= 10
+
+
+def test_an_enum_allows_null_as_its_type_does(schemas):
+    for path, schema in schemas:
+        if isinstance(schema.get("enum"), list):
+            types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+            assert (None in schema["enum"]) == ("null" in types), path
+
+
+def test_of_a_union_only_one_alternative_fits(document, schemas):
+    """`null` fits "one of anything and null" twice, and so does not fit."""
+    for path, schema in schemas:
+        alternatives = schema.get("oneOf", [])
+        assert not any(fits(document, one, None) for one in alternatives if one != {"type": "null"}), path
+        required = [
+            set(document["components"]["schemas"][one["$ref"].rpartition("/")[2]].get("required", ()))
+            for one in alternatives
+            if "$ref" in one
+        ]
+        assert len(required) < 2 or all(a - b for a, b in permutations(required, 2)), path
+
+
+def test_every_body_has_a_name(operations):
+    """Generated clients name a type after it; two without a name for one operation clash."""
+    for name, operation in operations.items():
+        bodies = [media["schema"] for media in operation.get("requestBody", {}).get("content", {}).values()]
+        assert all(body.keys() == {"$ref"} for body in bodies), name
+
+
+def test_no_two_operations_or_components_have_one_name(document):
+    ids = [part["operationId"] for _, part in parts(document["paths"]) if "operationId" in part]
+    assert len(set(ids)) == len(ids)
+    names = [name.lower().replace("_", "") for name in document["components"]["schemas"]]
+    assert len(set(names)) == len(names), "generators write all of them alike"
 
 
 def test_it_is_openapi_3_1(document):
