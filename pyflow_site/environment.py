@@ -63,6 +63,9 @@ class Environment(BaseSettings):
     """An input or an output with more bytes of JSON than this is kept there, and not in the database."""
     allowed_networks: str = ""
     """Private hosts (``*.corp.example``) and networks (``10.2.0.0/16``) that workflows may reach, by commas."""
+    permit_private_networks: bool = False
+    """Whether workflows may open all private networks themselves (``allow_private_networks: true``). Of the command
+    line and the library, where everybody runs files of their own, the default is true."""
     executor: Literal["inprocess", "celery"] | None = None
     """Who executes runs. Default: ``celery`` if ``REDIS_URL`` is set, else a thread of the server process."""
     lease_seconds: float = Field(default=15.0, ge=1.0)

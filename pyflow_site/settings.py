@@ -161,6 +161,7 @@ PYFLOW_CONCURRENT_RUNS = ENVIRONMENT.concurrent_runs
 PYFLOW_STORAGE_ROOT = ENVIRONMENT.home / "storage"
 PYFLOW_VALUES_ROOT = ENVIRONMENT.values_root or ENVIRONMENT.home / "values"
 PYFLOW_LARGE_VALUE_BYTES = ENVIRONMENT.large_value_bytes
+PYFLOW_PERMIT_PRIVATE_NETWORKS = ENVIRONMENT.permit_private_networks
 PYFLOW_ALLOWED_NETWORKS = [entry.strip() for entry in ENVIRONMENT.allowed_networks.split(",") if entry.strip()]
 PYFLOW_MASTER_KEYS = ENVIRONMENT.master_key_text()
 PYFLOW_SECRET_PROVIDERS = ENVIRONMENT.secret_provider_names()

@@ -98,5 +98,6 @@ def _may_write(call: NodeCall) -> bool:
 
 @cache
 def network_policy() -> NetworkPolicy:
-    """What workflows of this installation may reach: the public internet and what the operator lists."""
-    return NetworkPolicy.of(settings.PYFLOW_ALLOWED_NETWORKS, permit_private_networks=False)
+    """What workflows of this installation may reach: the public internet, what the operator lists or leaves to them."""
+    permit = settings.PYFLOW_PERMIT_PRIVATE_NETWORKS
+    return NetworkPolicy.of(settings.PYFLOW_ALLOWED_NETWORKS, permit_private_networks=permit)

@@ -7,10 +7,12 @@ addresses that carry loopback, mapped CGNAT addresses and 192.0.0.192. Sources: 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import ClassVar
 
@@ -20,6 +22,9 @@ from pyflow.core.messages import show
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
+#: What an operator says in the environment, for the platform, the command line and the library alike.
+ALLOWED = "PYFLOW_ALLOWED_NETWORKS"
+PERMIT = "PYFLOW_PERMIT_PRIVATE_NETWORKS"
 MAX_URL = 8192
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -158,8 +163,30 @@ class NetworkPolicy:
         )
 
 
-#: The policy of the run that this code works for. The platform sets it for each run.
-current_policy: ContextVar[NetworkPolicy] = ContextVar("pyflow_network_policy", default=NetworkPolicy())  # noqa: B039 - frozen
+#: The policy of the run that this code works for. The platform sets it for each run; elsewhere there is none.
+current_policy: ContextVar[NetworkPolicy | None] = ContextVar("pyflow_network_policy", default=None)
+
+
+def policy_in_force() -> NetworkPolicy:
+    """The policy of the run that this code works for; without one, what the environment of the process says.
+
+    ``PYFLOW_ALLOWED_NETWORKS`` and ``PYFLOW_PERMIT_PRIVATE_NETWORKS`` mean what they mean on the platform, but that a
+    workflow may open private networks itself unless the latter forbids it. Raises ``SSRFError`` for nonsense.
+    """
+    policy = current_policy.get()
+    if policy is not None:
+        return policy
+    permit = os.environ.get(PERMIT, "true").strip().lower() not in {"0", "false", "no", "off"}
+    return _of_environment(os.environ.get(ALLOWED, ""), permit)
+
+
+@lru_cache(maxsize=8)
+def _of_environment(allowed: str, permit: bool) -> NetworkPolicy:
+    entries = [entry.strip() for entry in allowed.split(",") if entry.strip()]
+    try:
+        return NetworkPolicy.of(entries, permit_private_networks=permit)
+    except ValueError as error:
+        raise SSRFError(f"Blocked: {ALLOWED} cannot be read: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +236,7 @@ def check_url(url: str, policy: NetworkPolicy) -> Target:
         host = str(address)
         check_address(address, host, policy)
     elif _is_local(host) and not policy.allow_private_networks and not policy.names(host):
-        raise SSRFError(f"Requests to localhost are blocked: {host}")
+        raise SSRFError(f"Requests to localhost are blocked: {host}; {_what_opens(policy)}")
     elif host.rstrip(".") in _METADATA_NAMES and not policy.names(host):
         raise SSRFError(f"Requests to private/internal addresses are blocked: {host} is a metadata service")
     shown = f"[{host}]" if isinstance(address, IPv6Address) else host
@@ -229,7 +256,14 @@ def check_address(address: Address, host: str, policy: NetworkPolicy) -> None:
         return
     if any(_within(one, policy.allow_networks) for one in reached):
         return
-    raise SSRFError(f"Requests to private/internal addresses are blocked: {where}")
+    raise SSRFError(f"Requests to private/internal addresses are blocked: {where}; {_what_opens(policy)}")
+
+
+def _what_opens(policy: NetworkPolicy) -> str:
+    """Which setting would have let a private address through."""
+    if policy.permit_private_networks:
+        return f"`allow_private_networks: true` in the node's config opens it, or {ALLOWED} in the environment"
+    return f"the operator opens it by {ALLOWED}; `allow_private_networks` has no effect here ({PERMIT})"
 
 
 def is_denied(address: Address) -> bool:

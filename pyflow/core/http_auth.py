@@ -16,7 +16,7 @@ from urllib.parse import quote_plus
 from weakref import WeakKeyDictionary
 
 from pyflow.core import http_client
-from pyflow.core.addresses import NetworkPolicy, current_policy
+from pyflow.core.addresses import NetworkPolicy, policy_in_force
 from pyflow.core.errors import NonRetryableError, RetryableError
 from pyflow.core.http_body import form_body
 from pyflow.core.messages import said, show
@@ -95,7 +95,7 @@ class ClientCredentials:
 
     async def header(self, *, refused: str | None = None) -> str:
         """``Bearer`` and a token. Raises ``TokenRefusedError``, ``TokenUnavailableError``, and what requests raise."""
-        key = self._key(current_policy.get())
+        key = self._key(policy_in_force())
         async with _tokens.lock(key):
             value = _tokens.get(key)
             if value is None or value == refused:

@@ -25,7 +25,7 @@ from urllib.parse import urljoin
 
 import httpx2
 
-from pyflow.core.addresses import NetworkPolicy, SSRFError, Target, check_url, current_policy
+from pyflow.core.addresses import NetworkPolicy, SSRFError, Target, check_url, policy_in_force
 from pyflow.core.errors import NodeError, NonRetryableError, RetryableError
 from pyflow.core.http_body import Body, json_bytes
 from pyflow.core.http_pool import MAX_POLICIES
@@ -184,7 +184,7 @@ async def request(
     Raises ``SSRFError`` (refused), ``InvalidRequestError``, ``HttpTimeoutError``, ``ResponseTooLargeError`` or
     ``httpx2.TransportError`` (no connection, a broken answer). An error status does not raise by itself.
     """
-    allowed = (policy or current_policy.get()).for_request(allow_private_networks=allow_private_networks)
+    allowed = (policy or policy_in_force()).for_request(allow_private_networks=allow_private_networks)
     method, sent_headers = _checked_method(method), _checked_headers(headers or {})
     target = check_url(url, allowed)
     body = _body(json_body, content, sent_headers)

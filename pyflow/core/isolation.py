@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pyflow.core.addresses import current_policy
+from pyflow.core.addresses import policy_in_force
 from pyflow.core.context import ExecutionContext
 from pyflow.core.errors import NodeError
 from pyflow.core.files import current_quota, current_root
@@ -217,7 +217,7 @@ def _job(
         scope=None if scope is None else {name: _detached(scope[name]) for name in scope if name != "secrets"},
         storage_root=current_root.get(),
         storage_quota=current_quota.get(),
-        network_policy=current_policy.get(),
+        network_policy=policy_in_force(),
         memory_limit=memory_limit,
         cpu_limit=cpu_limit,
         max_output=max_output,

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import TypeVar
 
-from pyflow.core.addresses import SSRFError, check_address, check_url, current_policy, parse_address
+from pyflow.core.addresses import SSRFError, check_address, check_url, parse_address, policy_in_force
 from pyflow.core.errors import NodeError, NodeTimeoutError
 from pyflow.core.messages import show
 
@@ -31,7 +31,7 @@ def checked_addresses(host: str, port: int, *, allow_private_networks: bool) -> 
     Blocking: call it from a thread. Raises ``SSRFError`` if the host or any of its addresses is refused, and
     ``UnreachableError``.
     """
-    policy = current_policy.get().for_request(allow_private_networks=allow_private_networks)
+    policy = policy_in_force().for_request(allow_private_networks=allow_private_networks)
     if not 1 <= port <= 65535:
         raise SSRFError(f"Blocked: not a port: {port}")
     shown = f"[{host}]" if ":" in host else host

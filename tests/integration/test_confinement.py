@@ -1,12 +1,17 @@
 """What a run may reach: its own tenant's files and secrets, and no secret stays in a row."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 from django.core import serializers
 
+from pyflow.core.engine import WorkflowEngine
+from pyflow.core.loader import parse_workflow
 from pyflow.core.redaction import MASK
+from pyflow.nodes import default_registry
+from runs.engines import network_policy
 from runs.models import NodeRun, Run, RunEvent
 from tests.support.factories import make_run, make_tenant
 from tests.support.histories import assert_is_whole
@@ -124,3 +129,36 @@ def test_a_workflow_does_not_decide_that_it_may_reach_private_networks(transacti
     drain()
     run.refresh_from_db()
     assert (run.state, run.error["code"]) == ("failed", "ssrf_blocked")
+
+
+async def library(source: str) -> str | None:
+    """The error of a node that the library executes; ``None`` without one."""
+    result = await WorkflowEngine(default_registry).execute(parse_workflow(source))
+    error = result.nodes["a"].error
+    return None if error is None else error.message
+
+
+@pytest.mark.parametrize("asks", [True, False])
+@pytest.mark.parametrize(("allowed", "permit"), [("", "false"), ("", "true"), ("127.0.0.0/8", "false")])
+def test_the_same_settings_open_the_same_networks_everywhere(
+    transactional_db, drain, monkeypatch, settings, asks: bool, allowed: str, permit: str
+):
+    # Nothing listens at port 8: who gets that far is told so, which is another error than ours.
+    asked = str(asks).lower()
+    node = f"{{id: a, type: http, config: {{url: 'http://127.0.0.1:8/', allow_private_networks: {asked}}}}}"
+    monkeypatch.setenv("PYFLOW_ALLOWED_NETWORKS", allowed)
+    monkeypatch.setenv("PYFLOW_PERMIT_PRIVATE_NETWORKS", permit)
+    here = asyncio.run(library(workflow(node)))
+    settings.PYFLOW_ALLOWED_NETWORKS = [allowed] if allowed else []
+    settings.PYFLOW_PERMIT_PRIVATE_NETWORKS = permit == "true"
+    network_policy.cache_clear()
+    try:
+        run = make_run(make_tenant(), workflow(node))
+        drain()
+    finally:
+        network_policy.cache_clear()
+    run.refresh_from_db()
+    there = None if run.error is None else run.error["message"]
+    assert there == here
+    opened = bool(allowed) or (permit == "true" and asks)
+    assert (here is None or "PYFLOW_ALLOWED_NETWORKS" not in here) is opened

@@ -1,11 +1,20 @@
 """Where requests may go: the corpus as far as a URL alone decides, the table of addresses, the policy."""
 
+from dataclasses import replace
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import pytest
 
-from pyflow.core.addresses import NetworkPolicy, SSRFError, check_address, check_url, is_denied
+from pyflow.core.addresses import (
+    NetworkPolicy,
+    SSRFError,
+    check_address,
+    check_url,
+    current_policy,
+    is_denied,
+    policy_in_force,
+)
 from pyflow.core.errors import NodeError, NonRetryableError
 from tests.support import corpora
 
@@ -164,3 +173,25 @@ def test_the_error_is_a_value_error_that_is_not_retried():
     assert issubclass(SSRFError, ValueError)
     assert issubclass(SSRFError, NodeError)
     assert issubclass(SSRFError, NonRetryableError)
+
+
+@pytest.mark.parametrize(("permit", "way"), [(True, "`allow_private_networks: true`"), (False, "has no effect here")])
+@pytest.mark.parametrize("url", ["http://10.0.0.5/", "http://localhost/"])
+def test_the_refusal_names_the_settings_that_open_the_address(url: str, permit: bool, way: str):
+    with pytest.raises(SSRFError, match="PYFLOW_ALLOWED_NETWORKS") as refused:
+        check_url(url, NetworkPolicy(permit_private_networks=permit))
+    assert way in str(refused.value)
+
+
+def test_without_a_run_of_the_platform_the_same_variables_decide(monkeypatch):
+    monkeypatch.setenv("PYFLOW_ALLOWED_NETWORKS", "intranet.example, 10.2.0.0/16")
+    listed = NetworkPolicy.of(["intranet.example", "10.2.0.0/16"])
+    assert policy_in_force() == listed
+    monkeypatch.setenv("PYFLOW_PERMIT_PRIVATE_NETWORKS", "false")
+    assert policy_in_force() == replace(listed, permit_private_networks=False)
+    monkeypatch.setenv("PYFLOW_ALLOWED_NETWORKS", "a b")
+    with pytest.raises(SSRFError, match="PYFLOW_ALLOWED_NETWORKS cannot be read"):
+        policy_in_force()
+    token = current_policy.set(PUBLIC_ONLY)
+    assert policy_in_force() is PUBLIC_ONLY
+    current_policy.reset(token)
