@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
+from pyflow.core.document import make_pointer
 from pyflow.core.errors import DefinitionError, InputError, Problem
 from pyflow.core.json_schema import UnusableSchemaError, check_schema, mismatches
+from pyflow.core.messages import show
 from pyflow.core.models import WorkflowDef
+from pyflow.core.problems import MAX_KNOWN, MAX_WORD
+
+#: How like the name of a declared input another name is if it is a slip of the pen.
+_NEAR = 0.75
+MAX_MISSPELT = 20
 
 
 def accept_input(workflow: WorkflowDef, value: Any) -> dict[str, Any]:
@@ -21,6 +29,7 @@ def accept_input(workflow: WorkflowDef, value: Any) -> dict[str, Any]:
     accepted = dict(value)
     if workflow.inputs is None:
         return accepted
+    misspelt = _misspelt(workflow.inputs, accepted)
     properties = workflow.inputs.get("properties")
     for name, schema in properties.items() if isinstance(properties, dict) else ():
         if isinstance(schema, dict) and "default" in schema:
@@ -29,9 +38,33 @@ def accept_input(workflow: WorkflowDef, value: Any) -> dict[str, Any]:
         problems = mismatches(workflow.inputs, accepted)
     except UnusableSchemaError as error:
         raise DefinitionError([_unusable(error)]) from None
-    if problems:
-        raise InputError(problems)
+    if misspelt or problems:
+        raise InputError([*misspelt, *problems])
     return accepted
+
+
+def declared_inputs(schema: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The inputs by name, if the schema says nothing of others; ``None`` if there may be more than it lists."""
+    declared = schema.get("properties")
+    if not isinstance(declared, dict) or schema.get("patternProperties") or "additionalProperties" in schema:
+        return None
+    if schema.keys() & {"$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas", "unevaluatedProperties"}:
+        return None
+    return declared
+
+
+def _misspelt(schema: Mapping[str, Any], given: Mapping[str, Any]) -> list[Problem]:
+    """Inputs that are not declared and are nearly one that is, which is not given."""
+    declared = declared_inputs(schema) or {}
+    left = sorted(name for name in declared if name not in given)
+    problems = []
+    for name in given if 0 < len(left) <= MAX_KNOWN else ():
+        if name not in declared and len(str(name)) <= MAX_WORD:
+            near = next(iter(get_close_matches(str(name), left, n=1, cutoff=_NEAR)), None)
+            if near is not None:
+                message = f"no input {show(name, 100)} is declared (did you mean {near!r}?)"
+                problems.append(Problem("unknown_input", message, make_pointer((str(name),)), suggestion=near))
+    return problems[:MAX_MISSPELT]
 
 
 def check_inputs(workflow: WorkflowDef) -> list[Problem]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pyflow.core.document import Path
+from pyflow.core.inputs import declared_inputs
 from pyflow.core.models import NodeDef, WorkflowDef
 from pyflow.core.problems import suggest
 from pyflow.core.references import Reference, references_in_expression, references_in_template
@@ -67,11 +68,8 @@ def names_used(workflow: WorkflowDef) -> set[str]:
 
 def undeclared_input(workflow: WorkflowDef) -> Iterator[Finding]:
     """References to fields of the input that ``inputs`` does not know."""
-    schema = workflow.inputs or {}
-    declared = schema.get("properties")
-    if not isinstance(declared, dict) or schema.get("patternProperties") or "additionalProperties" in schema:
-        return
-    if schema.keys() & {"$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas", "unevaluatedProperties"}:
+    declared = declared_inputs(workflow.inputs or {})
+    if declared is None:
         return
     for path, (name, member) in references(workflow):
         if name == "input" and member is not None and member not in declared:

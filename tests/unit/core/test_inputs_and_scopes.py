@@ -249,3 +249,27 @@ def test_a_definition_survives_its_canonical_form():
     assert again == definition
     assert again.checksum() == definition.checksum()
     assert workflow(node("b")).checksum() != definition.checksum()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "given", "near"),
+    [
+        ({"email": "string?"}, {"emial": "x"}, "email"),
+        ({"count": {"type": "integer", "default": 1}}, {"counts": 3}, "count"),
+        (SCHEMA, {"id": "x", "cuont": 3}, "count"),
+        ({"email": "string?"}, {"email": "x", "emial": "y"}, None),  # the other one is given
+        ({"email": "string?"}, {"source": "webhook"}, None),
+        ({"type": "object", "properties": {"email": {}}, "additionalProperties": True}, {"emial": "x"}, None),
+        (None, {"emial": "x"}, None),
+    ],
+)
+async def test_an_input_that_is_nearly_a_declared_one_is_refused(
+    inputs: dict[str, Any] | None, given: dict[str, Any], near: str | None
+):
+    definition = workflow(node("a"), inputs=inputs)
+    if near is None:
+        assert (await stage.run(definition, input=given)).succeeded
+        return
+    with pytest.raises(InputError, match=rf"did you mean '{near}'\?") as caught:
+        await stage.run(definition, input=given)
+    assert [(problem.code, problem.suggestion) for problem in caught.value.problems] == [("unknown_input", near)]
