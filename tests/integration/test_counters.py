@@ -18,7 +18,7 @@ from runs.models import Run
 from runs.removal import remove_runs
 from runs.reruns import rerun
 from runs.retention import prune
-from runs.services import terminate_run
+from runs.services import TERMINATED, end_run
 from secrets_vault.services import create_secret
 from tenants import quotas
 from tenants.errors import QuotaExceededError
@@ -116,7 +116,7 @@ def test_what_differs_is_repaired_once_and_said(tenant, limit, caplog):
 
 
 def test_runs_that_were_removed_stay_counted_for_their_day(tenant):
-    terminate_run(run_id=make_run(tenant).pk)
+    end_run(run_id=make_run(tenant).pk, ending=TERMINATED)
     prune(tenant=tenant, older_than=timedelta(0))
     make_run(tenant)
     assert repair_counters() == []
