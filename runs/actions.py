@@ -14,7 +14,7 @@ from pyflow.core.errors import PyFlowError
 from pyflow.core.states import TERMINAL_RUN_STATES, RunState
 from runs.errors import RunNotFoundError
 from runs.models import Run, RunQuerySet
-from runs.services import cancel_run, lock_families
+from runs.services import cancel_run, lock_families, lock_with_parents
 from runs.verbs import pause_run, resume_run, retry_run, terminate_run
 from tenants.access import Actor, Permission, Principal
 from tenants.errors import ForbiddenError
@@ -93,7 +93,8 @@ def act_on_runs(
     those whose runs may be acted on (``None``: all).
     """
     _take_turns(by.tenant_id)
-    known = lock_families(by.tenant_id, run_ids)
+    # A retry takes up child runs in its transaction; nothing else needs what is below.
+    known = (lock_families if action is Action.RETRY else lock_with_parents)(by.tenant_id, run_ids)
     outcomes: dict[UUID, Run | PyFlowError] = {}
     for run_id in run_ids:
         if run_id not in known:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -13,28 +13,31 @@ from django.db import models, transaction
 from runs import values
 from runs.models import Run
 from runs.values import Owner
-from tenants.quotas import add_stored_bytes
+from tenants.plans import Quota
+from tenants.quotas import add_stored_bytes, count_apart
 from tenants.scoping import TenantOwned
 
 logger = logging.getLogger(__name__)
 
 
-def remove_runs(
-    *, tenant_id: UUID, run_ids: Collection[UUID], before_deletion: Callable[[int], object] = lambda _: None
-) -> int:
+def remove_runs(*, tenant_id: UUID, run_ids: Collection[UUID], apart: bool = False) -> int:
     """Remove runs of a tenant in the current transaction, a statement for each table; how many there were.
 
-    Their large values go once that is committed. What they count for in the quota of stored bytes is given back, and
-    ``before_deletion`` is called with their number, before the rows are deleted (see ``tenants.transactions``).
+    Their large values go once that is committed. What they count for in the quota of stored bytes is given back before
+    the rows are deleted (see ``tenants.transactions``) or, ``apart``, afterwards, when nothing but the commit follows:
+    that waits for nobody (see ``quotas.count_apart``).
     """
     runs = Run.objects.for_tenant(tenant_id).filter(pk__in=run_ids)
     found = list(runs.only("pk", "tenant_id", "input", "input_ref", "value_bytes"))
-    add_stored_bytes(tenant_id=tenant_id, amount=-sum(run.stored_bytes for run in found))
-    before_deletion(len(found))
+    amount = -sum(run.stored_bytes for run in found)
+    if not apart:
+        add_stored_bytes(tenant_id=tenant_id, amount=amount)
     of_runs = {"run__in": [run.pk for run in found]}
     for model in _parts():
         model.objects.for_tenant(tenant_id).filter(**of_runs).delete()
     runs.only("pk").delete()
+    if apart:
+        count_apart(tenant_id=tenant_id, quota=Quota.STORED_BYTES, amount=amount)
     stored = [Owner(tenant_id, run.pk) for run in found if run.input_ref is not None or run.value_bytes]
     if stored:
         transaction.on_commit(lambda: remove_values(stored), robust=True)

@@ -107,27 +107,25 @@ def _prune_runs(tenant: Tenant, before: datetime, most: int) -> int:
 def _batches(tenant: Tenant, before: datetime) -> Iterator[int]:
     """Remove the expired runs, the oldest first; how many each transaction has removed.
 
-    Each goes on where the last one was, so that what is kept is not read again and again.
+    Each goes on where the last one was, so that what is kept is not read again and again. It has its turn at the
+    tenant's audit before it locks anything, and then takes what nobody has locked: no run is kept from others while it
+    waits, and whoever has locked one and waits for the audit is not waited for.
     """
     expired = _expired(tenant.pk, before).order_by("created_at", "id")
     by, target = Actor.system(tenant.pk, "prune"), f"tenant:{tenant.slug}"
     skip = connection.features.has_select_for_update_skip_locked
-
-    def record(count: int) -> None:
-        """Audit it together with the removal: nothing is removed without an entry, whatever ends this process."""
-        told = {"runs": count, "finished_before": before.isoformat()}
-        audit.record(by=by, action="runs.pruned", target=target, after=told)
-
     after = Q()
-    while True:
+    while found := list(expired.filter(after).values_list("created_at", "pk")[:BATCH]):
         with transaction.atomic():
-            locked = expired.filter(after).select_for_update(of=("self",), skip_locked=skip, no_key=True)
-            found = list(locked.values_list("created_at", "pk")[:BATCH])
-            if not found:
-                return
-            free = _without_busy_referrers(tenant.pk, {pk for _, pk in found})
-            removed = remove_runs(tenant_id=tenant.pk, run_ids=free, before_deletion=record) if free else 0
-        yield removed
+            audit.take_turn(tenant.pk)
+            locked = expired.filter(pk__in=[pk for _, pk in found]).order_by("pk")
+            locked = locked.select_for_update(of=("self",), skip_locked=skip, no_key=True)
+            free = _without_busy_referrers(tenant.pk, set(locked.values_list("pk", flat=True)))
+            if free:  # nothing is removed without an entry, whatever ends this process
+                told = {"runs": len(free), "finished_before": before.isoformat()}
+                audit.record(by=by, action="runs.pruned", target=target, after=told)
+                remove_runs(tenant_id=tenant.pk, run_ids=free, apart=True)
+        yield len(free)
         at, pk = found[-1]
         after = Q(created_at__gt=at) | Q(created_at=at, pk__gt=pk)
 
@@ -135,8 +133,8 @@ def _batches(tenant: Tenant, before: datetime) -> Iterator[int]:
 def _without_busy_referrers(tenant_id: UUID, run_ids: set[UUID]) -> set[UUID]:
     """Those of the runs to which no run refers that another transaction has locked; the referring ones are locked.
 
-    Their references are cleared when the runs are deleted, after the audit was written: whoever has locked one of them
-    and waits for the audit would be waited for.
+    Their references are cleared when the runs are deleted, by whoever has the audit: somebody who has locked one of
+    them and waits for the audit would be waited for.
     """
     referring = Run.objects.for_tenant(tenant_id).filter(Q(parent__in=run_ids) | Q(source_run__in=run_ids))
     skip = connection.features.has_select_for_update_skip_locked

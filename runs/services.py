@@ -171,6 +171,15 @@ def lock_any_run(tenant_id: UUID, run_id: UUID) -> Run:
     return run
 
 
+def lock_with_parents(tenant_id: UUID, run_ids: Collection[UUID]) -> dict[UUID, UUID]:
+    """Lock runs of a tenant with their parents, in the order that writers keep; the workflow of each of ``run_ids``."""
+    runs = Run.objects.for_tenant(tenant_id)
+    asked = set(run_ids)
+    parents = runs.filter(pk__in=asked, parent__isnull=False).order_by().values_list("parent_id", flat=True)
+    rows = runs.filter(pk__in=asked.union(parents)).order_by("pk").select_for_update(no_key=True)
+    return {pk: workflow for pk, workflow in rows.values_list("pk", "workflow") if pk in asked}
+
+
 def lock_families(tenant_id: UUID, run_ids: Collection[UUID]) -> dict[UUID, UUID]:
     """Lock runs of a tenant with all above and below them that a verb may lock; the workflow of each of ``run_ids``.
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 from pyflow.core.events import EventType
 from pyflow.core.plan import COMPENSATE, MAIN, Plan
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
-from runs.child_stops import stop_children
+from runs.child_stops import stop_children_after_commit
 from runs.errors import RunStateError, RunUndoneError
 from runs.models import NodeItem, NodeRun, Run, RunEvent
 from runs.services import (
@@ -25,6 +25,7 @@ from runs.services import (
     lock_any_run,
     lock_families,
     lock_run,
+    lock_with_parents,
     ring_for,
 )
 from tenants import audit
@@ -42,17 +43,17 @@ _TERMINATED = replace(TERMINATED, message="the run was terminated")
 def terminate_run(*, by: Actor, run_id: UUID) -> Run:
     """End a run at once, as ``cancelled``: nothing is compensated, ``finally`` does not run.
 
-    Its child runs are terminated, asked to stop, or left alone, as their nodes say. Raises ``RunNotFoundError`` or
-    ``RunFinishedError``.
+    Once that is committed its child runs are terminated, asked to stop, or left alone, as their nodes say: each in a
+    transaction of its own. Raises ``RunNotFoundError`` or ``RunFinishedError``.
     """
     with transaction.atomic():
-        lock_families(by.tenant_id, [run_id])
+        lock_with_parents(by.tenant_id, [run_id])
         before = find_run(tenant_id=by.tenant_id, run_id=run_id)
         was_ended_here = end_run(run_id=run_id, ending=_TERMINATED)
         run = find_run(tenant_id=by.tenant_id, run_id=run_id)
         if not was_ended_here:
             raise has_ended(run)
-        stop_children(parent_id=run_id)
+        stop_children_after_commit(run)
         _record(by, "run.terminated", run, {"state": before.state})
     return run
 

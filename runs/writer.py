@@ -269,8 +269,8 @@ class _Batch:
         for run_id in self._value_bytes.keys() & stored:
             tenant_id, amount = self._value_bytes[run_id]
             amounts[tenant_id] += amount
-        for tenant_id, amount in sorted(amounts.items()):  # last: starts of the tenant wait from here on
-            quotas.count_anyway(tenant_id=tenant_id, quota=Quota.STORED_BYTES, amount=amount)
+        for tenant_id, amount in sorted(amounts.items()):
+            quotas.count_apart(tenant_id=tenant_id, quota=Quota.STORED_BYTES, amount=amount)
         return stored
 
 

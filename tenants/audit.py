@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
-from django.db import models, transaction
+from django.db import connection, models, transaction
 from django.utils import timezone
 
 from pyflow.core.ids import new_uuid
@@ -50,6 +50,17 @@ def record(
         entry.save(force_insert=True)
         rows.update(seq=entry.seq, hash=entry.hash)
     return entry
+
+
+def take_turn(tenant_id: UUID, *, wait: bool = True) -> bool:
+    """Lock the head of a tenant's chain before the entry is known: nobody else adds one until this transaction ends.
+
+    ``False``, unless it is to ``wait``, if another transaction has locked it (SQLite has one writer at a time anyway).
+    Whoever has the head may only lock what nobody else has locked (``skip_locked``).
+    """
+    skip = not wait and connection.features.has_select_for_update_skip_locked
+    rows = AuditHead.objects.for_tenant(tenant_id).select_for_update(no_key=True, skip_locked=skip)
+    return bool(rows.values_list("pk").first())
 
 
 def _next(head: AuditHead, by: Actor, action: str, target: str, change: Mapping[str, Any]) -> AuditEntry:

@@ -5,7 +5,8 @@ requests take the same last piece, and what is rolled back has taken nothing. A 
 ends: take from it before writing to the audit, as everybody does, or two transactions may wait for each other. What has
 no limit is counted in shards, one for each of a few threads, so that an unlimited tenant's requests do not queue up.
 Processes learn of a new limit at different times, so that some count in shards what others count in one row: a counter
-is the sum of its rows, wherever each change was counted, and a limit is compared with that sum.
+is the sum of its rows, wherever each change was counted, and a limit is compared with that sum. Whoever must not wait
+for a tenant counts in shards apart (``count_apart``), which nobody holds for longer than a commit takes.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ CACHE_SECONDS = 10.0
 CACHE_SIZE = 10_000
 #: How many rows share the count of what has no limit.
 SHARDS = 16
+#: How many more there are for those who wait for nobody.
+SHARDS_APART = 4
 #: The period of what is counted for good.
 ALL_TIME = "all"
 
@@ -185,6 +188,15 @@ def count_anyway(*, tenant_id: UUID, quota: Quota, amount: int, period: str = ""
     _names(*_taking(tenant_id, {quota: amount}, limits, periods))
 
 
+def count_apart(*, tenant_id: UUID, quota: Quota, amount: int) -> None:
+    """As ``count_anyway``, in a row that nobody takes from: this waits for no request of the tenant, whatever it holds.
+
+    Call it last, before the commit, for one tenant after the other by id: others that count so wait for that commit.
+    """
+    shard = _shards_apart(quota)[threading.get_native_id() % SHARDS_APART]
+    _names(*_taking(tenant_id, {quota: amount}, {quota: MOST}, {quota: shard}))
+
+
 def counter(*, tenant_id: UUID, quota: Quota) -> int:
     """What a counter says in its present period; negative only if it is wrong (see ``runs.counting``)."""
     return int(_counters(tenant_id, quota).aggregate(total=Sum("count"))["total"] or 0)
@@ -283,7 +295,7 @@ def _taking(
 def _counting(limited: tuple[bool, ...]) -> str:
     """The statement for counters of which each has a limit or none. What is limited, its shards count for, too."""
     table = connection.ops.quote_name(UsageCounter._meta.db_table)
-    periods = ", ".join(f"{table}.period || '/{shard:02}'" for shard in range(SHARDS))
+    periods = ", ".join(f"{table}.period || '/{shard:02}'" for shard in range(SHARDS + SHARDS_APART))
     shards = f"""(
         SELECT COALESCE(SUM(shard.count), 0) FROM {table} shard WHERE shard.tenant_id = {table}.tenant_id
         AND shard.name = {table}.name AND shard.period IN ({periods})
@@ -312,6 +324,10 @@ def _place(period: str, limit: int | None) -> str:
     return period if limit is not None else f"{period}/{threading.get_native_id() % SHARDS:02}"
 
 
+def _shards_apart(quota: Quota) -> list[str]:
+    return [f"{PERIODS[quota]()}/{SHARDS + number:02}" for number in range(SHARDS_APART)]
+
+
 def _used(tenant_id: UUID, quota: Quota) -> int:
     return max(0, counter(tenant_id=tenant_id, quota=quota))
 
@@ -324,8 +340,12 @@ def _counters(tenant_id: UUID, quota: Quota) -> QuerySet[UsageCounter]:
 
 
 def _gather(tenant_id: UUID, quota: Quota) -> None:
-    """Count in one row what was counted in shards; it is there even if nothing was, for a limit to be compared with."""
-    rows = list(_counters(tenant_id, quota).select_for_update(no_key=True).order_by("period"))
+    """Count in one row what was counted in shards; it is there even if nothing was, for a limit to be compared with.
+
+    Shards apart stay: whoever counts in them would wait until the plan is changed.
+    """
+    taken = _counters(tenant_id, quota).exclude(period__in=_shards_apart(quota))
+    rows = list(taken.select_for_update(no_key=True).order_by("period"))
     if not rows or any("/" in row.period for row in rows):
         total = sum(row.count for row in rows)
         _counters(tenant_id, quota).filter(pk__in=[row.pk for row in rows]).delete()

@@ -14,6 +14,9 @@ to a locked one: PostgreSQL checks a foreign key when the transaction is committ
 the counters and the audit by then, for which the holder of the plain lock may be waiting. A deletion takes the plain
 lock in any case, and therefore comes last.
 
+Whoever locks only what nobody has locked (``skip_locked``) waits for nobody, and may do so in any order: prune has its
+turn at the audit first, and counters apart (``tenants.quotas.count_apart``) come last.
+
 What is missed shows as ``deadlock detected``: one of the two transactions is rolled back. Nothing of it has happened,
 so ``retried`` begins it again.
 """

@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from runs.models import NodeRun, Run
-from runs.services import TERMINATED, cancel_run, end_run, lock_any_run
+from runs.services import TERMINATED, cancel_run, end_run, lock_any_run, lock_families
 from runs.starting import start_version
 from runs.verbs import retry_run, terminate_run
 from tests.support import waiting
@@ -108,12 +108,13 @@ def test_a_child_that_is_started_before_its_parent_could_be_locked_is_locked_in_
     children: list[Run] = []
     locks: list[str] = []
 
-    def terminate() -> None:
-        with CaptureQueriesContext(connection) as queries:
-            terminate_run(by=operator(parent), run_id=parent.pk)
+    def lock() -> None:
+        with CaptureQueriesContext(connection) as queries, transaction.atomic():
+            lock_families(parent.tenant_id, [parent.pk])
         locks.extend(query["sql"] for query in queries if "FOR NO KEY UPDATE" in query["sql"])
 
-    meanwhile(parent, terminate, lambda: children.append(child_of(parent, "a", "terminate")))
-    assert [state_of(run) for run in (parent, *children)] == ["cancelled", "cancelled"]
+    meanwhile(parent, lock, lambda: children.append(child_of(parent, "a", "terminate")))
     named = [[run.pk.hex in sql for run in (*children, parent)] for sql in locks]
     assert named[:2] == [[False, True], [True, True]]
+    terminate_run(by=operator(parent), run_id=parent.pk)
+    assert [state_of(run) for run in (parent, *children)] == ["cancelled", "cancelled"]

@@ -1,9 +1,9 @@
 """What one tenant has locked holds up nobody else's runs: not their leases, their facts, their claims."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,13 +11,19 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
+from runs import retention
 from runs.actions import BATCH
+from runs.child_stops import STOPPED_AT_ONCE, stop_orphans
 from runs.leases import claim, held_by, renew
 from runs.models import Run
-from runs.services import end_unstarted
+from runs.services import TERMINATED, end_run, end_unstarted
 from runs.starting import Start, Started, start_runs
+from runs.verbs import terminate_run
 from runs.writer import GroupWriter, store
-from tenants.models import AuditHead, Tenant
+from tenants import audit, quotas
+from tenants.errors import QuotaExceededError
+from tenants.models import Tenant
+from tenants.plans import Quota
 from tests.support import records, waiting
 from tests.support.api import Api, read
 from tests.support.factories import a_test, make_api_key, make_run, make_tenant, make_workflow
@@ -27,20 +33,26 @@ from tests.support.nodes import workflow
 pytestmark = pytest.mark.fleet
 
 
-@contextmanager
-def locked(*runs: Run) -> Iterator[None]:
+def locked(*runs: Run) -> AbstractContextManager[None]:
     """Have another transaction lock runs, as one that waits for something does."""
+    rows = Run.objects.across_tenants().filter(pk__in=[run.pk for run in runs])
+    return other_transaction(lambda: list(rows.select_for_update(no_key=True)))
 
-    def lock() -> None:
+
+@contextmanager
+def other_transaction(work: Callable[[], object]) -> Iterator[None]:
+    """Have another transaction do something, which is rolled back afterwards."""
+
+    def begin() -> None:
         transaction.set_autocommit(False)
-        list(Run.objects.across_tenants().filter(pk__in=[run.pk for run in runs]).select_for_update(no_key=True))
+        work()
 
     def let_go() -> None:
         transaction.rollback()
         connection.close()
 
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(lock).result()
+        pool.submit(begin).result()
         try:
             yield
         finally:
@@ -122,7 +134,7 @@ def test_bulk_actions_hold_few_runs_while_they_wait_for_the_audit(tenant, action
 
     with ThreadPoolExecutor(len(parts)) as pool:
         with transaction.atomic():
-            AuditHead.objects.for_tenant(tenant).select_for_update(no_key=True).get()
+            audit.take_turn(tenant.pk)
             asked = []
             for count, part in enumerate(parts, start=1):
                 asked.append(pool.submit(ask, part))
@@ -130,6 +142,76 @@ def test_bulk_actions_hold_few_runs_while_they_wait_for_the_audit(tenant, action
             held = len(runs) - len(free(runs))
         assert [done.result()["accepted"] for done in asked] == [2 * BATCH, 2 * BATCH]
     assert 0 < held <= BATCH, "one request waits for the audit, the other one for its turn, which locks nothing"
+
+
+def test_terminating_a_large_family_locks_none_of_it_while_it_waits_for_the_audit(tenant):
+    parent, children = family(tenant, "request_cancel", STOPPED_AT_ONCE + 5)
+
+    def terminate() -> None:
+        terminate_run(by=a_test(tenant), run_id=parent.pk)
+        connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            audit.take_turn(tenant.pk)
+            asked = pool.submit(terminate)
+            waiting.until(lambda: waiters() == 1, what="request that waits")
+            assert free(children) == set(children)
+            assert free([parent.pk]) == set()
+        asked.result()
+    left = Run.objects.for_tenant(tenant).filter(parent=parent, cancel_requested_at=None)
+    assert left.count() == 5, "those are left to a sweep"
+    with other_transaction(lambda: audit.take_turn(tenant.pk)):
+        assert stop_orphans() == 0, "it waits for no audit"
+    with locked(Run.objects.for_tenant(tenant).get(pk=left[0].pk)):
+        assert stop_orphans() == 4, "nor for a run"
+    assert stop_orphans() == 1
+    assert not Run.objects.for_tenant(tenant).filter(children_to_stop=True).exists()
+
+
+def test_prune_holds_no_run_while_it_waits_for_the_audit(tenant):
+    runs = many_runs(tenant, 5)
+    for run_id in runs:
+        end_run(run_id=run_id, ending=TERMINATED)
+
+    def remove() -> None:
+        retention.prune(tenant=tenant, older_than=timedelta(0))
+        connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            audit.take_turn(tenant.pk)
+            asked = pool.submit(remove)
+            waiting.until(lambda: waiters() == 1, what="removal that waits")
+            assert free(runs) == set(runs)
+        asked.result()
+    assert not Run.objects.for_tenant(tenant).exists()
+
+
+def test_large_values_are_recorded_beside_a_counter_that_is_locked(tenant):
+    """A start of a limited tenant has its counter, and waits for something."""
+    quotas.set_plan(tenant=tenant, plan="enterprise", overrides={"stored_bytes": 10**9}, by=a_test(tenant))
+    make_run(tenant)
+    [claimed] = claim("me", 1)
+    before = quotas.counter(tenant_id=tenant.pk, quota=Quota.STORED_BYTES)
+    write = records.new_write(claimed)
+    write.value_bytes = 70_000
+    with other_transaction(lambda: quotas.add_stored_bytes(tenant_id=tenant.pk, amount=1)):
+        assert store([write]) == set()
+        assert not write.busy
+    assert quotas.counter(tenant_id=tenant.pk, quota=Quota.STORED_BYTES) == before + 70_000
+    with pytest.raises(QuotaExceededError):
+        quotas.add_stored_bytes(tenant_id=tenant.pk, amount=10**9 - before - 70_000 + 1)
+    quotas.set_plan(tenant=tenant, plan="enterprise", overrides={"stored_bytes": 10**8}, by=a_test(tenant))
+    assert quotas.counter(tenant_id=tenant.pk, quota=Quota.STORED_BYTES) == before + 70_000
+
+
+def family(tenant: Tenant, on_parent_cancel: str, count: int) -> tuple[Run, list[UUID]]:
+    """A run that waits for its children, which are queued."""
+    parent, *children = many_runs(tenant, count + 1)
+    rows = Run.objects.for_tenant(tenant).filter(pk__in=children)
+    rows.update(parent=parent, on_parent_cancel=on_parent_cancel)
+    return Run.objects.for_tenant(tenant).get(pk=parent), children
 
 
 def many_runs(tenant: Tenant, count: int) -> list[UUID]:
