@@ -2,7 +2,8 @@
 
 Every URL, redirect hop and resolved address is checked (``pyflow.core.addresses``); the connection goes to the address
 that was checked, with the original Host and SNI. Time is bounded in total and bytes are counted after decompression
-while they stream in. No proxy or netrc settings of the process are used, and no cookies are kept.
+while they stream in. No proxy or netrc settings of the process are used. Cookies are kept from a
+redirect to what it leads to, and no further.
 
 Importing this module imports httpx2, which takes longer than everything else in ``pyflow run``: import it inside the
 function that sends a request.
@@ -11,6 +12,7 @@ function that sends a request.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import email.utils
 import json
@@ -28,6 +30,7 @@ import httpx2
 from pyflow.core.addresses import NetworkPolicy, SSRFError, Target, check_url, policy_in_force
 from pyflow.core.errors import NodeError, NonRetryableError, RetryableError
 from pyflow.core.http_body import Body, json_bytes
+from pyflow.core.http_cookies import Cookies
 from pyflow.core.http_pool import MAX_POLICIES
 from pyflow.core.http_pool import pools as _pools
 from pyflow.core.messages import show
@@ -59,6 +62,8 @@ _OWN_HEADERS = frozenset(
 )  # fmt: skip
 #: All that follows a redirect to another origin; any other header may hold a credential.
 _HARMLESS_HEADERS = frozenset(("accept", "accept-language", "content-type", "user-agent"))
+#: Text encodings of Python's own.
+_NO_CHARSETS = frozenset(("idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined"))
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 
@@ -108,13 +113,17 @@ class HttpStatusError(RetryableError, httpx2.HTTPStatusError):
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """An answer, read to its end. ``headers`` have lower-case names; ``url`` is the one that answered."""
+    """An answer, read to its end. ``url`` is the one that answered.
+
+    ``headers`` have lower-case names, those of one name joined by commas; ``header_values`` has each apart.
+    """
 
     status: int
     reason: str
     headers: dict[str, str]
     content: bytes
     url: str
+    header_values: dict[str, list[str]] = field(default_factory=dict)
     _encoding: str = field(default="utf-8", repr=False)
 
     @property
@@ -214,12 +223,15 @@ async def _exchange(
     policy: NetworkPolicy,
     follow_redirects: bool,
 ) -> HttpResponse:
+    cookies = Cookies()
     with _pools.borrow(policy) as transport:
         for _ in range(MAX_REDIRECTS + 1):
             async with _wire(method, target, headers, body) as wire:
+                cookies.send(wire)
                 response = await transport.handle_async_request(wire)
             response.request = wire
             try:
+                cookies.keep(response)
                 location = response.headers.get("location")
                 if not (follow_redirects and location and response.status_code in _REDIRECTS):
                     return await reader.read(response, target)
@@ -265,7 +277,9 @@ async def _wire(
             content = await opened.enter_async_context(contextlib.aclosing(body.chunks()))
             # With a length, or it would be sent in chunks, which many servers refuse in requests.
             headers = {**headers, "Content-Length": str(body.size)}
-        wire = httpx2.Request(method, target.url, headers=headers, content=content)
+        # As bytes: httpx2 would choose an encoding by the values, and sends nothing but ASCII (RFC 9110 5.5: obs-text).
+        raw = [(name.encode("ascii"), value.encode("utf-8")) for name, value in headers.items()]
+        wire = httpx2.Request(method, target.url, headers=raw, content=content)
         if (wire.url.scheme, wire.url.host) != (target.scheme, httpx2.URL(target.url).host):
             raise SSRFError(f"Blocked: the URL can be read in two ways: {show(target.url, 200)}")
         yield wire
@@ -289,9 +303,10 @@ class _Reader:
             status=response.status_code,
             reason=response.reason_phrase,
             headers=dict(response.headers),
+            header_values=_values(response.headers),
             content=await self._collect(response, file),
             url=target.url,
-            _encoding=response.encoding or "utf-8",
+            _encoding=_charset(response.encoding),
         )
 
     async def _collect(self, response: httpx2.Response, file: IO[bytes] | None) -> bytes:
@@ -306,6 +321,23 @@ class _Reader:
             else:
                 file.write(chunk)
         return b"".join(chunks)
+
+
+def _charset(named: str | None) -> str:
+    """The encoding that a server named, or UTF-8 where it named none, or a codec of Python that is no charset."""
+    try:
+        known = codecs.lookup(named or "utf-8").name
+        b" ".decode(known, "replace")
+    except (LookupError, UnicodeError):
+        return "utf-8"
+    return "utf-8" if known.replace("_", "-") in _NO_CHARSETS else known
+
+
+def _values(headers: httpx2.Headers) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in headers.multi_items():
+        found.setdefault(name.lower(), []).append(value)
+    return found
 
 
 def _checked_method(method: object) -> str:
@@ -328,14 +360,13 @@ def _checked_headers(headers: Mapping[Any, Any]) -> dict[str, str]:
         text = value if isinstance(value, str) else json.dumps(value)
         if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", text):
             raise InvalidRequestError(f"the value of the header {name} holds a control character")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InvalidRequestError(f"the value of the header {name} holds half of a surrogate pair") from None
         checked.pop(defaults.get(name.lower(), ""), None)
         checked[name] = text
-    try:
-        # httpx2 would choose an encoding by the values; here it is always the same.
-        return {name: value.encode("utf-8").decode("latin-1") if not value.isascii() else value
-                for name, value in checked.items()}  # fmt: skip
-    except UnicodeEncodeError:
-        raise InvalidRequestError("the value of a header cannot be encoded in UTF-8") from None
+    return checked
 
 
 def _body(json_body: Any, content: bytes | Body | None, headers: dict[str, str]) -> bytes | Body | None:

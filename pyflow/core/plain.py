@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from pyflow.core.errors import NonRetryableError
-from pyflow.core.messages import MAX_SHOWN, cut, masked, show
+from pyflow.core.messages import MAX_SHOWN, said, show
 from pyflow.core.suspension import Suspension
 
 if TYPE_CHECKING:  # a node in a process of its own needs `to_plain`, and nothing that plans and runs workflows
@@ -45,7 +45,7 @@ class NotPlainError(NonRetryableError):
     @property
     def place(self) -> str:
         """The path as it is written in an expression (``body.items[2]``); empty for the whole result."""
-        return cut(masked("".join(map(_step, reversed(self.path))).lstrip(".")), MAX_PLACE)
+        return said("".join(map(_step, reversed(self.path))).lstrip("."), MAX_PLACE)
 
     def __str__(self) -> str:
         """Say what is wrong, and where."""

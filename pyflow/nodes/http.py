@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from pyflow.core.addresses import SSRFError
 from pyflow.core.context import ExecutionContext
 from pyflow.core.duration import parse_duration
@@ -24,7 +26,9 @@ class HttpOutput(NodeOutput):
     status: int
     """The status code, of the last page."""
     headers: dict[str, str]
-    """The headers, with lower-case names, of the last page."""
+    """The headers, with lower-case names, of the last page; those of one name are joined by commas."""
+    header_values: dict[str, list[str]] = Field(default_factory=dict)
+    """The same with the values of each name apart, always as a list: ``header_values['set-cookie'][0]``."""
     body: Any = None
     """The body in the form that ``response`` says."""
     pages: int | None = None
@@ -38,7 +42,7 @@ class HttpOutput(NodeOutput):
 
 
 class HttpNode(BaseNode[dict[str, Any], dict[str, Any]]):
-    """Sends a request and gives ``{status, headers, body}``, or what its pages have together.
+    """Sends a request and gives ``{status, headers, header_values, body}``, or what its pages have together.
 
     Raises ``SSRFError`` for a target that is not public, ``HttpStatusError`` for a status other than 2xx (with
     ``retry_after`` in seconds where the server gave one), ``HttpTimeoutError``, ``ResponseTooLargeError``, and httpx2's

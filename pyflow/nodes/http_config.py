@@ -101,7 +101,7 @@ class HttpConfig(NodeConfig):
     method: Method | Literal["get", "post", "put", "patch", "delete", "head", "options"] | TemplateText = "GET"
     """The request method."""
     headers: Headers | None = None
-    """Header names and values. ``Host``, ``Content-Length``, ``Transfer-Encoding`` and ``Connection`` are not yours."""
+    """Header names and values, sent in UTF-8. ``Host``, ``Content-Length``, ``Transfer-Encoding`` and ``Connection`` are not yours."""
     params: Fields | None = None
     """Added to the query of the URL; a list is several values, ``null`` none."""
     auth: Auth | None = None
@@ -121,6 +121,9 @@ class HttpConfig(NodeConfig):
     response: Literal["auto", "json", "text", "bytes", "none", "file"] | TemplateText = "auto"
     """What ``body`` of the output is: parsed where it is JSON, else text (``auto``); parsed, or the node fails
     (``json``); text; base64 (``bytes``); ``null`` (``none``); or ``{path, size}`` of the file that it was saved to."""
+    non_finite: Literal["fail", "null"] | TemplateText = "fail"
+    """What `NaN`, `Infinity` and numbers such as `1e400` in an answer mean, which JSON lacks or no float can hold: the
+    node fails and says where they are (``fail``), or they are ``null`` (``"null"``)."""
     save_to: str | None = None
     """With ``response: file``: the path in the storage."""
     paginate: Paginate | None = None
@@ -134,7 +137,7 @@ class HttpConfig(NodeConfig):
     allow_private_networks: Flag = False
     """Whether private and loopback addresses may be reached, where the operator lets workflows decide that."""
     follow_redirects: Flag = True
-    """Whether up to 5 redirects are followed."""
+    """Whether up to 5 redirects are followed. Cookies that they set are sent to where they are for, and not kept."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

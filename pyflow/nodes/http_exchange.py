@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import math
 import tempfile
 import time
 from collections.abc import Mapping
@@ -61,6 +62,7 @@ class Exchange:
             return {
                 "status": response.status,
                 "headers": response.headers,
+                "header_values": response.header_values,
                 "body": await self._received(response, file),
             }
 
@@ -69,7 +71,7 @@ class Exchange:
         while True:
             pages += 1
             response = await self._send(url, body, page=pages)
-            content = _content(response, self._config.response)
+            content = self._content(response)
             self._bytes -= len(response.content)
             if paginate.items is None:
                 found.append(content)
@@ -82,6 +84,7 @@ class Exchange:
         return {
             "status": response.status,
             "headers": response.headers,
+            "header_values": response.header_values,
             "pages": pages,
             "more": following is not None,
             "bodies" if paginate.items is None else "items": found,
@@ -150,9 +153,35 @@ class Exchange:
 
     async def _received(self, response: HttpResponse, file: IO[bytes] | None) -> Any:
         if file is None or not response.is_success:
-            return _content(response, self._config.response)
+            return self._content(response)
         path = str(self._config.save_to)
         return {"path": path, "size": await asyncio.to_thread(stored.save, path, file)}
+
+    def _content(self, response: HttpResponse) -> Any:
+        form = self._config.response
+        if form == "none":
+            return None
+        if form == "text":
+            return response.text
+        if form == "bytes":
+            return base64.b64encode(response.content).decode("ascii")
+        try:
+            content = response.json()
+        except ValueError as error:
+            if form != "json":
+                return response.text
+            raise UnexpectedAnswerError(f"the answer of {response.url} is not JSON: {error}") from None
+        # What is no JSON number fails the node like that of any other: the message names its place.
+        return _with_nulls(content) if self._config.non_finite == "null" else content
+
+
+def _with_nulls(value: Any) -> Any:
+    """JSON with ``None`` for the numbers that are none, or larger than a float can be."""
+    if isinstance(value, dict):
+        return {name: _with_nulls(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_with_nulls(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _authorizer(config: HttpConfig) -> Authorizer | None:
@@ -224,21 +253,6 @@ def _with_params(url: str, params: Any) -> str:
     address, hash_mark, fragment = url.partition("#")
     joint = "" if address.endswith(("?", "&")) else "&" if "?" in address else "?"
     return f"{address}{joint}{query}{hash_mark}{fragment}"
-
-
-def _content(response: HttpResponse, form: str) -> Any:
-    if form == "none":
-        return None
-    if form == "text":
-        return response.text
-    if form == "bytes":
-        return base64.b64encode(response.content).decode("ascii")
-    if form == "json":
-        try:
-            return response.json()
-        except ValueError as error:
-            raise UnexpectedAnswerError(f"the answer of {response.url} is not JSON: {error}") from None
-    return response.data()
 
 
 def _items(path: str, content: Any) -> list[Any]:

@@ -76,8 +76,9 @@ def read(query: str, kind: Kind) -> Statement:
             piece = query[position : _end_of_nested(query, position)]
         position += len(piece)
         if group == "param":
-            params.add(piece[1:])
-            parts.append(piece if kind == "sqlite" else f"%({piece[1:]})s")
+            name = piece.removeprefix(":")
+            params.add(name)
+            parts.append(piece if kind == "sqlite" else f"%({name})s")
             continue
         if group == "word":
             words.add(piece.lower())
