@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice, starmap
 
-from pyflow.core import lint_fates, lint_references
+from pyflow.core import lint_fates, lint_references, lint_states
 from pyflow.core.checker import SECTIONS
 from pyflow.core.config_check import doubts
 from pyflow.core.document import Path, make_pointer
@@ -143,6 +143,7 @@ def _references(subject: _Subject) -> Iterator[Problem]:
     yield from starmap(_warning, lint_references.undeclared_input(workflow))
     yield from starmap(_warning, lint_references.unrendered(workflow))
     yield from starmap(_warning, lint_references.no_error_yet(workflow))
+    yield from starmap(_warning, lint_states.no_state(workflow))
     used = lint_references.names_used(workflow)
     for path, node in subject.nodes:
         yield from starmap(_warning, lint_references.unsteady_keys(path, node))

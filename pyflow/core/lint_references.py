@@ -21,9 +21,9 @@ _MAPPINGS = frozenset({"secrets", "input", "nodes", "run"})
 def references(workflow: WorkflowDef) -> Iterator[tuple[Path, Reference]]:
     """Every reference in a template or expression, with its place. Those that do not compile have none."""
     definition = workflow.model_dump(by_alias=True, exclude_none=True)
-    for path, text in template_strings({name: part for name, part in definition.items() if name not in _NEVER}):
+    for path, text in templates(definition):
         yield from ((path, each) for each in in_template(text))
-    for path, text in _expressions(definition):
+    for path, text in expressions(definition):
         try:
             yield from ((path, each) for each in references_in_expression(text, _MAPPINGS))
         except UnsafeExpressionError:
@@ -42,7 +42,13 @@ def in_template(text: str) -> Iterable[Reference]:
         return ()
 
 
-def _expressions(definition: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+def templates(definition: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    """The templates of a workflow, as JSON data, with their places."""
+    return template_strings({name: part for name, part in definition.items() if name not in _NEVER})
+
+
+def expressions(definition: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    """The expressions of a workflow, as JSON data, with their places."""
     for section in ("nodes", "on_failure", "finally"):
         for i, node in enumerate(definition.get(section, ())):
             if "when" in node:

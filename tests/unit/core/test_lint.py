@@ -292,3 +292,33 @@ def test_each_dependency_that_others_imply_is_named_once():
 def test_each_rule_gives_a_hundred_warnings_at_most():
     nodes = "".join(f"- {{id: a{i}, {H}}}\n" for i in range(150))
     assert len(found(nodes)) == 100
+
+
+@pytest.mark.parametrize(
+    ("condition", "word"),
+    [
+        ("run.state == 'Succeeded'", "succeeded"),
+        ("'done' != run['state']", "no state:"),
+        ("run.state in ['failed', 'timedout']", "timed_out"),
+        ("not (run.state not in ('canceled',))", "cancelled"),
+        ("call.state == 'Failed'", "failed"),
+        ("nodes.call.state == 'Failed'", "failed"),
+        ("nodes['call']['state'] == 'Failed'", "failed"),
+        ("run.state == 'succeeded' and call.state in ['failed', 'timed_out']", None),
+        ("a.state == 'Bavaria' or nodes.a.state == 'Bavaria' or run.state in 'no list'", None),
+    ],
+)
+@pytest.mark.parametrize("template", [False, True])
+def test_a_state_that_is_compared_with_a_word_that_is_none(condition: str, word: str | None, template: bool):
+    where = (
+        f'config: {{message: "{{{{ {condition} }}}}"}}' if template else f'when: "{condition}", config: {{message: x}}'
+    )
+    nodes = f"""
+        - {{id: a, type: log, config: {{message: x}}}}
+        - {{id: call, type: workflow, config: {{workflow: other}}}}
+        - {{id: b, type: log, depends_on: [a, call], {where}}}"""
+    told = [warning for warning in lint(nodes) if warning.code == "unknown_state"]
+    assert [warning.pointer for warning in told] == (
+        [] if word is None else ["/nodes/2/config/message" if template else "/nodes/2/when"]
+    )
+    assert word is None or word in told[0].message
