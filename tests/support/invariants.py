@@ -132,7 +132,7 @@ def a_node_has_one_result() -> Iterator[str]:
     for run_id, events in groupby(_history(), key=lambda event: event["run"]):
         ended: Counter[tuple[str, Any]] = Counter()
         for event in events:
-            if event["type"] == "run.queued":
+            if _is_retry(event):
                 ended.clear()  # `on_failure` and `finally` are done again, as what had failed is
             elif event["type"] in NODE_END_TYPES:
                 item = event["data"].get("item")
@@ -148,7 +148,7 @@ def a_completed_node_is_not_started_again() -> Iterator[str]:
     for run_id, events in groupby(_history(), key=lambda event: event["run"]):
         ended: set[str] = set()
         for event in events:
-            if event["type"] == "run.queued":
+            if _is_retry(event):
                 ended.clear()
             elif event["type"] in NODE_END_TYPES and event["data"].get("item") is None:
                 ended.add(event["node_id"])
@@ -161,7 +161,7 @@ def rows_of_nodes_say_what_events_say() -> Iterator[str]:
     """A node that has ended has that as its last event, and what has ended by its events has a row."""
     said: dict[tuple[UUID, str], str] = {}
     for event in _history():
-        if event["type"] == "run.queued":
+        if _is_retry(event):
             said = {key: type for key, type in said.items() if key[0] != event["run"] or type == "node.succeeded"}
         elif event["data"].get("item") is None and event["node_id"]:
             said[event["run"], event["node_id"]] = event["type"]
@@ -380,10 +380,14 @@ def _counter(tenant: Tenant, quota: Quota) -> int:
 
 
 def _history() -> Iterator[dict[str, Any]]:
-    """The events of all runs that tell of nodes, or of another try, in their order."""
+    """The events of all runs that tell of nodes, or that a run is queued, in their order."""
     told = _events().filter(Q(type__startswith="node.") | Q(type="run.queued")).order_by("run", "seq")
     for event in told.values("run", "seq", "type", "node_id", "data").iterator():
         yield dict(event)
+
+
+def _is_retry(event: dict[str, Any]) -> bool:
+    return event["type"] == "run.queued" and "retry" in event["data"]
 
 
 def _runs() -> QuerySet[Run]:
