@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 from django.db import connection, models, transaction
@@ -123,34 +123,46 @@ def next_batch(rows: models.QuerySet[AuditEntry], after: int) -> list[AuditEntry
     return list(rows.filter(seq__gt=after).order_by("seq")[:BATCH])
 
 
+FindingKind = Literal["changed", "removed", "reordered", "truncated", "head"]
+FINDING_KINDS: tuple[FindingKind, ...] = get_args(FindingKind)
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What is wrong with a chain, at the entry numbered ``seq``."""
 
     seq: int
-    kind: Literal["changed", "removed", "reordered", "truncated", "head"]
+    kind: FindingKind
     detail: str
 
 
 @dataclass(slots=True)
 class Verification:
-    """How far a chain was read, and what to keep elsewhere: whoever can rewrite it all can rewrite its end, too."""
+    """How far a chain was read, and what to keep elsewhere: whoever can rewrite it all can rewrite its end, too.
+
+    One that has ``seq`` and ``hash`` of an entry goes on after that entry. ``complete``: to the end, and the head.
+    """
 
     entries: int = 0
     seq: int = 0
     hash: str = ""
+    complete: bool = False
 
 
-def verify(*, tenant_id: UUID, progress: Verification | None = None) -> Iterator[Finding]:
+def verify(*, tenant_id: UUID, progress: Verification | None = None, most: int | None = None) -> Iterator[Finding]:
     """Everything that is wrong with a tenant's chain, while others may go on writing; ``progress`` says what was read.
+
+    At most ``most`` entries are read, and the head only when no more are left.
 
     An entry that was changed, removed, moved or cut off the end shows. So does a missing or changed head, which every
     tenant has from its creation on, and a chain that does not begin with that creation.
     """
     read = progress if progress is not None else Verification()
     rows = AuditEntry.objects.for_tenant(tenant_id)
-    for entry in in_batches(rows):
-        if not read.entries and entry.seq == 1 and entry.action not in GENESIS:
+    for entry in in_batches(rows, after=read.seq):
+        if most is not None and read.entries == most:
+            return
+        if entry.seq == 1 and entry.action not in GENESIS:
             yield Finding(1, "removed", f"the chain begins with `{entry.action}`, not with the creation of the tenant")
         if entry.seq != read.seq + 1:
             gone = f"{read.seq + 1}" if entry.seq == read.seq + 2 else f"{read.seq + 1} to {entry.seq - 1}"
@@ -160,6 +172,7 @@ def verify(*, tenant_id: UUID, progress: Verification | None = None) -> Iterator
         if wrong := _changed(entry):
             yield Finding(entry.seq, "changed", wrong)
         read.entries, read.seq, read.hash = read.entries + 1, entry.seq, entry.hash
+    read.complete = True
     yield from _head_findings(tenant_id, read)
 
 
@@ -187,13 +200,13 @@ def _head_findings(tenant_id: UUID, read: Verification) -> Iterator[Finding]:
     head = AuditHead.objects.for_tenant(tenant_id).first()
     if head is None:
         yield Finding(read.seq, "head", "the head of the chain is missing")
-    if not read.entries:
+    if not read.seq:
         yield Finding(1, "removed", "there is no entry, not even that of the creation of the tenant")
     if head is None:
         return
     newer = AuditEntry.objects.for_tenant(tenant_id).filter(seq__gt=read.seq, seq__lte=head.seq)
     if head.seq < read.seq:
-        yield Finding(head.seq, "head", f"the head is at {head.seq}, and there are entries up to {read.seq}")
+        yield Finding(head.seq, "head", f"the head is at {head.seq}, before the entry {read.seq}")
     elif head.seq > read.seq and newer.count() != head.seq - read.seq:
         yield Finding(read.seq + 1, "truncated", f"missing at the end: {read.seq + 1} to {head.seq}")
     elif head.seq == read.seq and head.hash != read.hash:

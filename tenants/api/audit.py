@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -15,17 +16,20 @@ from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.reverse import reverse
 from rest_framework.views import APIView
 
 from tenants.access import Permission
 from tenants.api.pagination import PageQuery, paginate
 from tenants.api.renderers import NdjsonRenderer
-from tenants.api.serializers import validated
+from tenants.api.serializers import Strict, validated
 from tenants.api.views import TenantView
-from tenants.audit import BATCH, canonical, next_batch
+from tenants.audit import BATCH, FINDING_KINDS, Verification, canonical, next_batch, verify
 from tenants.models import AuditEntry
 from tenants.scoping import tenant_scope
 
+#: How many entries are verified for one answer, and how many findings are in it.
+MOST_VERIFIED, MOST_FINDINGS = 5_000, 100
 NDJSON_TYPE = NdjsonRenderer.media_type
 
 
@@ -108,6 +112,83 @@ class AuditView(TenantView):
             return _stream(request, rows, self.principal.tenant_id)
         page = paginate(request, rows, query, tenant_id=self.principal.tenant_id, order=("-seq",))
         return page.response(show_entry)
+
+
+class FindingShape(serializers.Serializer[Any]):
+    """Something that is not as it was written."""
+
+    seq = serializers.IntegerField(help_text="The number of the entry.")
+    kind = serializers.ChoiceField(FINDING_KINDS)
+    detail = serializers.CharField(help_text="For people.")
+
+
+class VerificationShape(serializers.Serializer[Any]):
+    """Whether the entries that were read, and what they hang together by, are as they were written."""
+
+    whole = serializers.BooleanField(help_text="Nothing is wrong with what this answer is about.")
+    complete = serializers.BooleanField(help_text="It is about the end of the chain, too; else go on with `next`.")
+    entries = serializers.IntegerField(help_text="How many were read for this answer.")
+    seq = serializers.IntegerField(help_text="The number of the last one that was read; 0: there is none.")
+    hash = serializers.CharField(
+        allow_blank=True, help_text="Its hash. Kept elsewhere, it shows a chain that was rewritten as a whole, too."
+    )
+    findings = FindingShape(many=True, help_text="The first 100.")
+    more_findings = serializers.IntegerField()
+    next = serializers.URLField(allow_null=True)
+
+
+class VerifyQuery(Strict):
+    """From where on."""
+
+    after = serializers.IntegerField(
+        required=False, default=0, min_value=0, max_value=2**62, help_text="Only entries after the one of this number."
+    )
+    hash = serializers.RegexField(
+        "^([0-9a-f]{64})?$",
+        required=False,
+        default="",
+        allow_blank=True,
+        help_text="The hash of the entry `after`, as an earlier answer had it: what follows has to continue it.",
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Without the hash it cannot be said whether the next entry follows."""
+        if bool(attrs["after"]) != bool(attrs["hash"]):
+            raise serializers.ValidationError("`after` and `hash` are of one entry: give both, or none.")
+        return attrs
+
+
+class VerifyAuditView(TenantView):
+    """Whether the audit is whole."""
+
+    permissions: ClassVar = {"GET": Permission.AUDIT_READ}
+    reads_query = frozenset({"GET"})
+
+    @extend_schema(
+        operation_id="audit_verify",
+        summary="Verify the audit",
+        tags=["audit"],
+        parameters=[VerifyQuery],
+        responses=VerificationShape,
+    )
+    def get(self, request: Request) -> Response:
+        """Reads the chain as `manage.py verify_audit` does, at most 5,000 entries for an answer; `next` goes on."""
+        query = validated(VerifyQuery, request.query_params)
+        read = Verification(seq=query["after"], hash=query["hash"])
+        findings = list(verify(tenant_id=self.principal.tenant_id, progress=read, most=MOST_VERIFIED))
+        address = reverse("audit-verify", request=request)
+        return Response(
+            {
+                "whole": not findings,
+                "complete": read.complete,
+                "entries": read.entries,
+                "seq": read.seq,
+                "hash": read.hash,
+                "findings": [asdict(finding) for finding in findings[:MOST_FINDINGS]],
+                "more_findings": len(findings[MOST_FINDINGS:]),
+                "next": None if read.complete else f"{address}?after={read.seq}&hash={read.hash}",
+            }
+        )
 
 
 def show_entry(entry: AuditEntry) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from django.urls import path
 
 from tenants.api.api_keys import KeysView, KeyView, RotateKeyView
-from tenants.api.audit import AuditView
+from tenants.api.audit import AuditView, VerifyAuditView
 from tenants.api.auth import JwksView, RefreshView, RevokeView, TokenView
 from tenants.api.invitations import AcceptInvitationView, InvitationsView, InvitationView
 from tenants.api.me import MeView
@@ -26,4 +26,5 @@ urlpatterns = [
     path("api-keys/<uuid:key_id>", KeyView.as_view(), name="api-key"),
     path("api-keys/<uuid:key_id>/rotate", RotateKeyView.as_view(), name="api-key-rotate"),
     path("audit", AuditView.as_view(), name="audit"),
+    path("audit/verify", VerifyAuditView.as_view(), name="audit-verify"),
 ]

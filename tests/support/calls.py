@@ -84,6 +84,7 @@ NEEDED: dict[str, Permission | None] = {
     "api_keys_revoke": P.KEYS_WRITE,
     "api_keys_rotate": P.KEYS_WRITE,
     "audit_list": P.AUDIT_READ,
+    "audit_verify": P.AUDIT_READ,
     "grants_create": P.WORKFLOWS_SHARE,
     "grants_delete": P.WORKFLOWS_SHARE,
     "grants_list": P.WORKFLOWS_SHARE,

@@ -80,3 +80,7 @@ async def test_the_platform_answers_as_the_client_expects(key):
         actions = [entry.action async for entry in pyflow.audit()]
         assert actions[:2] == ["api_key.revoked", "api_key.rotated"]
         assert actions[-1] == "tenant.created"
+        verified = await pyflow.verify_audit()
+        assert (verified.whole, verified.complete, verified.seq) == (True, True, len(actions))
+        rest = await pyflow.verify_audit(after=(verified.seq, verified.hash))
+        assert (rest.whole, rest.entries) == (True, 0)

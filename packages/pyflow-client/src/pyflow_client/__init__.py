@@ -65,6 +65,8 @@ from pyflow_client.models import (
 from pyflow_client.retries import Retries
 from pyflow_client.synchronous import Client
 from pyflow_client.tenancy_models import (
+    AuditFinding,
+    AuditVerification,
     Day,
     Grant,
     Quota,
@@ -85,6 +87,8 @@ __all__ = [
     "AsyncClient",
     "Attempt",
     "AuditEntry",
+    "AuditFinding",
+    "AuditVerification",
     "Batch",
     "BatchItem",
     "ChildRun",

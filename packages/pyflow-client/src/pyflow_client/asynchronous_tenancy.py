@@ -19,7 +19,7 @@ from pyflow_client.errors import ConnectionFailed
 from pyflow_client.models import Accepted, ApiKey, AuditEntry, Invitation, Me, Member, Page, Tenant
 from pyflow_client.paging import ItemT, Pages
 from pyflow_client.retries import Retries
-from pyflow_client.tenancy_models import Grant, Level, Quotas, Secret, SecretVersion, Session, Usage
+from pyflow_client.tenancy_models import AuditVerification, Grant, Level, Quotas, Secret, SecretVersion, Session, Usage
 
 
 class AsyncTenantClient:
@@ -122,6 +122,10 @@ class AsyncTenantClient:
         """What was done, the newest first; filters are ``action``, ``actor``, ``target``, ``since``, ``until``."""
         async for item in self._pages(Pages("api/v1/audit", Page[AuditEntry], filters)):
             yield item
+
+    async def verify_audit(self, *, after: tuple[int, str] | None = None) -> AuditVerification:
+        """Whether the audit is whole: 5,000 entries at most, ``after`` the one of this number and hash."""
+        return await self._send(tenancy_calls.verify_audit(after))
 
     async def log_in(self, tenant: str, username: str, password: str) -> Session:
         """Log a member in; the ``access_token`` is then what a client is made with, in place of a key."""

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pyflow_client.calls import Call, json_call, segment
 from pyflow_client.models import Accepted, ApiKey, Invitation, Me, Member, Nothing, Page, Tenant
-from pyflow_client.tenancy_models import Grant, Quotas, Secret, Session, Usage
+from pyflow_client.tenancy_models import AuditVerification, Grant, Quotas, Secret, Session, Usage
 
 
 def me() -> Call[Me]:
@@ -169,6 +169,12 @@ def share(workflow: str, level: str, kind: Literal["member", "role"], whom: str)
 def unshare(workflow: str, grant_id: str) -> Call[Nothing]:
     """The end of a grant. Not repeatable: the second time there is none."""
     return Call("DELETE", f"{grants_path(workflow)}/{segment(grant_id)}", Nothing, repeatable=False)
+
+
+def verify_audit(after: tuple[int, str] | None) -> Call[AuditVerification]:
+    """Whether the audit is whole, from an entry on."""
+    params = {} if after is None else {"after": str(after[0]), "hash": after[1]}
+    return Call("GET", "api/v1/audit/verify", AuditVerification, params=params)
 
 
 def quotas() -> Call[Quotas]:

@@ -81,6 +81,26 @@ class Usage(_Model):
     history: tuple[Day, ...]
 
 
+class AuditFinding(_Model):
+    """An entry of the audit, by its number ``seq``, that is not as it was written; ``kind`` says in which way."""
+
+    seq: int
+    kind: str
+    detail: str
+
+
+class AuditVerification(_Model):
+    """Whether a part of the audit is as it was written; unless ``complete``, go on after ``seq`` with ``hash``."""
+
+    whole: bool
+    complete: bool
+    entries: int
+    seq: int
+    hash: str
+    findings: tuple[AuditFinding, ...]
+    more_findings: int = 0
+
+
 class Session(_Model):
     """The tokens of somebody who logged in; times are in seconds. ``access_token`` is used as a key is."""
 
