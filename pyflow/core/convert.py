@@ -31,6 +31,7 @@ from pyflow.core.errors import DefinitionError, Problem
 from pyflow.core.loader import Format, parse_workflow
 from pyflow.core.models import NodeDef, OnError, RetryDef, WorkflowDef
 from pyflow.core.node import NodeRegistry
+from pyflow.core.node_keys import kind_of, why_refused
 from pyflow.core.retry import V1_DELAY, V1_MAX_RETRIES
 from pyflow.core.template import is_template, template_strings
 
@@ -369,6 +370,13 @@ class _Converter:
             if node.retry is not None:
                 message = "v1 retried with `on_error: retry` only, so `retry` had no effect here"
                 self._note("retry_ignored", "dropped", message, (*at, "retry"))
+            return None
+        refused = (
+            None if node.type not in self._registry else why_refused("retry", kind_of(self._registry.get(node.type)))
+        )
+        if refused is not None:
+            message = f"`on_error: retry` is `on_error: skip`; v1 did not repeat it either: {refused}"
+            self._note("retry_ignored", "dropped", message, (*at, "on_error"))
             return None
         given = node.retry or RetryDef()
         retries = V1_MAX_RETRIES if given.max_retries is None else given.max_retries

@@ -254,6 +254,14 @@ def test_on_error_retry_waits_as_it_did(retry: str):
     assert [after.delay(i, error) for i in range(1, 45)] == [before.delay(i, error) for i in range(1, 45)]
 
 
+def test_the_retry_of_a_node_that_waits_is_dropped_which_it_never_was():
+    waits = "- {id: a, type: signal, on_error: retry, retry: {max_retries: 5}, config: {name: go, timeout: 1s}}"
+    conversion = convert(v1(waits), default_registry)
+    node = conversion.workflow.nodes[0]
+    assert (node.retry, node.on_error) == (None, "skip")
+    assert ("retry_ignored", "dropped") in kinds(conversion)
+
+
 def test_a_retry_that_v1_ignored_is_dropped():
     conversion = converted(v1("- {id: a, type: step, retry: {max_retries: 5}}"))
     assert conversion.workflow.nodes[0].retry is None
