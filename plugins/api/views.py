@@ -9,9 +9,10 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from plugins.discovery import Plugin, discover
+from plugins.discovery import discover
 from plugins.errors import NodeTypeMissingError
 from pyflow.nodes.catalogue import describe, describe_type
+from pyflow.nodes.plugins import Plugin
 from tenants.access import Permission, Role
 from tenants.api.views import TenantView
 

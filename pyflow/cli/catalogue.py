@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pyflow.cli.console import fail, out, out_json, table, to_json
+from pyflow.cli.console import err, fail, out, out_json, table, to_json
 from pyflow.core.checker import suggest
 from pyflow.nodes import default_registry
 from pyflow.nodes.catalogue import describe
@@ -17,6 +17,9 @@ def nodes(
     format: Annotated[Literal["text", "json"], typer.Option("--format", help="How to print it.")] = "text",
 ) -> None:
     """List the node types, or show one with its config, output and an example."""
+    for plugin in default_registry.plugins():
+        if plugin.error:
+            err(f"Broken plugin {plugin.name} ({plugin.distribution} {plugin.version}): {plugin.error}")
     entries = list(describe(default_registry))
     if type is None:
         if format == "json":

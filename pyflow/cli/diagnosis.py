@@ -19,6 +19,7 @@ import typer
 import pyflow
 from pyflow.cli.console import ExitCode, out, out_json, table
 from pyflow.core.files import make_private
+from pyflow.nodes import default_registry
 
 #: Seconds to wait for a server.
 PATIENCE = 3.0
@@ -63,6 +64,9 @@ def _findings() -> Iterator[Finding]:
     yield Finding("pyflow", "ok", pyflow.__version__)
     for name, modules in _PARTS.items():
         yield _part(name, modules)
+    for plugin in default_registry.plugins():
+        detail = plugin.error or f"{plugin.distribution} {plugin.version}"
+        yield Finding(f"plugin {plugin.name}", "broken" if plugin.error else "ok", detail)
     yield _storage(os.environ.get("PYFLOW_STORAGE_ROOT"))
     yield _server("database", os.environ.get("DATABASE_URL"), _reach_database)
     yield _server("redis", os.environ.get("REDIS_URL"), _reach_redis)

@@ -1,8 +1,10 @@
-"""The built-in node types. ``default_registry`` has them all; a program may register its own there, too."""
+"""The built-in node types.
+
+``default_registry`` has them all, and those of installed plugins; a program may register its own there, too.
+"""
 
 from __future__ import annotations
 
-from pyflow.core.node import NodeRegistry
 from pyflow.nodes.alert import AlertNode
 from pyflow.nodes.approval import ApprovalNode
 from pyflow.nodes.condition import ConditionNode
@@ -11,6 +13,7 @@ from pyflow.nodes.fail import FailNode
 from pyflow.nodes.http import HttpNode
 from pyflow.nodes.llm import LlmNode
 from pyflow.nodes.log import LogNode
+from pyflow.nodes.plugins import InstalledRegistry
 from pyflow.nodes.signal import SignalNode
 from pyflow.nodes.sql import SqlNode
 from pyflow.nodes.storage import StorageNode
@@ -36,21 +39,34 @@ __all__ = [
     "WaitNode",
     "WorkflowNode",
     "default_registry",
+    "installed_types",
 ]
 
-default_registry = NodeRegistry()
-default_registry.register(HttpNode)
-default_registry.register(TransformNode)
-default_registry.register(ConditionNode)
-default_registry.register(AlertNode)
-default_registry.register(StorageNode)
-default_registry.register(LogNode)
-default_registry.register(TemplateNode)
-default_registry.register(FailNode)
-default_registry.register(WaitNode)
-default_registry.register(SignalNode)
-default_registry.register(ApprovalNode)
-default_registry.register(WorkflowNode)
-default_registry.register(SqlNode)
-default_registry.register(EmailNode)
-default_registry.register(LlmNode)
+_BUILT_IN = (
+    HttpNode,
+    TransformNode,
+    ConditionNode,
+    AlertNode,
+    StorageNode,
+    LogNode,
+    TemplateNode,
+    FailNode,
+    WaitNode,
+    SignalNode,
+    ApprovalNode,
+    WorkflowNode,
+    SqlNode,
+    EmailNode,
+    LlmNode,
+)
+
+
+def installed_types() -> InstalledRegistry:
+    """A registry with the built-in types and those of the installed plugins."""
+    registry = InstalledRegistry()
+    for cls in _BUILT_IN:
+        registry.register(cls)
+    return registry
+
+
+default_registry = installed_types()

@@ -5,8 +5,10 @@ from importlib import metadata
 import pytest
 
 from plugins import discovery
+from pyflow.nodes import default_registry, installed_types, plugins
 from tests.support.api import Api, assert_problem, read
 from tests.support.factories import make_api_key
+from tests.support.plugins import WRONG
 
 OPERATION = "plugins_list"
 PATH = "/api/v1/plugins"
@@ -15,12 +17,14 @@ pytestmark = pytest.mark.database
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch):
-    """Two entry points, of which one leads nowhere; they are looked for anew."""
+    """Entry points that cannot be used; they are looked for anew."""
     points = [
-        metadata.EntryPoint("shout", "tests.support.nodes:Nothing", discovery.GROUP),
-        metadata.EntryPoint("again", "pyflow.nodes.log:LogNode", discovery.GROUP),
+        metadata.EntryPoint("shout", "tests.support.nodes:Nothing", plugins.GROUP),
+        metadata.EntryPoint("again", "pyflow.nodes.log:LogNode", plugins.GROUP),
+        *(metadata.EntryPoint(name, f"tests.support.plugins:{name}", plugins.GROUP) for name in WRONG),
     ]
-    monkeypatch.setattr(discovery, "entry_points", lambda group: points)
+    monkeypatch.setattr(metadata, "entry_points", lambda group: points)
+    monkeypatch.setattr(discovery, "default_registry", installed_types())
     discovery.discover.cache_clear()
     yield
     discovery.discover.cache_clear()
@@ -31,14 +35,16 @@ def test_a_broken_one_disables_only_itself_and_says_why_to_admins(api: Api):
     found = {item["name"]: item for item in read(api.get(PATH))["results"]}
     assert found["shout"]["status"] == "broken"
     assert "Nothing" in found["shout"]["error"]
+    assert {found[name]["status"] for name in WRONG} == {"broken"}
     assert api.get("/api/v1/nodes/log").status_code == 200
+    assert [node["type"] for node in read(api.get("/api/v1/nodes"))["results"]] == default_registry.list_types()
 
 
 @pytest.mark.usefixtures("installed")
 def test_an_editor_is_not_told_why(tenant):
     editor = Api(make_api_key(tenant, role="editor")[1])
     results = read(editor.get(PATH))["results"]
-    assert [item["name"] for item in results] == ["again", "shout"]
+    assert [item["name"] for item in results] == sorted(["again", "shout", *WRONG])
     assert {item["error"] for item in results} == {None}
 
 
