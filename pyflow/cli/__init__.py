@@ -41,8 +41,13 @@ def main() -> None:
     # run.
     gc.disable()
     from pyflow.cli.application import application  # noqa: PLC0415 - imports pydantic, which reads that variable
+    from pyflow.cli.streams import exit_status, guard_streams  # noqa: PLC0415 - as above
 
+    guard_streams()
     app = application(command)
     gc.freeze()
     gc.enable()
-    app(prog_name="pyflow")
+    try:
+        app(prog_name="pyflow")
+    except SystemExit as end:
+        sys.exit(exit_status(end.code))
