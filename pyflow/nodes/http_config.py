@@ -101,7 +101,8 @@ class HttpConfig(NodeConfig):
     method: Method | Literal["get", "post", "put", "patch", "delete", "head", "options"] | TemplateText = "GET"
     """The request method."""
     headers: Headers | None = None
-    """Header names and values, sent in UTF-8. ``Host``, ``Content-Length``, ``Transfer-Encoding`` and ``Connection`` are not yours."""
+    """Header names and values, sent in UTF-8. ``Host``, ``Content-Length``, ``Transfer-Encoding`` and ``Connection``
+    are not yours."""
     params: Fields | None = None
     """Added to the query of the URL; a list is several values, ``null`` none."""
     auth: Auth | None = None

@@ -1,4 +1,4 @@
-"""The ``storage`` node: JSON files."""
+"""The ``storage`` node: files."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import RootModel
+from pydantic import Field, RootModel
 
 from pyflow.core import files
 from pyflow.core.context import ExecutionContext
 from pyflow.core.messages import show
+from pyflow.core.misfits import parse
 from pyflow.core.node import BaseNode
-from pyflow.nodes.fields import AnyValue, NodeConfig, TemplateText
+from pyflow.nodes import storage_formats
+from pyflow.nodes.fields import AnyValue, Flag, NodeConfig, TemplateText
 
 
 class StorageConfig(NodeConfig):
@@ -24,7 +26,14 @@ class StorageConfig(NodeConfig):
     action: Literal["read", "write", "append"] | TemplateText = "read"
     """``append`` adds ``data`` as one more element to the list in the file."""
     data: AnyValue = None
-    """What to write or append: anything that JSON has."""
+    """What to write or append: anything that JSON has; for `format` ``text`` text, for ``csv`` a list of rows, for
+    ``bytes`` base64."""
+    format: Literal["json", "text", "csv", "bytes"] | TemplateText = "json"
+    """What the file is: JSON; text in UTF-8; CSV, a list of rows with text in them; any bytes, as base64."""
+    separator: str = Field(default=",", min_length=1)
+    """What stands between the fields of CSV, one character: ``";"``."""
+    header: Flag = True
+    """Whether CSV has the names of its fields in the first row; rows are mappings then, else lists."""
 
 
 class StorageOutput(RootModel[Any]):
@@ -32,10 +41,11 @@ class StorageOutput(RootModel[Any]):
 
 
 class StorageNode(BaseNode[dict[str, Any], Any]):
-    """Reads, writes or appends to a JSON file and gives its content.
+    """Reads, writes or appends to a file of JSON, text, CSV or bytes and gives its content.
 
-    A file that does not exist reads as ``[]``; directories are made as needed. Writes are atomic, and appends from
-    many processes lose nothing. Raises ``ValueError`` for an unknown action and for a file that is not JSON,
+    A file that does not exist reads as ``[]``, or as empty text; directories are made as needed. Writes are atomic, and
+    appends from many processes lose nothing. Version 1 knows JSON only. Raises ``FileContentError`` (in version 1
+    ``ValueError``) for a file that is not what ``format`` says, ``ValueError`` for an unknown action,
     ``PathRefusedError`` (a ``ValueError``) for a path outside the storage, ``StorageQuotaError``; ``KeyError`` without
     a ``path``.
     """
@@ -43,8 +53,8 @@ class StorageNode(BaseNode[dict[str, Any], Any]):
     node_type: ClassVar[str] = "storage"
     display_name: ClassVar[str] = "Storage"
     category: ClassVar[str] = "data"
-    description: ClassVar[str] = "Reads and writes JSON files."
-    version: ClassVar[str] = "2.0.0"
+    description: ClassVar[str] = "Reads and writes files: JSON, text, CSV and bytes."
+    version: ClassVar[str] = "2.1.0"
     example: ClassVar[Mapping[str, Any]] = {
         "path": "rates/history.json",
         "action": "append",
@@ -53,8 +63,10 @@ class StorageNode(BaseNode[dict[str, Any], Any]):
     Config = StorageConfig
     Output = StorageOutput
 
-    async def execute(self, config: dict[str, Any], context: ExecutionContext) -> object:  # noqa: ARG002
+    async def execute(self, config: dict[str, Any], context: ExecutionContext) -> object:
         """Do the action; see the class."""
+        if context.scope is not None:
+            return await asyncio.to_thread(_version_2, parse(StorageConfig, config))
         path, action = str(config["path"]), config.get("action", "read")
         storage = files.storage()
         if action == "read":
@@ -64,6 +76,35 @@ class StorageNode(BaseNode[dict[str, Any], Any]):
         if action == "append":
             return await asyncio.to_thread(_append, storage, path, config.get("data"))
         raise ValueError(f"Unknown storage action: {show(action)}")
+
+
+def _version_2(config: StorageConfig) -> object:
+    kind = storage_formats.FORMATS.get(config.format)
+    if kind is None:
+        raise ValueError(f"Unknown storage format: {show(config.format)}")
+    if len(config.separator) != 1 or config.separator in '"\r\n':
+        raise ValueError(
+            f"`separator` is one character that is neither a quote nor a line break: {show(config.separator)}"
+        )
+    form = kind(config.path, separator=config.separator, header=bool(config.header))
+    storage = files.storage()
+    if config.action == "read":
+        try:
+            return form.decode(storage.read(config.path))
+        except FileNotFoundError:
+            return form.empty
+    content = form.encode(config.data)
+    if config.action == "write":
+        storage.write(config.path, content)
+        return config.data
+    if config.action != "append":
+        raise ValueError(f"Unknown storage action: {show(config.action)}")
+
+    def longer(current: bytes | None) -> bytes:
+        existing = form.empty if current is None else form.decode(current)
+        return form.encode(form.joined(existing, config.data))
+
+    return form.decode(storage.update(config.path, longer))
 
 
 def _read(storage: files.FileStorage, path: str) -> object:
