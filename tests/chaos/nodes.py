@@ -70,6 +70,21 @@ class Effective(BaseNodeV2[Pace]):
         return config.value
 
 
+class Flaky(BaseNodeV2[Pace]):
+    """Fails at its first attempt, and gives its value at the next one."""
+
+    node_type = "flaky"
+    Config = Pace
+
+    async def run(self, config: Pace, ctx: NodeContext) -> object:
+        """Its value."""
+        note(ctx)
+        await asyncio.sleep(config.pace)
+        if ctx.attempt == 1:
+            raise ConnectionError("the first attempt fails")
+        return config.value
+
+
 class Poison(BaseNodeV2[Pace]):
     """Kills the process that it is in, after a while."""
 
@@ -149,7 +164,7 @@ class Writing(BaseNodeV2[Written]):
 
 def register(registry: NodeRegistry) -> None:
     """Add them to a registry."""
-    for kind in (Effective, Poison, Hanging, Hungry, Writing):
+    for kind in (Effective, Flaky, Poison, Hanging, Hungry, Writing):
         registry.register(kind)
     poison.register_poisons(registry)
     poison.register_fatal(registry)

@@ -27,6 +27,7 @@ BROKEN_ON_PURPOSE: Mapping[str, str] = {
     "canceling statement due to user request": "a client gave up waiting on a link that was stalled",
     r'role "\w+" does not exist': "whoever waits for the server asks with the name of the system's user",
     "canceling authentication due to timeout": "a link stalled while a connection was being made",
+    'violates unique constraint "django_celery_beat_': "two clocks began together, with the same rows",
 }
 _EXPECTED = "expected in this session: "
 _SEVERE = re.compile(r"^\S+ \S+ \S+ \[\d+\] (ERROR|FATAL|PANIC):\s")
