@@ -22,11 +22,13 @@ from pyflow_site.formats import YAML_TYPE, to_json, to_yaml
 from pyflow_site.outages import is_outage
 from runs.errors import (
     NodeNotFoundError,
+    NotAssigneeError,
     RerunError,
     RunFinishedError,
     RunNotFoundError,
     RunStateError,
     RunUndoneError,
+    SignalNotAwaitedError,
     ValueCorruptError,
     ValueMissingError,
 )
@@ -144,6 +146,8 @@ STATUS_OF: Mapping[type[PyFlowError], int] = {
     RunFinishedError: status.HTTP_409_CONFLICT,
     RunStateError: status.HTTP_409_CONFLICT,
     RunUndoneError: status.HTTP_409_CONFLICT,
+    SignalNotAwaitedError: status.HTTP_409_CONFLICT,
+    NotAssigneeError: status.HTTP_403_FORBIDDEN,
     ValueMissingError: status.HTTP_500_INTERNAL_SERVER_ERROR,
     ValueCorruptError: status.HTTP_500_INTERNAL_SERVER_ERROR,
     RerunError: status.HTTP_422_UNPROCESSABLE_ENTITY,
@@ -242,6 +246,8 @@ def _describe_own(error: PyFlowError) -> dict[str, Any]:
         return problem(known, error.code, str(error)) | members
     if isinstance(error, RunStateError):
         return problem(known, error.code, str(error)) | {"state": error.state, "possible": error.possible}
+    if isinstance(error, SignalNotAwaitedError):
+        return problem(known, error.code, str(error)) | {"awaited": error.awaited}
     located = [error.problem.as_dict()] if isinstance(error, DocumentError) else None
     return problem(known, error.code, str(error), located)
 

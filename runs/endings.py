@@ -32,14 +32,14 @@ POLL_SECONDS = 5.0
 IDLE_SECONDS = 30.0
 
 
-def await_end(run_id: UUID, seconds: float, has_ended: Callable[[], bool]) -> bool:
-    """Wait up to ``seconds`` until ``has_ended`` says so; it is asked at first, after every hint, and now and then.
+def await_ends(run_ids: Collection[UUID], seconds: float, have_ended: Callable[[], bool]) -> bool:
+    """Wait up to ``seconds`` until ``have_ended`` says so; it is asked at first, after every hint, and now and then.
 
-    Blocks this thread, and holds nothing else: ``has_ended`` gives its database connection back.
+    Blocks this thread, and holds nothing else: ``have_ended`` gives its database connection back.
     """
     deadline, pause = time.monotonic() + seconds, FIRST_PAUSE
-    with _watch.over(run_id) as told:
-        while not has_ended():
+    with _watch.over(run_ids) as told:
+        while not have_ended():
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
@@ -63,11 +63,12 @@ class _Watch:
         self._is_away = False
 
     @contextmanager
-    def over(self, run_id: UUID) -> Iterator[threading.Event]:
-        """An event that is set by every hint about the run."""
+    def over(self, run_ids: Collection[UUID]) -> Iterator[threading.Event]:
+        """An event that is set by every hint about one of the runs."""
         told = threading.Event()
         with self._lock:
-            self._waiting[run_id].append(told)
+            for run_id in run_ids:
+                self._waiting[run_id].append(told)
             if self._listener is None and dispatch.broker_url() is not None:
                 self._listener = threading.Thread(target=self._listen, name="pyflow-endings", daemon=True)
                 self._listener.start()
@@ -75,9 +76,10 @@ class _Watch:
             yield told
         finally:
             with self._lock:
-                self._waiting[run_id].remove(told)
-                if not self._waiting[run_id]:
-                    del self._waiting[run_id]
+                for run_id in run_ids:
+                    self._waiting[run_id].remove(told)
+                    if not self._waiting[run_id]:
+                        del self._waiting[run_id]
                 self._left = time.monotonic()
 
     def tell(self, run_ids: Collection[UUID] | None) -> None:

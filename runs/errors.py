@@ -38,6 +38,22 @@ class RunFinishedError(RunStateError):
     code: ClassVar[str] = "run_finished"
 
 
+class SignalNotAwaitedError(PyFlowError):
+    """No node of the run waits for a signal of that name, now or later. ``awaited`` has the names that can be sent."""
+
+    code: ClassVar[str] = "signal_not_awaited"
+
+    def __init__(self, message: str, awaited: Collection[str]) -> None:
+        self.awaited = list(awaited)
+        super().__init__(message)
+
+
+class NotAssigneeError(PyFlowError):
+    """The caller is not among those who may decide: see ``assignees`` of the approval."""
+
+    code: ClassVar[str] = "not_assignee"
+
+
 class RunUndoneError(RunStateError):
     """What the run had done has been undone (compensated): it cannot go on from there. ``rerun`` starts anew."""
 

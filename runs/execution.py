@@ -361,7 +361,7 @@ class RunExecutor:
         running = self._under_way()  # what has ended meanwhile is told nothing
         for run_id, signal in found.signals:
             if run_id in running:
-                running[run_id].signal(signal.name, signal.payload, signal.id)
+                running[run_id].deliver(signal)
         for run_id in running.keys() & found.cancelled:
             self._active[run_id].stop(displaced_keys.get(run_id))
         for child_id in found.children:

@@ -251,6 +251,10 @@ class NodeRun(TenantOwned):
         abstract = False
         ordering = ("id",)
         constraints = (models.UniqueConstraint(fields=("run", "node_id"), name="node_per_run"),)
+        indexes = (
+            # Over `wait`, which hardly ever changes, and not over `state`: updates that touch no index are cheap.
+            models.Index(fields=("tenant", "id"), name="nodes_waiting", condition=models.Q(wait__isnull=False)),
+        )
 
     def __str__(self) -> str:
         return self.node_id
@@ -368,6 +372,9 @@ class RunSignal(TenantOwned):
     name = models.CharField(max_length=255)
     payload = models.JSONField(null=True, blank=True)
     dedupe_id = models.CharField(max_length=255)
+    sender = models.JSONField(
+        null=True, blank=True, editable=False, help_text="The names of its sender; null: the platform itself."
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     consumed = models.BooleanField(default=False, editable=False)
 

@@ -14,14 +14,12 @@ from django.utils import timezone
 
 from pyflow.core.errors import PyFlowError
 from pyflow.core.events import NODE_ENDS, RUN_ENDS, EventType
-from pyflow.core.ids import new_uuid
 from pyflow.core.result import ErrorInfo
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
 from pyflow.core.suspension import Signal
-from pyflow.nodes.approval import check_decision
 from runs import dispatch
 from runs.errors import NodeNotFoundError, RunFinishedError, RunNotFoundError
-from runs.models import NodeItem, NodeRun, NodeTask, Run, RunEvent, RunQuerySet, RunSignal
+from runs.models import NodeItem, NodeRun, NodeTask, Run, RunEvent, RunQuerySet
 from runs.slots import leave_run
 from runs.stores import storable_text, waiting_signals
 from tenants import audit
@@ -39,10 +37,15 @@ def find_run(*, tenant_id: UUID, run_id: UUID) -> Run:
     raise RunNotFoundError(f"There is no run {run_id}.")
 
 
-def ended_run(*, tenant_id: UUID, run_id: UUID) -> Run | None:
-    """As ``find_run``, once it has ended. Raises ``RunNotFoundError``."""
-    has_ended = any(run.state in TERMINAL_RUN_STATES for run in _state(tenant_id, run_id))
-    return find_run(tenant_id=tenant_id, run_id=run_id) if has_ended else None
+def find_runs(*, tenant_id: UUID, run_ids: Collection[UUID]) -> dict[UUID, Run]:
+    """Those of the runs that the tenant has, each as of ``find_run``."""
+    return {run.pk: run for run in Run.objects.for_tenant(tenant_id).filter(pk__in=run_ids).with_names()}
+
+
+def runs_beside(*, tenant_id: UUID, run_ids: Collection[UUID], states: Collection[str]) -> set[UUID]:
+    """Those of the tenant's runs that are in none of the states."""
+    rows = Run.objects.for_tenant(tenant_id).filter(pk__in=run_ids).exclude(state__in=states)
+    return set(rows.order_by().values_list("pk", flat=True))
 
 
 def _found(tenant_id: UUID, run_id: UUID) -> RunQuerySet:
@@ -50,7 +53,6 @@ def _found(tenant_id: UUID, run_id: UUID) -> RunQuerySet:
 
 
 _run = CompiledQuery(lambda tenant_id, run_id: _found(tenant_id, run_id).with_names())
-_state = CompiledQuery(lambda tenant_id, run_id: _found(tenant_id, run_id).only("state"))
 #: Of a tenant's run, in their order.
 nodes_of = CompiledQuery(lambda tenant_id, run_id: NodeRun.objects.for_tenant(tenant_id).filter(run=run_id))
 first_events_of = CompiledQuery(
@@ -107,30 +109,6 @@ def cancel_run(*, by: Actor, run_id: UUID) -> Run:
             audit.record(by=by, action="run.cancel_requested", target=f"run:{run_id}", before=before, after=after)
         ring_for(run)
     return run
-
-
-def signal_run(*, by: Actor, run_id: UUID, name: str, payload: Any, signal_id: str | None) -> bool:
-    """Deliver a signal: to the node that waits for it, or to the one that will.
-
-    ``False`` if a signal of this id was delivered before. Raises ``RunNotFoundError``, ``RunFinishedError``, or what
-    an approval says of a decision of the wrong shape.
-    """
-    with transaction.atomic():
-        run = lock_run(by.tenant_id, run_id)
-        _check_decision(run, name, payload)
-        signal, created = RunSignal.objects.for_tenant(by.tenant_id).get_or_create(
-            run=run,
-            dedupe_id=signal_id or str(new_uuid()),
-            defaults={"tenant_id": by.tenant_id, "name": name, "payload": payload},
-        )
-        if created and run.state == RunState.WAITING:
-            run.move(RunState.QUEUED)
-            run.save(update_fields=["state"])
-        if created:  # the payload may be confidential, and is kept with the signal
-            after = {"signal": name, "id": signal.dedupe_id}
-            audit.record(by=by, action="run.signalled", target=f"run:{run_id}", after=after)
-        ring_for(run)
-    return created
 
 
 def ring_for(run: Run) -> None:
@@ -207,13 +185,6 @@ def _families(tenant_id: UUID, run_ids: set[UUID]) -> set[UUID]:
         generation = set(runs.filter(parent__in=generation).values_list("pk", flat=True)) - family
         family |= generation
     return family | set(runs.filter(pk__in=run_ids, parent__isnull=False).values_list("parent_id", flat=True))
-
-
-def _check_decision(run: Run, name: str, payload: Any) -> None:
-    waiting = NodeRun.objects.for_tenant(run.tenant_id).filter(run=run, state=NodeState.WAITING.value)
-    for node in waiting:
-        if node.wait is not None and node.wait["signal"] == name and name.startswith("approval:"):
-            check_decision(node.wait["details"], payload)
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,8 +188,10 @@ class DatabaseSink:
             self._pending.changes["losses"] = 0  # it gets on: what it was lost with before was not its doing
         if event.node_id is not None and item is not None:
             self._pending.items[event.node_id, item["index"]] = _item_row(event, item)
+        elif event.type is EventType.NODE_SIGNAL_REFUSED:
+            self._pending.signals += [event.data["signal"]] if "signal" in event.data else []
         elif event.node_id is not None:
-            if "signal" in event.data:
+            if "signal" in event.data and event.type is not EventType.NODE_WAITING:  # there it is the name
                 self._pending.signals.append(event.data["signal"])
             self._pending.nodes[event.node_id] = self._row(event.node_id, event).copy()
         elif event.type in (EventType.RUN_STARTED, EventType.RUN_RESUMED):
@@ -292,7 +294,12 @@ def waiting_signals(run_ids: Collection[UUID]) -> list[tuple[UUID, Signal]]:
     rows = RunSignal.objects.across_tenants().filter(run__in=run_ids, consumed=False).order_by("id")
     if connection.vendor == "postgresql" and not _any_signal(run_ids):  # hardly ever any
         return []
-    return [(row.run_id, Signal(row.name, row.payload, row.dedupe_id)) for row in rows]
+    return [(row.run_id, _signal(row)) for row in rows]
+
+
+def _signal(row: RunSignal) -> Signal:
+    sender = None if row.sender is None else frozenset(row.sender)
+    return Signal(row.name, row.payload, row.dedupe_id, sender)
 
 
 def _any_signal(run_ids: Collection[UUID]) -> bool:

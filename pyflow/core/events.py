@@ -29,6 +29,7 @@ class EventType(StrEnum):
     NODE_RETRYING = "node.retrying"
     NODE_SKIPPED = "node.skipped"
     NODE_WAITING = "node.waiting"
+    NODE_SIGNAL_REFUSED = "node.signal_refused"
     NODE_PROGRESS = "node.progress"
     TRIGGER_FIRED = "trigger.fired"
 
@@ -38,7 +39,8 @@ class Event:
 
     ``at`` is a POSIX time in seconds (UTC). ``data`` depends on the type: a ``node.succeeded`` has ``{output,
     attempt}``, a ``node.failed`` ``{error: {code, message, type}, attempt, state}``, a ``node.skipped`` ``{reason}``,
-    a ``node.retrying`` ``{attempt, wake_at, error}``; moments are RFC 3339. Those of an item of a fan-out also have
+    a ``node.retrying`` ``{attempt, wake_at, error}``, a ``node.signal_refused`` ``{name, reason, signal?}`` with the id
+    of the signal that is dropped; moments are RFC 3339. Those of an item of a fan-out also have
     ``{item: {index, key}, started_at}``. Run events have ``{state, …}``. ``seq`` counts from 1 within a
     run as its recorder counts; a durable store gives its own.
     """

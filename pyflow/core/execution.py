@@ -86,7 +86,7 @@ class Execution(RunProgress):
         )
         self._recorded = recorded or {}
         self._only = only
-        self._waits = Waits(clock, signals, self._make_ready)
+        self._waits = Waits(clock, signals, self._make_ready, self._refuses)
         self._park = park
         self._begun_at = begun_at
         self._admission: Admission | None = None
@@ -215,7 +215,23 @@ class Execution(RunProgress):
 
         ``False`` if a signal with this ``id`` was delivered before. Call it on the run's event loop.
         """
-        return self._waits.deliver(Signal(name, payload, id))
+        return self.deliver(Signal(name, payload, id))
+
+    def deliver(self, signal: Signal) -> bool:
+        """As ``signal``, for one whose sender is known: a node may refuse it, and then keeps waiting."""
+        return self._waits.deliver(signal)
+
+    def _refuses(self, run: NodeRun, signal: Signal) -> bool:
+        """Whether a waiting node does not take a signal. What is refused is dropped, which is an event."""
+        node, wait = self.plan.nodes[self.plan.by_id[run.id]], run.wait
+        if node.suspending is None or wait is None:
+            return False
+        reason = node.suspending.refusal(wait, signal)
+        if reason is None:
+            return False
+        data = {"name": signal.name, "reason": reason} | ({} if signal.id is None else {"signal": signal.id})
+        self._journal.emit(EventType.NODE_SIGNAL_REFUSED, node.id, data)
+        return True
 
     def child_ended(self, run_id: str) -> None:
         """Wake the node that waits for a child run. Call it on the run's event loop."""

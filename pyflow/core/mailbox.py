@@ -26,9 +26,10 @@ class Mailbox:
         self._waiting.setdefault(signal.name, deque()).append(signal)
         return True
 
-    def has(self, name: str) -> bool:
-        """Whether a signal of that name is here."""
-        return bool(self._waiting.get(name))
+    def oldest(self, name: str) -> Signal | None:
+        """The oldest signal of that name, which stays here."""
+        signals = self._waiting.get(name)
+        return signals[0] if signals else None
 
     def take(self, name: str) -> Signal | None:
         """The oldest signal of that name, which is then gone."""

@@ -69,15 +69,41 @@ def check_limit(wait: Suspension, limits: Mapping[str, float | None]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A named message to a run. A second one with the same ``id`` is the same signal; one that is early is kept."""
+    """A named message to a run. A second one with the same ``id`` is the same signal; one that is early is kept.
+
+    ``sender``: the names of its sender, in the form of the ``assignees`` of an approval. ``None``: the program that
+    embeds the engine, which may send anything.
+    """
 
     name: str
     payload: Any = None
     id: str | None = None
+    sender: frozenset[str] | None = None
+
+
+#: The template of a signal's name that may be any name.
+ANY_SIGNAL = "{{ signal }}"
 
 
 class SuspendingNode(BaseNodeV2[ConfigT]):
     """Base of ``wait``, ``signal`` and ``approval``: says what it waits for, and what came of it."""
+
+    @classmethod
+    def awaited_signal(cls, node_id: str, config: Mapping[str, Any]) -> str | None:  # noqa: ARG003
+        """The name, or the template of the name, of the signal that a node of this config can wait for.
+
+        ``config`` is as it is written, with its templates. ``None``: the node waits for no signal. Any one, unless a
+        class says which.
+        """
+        return ANY_SIGNAL
+
+    @classmethod
+    def refusal(cls, suspension: Suspension, signal: Signal) -> str | None:  # noqa: ARG003
+        """Why the waiting node does not take a signal of the name that it waits for; ``None`` if it takes it.
+
+        A signal that is refused is dropped, and the node keeps waiting. No signal is, unless a class says which.
+        """
+        return None
 
     @abstractmethod
     def suspend(self, config: ConfigT, ctx: NodeContext, now: float) -> Suspension:

@@ -13,12 +13,22 @@ from pyflow.core.suspension import Signal, awaited
 
 
 class Waits:
-    """Waiting nodes by index. ``wake`` is called with the index of a node whose time, signal or child has come."""
+    """Waiting nodes by index. ``wake`` is called with the index of a node whose time, signal or child has come.
 
-    def __init__(self, clock: Clock, signals: Iterable[Signal], wake: Callable[[int], None]) -> None:
+    ``refuses`` is asked before a node gets a signal, and reports one that the node does not take.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        signals: Iterable[Signal],
+        wake: Callable[[int], None],
+        refuses: Callable[[NodeRun, Signal], bool],
+    ) -> None:
         self._clock = clock
         self._mailbox = Mailbox(signals)
         self._wake_node = wake
+        self._refuses = refuses
         self._runs: dict[int, NodeRun] = {}
         self._timers: dict[int, asyncio.Task[None]] = {}
         #: Signals of nodes that were woken by them: no longer there for others.
@@ -36,7 +46,7 @@ class Waits:
         if ended:
             self._ended -= ended
             self._wake(index)
-        elif run.wait is not None and run.wait.signal is not None and self._mailbox.has(run.wait.signal):
+        elif self._has_signal(run):
             self._wake(index)
         elif run.wake_at is not None:
             delay = run.wake_at - self._clock.time()
@@ -51,7 +61,7 @@ class Waits:
         if not self._mailbox.put(signal):
             return False
         for index, run in self._runs.items():
-            if run.wait is not None and run.wait.signal == signal.name:
+            if run.wait is not None and run.wait.signal == signal.name and self._has_signal(run):
                 self._wake(index)
                 break
         return True
@@ -66,9 +76,7 @@ class Waits:
 
     def take(self, run: NodeRun) -> Signal | None:
         """The signal that a woken node waited for; ``None`` if its time came first."""
-        taken = self._taken.pop(run, None)
-        name = None if run.wait is None else run.wait.signal
-        return self._mailbox.take(name) if taken is None and name is not None else taken
+        return self._taken.pop(run, None) or self._next_signal(run)
 
     def clear(self) -> list[asyncio.Task[None]]:
         """Wait no more; returns the timers, cancelled, for the caller to await."""
@@ -88,10 +96,27 @@ class Waits:
         run = self._runs.pop(index, None)
         if run is None:
             return
-        signal = None if run.wait is None or run.wait.signal is None else self._mailbox.take(run.wait.signal)
+        signal = self._next_signal(run)
         if signal is not None:
             self._taken[run] = signal
         timer = self._timers.pop(index, None)
         if timer is not None:
             timer.cancel()
         self._wake_node(index)
+
+    def _has_signal(self, run: NodeRun) -> bool:
+        """Whether a signal is here that the node takes; those before it that the node refuses are dropped."""
+        name = None if run.wait is None else run.wait.signal
+        if name is None:
+            return False
+        while (signal := self._mailbox.oldest(name)) is not None:
+            if not self._refuses(run, signal):
+                return True
+            self._mailbox.take(name)
+        return False
+
+    def _next_signal(self, run: NodeRun) -> Signal | None:
+        """The signal that the node takes, which is then gone."""
+        if not self._has_signal(run) or run.wait is None or run.wait.signal is None:
+            return None
+        return self._mailbox.take(run.wait.signal)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
 from pyflow.core.errors import NonRetryableError, Problem
 from pyflow.core.suspension import Signal, Suspension
+from pyflow.core.template import is_template
 from pyflow.nodes.fields import AnyValue, NodeConfig, NodeOutput, Seconds, TemplateText
 from pyflow.nodes.schemas import as_text, checked_schema, mismatches
 from pyflow.nodes.waiting import WaitingNode, end_of, nothing_came
 from pyflow_sdk.node import NodeContext
 
 MAX_COMMENT = 10_000
-_KEYS = ("approved", "by", "comment", "data")
+_KEYS = ("approved", "by", "on_behalf_of", "comment", "data")
+#: The kinds of names in ``assignees``: members (also without a kind), roles, and API keys by their name.
+_ASSIGNEE = re.compile(r"(?:user|key):.*\S.*|role:(?:viewer|editor|admin|owner)|[^:]*[^:\s][^:]*", re.DOTALL)
 
 
 class DecisionError(NonRetryableError, ValueError):
@@ -34,11 +38,22 @@ class ApprovalRejectedError(NonRetryableError):
     code: ClassVar[str] = "approval_rejected"
 
 
+def _checked_assignee(name: str) -> str:
+    if not is_template(name) and not _ASSIGNEE.fullmatch(name):
+        raise ValueError(
+            "an assignee is a member (`user:ada@example.com`, or without `user:`), `key:NAME` of an API key, "
+            "or `role:` with viewer, editor, admin or owner"
+        )
+    return name
+
+
 class ApprovalConfig(NodeConfig):
     """What the ``approval`` node needs."""
 
-    assignees: list[str] | TemplateText = Field(min_length=1)
-    """Who may decide: ``user:ada@example.com``, ``role:admin``. The platform enforces it, the library shows it."""
+    assignees: list[Annotated[str, AfterValidator(_checked_assignee)]] | TemplateText = Field(min_length=1)
+    """Who may decide: ``user:ada@example.com`` (a member's e-mail address or user name, with or without ``user:``),
+    ``role:admin`` (that role, and those above it), ``key:NAME`` (an API key). Owners always may. The platform enforces
+    it, the library shows it."""
     message: AnyValue = None
     """What is to be decided, for the one who decides."""
     form: Annotated[dict[str, Any] | None, AfterValidator(checked_schema)] = None
@@ -57,7 +72,10 @@ class ApprovalOutput(NodeOutput):
     approved: bool
     """The decision."""
     by: str | None
-    """Who decided; ``null`` after a timeout."""
+    """Who decided: on the platform the authenticated caller, as ``user:NAME`` or ``key:NAME``; ``null`` after a
+    timeout."""
+    on_behalf_of: str | None
+    """For whom a program decided, as the program says."""
     comment: str | None
     """What they said about it."""
     data: dict[str, Any] | None
@@ -67,10 +85,12 @@ class ApprovalOutput(NodeOutput):
 
 
 class ApprovalNode(WaitingNode[ApprovalConfig]):
-    """Waits for a decision, the signal ``approval:<node id>``, and gives ``{approved, by, comment, data, timed_out}``.
+    """Waits for a decision, the signal ``approval:<node id>``, and gives ``{approved, by, on_behalf_of,
+    comment, data, timed_out}``.
 
-    The payload of the signal is ``{approved, by?, comment?, data?}``; see ``check_decision``. Raises ``DecisionError``
-    for another one, ``ApprovalRejectedError`` for a no, ``NodeTimeoutError`` if nobody decided in time.
+    The payload of the signal is ``{approved, by?, on_behalf_of?, comment?, data?}``; see ``check_decision``. Raises
+    ``DecisionError`` for another one, ``ApprovalRejectedError`` for a no, ``NodeTimeoutError`` if no decision
+    came in time.
     """
 
     node_type: ClassVar[str] = "approval"
@@ -87,6 +107,27 @@ class ApprovalNode(WaitingNode[ApprovalConfig]):
     }
     Config = ApprovalConfig
     Output = ApprovalOutput
+
+    @classmethod
+    def awaited_signal(cls, node_id: str, config: Mapping[str, Any]) -> str:  # noqa: ARG003
+        """``approval:<node id>``."""
+        return f"approval:{node_id}"
+
+    @classmethod
+    def refusal(cls, suspension: Suspension, signal: Signal) -> str | None:
+        """A decision of a sender who is none of the assignees, or of another shape than they are asked for.
+
+        Both are refused when the signal is sent, too, as far as they are known before the node has begun.
+        """
+        if signal.sender is None:
+            return None
+        if not may_decide(suspension.details["assignees"], signal.sender):
+            return "the sender is not among the assignees"
+        try:
+            check_decision(suspension.details, signal.payload)
+        except DecisionError as error:
+            return str(error)
+        return None
 
     def suspend(self, config: ApprovalConfig, ctx: NodeContext, now: float) -> Suspension:
         """Until somebody decides or the time is over. The details are what a form on a screen needs."""
@@ -108,14 +149,24 @@ class ApprovalNode(WaitingNode[ApprovalConfig]):
             raise nothing_came("decision", config.timeout)
         else:
             approved = config.on_timeout == "approve"
-            decision = {"approved": approved, "by": None, "comment": None, "data": None, "timed_out": True}
+            decision = {"approved": approved, "by": None, "on_behalf_of": None, "comment": None, "data": None}
+            decision["timed_out"] = True
         if not decision["approved"] and config.on_reject == "fail":
             raise ApprovalRejectedError(_refusal(decision), kind=ApprovalRejectedError.code)
         return decision
 
 
+def may_decide(assignees: Iterable[str], sender: Collection[str]) -> bool:
+    """Whether a sender with these names (``user:…``, ``key:…``, ``role:…``, in lower case) may decide.
+
+    An owner always may: an approval whose assignees have left does not wait for ever.
+    """
+    named = {name.casefold() if ":" in name else f"user:{name.casefold()}" for name in assignees}
+    return "role:owner" in sender or not named.isdisjoint(sender)
+
+
 def check_decision(details: Mapping[str, Any], payload: Any) -> dict[str, Any]:
-    """``payload`` as ``{approved, by, comment, data}``, to be called before it is delivered as a signal.
+    """``payload`` as ``{approved, by, on_behalf_of, comment, data}``, to be called before it is delivered as a signal.
 
     ``details`` are those of the wait (``Suspension.details``). A form is checked when the decision is yes, or when
     there is ``data``. Raises ``DecisionError`` naming everything that is wrong.
@@ -126,7 +177,7 @@ def check_decision(details: Mapping[str, Any], payload: Any) -> dict[str, Any]:
     approved, data = payload.get("approved"), payload.get("data")
     if not isinstance(approved, bool):
         problems.append(_wrong("true or false is needed", "/approved"))
-    for key, most in (("by", 200), ("comment", MAX_COMMENT)):
+    for key, most in (("by", 500), ("on_behalf_of", 500), ("comment", MAX_COMMENT)):
         value = payload.get(key)
         if value is not None and not (isinstance(value, str) and len(value) <= most):
             problems.append(_wrong(f"text of at most {most:,} characters is needed", f"/{key}"))
@@ -136,8 +187,8 @@ def check_decision(details: Mapping[str, Any], payload: Any) -> dict[str, Any]:
         problems += mismatches(form, dict(data or {}), "/data")
     if problems:
         raise DecisionError(problems)
-    given = None if data is None else dict(data)
-    return {"approved": approved, "by": payload.get("by"), "comment": payload.get("comment"), "data": given}
+    said = {key: payload.get(key) for key in ("by", "on_behalf_of", "comment")}
+    return {"approved": approved, **said, "data": None if data is None else dict(data)}
 
 
 def _wrong(message: str, pointer: str = "") -> Problem:
@@ -148,5 +199,6 @@ def _refusal(decision: Mapping[str, Any]) -> str:
     if decision["timed_out"]:
         return "nobody decided in time, which counts as a no"
     who = f" by {decision['by']}" if decision["by"] else ""
+    who += f" on behalf of {decision['on_behalf_of']}" if decision["on_behalf_of"] else ""
     why = f": {decision['comment']}" if decision["comment"] else ""
     return f"rejected{who}{why}"

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, RootModel
 
-from pyflow.core.suspension import Signal, Suspension
+from pyflow.core.suspension import ANY_SIGNAL, Signal, Suspension
 from pyflow.nodes.fields import NodeConfig, Seconds
 from pyflow.nodes.waiting import WaitingNode, end_of, nothing_came
 from pyflow_sdk.node import NodeContext
@@ -39,6 +39,11 @@ class SignalNode(WaitingNode[SignalConfig]):
     example: ClassVar[Mapping[str, Any]] = {"name": "payment-{{ input.order_id }}", "timeout": "1d"}
     Config = SignalConfig
     Output = SignalOutput
+
+    @classmethod
+    def awaited_signal(cls, node_id: str, config: Mapping[str, Any]) -> str | None:  # noqa: ARG003
+        """Its ``name``."""
+        return str(config.get("name", ANY_SIGNAL))
 
     def suspend(self, config: SignalConfig, ctx: NodeContext, now: float) -> Suspension:  # noqa: ARG002
         """Until the signal arrives or the time is over."""

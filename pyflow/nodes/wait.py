@@ -70,6 +70,10 @@ class WaitNode(WaitingNode[WaitConfig]):
     Config = WaitConfig
     Output = WaitOutput
 
+    @classmethod
+    def awaited_signal(cls, node_id: str, config: Mapping[str, Any]) -> None:
+        """It waits for no signal."""
+
     def suspend(self, config: WaitConfig, ctx: NodeContext, now: float) -> Suspension:  # noqa: ARG002
         """Until the time has come."""
         until = parse_time(config.until) if config.until is not None else now + parse_duration(config.duration)

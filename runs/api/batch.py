@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar
+from uuid import UUID
 
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from pyflow.core.states import TERMINAL_RUN_STATES
+from runs.api.preferences import PREFER, applied, wait_for_runs
 from runs.api.serializers import BatchShape, StartRun, StartRuns, show_summary
 from runs.api.shared import OfWorkflow
 from runs.starting import Start, Started, start_runs
@@ -26,9 +29,12 @@ class BatchView(OfWorkflow):
     @extend_schema(
         operation_id="runs_start_batch",
         summary="Start up to 1,000 runs",
-        parameters=[NAME],
+        parameters=[NAME, PREFER],
         request=StartRuns,
-        responses={202: OpenApiResponse(BatchShape, description="One answer a start, in their order.")},
+        responses={
+            202: OpenApiResponse(BatchShape, description="One answer a start, in their order."),
+            200: OpenApiResponse(BatchShape, description="As above, and all runs that were started have ended."),
+        },
     )
     def post(self, request: Request, name: str) -> Response:
         """What is valid is started, all of it in one transaction; what is not is answered with a problem each.
@@ -42,6 +48,22 @@ class BatchView(OfWorkflow):
         results = [self._show(next(outcomes) if isinstance(start, Start) else start) for start in read]
         accepted = sum(result["status"] == 202 for result in results)
         return Response({"results": results, "accepted": accepted}, status=202)
+
+    def after(self, request: Request, response: Response) -> Response:
+        """With ``Prefer: wait``: the runs once all of them have ended, or as they are after that time."""
+        found = [result for result in response.data["results"] if "run" in result]
+        runs = wait_for_runs(self, request, [UUID(result["run"]["id"]) for result in found])
+        if runs is None:
+            return response
+        for result in found:
+            run = runs.get(UUID(result["run"]["id"]))
+            if run is not None:
+                done = run.state in TERMINAL_RUN_STATES
+                result |= {"run": show_summary(run)} | ({"status": 200} if done else {})
+        if all(result["status"] == 200 for result in found):
+            response.status_code = 200
+            applied(request, response)
+        return response
 
     def _show(self, outcome: Started | Exception) -> dict[str, Any]:
         if isinstance(outcome, Started):

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Collection
+from uuid import UUID
 
+from django.db import connection
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
+from rest_framework.response import Response
+
+from pyflow.core.states import TERMINAL_RUN_STATES
+from runs.api.serializers import show_run
+from runs.endings import await_ends
+from runs.models import Run
+from runs.services import find_runs, runs_beside
+from tenants.api.views import TenantView
+from tenants.scoping import tenant_scope
 
 MOST_SECONDS = 60
+#: So many requests may wait in one process; each holds a thread.
+MOST_WAITING = 64
+_places = threading.BoundedSemaphore(MOST_WAITING)
 _WAIT = re.compile(r'wait\s*=\s*"?([0-9]{1,9})"?\s*(?:;.*)?', re.IGNORECASE)
+PREFER = OpenApiParameter(
+    "Prefer",
+    str,
+    OpenApiParameter.HEADER,
+    description="`wait=N` (RFC 7240): answer with the run, or runs, as they have ended, within N seconds (60 at most).",
+)
 
 
 def preferred_wait(request: Request) -> int | None:
@@ -20,3 +43,50 @@ def preferred_wait(request: Request) -> int | None:
         if match is not None:
             return min(int(match[1]), MOST_SECONDS)
     return None
+
+
+def wait_for_runs(
+    view: TenantView, request: Request, run_ids: Collection[UUID], states: Collection[str] = TERMINAL_RUN_STATES
+) -> dict[UUID, Run] | None:
+    """The runs as they are once all of them are in one of ``states``, or when the time is over that the client prefers.
+
+    ``None`` if the client does not prefer to wait, or if as many requests as may wait in this process do so already:
+    the answer is then the one without a wait. Enters no transaction while it waits; one thread waits for all of the
+    runs, and asks the database for those that are left with one query.
+    """
+    seconds = preferred_wait(request)
+    if not seconds or not run_ids or not _places.acquire(blocking=False):
+        return None
+    tenant_id, left = view.principal.tenant_id, set(run_ids)
+
+    def are_there() -> bool:
+        with tenant_scope(tenant_id, write=False):
+            left.intersection_update(runs_beside(tenant_id=tenant_id, run_ids=left, states=states))
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()  # one of a pool goes back there
+        return not left
+
+    try:
+        await_ends(run_ids, seconds, are_there)
+    finally:
+        _places.release()
+    with tenant_scope(tenant_id, write=False):
+        return find_runs(tenant_id=tenant_id, run_ids=run_ids)
+
+
+def answer_waited(
+    view: TenantView, request: Request, response: Response, states: Collection[str] = TERMINAL_RUN_STATES
+) -> Response:
+    """The answer about one run, with ``Prefer: wait`` as the run is after that wait: 200 if it is in ``states``."""
+    run_id = UUID(response.data["id"]) if "id" in (response.data or ()) else None
+    runs = None if run_id is None else wait_for_runs(view, request, [run_id], states)
+    run = None if runs is None or run_id is None else runs.get(run_id)
+    if run is not None and run.state in states:
+        response.data, response.status_code = show_run(run), 200
+        applied(request, response)
+    return response
+
+
+def applied(request: Request, response: Response) -> None:
+    """Say in the answer for how long it could have been waited (RFC 7240, 3)."""
+    response.headers["Preference-Applied"] = f"wait={preferred_wait(request)}"

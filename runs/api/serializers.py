@@ -62,7 +62,10 @@ class SendSignal(Strict):
 
     name = serializers.CharField(max_length=255)
     payload = serializers.JSONField(
-        required=False, allow_null=True, default=None, help_text="For an approval: {approved, by?, comment?, data?}."
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="For an approval: {approved, on_behalf_of?, comment?, data?}.",
     )
     id = serializers.CharField(
         required=False, max_length=255, help_text="A second signal with the same id is not delivered again."

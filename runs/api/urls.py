@@ -4,18 +4,20 @@ from django.urls import path
 
 from runs.api.actions import ActionsView
 from runs.api.batch import BatchView
+from runs.api.decisions import ApprovalsView, SignalsView
 from runs.api.explanation import ExplainView
 from runs.api.graph import GraphView
 from runs.api.logs import LogsView
 from runs.api.nodes import ItemsView, NodesView, NodeView
 from runs.api.values import InputView, ItemOutputView, OutputsView, OutputView
 from runs.api.verbs import CancelView, PauseView, RerunView, ResumeView, RetryView, TerminateView
-from runs.api.views import EventsView, RunsView, RunView, SignalsView, WorkflowRunsView
+from runs.api.views import EventsView, RunsView, RunView, WorkflowRunsView
 
 urlpatterns = [
     path("workflows/<str:name>/runs", WorkflowRunsView.as_view(), name="workflow-runs"),
     path("workflows/<str:name>/runs/batch", BatchView.as_view(), name="workflow-runs-batch"),
     path("runs", RunsView.as_view(), name="runs"),
+    path("approvals", ApprovalsView.as_view(), name="approvals"),
     path("runs/actions", ActionsView.as_view(), name="runs-actions"),
     path("runs/<uuid:run_id>", RunView.as_view(), name="run"),
     path("runs/<uuid:run_id>/nodes", NodesView.as_view(), name="run-nodes"),

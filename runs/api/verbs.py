@@ -7,11 +7,13 @@ from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiResponse, PolymorphicProxySerializer, extend_schema, extend_schema_view
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from pyflow.core.states import TERMINAL_RUN_STATES, RunState
+from runs.api.preferences import PREFER, answer_waited
 from runs.api.serializers import RunShape, show_run
 from runs.api.shared import OfRun
 from runs.api.views import CONFLICT, links
@@ -30,14 +32,23 @@ class StateVerb(OfRun):
     permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
     verb: ClassVar[Callable[..., Run]]
     status: ClassVar[int] = 202
+    #: The states that ``Prefer: wait`` waits for.
+    awaited: ClassVar[frozenset[RunState]] = TERMINAL_RUN_STATES
 
     def post(self, request: Request, run_id: UUID) -> Response:
         """The run as it is now."""
         run = type(self).verb(by=self.actor, run_id=run_id)
         return Response(show_run(run), status=self.status, headers=links(request, run))
 
+    def after(self, request: Request, response: Response) -> Response:
+        """With ``Prefer: wait``: the run once it is where the verb leads."""
+        return answer_waited(self, request, response, self.awaited)
+
 
 ViewT = TypeVar("ViewT", bound=type[StateVerb])
+
+
+_WAITED = "With `Prefer: wait`: what was asked for has come, or the run has ended."
 
 
 def _described(name: str, does: str, answer: str) -> Callable[[ViewT], ViewT]:
@@ -49,7 +60,12 @@ def _described(name: str, does: str, answer: str) -> Callable[[ViewT], ViewT]:
             summary=f"{name.capitalize()} a run",
             description=does,
             request=None,
-            responses={view.status: OpenApiResponse(RunShape, description=answer), **CONFLICT},
+            parameters=[PREFER],
+            responses={
+                200: OpenApiResponse(RunShape, description=_WAITED),
+                view.status: OpenApiResponse(RunShape, description=answer),
+                **CONFLICT,
+            },
         )
         return extend_schema_view(post=operation)(view)
 
@@ -88,6 +104,7 @@ class PauseView(StateVerb):
     """The request to start nothing more."""
 
     verb = staticmethod(pause_run)
+    awaited = TERMINAL_RUN_STATES | {RunState.PAUSED}
 
 
 @_described("resume", "Let a paused run go on.", "It goes on as soon as a worker is free.")
@@ -152,10 +169,14 @@ class RerunView(OfRun):
     @extend_schema(
         operation_id="runs_rerun",
         summary="Repeat a run",
+        parameters=[PREFER],
         request=Rerun,
         responses={
             202: OpenApiResponse(RunShape, description="A new run, whose `source_run` is this one."),
-            200: OpenApiResponse(RerunPlanShape, description="With `plan`: nothing was started."),
+            200: OpenApiResponse(
+                PolymorphicProxySerializer("RunOrPlan", [RerunPlanShape, RunShape], None),
+                description="With `plan`: nothing was started. With `Prefer: wait`: the new run, which has ended.",
+            ),
             (409, "application/problem+json"): OpenApiResponse(
                 OpenApiTypes.OBJECT, description="The workflow is archived, or the version is not published."
             ),
@@ -177,3 +198,7 @@ class RerunView(OfRun):
             return Response({"version": target.number, "nodes": nodes})
         run = rerun(by=self.actor, run_id=run_id, start_from=start_from, version=version, input=wanted.get("input"))
         return Response(show_run(run), status=202, headers=links(request, run))
+
+    def after(self, request: Request, response: Response) -> Response:
+        """With ``Prefer: wait``: the new run once it has ended."""
+        return answer_waited(self, request, response)

@@ -7,7 +7,6 @@ from functools import cache, lru_cache
 from typing import Any, ClassVar
 from uuid import UUID
 
-from django.db import connection
 from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
@@ -15,15 +14,14 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runs.api.preferences import preferred_wait
+from pyflow.core.states import TERMINAL_RUN_STATES
+from runs.api.preferences import PREFER, answer_waited, applied, wait_for_runs
 from runs.api.queries import ORDERS, AllRunsQuery, RunsQuery, matching
 from runs.api.serializers import (
     EventsShape,
     RunDetailShape,
     RunShape,
     RunsShape,
-    SendSignal,
-    SignalShape,
     StartRun,
     show_event,
     show_node,
@@ -31,9 +29,8 @@ from runs.api.serializers import (
     show_summary,
 )
 from runs.api.shared import OfRun, OfWorkflow
-from runs.endings import await_end
 from runs.models import Run, RunEvent, RunQuerySet
-from runs.services import ended_run, find_run, first_events_of, nodes_of, signal_run
+from runs.services import find_run, first_events_of, nodes_of
 from runs.starting import Start, start_run
 from tenants.access import Permission, Principal
 from tenants.api.conditional import etag, is_known
@@ -41,7 +38,6 @@ from tenants.api.pagination import paginate
 from tenants.api.serializers import Strict, validated
 from tenants.api.views import TenantView
 from tenants.plans import Quota
-from tenants.scoping import tenant_scope
 from workflows.services import find_workflow
 
 CONFLICT = {
@@ -50,12 +46,6 @@ CONFLICT = {
     )
 }
 NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, description="The workflow's name.")
-PREFER = OpenApiParameter(
-    "Prefer",
-    str,
-    OpenApiParameter.HEADER,
-    description="`wait=N` (RFC 7240): answer 200 with the finished run if it ends within N seconds (60 at most).",
-)
 
 
 class WorkflowRunsView(OfWorkflow):
@@ -99,25 +89,7 @@ class WorkflowRunsView(OfWorkflow):
 
     def after(self, request: Request, response: Response) -> Response:
         """With ``Prefer: wait``: the run once it has ended."""
-        seconds = preferred_wait(request) if request.method == "POST" else None
-        if seconds is None:
-            return response
-        tenant_id, run_id = self.principal.tenant_id, UUID(response.data["id"])
-
-        def has_ended() -> bool:
-            with tenant_scope(tenant_id, write=False):
-                run = ended_run(tenant_id=tenant_id, run_id=run_id)
-            if run is not None:
-                response.data = show_run(run)
-            if not connection.in_atomic_block:
-                connection.close_if_unusable_or_obsolete()  # one of a pool goes back there
-            return run is not None
-
-        if not await_end(run_id, seconds, has_ended):
-            return response
-        response.status_code = 200
-        response.headers["Preference-Applied"] = f"wait={seconds}"
-        return response
+        return answer_waited(self, request, response) if request.method == "POST" else response
 
 
 class RunsView(TenantView):
@@ -173,11 +145,14 @@ class RunView(OfRun):
     @extend_schema(
         operation_id="runs_read",
         summary="Read a run",
-        parameters=[RunQuery],
+        parameters=[RunQuery, PREFER],
         responses={200: RunDetailShape, 304: OpenApiResponse(description="As `If-None-Match` has it")},
     )
     def get(self, request: Request, run_id: UUID) -> Response:
-        """The run with its node runs and its first 1,000 events. `ETag` and `If-None-Match` make polling cheap."""
+        """The run with its node runs and its first 1,000 events. `ETag` and `If-None-Match` make polling cheap.
+
+        With `Prefer: wait`, the run as it is once it has ended, or after that time.
+        """
         fields = validated(RunQuery, request.query_params).get("fields", frozenset(FIELDS))
         run = find_run(tenant_id=self.principal.tenant_id, run_id=run_id)
         tag = etag("run", run.pk, run.event_seq, run.state, run.wake_at, request.accepted_media_type, *sorted(fields))
@@ -185,6 +160,18 @@ class RunView(OfRun):
         if is_known(request, tag):
             return Response(status=304, headers=headers)
         return Response(_detail(run, fields), headers=headers)
+
+    def after(self, request: Request, response: Response) -> Response:
+        """With ``Prefer: wait``: the run after that wait."""
+        run_id = self.kwargs["run_id"]
+        runs = wait_for_runs(self, request, [run_id]) if request.method == "GET" else None
+        if runs is None:
+            return response
+        with self.scope(request):
+            response = type(self).get(self, request, run_id)
+        if run_id in runs and runs[run_id].state in TERMINAL_RUN_STATES:
+            applied(request, response)
+        return response
 
 
 def _detail(run: Run, fields: Collection[str]) -> dict[str, Any]:
@@ -218,33 +205,6 @@ def links(request: Request, run: Run, *, is_new: bool = False) -> dict[str, str]
     links += [(f"{address}/{part}", part) for part in ("nodes", "events", "logs", "graph")]
     headers = {"Link": ", ".join(f'<{target}>; rel="{relation}"' for target, relation in links)}
     return headers | {"Location": address} if is_new else headers
-
-
-class SignalsView(OfRun):
-    """Signals to one run."""
-
-    permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
-
-    @extend_schema(
-        operation_id="runs_signal",
-        summary="Send a signal to a run",
-        request=SendSignal,
-        responses={
-            202: OpenApiResponse(SignalShape, description="Kept, whether or not a node waits for it already."),
-            **CONFLICT,
-        },
-    )
-    def post(self, request: Request, run_id: UUID) -> Response:
-        """Deliver a named payload. A decision on an approval is checked before it is accepted."""
-        signal = validated(SendSignal, request.data)
-        delivered = signal_run(
-            by=self.actor,
-            run_id=run_id,
-            name=signal["name"],
-            payload=signal["payload"],
-            signal_id=signal.get("id"),
-        )
-        return Response({"delivered": delivered}, status=202)
 
 
 class EventsQuery(Strict):

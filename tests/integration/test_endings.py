@@ -48,7 +48,7 @@ def test_what_another_process_says_wakes_through_the_broker(settings, patient, m
     monkeypatch.setattr(endings, "IDLE_SECONDS", 0.1)
     run_id, ended = new_uuid(), threading.Event()
     with launcher.redis() as url, publishing_to(f"{url}/0"):
-        thread = threading.Thread(target=lambda: endings.await_end(run_id, 600, ended.is_set), daemon=True)
+        thread = threading.Thread(target=lambda: endings.await_ends([run_id], 600, ended.is_set), daemon=True)
         thread.start()
         waiting.until(lambda: heard(run_id, ended), what="listener that hears")
         thread.join(TOLD)
@@ -69,7 +69,7 @@ def test_a_broker_that_goes_is_told_of_only_while_somebody_waits(
     settings.PYFLOW_EXECUTOR = "celery"
     monkeypatch.setattr(endings, "POLL_SECONDS", 0.1)
     with launcher.redis() as url, publishing_to(f"{url}/0"):
-        assert endings.await_end(new_uuid(), 10, waiting_once())
+        assert endings.await_ends([new_uuid()], 10, waiting_once())
         assert listener() is not None
         idle = listener()
     assert idle is not None

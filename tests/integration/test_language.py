@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,12 +10,14 @@ from django.db import connection
 from django.utils import timezone
 
 from pyflow.nodes.approval import DecisionError
+from runs.decisions import signal_run
 from runs.errors import RunFinishedError
 from runs.leases import claim
 from runs.models import NodeItem, NodeRun, Run, RunSignal
 from runs.stores import DatabaseSink
+from tenants.access import Role
 from tests.support import waiting
-from tests.support.factories import make_run
+from tests.support.factories import a_test, make_principal, make_run
 from tests.support.histories import assert_is_whole
 from tests.support.nodes import register, workflow
 from tests.support.running import cancel, ended, executing, nodes, put_down, send, state_of, types
@@ -163,8 +166,13 @@ def test_a_signal_wakes_the_run_that_waits_for_it_once(tenant, executor):
         send(run, "paid", 2, "x")
 
 
-def test_a_signal_that_nobody_waits_for_puts_the_run_down_again(tenant, executor):
-    run = put_down(make_run(tenant, PAID))
+def test_a_signal_that_no_node_waits_for_yet_puts_the_run_down_again(tenant, executor):
+    source = workflow(
+        "{id: paid, type: signal, config: {name: paid}}",
+        "{id: later, type: signal, depends_on: [paid], config: {name: something else}}",
+        outputs="{got: '{{ paid }}'}",
+    )
+    run = put_down(make_run(tenant, source))
     send(run, "something else")
     waiting.until(lambda: state_of(run) == "waiting" and run.claims == 2, what="second look")
     assert not RunSignal.objects.for_tenant(tenant).get().consumed
@@ -256,7 +264,7 @@ def test_an_approval_is_answered_later(tenant, later: bool):
         with executing():
             ended(run, "succeeded")
     assert_is_whole(run, ["ship"])
-    assert run.outputs["ok"] == {**decision, "data": None, "timed_out": False}
+    assert run.outputs["ok"] == {**decision, "on_behalf_of": None, "data": None, "timed_out": False}
 
 
 def test_a_decision_of_the_wrong_shape_changes_nothing(tenant, drain):
@@ -266,6 +274,55 @@ def test_a_decision_of_the_wrong_shape_changes_nothing(tenant, drain):
         send(run, "approval:ship", {"approved": "yes"})
     put_down(run)
     assert not RunSignal.objects.for_tenant(tenant).exists()
+
+
+TEMPLATED = """
+version: 2
+name: asks
+inputs: {who: string}
+outputs: {ok: "{{ ship }}"}
+nodes: [{id: ship, type: approval, config: {assignees: ["{{ input.who }}"]}}]
+"""
+
+
+def test_an_early_decision_is_checked_again_where_a_template_makes_the_assignees(tenant, drain):
+    run = make_run(tenant, TEMPLATED, {"who": "key:ci"})
+    for name in ("other", "ci"):
+        sender = replace(make_principal(tenant, Role.EDITOR), name=name)
+        assert signal_run(
+            by=a_test(tenant), sender=sender, run_id=run.pk, name="approval:ship", payload={"approved": name == "ci"},
+            signal_id=name,
+        )  # fmt: skip
+    drain()
+    ended(run, "succeeded")
+    assert (run.outputs["ok"]["approved"], run.outputs["ok"]["by"]) == (True, "key:ci")
+    assert all(RunSignal.objects.for_tenant(tenant).values_list("consumed", flat=True))
+    assert types(run)["node.signal_refused"] == 1
+
+
+def test_a_refused_decision_leaves_the_run_waiting_and_is_refused_once(tenant, drain):
+    run = make_run(tenant, TEMPLATED, {"who": "key:ci"})
+    sender = replace(make_principal(tenant, Role.EDITOR), name="other")
+    signal_run(
+        by=a_test(tenant), sender=sender, run_id=run.pk, name="approval:ship", payload={"approved": True},
+        signal_id=None,
+    )  # fmt: skip
+    drain()
+    put_down(run)
+    assert nodes(run) == {"ship": "waiting"}
+    assert RunSignal.objects.for_tenant(tenant).get().consumed
+    Run.objects.across_tenants().update(state="queued")
+    drain()
+    put_down(run)
+    assert types(run)["node.signal_refused"] == 1
+
+
+def test_a_signal_whose_id_is_the_name_that_is_waited_for_is_taken_once(tenant, drain):
+    run = make_run(tenant, PAID)
+    send(run, "paid", 1, "paid")
+    drain()
+    ended(run, "succeeded")
+    assert RunSignal.objects.for_tenant(tenant).get().consumed
 
 
 def test_a_rejection_fails_the_run_and_is_taken(tenant, drain):

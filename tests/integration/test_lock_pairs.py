@@ -16,10 +16,11 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from pyflow.core.errors import PyFlowError
+from runs.decisions import signal_run
 from runs.models import Run
 from runs.reruns import rerun
 from runs.retention import prune
-from runs.services import TERMINATED, cancel_run, end_run, signal_run
+from runs.services import TERMINATED, cancel_run, end_run
 from runs.starting import Start, start_run, start_runs
 from runs.verbs import pause_run, retry_run, terminate_run
 from secrets_vault.services import create_secret
@@ -129,7 +130,7 @@ def terminate(world: World) -> None:
 
 
 def signal(world: World) -> None:
-    signal_run(by=a_test(world.tenant), run_id=world.live.pk, name="go", payload=None, signal_id=None)
+    signal_run(by=a_test(world.tenant), sender=None, run_id=world.live.pk, name="go", payload=None, signal_id=None)
 
 
 def retry_the_ended(world: World) -> None:

@@ -27,6 +27,7 @@ MEMBERS = {
     "run_finished": STATE_MEMBERS,
     "run_state": STATE_MEMBERS,
     "run_undone": STATE_MEMBERS,
+    "signal_not_awaited": {"awaited"},
 }
 
 #: Shared: loading the middleware lists every static file there is, which costs more than most tests.

@@ -83,6 +83,7 @@ NEEDED: dict[str, Permission | None] = {
     "api_keys_read": P.KEYS_READ,
     "api_keys_revoke": P.KEYS_WRITE,
     "api_keys_rotate": P.KEYS_WRITE,
+    "approvals_list": P.RUNS_READ,
     "audit_list": P.AUDIT_READ,
     "audit_verify": P.AUDIT_READ,
     "grants_create": P.WORKFLOWS_SHARE,

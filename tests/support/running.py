@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from runs.decisions import signal_run
 from runs.inprocess import InProcessExecutor
 from runs.models import NodeRun, Run, RunEvent
-from runs.services import cancel_run, signal_run
+from runs.services import cancel_run
 from tenants.access import Actor
 from tests.support import waiting
 
@@ -48,7 +49,7 @@ def ended(run: Run, state: str) -> Run:
 
 def send(run: Run, name: str, payload: object = None, signal_id: str | None = None) -> bool:
     """Deliver a signal."""
-    return signal_run(by=operator(run), run_id=run.pk, name=name, payload=payload, signal_id=signal_id)
+    return signal_run(by=operator(run), sender=None, run_id=run.pk, name=name, payload=payload, signal_id=signal_id)
 
 
 def cancel(run: Run) -> None:

@@ -62,6 +62,7 @@ nodes:
   - id: {mark}
     type: transform
     config: {{input: "{mark} {{{{ input.who }}}}", expression: "$"}}
+  - {{id: "{mark}_go", type: signal, depends_on: [{mark}], config: {{name: {mark}, timeout: 1d}}}}
 """
 
 
@@ -203,8 +204,9 @@ def _make_runs(world: World) -> None:
     make_lines(world, run, range(1))
     NodeTask.objects.create(tenant=tenant, run=run, run_epoch=1, node_id=mark, places=[[1, mark, 0]], outcomes=[mark])
     Slot.objects.create(tenant=tenant, run=run, run_epoch=1, node_id=mark, key=mark, lane="0" * 64, limit=1, held=False)
-    RunSignal.objects.create(tenant=tenant, run=run, name=mark, payload={"text": mark}, dedupe_id=mark)
+    RunSignal.objects.create(tenant=tenant, run=run, name=mark, payload={"text": mark}, dedupe_id=mark, sender=[mark])
     world.names |= {"run_id": str(run.pk), "node_id": mark, "index": "0", "queued": str(start(world).pk)}
+    make_approvals(world, range(1))
     for name, verb in (("paused", pause_run), ("stopped", terminate_run)):
         world.names[name] = str(verb(by=a_test(tenant), run_id=start(world).pk).pk)
 
@@ -217,6 +219,19 @@ def make_items(world: World, run: Run, indices: range) -> None:
             state="succeeded", attempts=1, output={"text": world.mark}, at=timezone.now(),
         )
         for index in indices
+    )  # fmt: skip
+
+
+def make_approvals(world: World, numbers: range) -> None:
+    """Approvals that wait for a decision, of the queued run."""
+    mark = world.mark
+    details = {"kind": "approval", "assignees": [mark], "message": mark, "form": None, "on_timeout": "fail"}
+    NodeRun.objects.bulk_create(
+        NodeRun(
+            tenant=world.tenant, run_id=world.names["queued"], node_id=f"{mark}_ask_{number}", state="waiting",
+            wait={"until": None, "signal": f"approval:{mark}_ask_{number}", "details": details},
+        )
+        for number in numbers
     )  # fmt: skip
 
 
@@ -254,6 +269,7 @@ def grow(world: World, count: int) -> None:
     numbers = range(world.grown, world.grown + count)
     make_items(world, run, numbers)
     make_lines(world, run, numbers)
+    make_approvals(world, numbers)
     NodeRun.objects.bulk_create(
         NodeRun(tenant=tenant, run=run, node_id=f"{mark}_{number}", state="skipped") for number in numbers
     )
@@ -289,8 +305,9 @@ def _make_traces(world: World) -> None:
 def _mark_the_rest(world: World) -> None:
     """Every text that is still empty or the code's own choice."""
     for model, name in unmarked(world):
-        # Of any of the shapes that the API shows: an error's, and who started a run.
-        value = dict.fromkeys(("code", "message", "type", "node_id", "kind", "id", "name", "request_id"), world.mark)
+        # Of any of the shapes that the API shows: an error's, who started a run, and which attempt called it.
+        value = dict.fromkeys(("code", "message", "type", "node_id", "kind", "id", "name", "request_id", "item"), world.mark)
+        value |= {"attempt": 1, "retry": 0}
         is_json = isinstance(model._meta.get_field(name), models.JSONField)
         model.objects.for_tenant(world.tenant).update(**{name: value if is_json else world.mark})
 

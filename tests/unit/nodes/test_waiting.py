@@ -16,7 +16,7 @@ from pyflow.core.ports import MemorySink
 from pyflow.core.result import RunResult
 from pyflow.core.states import NodeState, RunState
 from pyflow.core.suspension import Signal, Suspension
-from pyflow.nodes.approval import ApprovalNode, DecisionError, check_decision
+from pyflow.nodes.approval import ApprovalNode, DecisionError, check_decision, may_decide
 from pyflow.nodes.signal import SignalNode
 from pyflow.nodes.wait import WaitNode, parse_time
 from pyflow.testing import ManualClock
@@ -236,6 +236,7 @@ async def test_a_yes_carries_what_was_entered():
     assert result.nodes["n"].output == {
         "approved": True,
         "by": "ada",
+        "on_behalf_of": None,
         "comment": "go",
         "data": {"carrier": "ups"},
         "timed_out": False,
@@ -271,7 +272,11 @@ async def test_what_a_timeout_means(options: dict[str, Any], state: NodeState, a
     run = (await finished(task)).nodes["n"]
     assert run.state is state
     if approved is not None:
-        assert run.output == {"approved": approved, "by": None, "comment": None, "data": None, "timed_out": True}
+        assert run.output == {
+            **dict.fromkeys(("by", "on_behalf_of", "comment", "data")),
+            "approved": approved,
+            "timed_out": True,
+        }
 
 
 async def test_a_decision_that_arrived_before_anybody_asked_counts():
@@ -325,7 +330,70 @@ def test_everything_that_is_wrong_is_named_at_once():
 
 def test_a_decision_without_a_form_may_say_anything():
     decision = check_decision({}, {"approved": True, "data": {"any": 1}})
-    assert decision == {"approved": True, "by": None, "comment": None, "data": {"any": 1}}
+    assert decision == {
+        "approved": True,
+        "by": None,
+        "on_behalf_of": None,
+        "comment": None,
+        "data": {"any": 1},
+    }
+
+
+NOT_ALLOWED = {
+    "another sender": ({"approved": True, "data": {"carrier": "dhl"}}, {"user:eve", "role:editor"}, "assignees"),
+    "another shape": ({"approved": "yes"}, {"role:admin"}, "/approved"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_ALLOWED)
+@pytest.mark.parametrize("early", [True, False])
+async def test_a_decision_that_is_not_allowed_is_dropped_and_the_node_keeps_waiting(case: str, early: bool):
+    payload, sender, reason = NOT_ALLOWED[case]
+    refused = Signal("approval:n", payload, "x", frozenset(sender))
+    execution, _, sink = start("approval", APPROVAL, signals=[refused] if early else ())
+    task = asyncio.create_task(execution.wait())
+    await settle()
+    if not early:
+        execution.deliver(refused)
+        await settle()
+    assert not task.done()
+    [event] = [event for event in sink.events if event.type == "node.signal_refused"]
+    assert (event.node_id, event.data["name"], event.data["signal"]) == ("n", "approval:n", "x")
+    assert reason in event.data["reason"]
+    allowed = {"approved": True, "by": "user:ada", "data": {"carrier": "ups"}}
+    execution.deliver(Signal("approval:n", allowed, "y", frozenset({"role:admin", "role:editor"})))
+    assert (await finished(task)).nodes["n"].output["by"] == "user:ada"
+
+
+async def test_an_early_decision_that_is_not_allowed_leaves_the_next_one_to_the_node():
+    editor = Signal("approval:n", {"approved": False}, "x", frozenset({"role:editor"}))
+    admin = Signal("approval:n", {"approved": True, "data": {"carrier": "ups"}}, "y", frozenset({"role:admin"}))
+    execution, _, sink = start("approval", APPROVAL, signals=[editor, admin])
+    result = await finished(asyncio.create_task(execution.wait()))
+    assert result.nodes["n"].output["approved"] is True
+    assert [event.data.get("signal") for event in sink.events if "signal_refused" in event.type] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("assignee", "sender", "allowed"),
+    [
+        ("ada@example.org", "user:ada@example.org", True),
+        ("user:Ada@example.org", "user:ada@example.org", True),
+        ("ada@example.org", "key:ada@example.org", False),
+        ("key:CI", "key:ci", True),
+        ("role:editor", "role:editor", True),
+        ("role:admin", "role:editor", False),
+        ("user:ada", "role:owner", True),
+    ],
+)
+def test_who_may_decide(assignee: str, sender: str, allowed: bool):
+    assert may_decide([assignee], {sender}) is allowed
+
+
+@pytest.mark.parametrize("name", ["role:boss", "group:x", "user:", "key: ", "", " "])
+def test_an_assignee_that_nobody_can_be_is_found_beforehand(name: str):
+    with pytest.raises(ValidationError, match="an assignee is"):
+        ApprovalNode.Config.model_validate({"assignees": ["ada", name]})
 
 
 @pytest.mark.parametrize("config", [{"assignees": []}, {"assignees": ["a"], "form": {"type": 5}}, {}])

@@ -1,0 +1,161 @@
+"""Signals to runs and the approvals that are pending, over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+from uuid import UUID
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from pyflow.nodes.approval import may_decide
+from runs.api.serializers import SendSignal, SignalShape
+from runs.api.shared import OfRun
+from runs.decisions import names_of, pending_approvals, signal_run
+from runs.models import NodeRun
+from tenants.access import Permission
+from tenants.api.pagination import PageQuery, paginate
+from tenants.api.serializers import validated
+from tenants.api.views import TenantView
+
+_PROBLEM = "application/problem+json"
+
+
+class SignalsView(OfRun):
+    """Signals to one run."""
+
+    permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
+
+    @extend_schema(
+        operation_id="runs_signal",
+        summary="Send a signal to a run",
+        request=SendSignal,
+        responses={
+            202: OpenApiResponse(SignalShape, description="Kept, whether or not a node waits for it already."),
+            (403, _PROBLEM): OpenApiResponse(
+                OpenApiTypes.OBJECT, description="A decision of a caller who is not among the `assignees`."
+            ),
+            (409, _PROBLEM): OpenApiResponse(
+                OpenApiTypes.OBJECT,
+                description="The run has ended, or none of its nodes waits for a signal of this name, now or later: "
+                "`awaited` has the names.",
+            ),
+            (422, _PROBLEM): OpenApiResponse(
+                OpenApiTypes.OBJECT, description="Not valid; of a decision, `errors` points at what is wrong with it."
+            ),
+        },
+    )
+    def post(self, request: Request, run_id: UUID) -> Response:
+        """Deliver a named payload. A decision is checked before it is accepted, also before its approval waits.
+
+        The caller is kept with it as `by`; a program that decides for a person says so in `on_behalf_of`.
+        """
+        signal = validated(SendSignal, request.data)
+        delivered = signal_run(
+            by=self.actor,
+            sender=self.principal,
+            run_id=run_id,
+            name=signal["name"],
+            payload=signal["payload"],
+            signal_id=signal.get("id"),
+        )
+        return Response({"delivered": delivered}, status=202)
+
+
+class ApprovalsQuery(PageQuery):
+    """Which pending approvals."""
+
+    assignee = serializers.CharField(
+        required=False,
+        max_length=255,
+        help_text="`me`: those that the caller may decide. Or a name as `assignees` have it, such as `role:admin`.",
+    )
+    workflow = serializers.ListField(
+        child=serializers.CharField(max_length=128), required=False, max_length=50, help_text="Its name."
+    )
+    run = serializers.UUIDField(required=False, help_text="Only of this run.")
+
+
+class ApprovalShape(serializers.Serializer[Any]):
+    """An approval that waits for a decision."""
+
+    id = serializers.UUIDField()
+    run = serializers.UUIDField()
+    workflow = serializers.CharField()
+    version = serializers.IntegerField()
+    node_id = serializers.CharField()
+    signal = serializers.CharField(help_text="The name of the signal that decides it.")
+    assignees = serializers.ListField(child=serializers.CharField(), help_text="Who may decide, besides owners.")
+    message = serializers.JSONField(allow_null=True, help_text="What is to be decided.")
+    form = serializers.DictField(allow_null=True, help_text="JSON Schema of the decision's `data`.")
+    since = serializers.DateTimeField(allow_null=True)
+    until = serializers.DateTimeField(allow_null=True, help_text="When it ends by itself.")
+    on_timeout = serializers.ChoiceField(["fail", "approve", "reject"], help_text="How it ends by itself.")
+    may_decide = serializers.BooleanField(help_text="Whether the caller is among those who may decide.")
+
+
+class ApprovalsShape(serializers.Serializer[Any]):
+    """A page of pending approvals."""
+
+    results = ApprovalShape(many=True)
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+
+
+class ApprovalsView(TenantView):
+    """The approvals that wait for a decision, of all runs."""
+
+    permissions: ClassVar = {"GET": Permission.RUNS_READ}
+    reads_query = frozenset({"GET"})
+
+    @extend_schema(
+        operation_id="approvals_list",
+        summary="List pending approvals",
+        parameters=[ApprovalsQuery],
+        responses=ApprovalsShape,
+    )
+    def get(self, request: Request) -> Response:
+        """The approvals that wait for a decision, the oldest first."""
+        query = validated(ApprovalsQuery, request.query_params)
+        mine, assignee = names_of(self.principal), query.get("assignee")
+        names = mine if assignee == "me" else None if assignee is None else frozenset({_named(assignee)})
+        tenant_id = self.principal.tenant_id
+        rows = pending_approvals(tenant_id, names=names, workflows=query.get("workflow", ()), run_id=query.get("run"))
+        can_decide = self.principal.may(Permission.RUNS_WRITE)
+
+        def show(node: NodeRun) -> dict[str, Any]:
+            return show_approval(node) | {"may_decide": can_decide and may_decide(_assignees(node), mine)}
+
+        return paginate(request, rows, query, tenant_id=tenant_id, order=("id",)).response(show)
+
+
+def _named(assignee: str) -> str:
+    return assignee.casefold() if ":" in assignee else f"user:{assignee.casefold()}"
+
+
+def _assignees(node: NodeRun) -> list[str]:
+    assignees: list[str] = (node.wait or {})["details"].get("assignees", [])
+    return assignees
+
+
+def show_approval(node: NodeRun) -> dict[str, Any]:
+    """``ApprovalShape`` of a waiting node, but for what depends on the caller."""
+    wait = node.wait or {}
+    details = wait["details"]
+    return {
+        "id": str(node.pk),
+        "run": str(node.run_id),
+        "workflow": node.run.workflow.name,
+        "version": node.run.version.number,
+        "node_id": node.node_id,
+        "signal": wait["signal"],
+        "assignees": _assignees(node),
+        "message": details.get("message"),
+        "form": details.get("form"),
+        "since": node.started_at,
+        "until": node.wake_at,
+        "on_timeout": details.get("on_timeout", "fail"),
+    }
