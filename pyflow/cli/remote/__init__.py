@@ -30,6 +30,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "retry": verbs.retry,
     "rerun": verbs.rerun,
     "signal": verbs.signal,
+    "approvals": verbs.approvals,
 }
 
 

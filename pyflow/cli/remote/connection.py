@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from pyflow.cli.console import ExitCode, fail
+from pyflow.cli.console import ExitCode, err, fail
 from pyflow.cli.remote import store
 from pyflow.cli.remote.store import Profile
 
@@ -23,7 +24,8 @@ ProfileOption = Annotated[
 ]
 FormatOption = Annotated[Format, typer.Option("--format", help="json: what the API answers.")]
 
-#: Whoever types a command waits for it: a server that is away is told soon.
+#: Whoever types a command waits for it: a server that is away is told soon. Only a run that has begun is followed for
+#: as long as the client does by itself (10 minutes).
 _ATTEMPTS, _SECONDS = 3, 5.0
 
 
@@ -62,7 +64,8 @@ def speaking(profile: Profile) -> Iterator[Client]:
         import pyflow_client  # noqa: PLC0415 - no other command needs it
     except ImportError:
         fail("`pyflow remote` needs the client: pip install pyflow-client")
-    stamina.instrumentation.set_on_retry_hooks(())  # they log each attempt
+    stamina.instrumentation.set_on_retry_hooks(())  # the client says it in words of its own
+    _notes()
     retries = pyflow_client.Retries(attempts=_ATTEMPTS, seconds=_SECONDS)
     try:
         client = pyflow_client.Client(profile.url, profile.key, retries=retries)
@@ -80,6 +83,21 @@ def speaking(profile: Profile) -> Iterator[Client]:
             fail(f"{error}. Is {profile.url} a PyFlow server?", ExitCode.REMOTE)
         except pyflow_client.ProblemError as error:
             _refused(error)
+
+
+class _Notes(logging.Handler):
+    """Warnings of the client, such as those about retries, on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one."""
+        err(record.getMessage())
+
+
+def _notes() -> None:
+    logger = logging.getLogger("pyflow_client")
+    if not any(isinstance(handler, _Notes) for handler in logger.handlers):
+        logger.addHandler(_Notes())
+        logger.propagate = False
 
 
 def _refused(error: ProblemError) -> NoReturn:

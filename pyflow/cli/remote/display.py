@@ -11,7 +11,7 @@ from pyflow.core.messages import cut
 from pyflow.core.result import headline
 
 if TYPE_CHECKING:
-    from pyflow_client import ErrorInfo, Event, Explanation, LogLine, Run, RunSummary
+    from pyflow_client import Approval, ErrorInfo, Event, Explanation, LogLine, Run, RunSummary
 
 #: Characters of a value on a line.
 _SHOWN = 200
@@ -33,10 +33,21 @@ def runs_table(runs: Iterable[RunSummary]) -> None:
     columns(("ID", "WORKFLOW", "VERSION", "STATE", "CREATED", "TOOK"), rows)
 
 
+def approvals_table(approvals: Iterable[Approval]) -> None:
+    """A line an approval."""
+    rows = [
+        (item.run, item.workflow, item.signal, ", ".join(item.assignees), cut(to_json(item.message), _SHOWN))
+        for item in approvals
+    ]
+    columns(("RUN", "WORKFLOW", "SIGNAL", "ASSIGNEES", "MESSAGE"), rows)
+
+
 def run_line(run: RunSummary) -> str:
     """A run in a line."""
-    pausing = " (pausing)" if run.pause_requested_at is not None and run.state != "paused" else ""
-    return f"{run.id}  {run.workflow}  {run.state}{pausing}{_why(run)}"
+    asked = " (pausing)" if run.pause_requested_at is not None and run.state != "paused" else ""
+    if run.cancel_requested_at is not None and run.finished_at is None:
+        asked = " (stopping)"
+    return f"{run.id}  {run.workflow}  {run.state}{asked}{_why(run)}"
 
 
 def run_text(run: Run) -> Iterator[str]:

@@ -61,12 +61,19 @@ def run(
     profile: ProfileOption = None,
     format: FormatOption = "table",
 ) -> None:
-    """Start a run of a workflow on the server, and print its id and state."""
+    """Start a run of a workflow on the server, and print its id and state.
+
+    A server that restarts while the run is followed is asked again for 10 minutes; `watch` goes on after that.
+    """
     with connected(profile) as client:
         given = read_input(input or (), _inputs(client, workflow) if input else None)
         started = client.start_run(
             workflow, given, version=version, labels=_labels(label or ()), priority=priority, key=key
         )
+        if watch and format == "table":
+            out(run_line(started))
+        elif watch:
+            err(f"run {started.id}")  # standard output has an object a line
         show_run(client, started.id, watch=watch, format=format)
 
 
@@ -146,10 +153,16 @@ def _follow(client: Client, run_id: str | UUID, format: Format) -> None:
             out(to_json(event.model_dump(mode="json")) if format == "json" else event_line(event))
     except KeyboardInterrupt:
         _left(run_id)
+    except Exception:  # of the client, which says what it was
+        err(_GOES_ON.format(run_id))
+        raise
+
+
+_GOES_ON = "The run goes on: `pyflow remote watch {0}` follows it again, `pyflow remote cancel {0}` stops it."
 
 
 def _left(run_id: str | UUID) -> NoReturn:
-    err(f"The run goes on: `pyflow remote watch {run_id}` follows it again, `pyflow remote cancel {run_id}` stops it.")
+    err(_GOES_ON.format(run_id))
     raise typer.Exit(INTERRUPTED)
 
 

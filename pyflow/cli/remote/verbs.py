@@ -11,7 +11,7 @@ import typer
 
 from pyflow.cli.console import ExitCode, err, fail, out, out_json, table
 from pyflow.cli.remote.connection import Format, FormatOption, ProfileOption, connected
-from pyflow.cli.remote.display import explanation_text, run_line
+from pyflow.cli.remote.display import approvals_table, explanation_text, run_line
 from pyflow.cli.remote.runs import (
     InputOption,
     LabelOption,
@@ -115,6 +115,26 @@ def signal(
     with connected(profile) as client:
         delivered = client.signal(run_id, name, value, id=signal_id)
     out(f"{run_id}: {name} {'delivered' if delivered else 'was delivered before'}")
+
+
+def approvals(
+    assignee: Annotated[
+        str | None,
+        typer.Option("--assignee", metavar="me|NAME", help="Only those you may decide, or those of role:admin, ada, …"),
+    ] = None,
+    workflow: WorkflowOption = None,
+    run: Annotated[UUID | None, typer.Option("--run", metavar="RUN", help="Only of this run.")] = None,
+    profile: ProfileOption = None,
+    format: FormatOption = "table",
+) -> None:
+    """List the approvals that wait for a decision, the oldest first. `pyflow remote signal RUN SIGNAL` decides one."""
+    given: dict[str, Any] = {"assignee": assignee, "workflow": workflow, "run": None if run is None else str(run)}
+    with connected(profile) as client:
+        found = list(client.approvals(**{name: value for name, value in given.items() if value}))
+    if format == "json":
+        out_json([approval.model_dump(mode="json") for approval in found])
+    else:
+        approvals_table(found)
 
 
 def _act(

@@ -5,13 +5,13 @@ import inspect
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
-from pyflow_client import AsyncClient, Client, Retries
+from pyflow_client import FOLLOWING, AsyncClient, Client, Retries
 
 JSON = {"Content-Type": "application/json"}
 PROBLEM = {"Content-Type": "application/problem+json"}
@@ -87,14 +87,15 @@ def server() -> Iterator[Server]:
 def ask(request: pytest.FixtureRequest, server: Server) -> Callable[..., Any]:
     """``ask("run", id)`` calls that method of a client of either kind; what comes bit by bit comes as a list."""
     retries = Retries(attempts=3, seconds=5, first_wait=0.01)
+    following = replace(FOLLOWING, first_wait=0.01, longest_wait=0.02)
 
     def sync_ask(name: str, *args: Any, **kwargs: Any) -> Any:
-        with Client(server.url, "key", timeout=5, retries=retries) as client:
+        with Client(server.url, "key", timeout=5, retries=retries, following=following) as client:
             result = getattr(client, name)(*args, **kwargs)
             return list(result) if inspect.isgenerator(result) else result
 
     async def async_ask(name: str, *args: Any, **kwargs: Any) -> Any:
-        async with AsyncClient(server.url, "key", timeout=5, retries=retries) as client:
+        async with AsyncClient(server.url, "key", timeout=5, retries=retries, following=following) as client:
             result = getattr(client, name)(*args, **kwargs)
             return [item async for item in result] if inspect.isasyncgen(result) else await result
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyflow_client import RunNotFinished
+from pyflow_client import FOLLOWING, RunNotFinished
 from pyflow_client.calls import MOST_EVENTS
 from pyflow_client.following import FIRST_PAUSE, LONGEST_PAUSE, Follower, Waiter
 from pyflow_client.models import Event, EventPage
@@ -89,3 +89,38 @@ def test_the_last_pause_ends_with_the_time():
     now = 0.06
     with pytest.raises(RunNotFinished):
         waiter.take(model())
+
+
+def test_followers_survive_a_restart_without_loss_or_repetition(server, ask, caplog):
+    """More failures in a row than other requests are retried for."""
+    server.answer(200, page(1, 2))
+    for status in (0, 502, 503, 504, 0, 503):
+        server.answer(status, {})
+    server.answer(200, page(3, 4, state="succeeded"))
+    assert [event.seq for event in ask("follow", "r1")] == [1, 2, 3, 4]
+    assert paths(server)[1:] == ["after=2&limit=1000"] * 7
+    notes = [record.getMessage() for record in caplog.records if record.name == "pyflow_client"]
+    assert len(notes) == 6
+    assert all("trying again" in note for note in notes)
+
+
+def test_waiting_survives_a_restart(server, ask):
+    run = {"id": "r1", "workflow": "w", "version": 1, "state": "succeeded", "input": {}, "created_at": NOW}
+    for status in (0, 502, 503, 504, 503):
+        server.answer(status, {})
+    server.answer(200, page(state="succeeded"))
+    server.answer(200, run)
+    assert ask("wait", "r1").succeeded
+
+
+def test_followers_are_patient_for_minutes_and_waiters_no_longer_than_they_wait():
+    assert (FOLLOWING.attempts, FOLLOWING.seconds) == (None, 600)
+    assert FOLLOWING.within(5).seconds == 5
+    assert FOLLOWING.within(None) == FOLLOWING
+
+
+def test_who_waits_for_the_answer_asks_the_server_to_wait(server, ask):
+    run = {"id": "r1", "workflow": "w", "version": 1, "state": "succeeded", "input": {}, "created_at": NOW}
+    server.answer(200, run)
+    assert ask("run", "r1", wait=10).succeeded
+    assert server.asked[0].headers["Prefer"] == "wait=10"

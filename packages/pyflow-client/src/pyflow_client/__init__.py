@@ -33,6 +33,7 @@ from pyflow_client.explanations import (
 from pyflow_client.models import (
     Accepted,
     ApiKey,
+    Approval,
     Attempt,
     AuditEntry,
     Batch,
@@ -62,7 +63,7 @@ from pyflow_client.models import (
     Wait,
     Workflow,
 )
-from pyflow_client.retries import Retries
+from pyflow_client.retries import FOLLOWING, Retries
 from pyflow_client.synchronous import Client
 from pyflow_client.tenancy_models import (
     AuditFinding,
@@ -80,10 +81,12 @@ from pyflow_client.tenancy_models import (
 from pyflow_client.verbs import StateVerb
 
 __all__ = [
+    "FOLLOWING",
     "Accepted",
     "ActionResult",
     "ActionResults",
     "ApiKey",
+    "Approval",
     "AsyncClient",
     "Attempt",
     "AuditEntry",

@@ -14,6 +14,7 @@ from pyflow_client.calls import Document, Filter, Start
 from pyflow_client.explanations import ActionResults, Explanation, RerunPlan
 from pyflow_client.following import Follower, Waiter
 from pyflow_client.models import (
+    Approval,
     Batch,
     DryRun,
     Event,
@@ -194,9 +195,9 @@ class AsyncClient(AsyncTenantClient):
         async for item in self._pages(Pages("api/v1/runs", Page[RunSummary], filters)):
             yield item
 
-    async def run(self, run_id: str | UUID) -> Run:
-        """One run with its nodes and its first 1,000 events."""
-        return await self._send(calls.get_run(run_id))
+    async def run(self, run_id: str | UUID, *, wait: int | None = None) -> Run:
+        """One run with its nodes and its first 1,000 events; once it has ended, or after ``wait`` seconds (60)."""
+        return await self._send(calls.get_run(run_id, wait))
 
     async def nodes(self, run_id: str | UUID, **filters: Filter) -> AsyncIterator[NodeRun]:
         """The nodes of a run that came to anything, in that order; the filter is ``state``."""
@@ -245,6 +246,14 @@ class AsyncClient(AsyncTenantClient):
         Without one it is not retried: only the server knows whether it has arrived.
         """
         return (await self._send(verbs.signal(run_id, name, payload, id))).delivered
+
+    async def approvals(self, **filters: Filter) -> AsyncIterator[Approval]:
+        """The approvals that wait for a decision, the oldest first; ``signal`` decides.
+
+        Filters: ``assignee`` (``me``: those that the caller may decide, or a name), ``workflow`` and ``run``.
+        """
+        async for item in self._pages(Pages("api/v1/approvals", Page[Approval], filters)):
+            yield item
 
     async def cancel(self, run_id: str | UUID) -> Run:
         """Ask a run to stop, and return without waiting for its end. ``Conflict`` if it has ended already."""
@@ -314,19 +323,26 @@ class AsyncClient(AsyncTenantClient):
         return await self._send(calls.events(run_id, after, limit))
 
     async def follow(self, run_id: str | UUID, *, after: int = 0) -> AsyncIterator[Event]:
-        """The events of a run as they happen, until it ended."""
+        """The events of a run as they happen, until it ended: each once, also where the server restarts meanwhile.
+
+        A server that is away is asked again for as long as ``following`` of the client says (10 minutes).
+        """
         follower = Follower(run_id, after)
         while not follower.done:
-            for event in follower.take(await self._send(follower.call())):
+            for event in follower.take(await self._send(follower.call(), self._following)):
                 yield event
             if follower.pause:
                 await asyncio.sleep(follower.pause)
 
     async def wait(self, run_id: str | UUID, timeout: float | None = None) -> Run:  # noqa: ASYNC109 - as Client has it
-        """The run once it ended; ``RunNotFinished`` after ``timeout`` seconds."""
+        """The run once it ended; ``RunNotFinished`` after ``timeout`` seconds.
+
+        A server that is away is asked again for as long as ``following`` of the client says (10 minutes), and no longer
+        than ``timeout``.
+        """
         waiter = Waiter(run_id, timeout, time.monotonic)
         while not waiter.done:
-            waiter.take(await self._send(waiter.call()))
+            waiter.take(await self._send(waiter.call(), self._following.within(waiter.left)))
             if waiter.pause:
                 await asyncio.sleep(waiter.pause)
         return await self.run(run_id)

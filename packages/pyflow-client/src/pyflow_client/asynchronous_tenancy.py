@@ -18,7 +18,7 @@ from pyflow_client.connection import arguments, no_answer, options
 from pyflow_client.errors import ConnectionFailed
 from pyflow_client.models import Accepted, ApiKey, AuditEntry, Invitation, Me, Member, Page, Tenant
 from pyflow_client.paging import ItemT, Pages
-from pyflow_client.retries import Retries
+from pyflow_client.retries import FOLLOWING, Retries
 from pyflow_client.tenancy_models import AuditVerification, Grant, Level, Quotas, Secret, SecretVersion, Session, Usage
 
 
@@ -32,11 +32,13 @@ class AsyncTenantClient:
         *,
         timeout: float = 30.0,
         retries: Retries | None = None,
+        following: Retries = FOLLOWING,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._http = httpx2.AsyncClient(**options(base_url, api_key, timeout), transport=transport)
         self._timeout = timeout
         self._retries = retries or Retries()
+        self._following = following
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._http.base_url}>"
@@ -216,11 +218,12 @@ class AsyncTenantClient:
             for item in pages.take(await self._send(pages.call())):
                 yield item
 
-    async def _send(self, call: Call[AnswerT]) -> AnswerT:
+    async def _send(self, call: Call[AnswerT], retries: Retries | None = None) -> AnswerT:
         if not call.repeatable:
             return await self._once(call)
-        caller = stamina.AsyncRetryingCaller(**self._retries.bounds())
-        return await caller(self._retries.wait_after, self._once, call)
+        retries = retries or self._retries
+        caller = stamina.AsyncRetryingCaller(**retries.bounds())
+        return await caller(retries.wait_after, self._once, call)
 
     async def _once(self, call: Call[AnswerT]) -> AnswerT:
         try:

@@ -293,9 +293,10 @@ def run_drawing(run_id: str | UUID, format: str) -> Call[Text]:
     return Call("GET", f"{run_path(run_id)}/graph", Text, params={"format": format})
 
 
-def get_run(run_id: str | UUID) -> Call[Run]:
-    """One run with its nodes and events."""
-    return Call("GET", run_path(run_id), Run)
+def get_run(run_id: str | UUID, wait: int | None = None) -> Call[Run]:
+    """One run, as it is, or once it has ended."""
+    headers = {} if wait is None else {"Prefer": f"wait={wait:d}"}
+    return Call("GET", run_path(run_id), Run, headers=headers, patience=wait or 0)
 
 
 def events(run_id: str | UUID, after: int, limit: int) -> Call[EventPage]:

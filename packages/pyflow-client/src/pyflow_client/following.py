@@ -62,12 +62,17 @@ class Waiter:
         """Raises ``RunNotFinished`` if the time is over."""
         self.done = page.final
         self.pause = 0.0 if self.done else _longer(self.pause)
-        if self.done or self._timeout is None:
+        left = self.left
+        if self.done or left is None:
             return
-        left = self._timeout - (self._clock() - self._began)
         if left <= 0:
-            raise RunNotFinished(f"run {self._run_id} is {page.state} after {self._timeout:g} s")
+            raise RunNotFinished(f"run {self._run_id} is {page.state} after {self._timeout or 0:g} s")
         self.pause = min(self.pause, left)
+
+    @property
+    def left(self) -> float | None:
+        """How many seconds of the timeout are left; ``None`` without one."""
+        return None if self._timeout is None else self._timeout - (self._clock() - self._began)
 
 
 def _longer(pause: float) -> float:

@@ -261,6 +261,28 @@ class Event(_Model):
     data: dict[str, Any]
 
 
+class Approval(_Model):
+    """A node that waits for a decision: ``signal`` is sent to ``run`` to decide it.
+
+    ``assignees`` may decide, and owners; ``may_decide`` says whether the caller may. ``form`` is the JSON Schema of the
+    decision's ``data``. At ``until`` it ends by itself, as ``on_timeout`` says.
+    """
+
+    id: str
+    run: str
+    workflow: str
+    version: int
+    node_id: str
+    signal: str
+    assignees: tuple[str, ...] = ()
+    message: Any = None
+    form: dict[str, Any] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    on_timeout: str = "fail"
+    may_decide: bool = False
+
+
 class CalledBy(_Model):
     """The attempt of a node of its parent (of the item ``item``, if it is a fan-out) that started a child run.
 
@@ -297,6 +319,7 @@ class RunSummary(_Model):
     called_by: CalledBy | None = None
     source_run: str | None = None
     retries: int = 0
+    cancel_requested_at: datetime | None = None
     pause_requested_at: datetime | None = None
     created_at: datetime
     started_at: datetime | None = None

@@ -12,6 +12,7 @@ from pyflow_client.calls import Document, Filter, Start
 from pyflow_client.explanations import ActionResults, Explanation, RerunPlan
 from pyflow_client.following import Follower, Waiter
 from pyflow_client.models import (
+    Approval,
     Batch,
     DryRun,
     Event,
@@ -192,9 +193,9 @@ class Client(TenantClient):
         """
         yield from self._pages(Pages("api/v1/runs", Page[RunSummary], filters))
 
-    def run(self, run_id: str | UUID) -> Run:
-        """One run with its nodes and its first 1,000 events."""
-        return self._send(calls.get_run(run_id))
+    def run(self, run_id: str | UUID, *, wait: int | None = None) -> Run:
+        """One run with its nodes and its first 1,000 events; once it has ended, or after ``wait`` seconds (60)."""
+        return self._send(calls.get_run(run_id, wait))
 
     def nodes(self, run_id: str | UUID, **filters: Filter) -> Iterator[NodeRun]:
         """The nodes of a run that came to anything, in that order; the filter is ``state``."""
@@ -240,6 +241,13 @@ class Client(TenantClient):
         Without one it is not retried: only the server knows whether it has arrived.
         """
         return self._send(verbs.signal(run_id, name, payload, id)).delivered
+
+    def approvals(self, **filters: Filter) -> Iterator[Approval]:
+        """The approvals that wait for a decision, the oldest first; ``signal`` decides.
+
+        Filters: ``assignee`` (``me``: those that the caller may decide, or a name), ``workflow`` and ``run``.
+        """
+        yield from self._pages(Pages("api/v1/approvals", Page[Approval], filters))
 
     def cancel(self, run_id: str | UUID) -> Run:
         """Ask a run to stop, and return without waiting for its end. ``Conflict`` if it has ended already."""
@@ -309,18 +317,25 @@ class Client(TenantClient):
         return self._send(calls.events(run_id, after, limit))
 
     def follow(self, run_id: str | UUID, *, after: int = 0) -> Iterator[Event]:
-        """The events of a run as they happen, until it ended."""
+        """The events of a run as they happen, until it ended: each once, also where the server restarts meanwhile.
+
+        A server that is away is asked again for as long as ``following`` of the client says (10 minutes).
+        """
         follower = Follower(run_id, after)
         while not follower.done:
-            yield from follower.take(self._send(follower.call()))
+            yield from follower.take(self._send(follower.call(), self._following))
             if follower.pause:
                 time.sleep(follower.pause)
 
     def wait(self, run_id: str | UUID, timeout: float | None = None) -> Run:
-        """The run once it ended; ``RunNotFinished`` after ``timeout`` seconds."""
+        """The run once it ended; ``RunNotFinished`` after ``timeout`` seconds.
+
+        A server that is away is asked again for as long as ``following`` of the client says (10 minutes), and no longer
+        than ``timeout``.
+        """
         waiter = Waiter(run_id, timeout, time.monotonic)
         while not waiter.done:
-            waiter.take(self._send(waiter.call()))
+            waiter.take(self._send(waiter.call(), self._following.within(waiter.left)))
             if waiter.pause:
                 time.sleep(waiter.pause)
         return self.run(run_id)

@@ -18,7 +18,7 @@ from pyflow_client.connection import arguments, no_answer, options
 from pyflow_client.errors import ConnectionFailed
 from pyflow_client.models import Accepted, ApiKey, AuditEntry, Invitation, Me, Member, Page, Tenant
 from pyflow_client.paging import ItemT, Pages
-from pyflow_client.retries import Retries
+from pyflow_client.retries import FOLLOWING, Retries
 from pyflow_client.tenancy_models import AuditVerification, Grant, Level, Quotas, Secret, SecretVersion, Session, Usage
 
 
@@ -32,11 +32,13 @@ class TenantClient:
         *,
         timeout: float = 30.0,
         retries: Retries | None = None,
+        following: Retries = FOLLOWING,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
         self._http = httpx2.Client(**options(base_url, api_key, timeout), transport=transport)
         self._timeout = timeout
         self._retries = retries or Retries()
+        self._following = following
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._http.base_url}>"
@@ -207,11 +209,12 @@ class TenantClient:
         while not pages.done:
             yield from pages.take(self._send(pages.call()))
 
-    def _send(self, call: Call[AnswerT]) -> AnswerT:
+    def _send(self, call: Call[AnswerT], retries: Retries | None = None) -> AnswerT:
         if not call.repeatable:
             return self._once(call)
-        caller = stamina.RetryingCaller(**self._retries.bounds())
-        return caller(self._retries.wait_after, self._once, call)
+        retries = retries or self._retries
+        caller = stamina.RetryingCaller(**retries.bounds())
+        return caller(retries.wait_after, self._once, call)
 
     def _once(self, call: Call[AnswerT]) -> AnswerT:
         try:
