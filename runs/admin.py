@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 
 from pyflow.core.errors import PyFlowError
 from runs.actions import MOST_RUNS, Action, act_on_runs
+from runs.decisions import PENDING_APPROVAL
 from runs.explanation import explain_run
 from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal, matching
 from runs.reruns import rerun
@@ -259,12 +260,26 @@ def _reruns(request: HttpRequest, runs: Collection[Run]) -> list[Run | PyFlowErr
     return outcomes
 
 
+class PendingFilter(admin.SimpleListFilter):
+    """Whether nodes wait for a decision."""
+
+    title, parameter_name = "pending", "pending"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """The one that there is."""
+        return [("approvals", "approvals")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[NodeRun]) -> QuerySet[NodeRun]:
+        """The nodes that wait for a decision."""
+        return queryset.filter(PENDING_APPROVAL) if self.value() == "approvals" else queryset
+
+
 @admin.register(NodeRun)
 class NodeRunAdmin(OfOneRun[NodeRun]):
     """The nodes of runs."""
 
     list_display = ("node_id", "run_id", "shown_state", "tenant", "attempts", "started_at", "finished_at")
-    list_filter = ("state", TenantFilter)
+    list_filter = ("state", PendingFilter, TenantFilter)
     list_select_related = ("tenant",)
     fields = (
         "run",

@@ -27,6 +27,8 @@ from tenants import audit
 from tenants.access import Actor, Principal, Role
 from workflows.services import plan_of
 
+#: Of node runs: those that wait for a decision.
+PENDING_APPROVAL = Q(state=NodeState.WAITING.value, wait__isnull=False, wait__details__kind="approval")
 #: How many names, or runs, a refusal lists.
 MOST_NAMES = 20
 
@@ -101,9 +103,7 @@ def pending_approvals(
 
     ``names``: only those whose assignees have one of these names, in lower case; for an owner's names that is all.
     """
-    rows = NodeRun.objects.for_tenant(tenant_id).filter(
-        state=NodeState.WAITING.value, wait__isnull=False, wait__details__kind="approval"
-    )
+    rows = NodeRun.objects.for_tenant(tenant_id).filter(PENDING_APPROVAL)
     rows = rows.select_related("run__workflow", "run__version").defer(
         *("run__version__source", "run__version__definition", "run__input", "run__outputs", "output")
     )

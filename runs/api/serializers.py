@@ -128,6 +128,9 @@ class RunSummaryShape(serializers.Serializer[Any]):
     called_by = CalledByShape(allow_null=True, help_text="Which attempt of which node of its parent started it.")
     source_run = serializers.UUIDField(allow_null=True, help_text="The run that this one repeats.")
     retries = serializers.IntegerField(help_text="How often it was taken up again after its end.")
+    cancel_requested_at = serializers.DateTimeField(
+        allow_null=True, help_text="Since then it stops; a run that waited is `queued` until a worker stops it."
+    )
     pause_requested_at = serializers.DateTimeField(allow_null=True, help_text="Since then no more nodes start.")
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
@@ -287,6 +290,7 @@ def show_summary(run: Run) -> dict[str, Any]:
         "called_by": None if run.called_by is None else {name: run.called_by[name] for name in _CALLED_BY},
         "source_run": None if run.source_run_id is None else str(run.source_run_id),
         "retries": run.retries,
+        "cancel_requested_at": run.cancel_requested_at,
         "pause_requested_at": run.pause_requested_at,
         "created_at": run.created_at,
         "started_at": run.started_at,

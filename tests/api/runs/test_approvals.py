@@ -62,7 +62,7 @@ def test_me_is_what_the_caller_may_decide(tenant):
     assert len(ids(owner.get(f"{PATH}?assignee=me"))) == len(rows)
 
 
-@pytest.mark.parametrize("name", ["Jörg Ä", 'a "quoted" key', "100%_sure", "a\\b"])
+@pytest.mark.parametrize("name", ["jörg ä", 'a "quoted" key', "100%_sure", "a\\b"])
 def test_any_name_is_found_as_a_whole(api: Api, tenant, name: str):
     found = ask(tenant, f"key:{name}")
     for other in (f"key:{name}2", f"key:2{name}", "key:100 is sure"):

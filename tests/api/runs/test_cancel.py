@@ -95,3 +95,13 @@ def test_who_asked_is_in_the_audit_once(api: Api, tenant, path: str):
     [entry] = AuditEntry.objects.for_tenant(tenant).filter(action="run.cancel_requested")
     assert entry.actor_kind == "key"
     assert entry.target == f"run:{path.split('/')[4]}"
+
+
+@written_by_hand
+def test_a_waiting_run_is_answered_as_it_is_in_its_row(api: Api, tenant):
+    run = make_run(tenant)
+    Run.objects.across_tenants().update(state="waiting")
+    body = read(api.post(f"/api/v1/runs/{run.pk}/cancel"))
+    run.refresh_from_db()
+    assert body["state"] == run.state == "queued"
+    assert body["cancel_requested_at"] is not None
