@@ -94,17 +94,27 @@ def put_workflow(
 def patch_workflow(*, by: Actor, name: str, patch: Any, precondition: Precondition = any_state) -> Saved:
     """Publish the current document with a JSON Merge Patch (RFC 7396) applied as the newest version.
 
-    Raises as ``put_workflow`` does, and ``WorkflowMissingError``.
+    The result is checked before the workflow is locked, and once more only if another version came meanwhile. Raises
+    as ``put_workflow`` does, and ``WorkflowMissingError``.
     """
+    workflow = find_workflow(tenant_id=by.tenant_id, name=name)
+    precondition(workflow)
+    seen = current_version(workflow)
+    source, source_format, definition = _patched(by.tenant_id, seen, patch)
     with transaction.atomic():
         workflow = _found(_locked(by.tenant_id, name), name)
         precondition(workflow)
         version = current_version(workflow)
-        source_format: Format = "json" if version.source_format == "json" else "yaml"
-        source = merged(version.source, source_format, patch)
-        definition = checked(by.tenant_id, source, source_format)
+        if (version.pk, version.checksum) != (seen.pk, seen.checksum):
+            source, source_format, definition = _patched(by.tenant_id, version, patch)
         _check_name(definition, workflow.name)
         return _publish_next(by, workflow, definition, source, source_format, created=False)
+
+
+def _patched(tenant_id: UUID, version: Version, patch: Any) -> tuple[str, Format, WorkflowDef]:
+    source_format: Format = "json" if version.source_format == "json" else "yaml"
+    source = merged(version.source, source_format, patch)
+    return source, source_format, checked(tenant_id, source, source_format)
 
 
 def archive_workflow(*, by: Actor, name: str, archived: bool, precondition: Precondition = any_state) -> Workflow:

@@ -1,9 +1,12 @@
 """`PATCH /api/v1/workflows/{name}`."""
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from tests.support.api import Api, assert_problem, assert_same_answer, read
 from tests.support.factories import make_api_key, make_workflow
+from workflows import services
 from workflows.models import Version
 
 OPERATION = "workflows_patch"
@@ -78,8 +81,28 @@ def test_it_hides_other_tenants(other_api: Api, tenant):
     assert_same_answer(hidden, unknown)
 
 
+def test_a_document_is_checked_before_the_workflow_is_locked(api: Api, tenant, monkeypatch):
+    """And again when another version came meanwhile: no change is lost."""
+    make_workflow(tenant)
+    real, locks = services.check_document, []
+
+    def check(source: str, source_format):
+        locks.append([query for query in context.captured_queries if "FOR NO KEY UPDATE" in query["sql"]])
+        if len(locks) == 1:
+            monkeypatch.setattr(services, "check_document", real)
+            assert api.send("PATCH", PATH, {"labels": {"first": "1"}}, MERGE, if_match="*").status_code == 200
+        return real(source, source_format)
+
+    monkeypatch.setattr(services, "check_document", check)
+    with CaptureQueriesContext(connection) as context:
+        assert api.send("PATCH", PATH, {"labels": {"second": "2"}}, MERGE, if_match="*").status_code == 200
+    assert locks == [[]]
+    assert read(api.get(PATH))["definition"]["labels"] == {"team": "tests", "first": "1", "second": "2"}
+
+
 def test_its_queries_are_counted(api: Api, tenant, django_assert_num_queries):
     make_workflow(tenant)
     api.get(PATH)
-    with django_assert_num_queries(10):  # the workflow, its version twice, the next number, both changes; 3 audit
+    # The workflow and its version, both again once it is locked; its version, the next number, both changes; 3 audit.
+    with django_assert_num_queries(12):
         assert api.send("PATCH", PATH, PATCH, MERGE, if_match="*").status_code == 200
