@@ -82,10 +82,12 @@ def test_a_workflow_is_pushed_run_and_followed(server: str, executor, stored):
     assert as_json("push", file)[0]["version"] == 1
     assert "hello" in remote("workflows")
     lines = remote("run", "hello", "-i", "who=7", "--label", "team:x", "--watch").splitlines()
-    assert lines[0].endswith("run: queued")
+    assert lines[0].split()[1:] == ["hello", "queued"]
+    assert lines[1].endswith("run: queued")
     assert '{"greeting": "Hello 7"}' in lines[-1]
     [run] = as_json("runs", "--label", "team:x", "--workflow", "hello")
     assert (run["state"], run["labels"]["team"]) == ("succeeded", "x")
+    assert run["id"] == lines[0].split()[0]
     assert run["id"] in remote("runs")
     told = as_json("get", run["id"])
     assert (told["input"], told["nodes"][0]["state"]) == ({"who": "7"}, "succeeded")
