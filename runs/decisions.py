@@ -129,8 +129,7 @@ def _awaiting(plan: Plan) -> Iterator[tuple[PlannedNode, str]]:
 
 
 def _config(node: PlannedNode) -> Mapping[str, Any]:
-    config = node.definition.config
-    return config if isinstance(config, Mapping) else {}
+    return node.definition.config
 
 
 def _can_be(name: str, awaited: str) -> bool:

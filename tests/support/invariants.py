@@ -83,14 +83,16 @@ def events_are_numbered_without_a_gap() -> Iterator[str]:
         yield f"run {run.pk} counts {run.event_seq} events and has {run.n}, from {run.least} to {run.most}"
 
 
+def _events_of(type: str) -> Count:
+    return Count("events", filter=Q(events__type=type), distinct=True)
+
+
 @invariant
 def a_run_is_queued_first_and_again_by_each_retry() -> Iterator[str]:
     """The first event is ``run.queued``; each retry adds one, and so does each pause that a run was put aside for."""
     for event in _events().filter(seq=1).exclude(type="run.queued"):
         yield f"run {event.run_id} begins with {event.type}"
-    types = {"queued": "run.queued", "paused": "run.paused"}
-    counted = {name: Count("events", filter=Q(events__type=type), distinct=True) for name, type in types.items()}
-    queued = _runs().annotate(**counted).filter(event_seq__gt=0)
+    queued = _runs().annotate(queued=_events_of("run.queued"), paused=_events_of("run.paused")).filter(event_seq__gt=0)
     wrong = queued.exclude(queued__gte=F("retries") + 1, queued__lte=F("retries") + F("paused") + 1)
     for run in wrong:
         yield f"run {run.pk} was retried {run.retries} times, paused {run.paused} and queued {run.queued} times"
@@ -99,9 +101,7 @@ def a_run_is_queued_first_and_again_by_each_retry() -> Iterator[str]:
 @invariant
 def each_claim_starts_a_run_once() -> Iterator[str]:
     """A run is started once; each claim, which is an epoch of its own, starts or resumes it once at most."""
-    types = {"starts": "run.started", "resumptions": "run.resumed"}
-    counted = {name: Count("events", filter=Q(events__type=type), distinct=True) for name, type in types.items()}
-    runs = _runs().annotate(**counted)
+    runs = _runs().annotate(starts=_events_of("run.started"), resumptions=_events_of("run.resumed"))
     begun = F("starts") + F("resumptions")
     for run in runs.filter(Q(starts__gt=1) | Q(claims__lt=begun) | Q(claims__gt=F("epoch"))):
         times = f"{run.starts} times started and {run.resumptions} times resumed"

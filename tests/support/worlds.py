@@ -306,7 +306,7 @@ def _mark_the_rest(world: World) -> None:
     """Every text that is still empty or the code's own choice."""
     for model, name in unmarked(world):
         # Of any of the shapes that the API shows: an error's, who started a run, and which attempt called it.
-        value = dict.fromkeys(
+        value: dict[str, Any] = dict.fromkeys(
             ("code", "message", "type", "node_id", "kind", "id", "name", "request_id", "item"), world.mark
         )
         value |= {"attempt": 1, "retry": 0}
