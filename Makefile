@@ -28,7 +28,7 @@ PRODUCTION := PYFLOW_ENV=production DJANGO_SETTINGS_MODULE=pyflow_site.settings 
 	PYFLOW_SECRET_KEY=check-only-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOP \
 	PYFLOW_MASTER_KEYS=check-only:s7jQv9nq3m0bqgV1Tt2x5yZ8Wc4RkLhP6uDfEaGiJoM= \
 	PYFLOW_ALLOWED_HOSTS=pyflow.example DATABASE_URL=postgresql://pyflow@127.0.0.1/pyflow REDIS_URL=redis://127.0.0.1:6379
-LOCK := $(UV) pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+LOCK := $(UV) pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate
 
 .DEFAULT_GOAL := help
 .PHONY: help setup check lint format types shape django test chaos fuzz model bench run up docs lock audit clean
