@@ -31,7 +31,7 @@ class Undescribable(Shout):
 
 class DictConfig(Shout):
     node_type = "dict_config"
-    Config = dict
+    Config = dict  # type: ignore[assignment]  # wrong on purpose
 
 
 class BadName(Shout):
@@ -41,7 +41,7 @@ class BadName(Shout):
 class BadSignature(Shout):
     node_type = "bad_signature"
 
-    async def run(self, config: Words) -> str:
+    async def run(self, config: Words) -> str:  # type: ignore[override]  # wrong on purpose
         return config.text
 
 
