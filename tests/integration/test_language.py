@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from pyflow.core.events import EventType
 from pyflow.nodes.approval import DecisionError
 from runs.decisions import signal_run
 from runs.errors import RunFinishedError
@@ -243,6 +244,29 @@ def test_a_signal_that_came_while_the_run_was_put_down_is_not_missed(tenant, mon
         await park(self, wake_at)
 
     monkeypatch.setattr(DatabaseSink, "park", once)
+    with executing():
+        ended(run, "succeeded")
+    assert run.outputs == {"got": 1}
+
+
+@pytest.mark.parametrize("signal_id", [None, "paid"])
+def test_a_signal_that_came_before_its_node_was_recorded_as_waiting_is_not_taken_by_that(
+    tenant, monkeypatch, signal_id
+):
+    """Its id is the name of the signal: the record of the wait has that name where that of the end has the id."""
+    run = make_run(tenant, PAID)
+    commit = DatabaseSink.commit
+
+    def tell() -> None:
+        send(run, "paid", 1, signal_id)
+        connection.close()
+
+    async def late(self, event) -> None:
+        if event.type is EventType.NODE_WAITING:
+            await asyncio.to_thread(tell)
+        await commit(self, event)
+
+    monkeypatch.setattr(DatabaseSink, "commit", late)
     with executing():
         ended(run, "succeeded")
     assert run.outputs == {"got": 1}
