@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from pyflow.core.attempts import Attempts
-from pyflow.core.events import EventType
+from pyflow.core.attempts import Attempts, next_attempt_in
+from pyflow.core.events import EventType, rfc3339
 from pyflow.core.fanout import item_data, restore_values
 from pyflow.core.journal import Journal
 from pyflow.core.plan import PlannedNode
@@ -53,16 +53,37 @@ async def compensate(
             try:
                 output = await _undo_item(node, own, scope_of_item, attempts, clock, task)
             except Exception as error:  # noqa: BLE001 - a node raises anything
-                own.state, own.error = NodeState.FAILED, ErrorInfo.of(error, node.id, attempts.redactor)
                 failure = failure or error
-                data = {"error": own.error.as_dict(), "state": own.state, "tolerated": False}
-                await journal.commit(EventType.NODE_FAILED, node.id, item_data(own) | data)
+                await _note_failure(node, run, own, error, failure, attempts, journal, clock)
             else:
                 own.state, own.error, own.finished_at = NodeState.SUCCEEDED, None, clock.time()
                 await journal.commit(EventType.NODE_SUCCEEDED, node.id, item_data(own) | {"output": output})
     if failure is not None:
         raise failure
     return len(done)
+
+
+async def _note_failure(
+    node: PlannedNode,
+    run: NodeRun,
+    item: ItemRun,
+    error: Exception,
+    first: Exception,
+    attempts: Attempts,
+    journal: Journal,
+    clock: Clock,
+) -> None:
+    """Record that an item was not undone; the first failure of an attempt decides whether there is another one."""
+    now = clock.time()
+    wait = next_attempt_in(node, run, first, now)
+    item.error = ErrorInfo.of(error, node.id, attempts.redactor)
+    data = item_data(item) | {"error": item.error.as_dict()}
+    if wait is None:
+        item.state = NodeState.FAILED
+        await journal.commit(EventType.NODE_FAILED, node.id, data | {"state": item.state, "tolerated": False})
+    else:
+        item.state, item.wake_at = NodeState.RETRYING, now + wait
+        await journal.commit(EventType.NODE_RETRYING, node.id, data | {"wake_at": rfc3339(item.wake_at)})
 
 
 async def _undo_item(
@@ -74,6 +95,7 @@ async def _undo_item(
     task: asyncio.Task[Any],
 ) -> object:
     item.attempts += 1
+    item.wake_at = None
     item.started_at = item.started_at or clock.time()
     config = attempts.render(node, lambda: scope)
     return await attempts.call(node, config, item, task, lambda: scope)

@@ -381,7 +381,7 @@ async def test_items_of_a_compensation_are_told_of_like_all_others():
         for event in sink.events
         if event.node_id == "all:compensate" and "item" in event.data
     ]
-    assert told == [("node.failed", "1", 1), ("node.succeeded", "0", 1), ("node.succeeded", "1", 2)]
+    assert told == [("node.retrying", "1", 1), ("node.succeeded", "0", 1), ("node.succeeded", "1", 2)]
 
 
 async def test_what_is_undone_first_after_a_restart_is_what_would_have_been():
