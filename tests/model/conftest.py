@@ -4,12 +4,19 @@ import os
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from plugins import discovery
+from pyflow.core.events import Event
 from pyflow.nodes import default_registry
-from tests.model.language import Became, Case
+from runs.stores import DatabaseSink
+from tenants.models import Tenant
+from tests.model.language import KIDS, PADDING, SECRET, Became, Case, cases
 from tests.model.nodes import Stage
+from tests.model.platform import store
 from tests.model.reference import complaints
+from tests.support.factories import make_tenant
+from tests.support.secrets import make_secret
 
 #: Set by `make model`: what the cases are drawn from, and how many of each kind.
 SEED = os.environ.get("PYFLOW_TEST_MODEL")
@@ -30,6 +37,22 @@ def playing(examples: int) -> Callable[[Callable[..., None]], Callable[..., None
     return chosen if SEED is None else lambda test: seed(SEED)(chosen(test))
 
 
+def drawn(examples: int, verbs: tuple[str, ...]) -> list[Case]:
+    """Draw cases to play one after the other.
+
+    Not within hypothesis, which changes the recursion limit of the process: the platform would put that back.
+    """
+    found: list[Case] = []
+
+    @playing(examples)
+    @given(case=cases(verbs))
+    def draw(case: Case) -> None:
+        found.append(case)
+
+    draw()
+    return found
+
+
 def play_one(case: Case, play: Callable[[], Became]) -> None:
     """Play a case, and ask whether the documentation allows what became of it."""
     became = play()
@@ -40,3 +63,27 @@ def play_one(case: Case, play: Callable[[], Became]) -> None:
 @pytest.fixture
 def stage() -> Stage:
     return Stage(default_registry.copy())
+
+
+@pytest.fixture
+def tenant(transactional_db, stage, settings, tmp_path, monkeypatch) -> Tenant:
+    """Return a tenant on a platform that knows the node type of the cases, and keeps large values in files."""
+    settings.PYFLOW_EXECUTOR, settings.PYFLOW_SWEEP_SECONDS = "inprocess", 0.1
+    settings.PYFLOW_STORAGE_ROOT, settings.PYFLOW_VALUES_ROOT = tmp_path / "storage", tmp_path / "values"
+    settings.PYFLOW_LARGE_VALUE_BYTES = len(PADDING) // 2
+    found = discovery.Discovered(stage.registry, ())
+    for module in ("runs.engines", "workflows.documents", "workflows.services"):
+        monkeypatch.setattr(f"{module}.discover", lambda: found)
+    commit = DatabaseSink.commit
+
+    async def counted(sink: DatabaseSink, event: Event) -> None:
+        await stage.ledger.tick()
+        await commit(sink, event)
+        await stage.ledger.tick()
+
+    monkeypatch.setattr(DatabaseSink, "commit", counted)
+    tenant = make_tenant()
+    make_secret(tenant, "TOKEN", SECRET)
+    for kid in KIDS.values():
+        store(tenant, kid)
+    return tenant

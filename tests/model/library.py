@@ -196,11 +196,15 @@ class Play:
         await asyncio.sleep(0.002)
         self.execution.resume()
 
-    async def restart(self, hold: Hold) -> None:
+    async def restart(self, _: Hold) -> None:
         """Lose the process, and go on from the record in another one."""
         self.task.cancel()
-        hold.go.set()  # its child runs end before it does, and nobody is there to let them go
         self.ledger.is_counting = False
+        for (
+            other
+        ) in self.ledger.holds.values():  # its child runs end before it does, and nobody is there to let them go
+            if other.reached.is_set():
+                other.go.set()
         await asyncio.gather(self.task, return_exceptions=True)
         self.ledger.is_counting = True
         self.record.forget()
