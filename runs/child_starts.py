@@ -18,6 +18,7 @@ from runs.services import lock_families
 from runs.starting import start_version
 from runs.verbs import retry_ended
 from tenants.access import Actor
+from tenants.transactions import retried
 from workflows.latest import latest_version
 
 Place = tuple[str, str | None]
@@ -33,6 +34,7 @@ class ChildStarts:
         #: What a retry of the parent takes up again, once known.
         self._taken_up: Mapping[Place, UUID] | None = None
 
+    @retried
     def start(self, request: ChildRequest) -> Run:
         """The child run of an attempt, started unless it was before.
 

@@ -16,6 +16,7 @@ from runs.models import Run
 from runs.services import TERMINATED, cancel_run, end_run
 from tenants import audit
 from tenants.access import Actor
+from tenants.transactions import retried
 
 #: So many children of ended runs are stopped by one sweep, or by the request that ended their parent.
 STOPPED_AT_ONCE = 100
@@ -26,7 +27,7 @@ UNSTOPPED = Q(on_parent_cancel="terminate") | Q(on_parent_cancel="request_cancel
 def stop_children(
     *,
     parent_id: UUID,
-    epoch: int | None = None,
+    epoch: int,
     only: Collection[UUID] | None = None,
     limit: int | None = None,
     wait: bool = True,
@@ -37,7 +38,7 @@ def stop_children(
     goes with it. Runs are stopped from the top down, each in a transaction: an ended run starts no more children.
     ``limit``: no more than so many now. Unless it is to ``wait``, those are left to a sweep for which another
     transaction would have to be waited for. Raises ``FencedError`` if the run's epoch is not ``epoch`` any more: it
-    goes on elsewhere, with these children. ``None``: the caller has locked the run.
+    goes on elsewhere, with these children.
     """
     left = Run.objects.across_tenants().filter(UNSTOPPED, parent=parent_id).exclude(state__in=TERMINAL_RUN_STATES)
     if only is not None:
@@ -54,8 +55,8 @@ def stop_children(
                 room = None if limit is None else max(0, limit - stopped)
                 stopped += stop_children(parent_id=child.pk, epoch=below.epoch, limit=room, wait=wait)
     if only is None and (limit is None or tried < limit) and not left.exists():
-        done = Run.objects.across_tenants().filter(pk=parent_id, children_to_stop=True)
-        (done if epoch is None else done.filter(epoch=epoch)).update(children_to_stop=False)
+        done = Run.objects.across_tenants().filter(pk=parent_id, epoch=epoch, children_to_stop=True)
+        done.update(children_to_stop=False)
     return stopped
 
 
@@ -98,19 +99,19 @@ class _Stopped:
     epoch: int | None = None
 
 
-def _stop(child: Run, parent_id: UUID, epoch: int | None, *, wait: bool) -> _Stopped | None:
+@retried
+def _stop(child: Run, parent_id: UUID, epoch: int, *, wait: bool) -> _Stopped | None:
     """Stop one child; ``None`` if somebody would have to be waited for, and shall not be."""
     runs = Run.objects.across_tenants()
     skip = not wait and connection.features.has_select_for_update_skip_locked
     with transaction.atomic():
-        if epoch is not None:
-            # Both rows in the order of everybody else.
-            rows = runs.filter(pk__in=[child.pk, parent_id]).order_by("pk")
-            locked = dict(rows.select_for_update(no_key=True, skip_locked=skip).values_list("pk", "epoch"))
-            if skip and len(locked) < 2:
-                return None
-            if locked.get(parent_id) != epoch:
-                raise FencedError(f"run {parent_id} does not go on under epoch {epoch}, nor do its children")
+        # Both rows in the order of everybody else.
+        rows = runs.filter(pk__in=[child.pk, parent_id]).order_by("pk")
+        locked = dict(rows.select_for_update(no_key=True, skip_locked=skip).values_list("pk", "epoch"))
+        if skip and len(locked) < 2:
+            return None
+        if locked.get(parent_id) != epoch:
+            raise FencedError(f"run {parent_id} does not go on under epoch {epoch}, nor do its children")
         if child.on_parent_cancel == "terminate":
             ended = end_run(run_id=child.pk, ending=TERMINATED, wait=wait)
             return _Stopped(runs.values_list("epoch", flat=True).get(pk=child.pk) if ended else None)

@@ -284,6 +284,7 @@ def unclaimed_task_queues() -> set[str]:
     return found | set(tasks.filter(lease_until__lt=Now()).values_list("queue", flat=True)[:100])
 
 
+@retried
 def insert_tasks(claim: Claim, rows: Sequence[NodeTask]) -> None:
     """Ask for node tasks. Raises ``FencedError`` if the run has ended or is another executor's."""
     with transaction.atomic():

@@ -20,7 +20,7 @@ from pyflow.core.shared import RunPutDownError
 from pyflow.core.states import RunState
 from pyflow.core.suspension import Signal
 from runs.bell import Bell
-from runs.child_stops import stop_children
+from runs.child_stops import STOPPED_AT_ONCE, stop_children
 from runs.children import DatabaseChildRuns
 from runs.concurrency import DatabaseSlots
 from runs.engines import Engines
@@ -225,4 +225,7 @@ class RunExecution:
         if result.state is not RunState.SUCCEEDED and self._sink.may_have_children:
             # Those of nodes that were under way in a process that died are waited for by nobody here.
             run_id, epoch = self._claim.run_id, self._claim.epoch
-            await self._shared.call(partial(stop_children, parent_id=run_id, epoch=epoch))
+            # On the thread that claims for all tenants: what others have locked, and a large family, is left to sweeps.
+            await self._shared.call(
+                partial(stop_children, parent_id=run_id, epoch=epoch, limit=STOPPED_AT_ONCE, wait=False)
+            )

@@ -376,7 +376,7 @@ class Attempts:
             tap = self._log.tap(node.id, record.attempts, None if item is None else item.index)
 
         def report(fraction: float, message: str) -> None:
-            data: dict[str, Any] = {"fraction": fraction, "message": message}
+            data: dict[str, Any] = {"fraction": fraction, "message": self.redactor.redact_message(message)}
             if item is not None:
                 data["item"] = {"index": item.index, "key": item.key}
             self._journal.emit(EventType.NODE_PROGRESS, node.id, data)

@@ -21,7 +21,8 @@ CODES: Final = frozenset(
     concurrency_limit concurrency_skipped config_invalid cpu_limit cron_invalid decision_invalid
     definition_invalid document_invalid document_too_large event_loop_misuse expression_failed expression_limit
     expression_syntax expression_unknown_function expression_unknown_name expression_unsafe file_changed
-    file_not_found heartbeat_timeout http_status http_timeout input_invalid invalid_request invalid_transition
+    file_content file_not_found heartbeat_timeout http_status http_timeout input_invalid invalid_request
+    invalid_transition
     isolated_environment_invalid items_failed jsonpath_error llm_answer_invalid llm_refused llm_unavailable
     mail_refused mail_server_error master_key_unknown memory_limit message_refused no_match node_error node_exit
     node_process_died node_self_cancelled node_timeout non_retryable_error not_convertible not_isolatable
@@ -40,7 +41,8 @@ CLASSES: Final = frozenset(
     DecisionError DefinitionError DocumentError DocumentTooLargeError EvaluationAttributeError
     EvaluationDivisionError EvaluationError EvaluationIndexError EvaluationKeyError EvaluationTypeError
     EvaluationValueError EventLoopMisuseError ExpressionLimitError ExpressionSyntaxError FanOutError
-    FileChangedError HeartbeatTimeoutError HttpStatusError HttpTimeoutError InputError InvalidRequestError
+    FileChangedError FileContentError HeartbeatTimeoutError HttpStatusError HttpTimeoutError InputError
+    InvalidRequestError
     InvalidTransitionError IsolatedEnvironmentError IsolatedOutputError JsonPathError LlmAnswerError
     LlmRefusedError LlmUnavailableError MailRefusedError MailServerError MasterKeyUnknownError MemoryLimitError
     MessageRefusedError NoMatchError NodeError NodeExitError NodeProcessDiedError NodeSelfCancelledError

@@ -23,12 +23,12 @@ def said(error: object, most: int = 1000, *, password: str | None = None) -> str
 
     ``password`` is one more secret, that of the connection to whoever said it.
     """
-    text = masked(" ".join(str(error).split()))
+    text = masked(str(error))  # as it is: white space is a part of secrets, too
     if password:
         own = Redactor()
         own.add(password)
         text = own.redact_message(text)
-    return cut(text, most)
+    return cut(" ".join(text.split()), most)
 
 
 def masked(text: str) -> str:

@@ -62,8 +62,9 @@ class Redactor:
         self._grams: set[str] = set()
         #: What is masked as a whole only.
         self._short: set[str] = set()
+        #: The same by their first characters, the longest first.
+        self._starts: dict[str, list[str]] = {}
         self._long: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
 
     def add(self, value: str) -> None:
         """Mask ``value`` from now on."""
@@ -107,7 +108,10 @@ class Redactor:
         self._long = self._long | {whole for whole in wholes if len(whole) > MAX_COMPILED}
         if short := {whole for whole in wholes if len(whole) <= MAX_COMPILED} - self._short:
             self._short = self._short | short
-            self._pattern = re.compile("|".join(map(re.escape, sorted(self._short, key=len, reverse=True))))
+            starts: dict[str, list[str]] = {}
+            for whole in sorted(self._short, key=len, reverse=True):
+                starts.setdefault(whole[:MIN_LENGTH], []).append(whole)
+            self._starts = starts
         self._values = self._values | new
         with _lock:
             _in_use.add(self)
@@ -135,7 +139,7 @@ class Redactor:
         return value
 
     def _mask(self, text: str, *, any_piece: bool) -> str:
-        if len(text) < (PIECE if self._pattern is None else MIN_LENGTH):
+        if len(text) < (MIN_LENGTH if self._starts else PIECE):
             return text
         found = self._find(text, any_piece=any_piece)
         if (plain := unescape(text)) is not None:
@@ -152,8 +156,11 @@ class Redactor:
     def _find(self, text: str, *, any_piece: bool) -> list[tuple[int, int]]:
         """Where in a text something stands that is to be masked."""
         found: list[tuple[int, int]] = []
-        if self._pattern is not None:
-            found += [match.span() for match in self._pattern.finditer(text)]
+        if starts := self._starts:
+            for at in [i for i in range(len(text) - MIN_LENGTH + 1) if text[i : i + MIN_LENGTH] in starts]:
+                whole = next((each for each in starts[text[at : at + MIN_LENGTH]] if text.startswith(each, at)), None)
+                if whole is not None:
+                    found.append((at, at + len(whole)))
         for whole in self._long:
             at = text.find(whole)
             while at >= 0:

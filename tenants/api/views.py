@@ -63,6 +63,8 @@ class TenantView(StrictView):
     shown_once: ClassVar[tuple[str, ...]] = ()
     #: Whether handlers enter ``scope`` themselves, for each of several transactions. What they do can be done twice.
     in_batches: ClassVar[bool] = False
+    #: Whether an answer to a request with an `Idempotency-Key` is kept, to be given again.
+    keeps_answers: ClassVar[bool] = True
 
     def shared_object(self) -> TenantOwned | None:
         """The object of this request that may have been shared with the caller."""
@@ -145,7 +147,7 @@ class TenantView(StrictView):
         return response
 
     def _is_keyed(self, request: Request) -> bool:
-        return request.method == "POST" and "Idempotency-Key" in request.headers
+        return self.keeps_answers and request.method == "POST" and "Idempotency-Key" in request.headers
 
     @contextmanager
     def scope(self, request: Request) -> Iterator[None]:

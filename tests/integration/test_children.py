@@ -159,6 +159,7 @@ def test_parents_leave_room_for_their_children(tenant, settings, drain):
         ended(run, "succeeded")
 
 
+@written_by_hand
 def test_two_executors_start_one_child(tenant, drain):
     """A parent whose lease was lost is executed twice for a moment."""
     run = parent(tenant)
@@ -521,7 +522,7 @@ def test_the_nodes_of_a_terminated_child_are_cancelled_with_it(tenant, drain):
     before = types(child)
     events = RunEvent.objects.across_tenants().filter(run=child)
     last = events.order_by("seq").last().seq
-    stop_children(parent_id=child.parent_id)
+    stop_children(parent_id=child.parent_id, epoch=child.parent.epoch)
     state_of(child)
     assert nodes(child) == {
         "terminate": "cancelled",

@@ -74,6 +74,10 @@ def fenced(written: object) -> None:
         raise FencedError("nothing was written")
 
 
+PARENT = (
+    "{id: call, type: workflow, config: {workflow: child}}",
+    "{id: early, type: signal, depends_on: [call], config: {name: early}}",
+)
 #: Each write on an executor's behalf, by what it is called in the documentation.
 WRITES: dict[str, Callable[[Claim], object]] = {
     "facts of the run": facts,
@@ -113,7 +117,7 @@ def handed_back(run: Run) -> None:
 @pytest.mark.parametrize("write", WRITES)
 def test_an_executor_that_was_replaced_writes_nothing(tenant, write: str, replace: Callable[[Run], None]):
     make_workflow(tenant, workflow("{id: paid, type: signal, config: {name: paid}}", name="child"))
-    run = make_run(tenant, workflow("{id: call, type: workflow, config: {workflow: child}}", name="parent"))
+    run = make_run(tenant, workflow(*PARENT, name="parent"))
     holder = make_run(make_tenant())
     [other] = claim("another executor", 1, holder.pk)
     assert enter(ticket(other, other.epoch))
@@ -133,7 +137,7 @@ def test_what_an_executor_may_still_write_is_accepted(tenant):
     """The same writes count while the epoch lasts: the table above holds because of the epoch."""
     for write in (name for name in WRITES if name != "a slot of a node that takes another's"):
         make_workflow(tenant, workflow("{id: paid, type: signal, config: {name: paid}}", name="child"))
-        run = make_run(tenant, workflow("{id: call, type: workflow, config: {workflow: child}}", name="parent"))
+        run = make_run(tenant, workflow(*PARENT, name="parent"))
         [old] = claim(OLD, 1, run.pk)
         start_child(run, epoch=old.epoch)
         before = rows_of("runs")
@@ -142,11 +146,12 @@ def test_what_an_executor_may_still_write_is_accepted(tenant):
     stop_orphans()
 
 
-CALLS = {"self._call", "self._lease", "call", "self._shared.call", "self._shared.call_slots"}
+CALLS = {"_answer_to", "self._call", "self._lease", "call", "self._shared.call", "self._shared.call_slots"}
 #: What executors have done on their database threads, besides the writes above.
 READS = {
     "news", "held_by", "values.load", "read_outcomes", "told_of", "displaced_runs", "_read", "_results",
     "quotas.check_stored_bytes", "quotas.room_for_files",
+    "question",  # that `_answer_to` asks, one of those two
 }  # fmt: skip
 #: Writes of rows that carry the epoch themselves, or that are a task's or a process's own.
 OWN = {

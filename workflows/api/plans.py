@@ -72,6 +72,7 @@ class DryRunShape(serializers.Serializer[Any]):
 class ValidateView(TenantView):
     """Verdicts on documents."""
 
+    keeps_answers = False  # nothing is done, so nothing can be done twice; and documents are not kept
     parser_classes = (JSONSourceParser, YAMLSourceParser)
     permissions: ClassVar = {"POST": Permission.WORKFLOWS_READ}
 
@@ -117,6 +118,7 @@ class FormatView(TenantView):
 class DryRunView(SharedWorkflowView):
     """Plans of runs."""
 
+    keeps_answers = False
     permissions: ClassVar = {"POST": Permission.WORKFLOWS_READ}
 
     @extend_schema(
@@ -140,6 +142,7 @@ class DryRunView(SharedWorkflowView):
 class DocumentDryRunView(TenantView):
     """Plans of runs of documents that are not stored."""
 
+    keeps_answers = False
     permissions: ClassVar = {"POST": Permission.WORKFLOWS_READ}
 
     @extend_schema(

@@ -45,7 +45,7 @@ CANNOT_CHANGE = {
     "SqlRefusedError", "InvalidRequestError", "MessageRefusedError", "NotIsolatableError", "IsolatedEnvironmentError",
     # deterministic data
     "EvaluationError", "UnknownNameError", "EvaluationTypeError", "EvaluationValueError", "EvaluationKeyError",
-    "EvaluationIndexError", "EvaluationAttributeError", "EvaluationDivisionError", "NotPlainError",
+    "EvaluationIndexError", "EvaluationAttributeError", "EvaluationDivisionError", "NotPlainError", "FileContentError",
     # what was decided
     "NonRetryableError", "ApprovalRejectedError", "DecisionError", "LlmRefusedError", "MailRefusedError",
     "TokenRefusedError", "SSRFError", "TooManyRedirectsError", "PathRefusedError", "WorkerLostError",

@@ -214,3 +214,8 @@ def test_of_a_very_long_secret_encoded_forms_are_masked_as_a_whole_and_others_by
 )
 def test_escapes_that_are_none_change_nothing_around_them(text: str):
     assert redactor("correct-horse").redact(f"{text}correct-horse{text}") == f"{text}{MASK}{text}"
+
+
+def test_of_many_short_secrets_each_is_masked():
+    made = redactor(*(f"pw{number:04}" for number in range(500)))
+    assert made.redact_message("it was pw0123, not pw9999") == f"it was {MASK}, not pw9999"
