@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from pyflow.core.messages import show
 from pyflow.core.redaction import Redactor
 from pyflow.core.tracebacks import text_of
 
@@ -31,6 +32,10 @@ class ExecutionContext:
         self.is_rendered = False
         #: Replaces the values of the secrets this run used by ``***`` wherever text leaves it.
         self.redactor = Redactor()
+
+    def __repr__(self) -> str:
+        counts = f"results: {len(self._results)}, errors: {len(self._errors)}"
+        return f"<ExecutionContext of run {show(self.run_id)} of {show(self.workflow_name)}: {counts}>"
 
     def scoped(self, names: Mapping[str, Any]) -> ExecutionContext:
         """This context with other names: those of an item, or of the end of the run."""

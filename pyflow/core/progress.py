@@ -22,10 +22,11 @@ from pyflow.core.context import ExecutionContext
 from pyflow.core.errors import NodeTimeoutError, PyFlowError
 from pyflow.core.events import NODE_ENDS, RUN_ENDS, EventType
 from pyflow.core.journal import Journal
+from pyflow.core.messages import show
 from pyflow.core.plain import to_plain
 from pyflow.core.plan import MAIN, Plan, PlannedNode
 from pyflow.core.ports import Clock, EventSink, SecretSource, SystemClock
-from pyflow.core.result import ErrorInfo, NodeRun, RunResult
+from pyflow.core.result import ErrorInfo, NodeRun, RunResult, count_states
 from pyflow.core.scheduler import Scheduler
 from pyflow.core.scope import RunScope, V1Scope
 from pyflow.core.states import NodeState, RunState
@@ -61,6 +62,12 @@ class RunProgress:
         self._outputs_error: ErrorInfo | None = None
         #: Why it was cancelled, if not because somebody asked for it.
         self._displaced: ErrorInfo | None = None
+
+    def __repr__(self) -> str:
+        states = count_states(NodeState.PENDING if run is None else run.state for run in self._runs)
+        run = f"run {show(self.context.run_id)} of {show(self.context.workflow_name)}"
+        state = self._scheduler.run_state if self._scheduler.done else "not ended"
+        return f"<{type(self).__name__} of {run}: {state}, nodes: {states}>"
 
     # --- what nodes see
 

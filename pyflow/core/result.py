@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pyflow.core.context import ExecutionContext
 from pyflow.core.events import rfc3339
-from pyflow.core.messages import cut
+from pyflow.core.messages import cut, masked, show
 from pyflow.core.redaction import Redactor
 from pyflow.core.states import NodeState, RunState
 from pyflow.core.suspension import Suspension
@@ -17,6 +18,8 @@ from pyflow_sdk.errors import NodeError, PyFlowError
 #: Of a traceback, which is shortened at its beginning.
 MAX_TRACEBACK = 8 * 1024
 MAX_MESSAGE = 4000
+#: Of an error's message in a ``repr``.
+MAX_IN_REPR = 120
 #: The reason of a node whose result was taken over from another run.
 REUSED = "reused"
 
@@ -44,6 +47,10 @@ class ErrorInfo:
         self.type = type
         self.node_id = node_id
         self.traceback = traceback
+
+    def __repr__(self) -> str:
+        node = "" if self.node_id is None else f" in {self.node_id}"
+        return f"<ErrorInfo{node}: {cut(masked(self.headline), MAX_IN_REPR)}>"
 
     @classmethod
     def of(cls, error: BaseException, node_id: str | None, redactor: Redactor | None = None) -> ErrorInfo:
@@ -85,6 +92,11 @@ def headline(code: str, type: str, message: str) -> str:
     return message if message == type else f"{type}: {message}"
 
 
+def count_states(states: Iterable[object]) -> str:
+    """Count by state, as a ``repr`` shows it: ``2 succeeded, 1 failed``."""
+    return ", ".join(f"{count} {state}" for state, count in Counter(map(str, states)).items()) or "none"
+
+
 class ItemRun:
     """One item of a fan-out: ``index`` from 0, ``key``, state, attempts, error, and its output once it succeeded."""
 
@@ -115,6 +127,10 @@ class ItemRun:
         self.finished_at: float | None = None
         #: When its next attempt is due.
         self.wake_at: float | None = None
+
+    def __repr__(self) -> str:
+        error = "" if self.error is None else f", {self.error.code}"
+        return f"<ItemRun {self.index}: {self.state}, attempts: {self.attempts}{error}>"
 
     def as_dict(self) -> dict[str, Any]:
         """``{index, key, state, attempts, error?}``."""
@@ -176,6 +192,11 @@ class NodeRun:
         #: What a waiting node waits for.
         self.wait: Suspension | None = None
 
+    def __repr__(self) -> str:
+        items = "" if self.items is None else f", items: {count_states(item.state for item in self.items.values())}"
+        error = "" if self.error is None else f", {self.error.code}"
+        return f"<NodeRun {cut(self.id, MAX_IN_REPR)}: {self.state}, attempts: {self.attempts}{items}{error}>"
+
     def as_dict(self) -> dict[str, Any]:
         """``{id, state, attempts, started_at, finished_at, output?, error?, reason?}``, times as RFC 3339."""
         shape: dict[str, Any] = {
@@ -229,6 +250,11 @@ class RunResult:
         self.compensation = compensation
         #: Of a run in state ``waiting``: when the next timer is due (POSIX seconds).
         self.wake_at = wake_at
+
+    def __repr__(self) -> str:
+        nodes = count_states(run.state for run in self.nodes.values())
+        error = "" if self.error is None else f", {self.error.code}"
+        return f"<RunResult {show(self.run_id)} of {show(self.workflow)}: {self.state}, nodes: {nodes}{error}>"
 
     @property
     def succeeded(self) -> bool:
