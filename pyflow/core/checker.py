@@ -26,6 +26,7 @@ from pyflow.core.problems import locate, suggest
 from pyflow.core.suspension import SuspendingNode
 from pyflow.core.template import count_words, is_reference, is_template, template_strings
 from pyflow.core.visibility import ITEM_NAMES, RESERVED_NAMES, Sight, upstream_ids
+from pyflow.core.wording import foreign_key
 
 __all__ = [
     "MAX_EXPRESSIONS",
@@ -154,7 +155,9 @@ def unknown_keys(model: type[BaseModel], extra: Iterable[str], path: Path) -> It
     known = {field.alias or name for name, field in model.model_fields.items()}
     for key in extra:
         pointer = make_pointer((*path, key))
-        yield Problem("unknown_key", f"unknown key {key!r}", pointer, suggestion=suggest(key, known))
+        yield Problem(
+            "unknown_key", f"unknown key {key!r}", pointer, suggestion=foreign_key(key, known) or suggest(key, known)
+        )
 
 
 def _check_keys(workflow: WorkflowDef) -> Iterator[Problem]:

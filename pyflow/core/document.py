@@ -19,6 +19,7 @@ import yaml
 
 from pyflow.core.errors import DocumentError, DocumentTooLargeError
 from pyflow.core.messages import MAX_SHOWN, cut, masked, show
+from pyflow.core.wording import yaml_reason
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32
@@ -102,9 +103,8 @@ def _read_yaml(text: str, scalars: Scalars | None) -> Document:
         root = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        what = " ".join(part for part in (error.context, error.problem) if part) or "not valid YAML"
         line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
-        raise DocumentError(f"not valid YAML: {what}", line=line, column=column) from None
+        raise DocumentError(f"not valid YAML: {yaml_reason(error, text)}", line=line, column=column) from None
     except yaml.YAMLError as error:
         raise DocumentError(f"not valid YAML: {error}") from None
     if root is None:
@@ -277,6 +277,8 @@ class _Builder:
             if self._scalars == "1.1" and isinstance(value, bool | int | float):
                 # `on:` and `200:` were keys that v1 accepted; JSON, where runs are stored, has text keys only.
                 return str(node.value)
+        if isinstance(node, yaml.MappingNode):
+            raise self._error(node, "a value that begins with '{{' is read as a mapping: put quotes around the value")
         raise self._error(node, "a key must be text; put quotes around it")
 
     def _check_tag(self, node: yaml.Node, expected: str) -> None:

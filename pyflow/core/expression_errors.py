@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pyflow.core.errors import PyFlowError
+from pyflow.core.wording import computed_reason
 
 
 class UnsafeExpressionError(PyFlowError, ValueError):
@@ -90,5 +91,5 @@ _WRAPPED: tuple[tuple[type[Exception], type[EvaluationError]], ...] = (
 def wrap_error(error: Exception, where: str) -> EvaluationError:
     """Python's ``error`` as the one of ours that also is of its kind; ``where`` is put before its message."""
     ours = next((ours for theirs, ours in _WRAPPED if isinstance(error, theirs)), EvaluationError)
-    detail = f"no key {error}" if isinstance(error, KeyError) else str(error)
+    detail = f"no key {error}" if isinstance(error, KeyError) else computed_reason(str(error))
     return ours(f"{where}: {detail}")

@@ -18,6 +18,7 @@ from pyflow.core.costs import MAX_INT_BITS, MAX_ITEMS, MAX_TEXT, WRITE, CostErro
 from pyflow.core.errors import PyFlowError
 from pyflow.core.expression_errors import EvaluationAttributeError, ExpressionLimitError, UnsafeExpressionError
 from pyflow.core.weight import VIEWS, ClashError, HeavyError, NestingError, Scale, check_clashes
+from pyflow.core.wording import no_field
 
 MAX_STEPS = 10_000
 #: How much work (see ``pyflow.core.costs``) is a step.
@@ -398,7 +399,7 @@ def read_field(value: Any, name: str) -> Any:
         except KeyError as error:
             if isinstance(error, PyFlowError):  # a secret that does not exist says so itself
                 raise
-            raise EvaluationAttributeError(f"no key {name!r}") from None
+            raise EvaluationAttributeError(no_field(value, name)) from None
     if not name.startswith("_"):
         if isinstance(value, BaseModel) and name in {*type(value).model_fields, *(value.model_extra or ())}:
             return getattr(value, name)

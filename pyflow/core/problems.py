@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from difflib import SequenceMatcher
 from heapq import nlargest
+from typing import TYPE_CHECKING
 
-from pyflow.core.document import Document
 from pyflow.core.errors import Problem
+
+if TYPE_CHECKING:
+    from pyflow.core.document import Document
 
 
 def locate(problems: Iterable[Problem], document: Document | None) -> list[Problem]:

@@ -54,6 +54,7 @@ from pyflow.core.expression_values import (
     run_loops,
 )
 from pyflow.core.messages import MAX_SHOWN, cut, masked, show
+from pyflow.core.wording import expression_reason
 
 __all__ = [
     "MAX_DEPTH",
@@ -137,7 +138,7 @@ def _compile(source: str) -> Expression:
         tree = ast.parse(source.strip(), mode="eval")
     except (SyntaxError, ValueError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise ExpressionSyntaxError(f"not an expression: {show(source)}: {reason}") from None
+        raise ExpressionSyntaxError(f"not an expression: {show(source)}: {expression_reason(source, reason)}") from None
     except (RecursionError, MemoryError):
         raise ExpressionLimitError("the expression is nested too deeply") from None
     _check_depth(tree.body)

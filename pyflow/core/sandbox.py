@@ -29,7 +29,7 @@ from jinja2.visitor import NodeTransformer
 from pyflow.core import template_limits as limits
 from pyflow.core.costs import MAX_ITEMS, MAX_TEXT, WRITE, CostError, cut
 from pyflow.core.errors import PyFlowError
-from pyflow.core.template_errors import TemplateLimitError, TemplateSecurityError
+from pyflow.core.template_errors import Missing, TemplateLimitError, TemplateSecurityError
 from pyflow.core.weight import UNIT, VIEWS, HeavyError, NestingError, Scale
 
 MAX_STEPS = 100_000
@@ -377,7 +377,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "**", "%", "+", "-", "/"})
 
     def __init__(self) -> None:
-        super().__init__(undefined=jinja2.StrictUndefined, autoescape=False, optimized=False, finalize=_shown)
+        super().__init__(undefined=Missing, autoescape=False, optimized=False, finalize=_shown)
         self.globals = {name: self.globals[name] for name in _GLOBALS}
         filters = FILTERS | {"join": _join, "sum": _sum}
         self.filters = {name: _metered(name, filters[name]) for name in limits.FILTERS.keys() & filters.keys()}

@@ -20,7 +20,7 @@ from jinja2.runtime import Undefined
 
 from pyflow.core.context import ExecutionContext
 from pyflow.core.errors import PyFlowError
-from pyflow.core.messages import said
+from pyflow.core.messages import MAX_SHOWN, said
 from pyflow.core.ports import SystemClock
 from pyflow.core.safe_eval import MAX_ITEMS, EvaluationError, read_field
 from pyflow.core.sandbox import Sandbox, budgeted, shown
@@ -33,6 +33,7 @@ from pyflow.core.template_errors import (
     TemplateUndefinedError,
 )
 from pyflow.core.weight import VIEWS
+from pyflow.core.wording import computed_reason, no_field, template_reason
 from pyflow_sdk.node import SecretNotFoundError
 
 __all__ = [
@@ -134,10 +135,11 @@ def compile_template(source: str, *, typed: bool) -> Template:
         if typed and (single := _single_expression(tree, source)) is not None:
             assigned = nodes.Template([nodes.Assign(nodes.Name("result", "store"), single, lineno=1)], lineno=1)
             expression = TemplateExpression(_ENVIRONMENT.from_string(assigned), undefined_to_none=False)
-            return Template(source, names, _guarded(lambda scope: _evaluate(expression, names, scope)))
+            return Template(source, names, _guarded(source, lambda scope: _evaluate(expression, names, scope)))
         template = _ENVIRONMENT.from_string(source)
     except jinja2.TemplateSyntaxError as error:
-        raise TemplateSyntaxError(f"not a template: {error.message}", error.lineno) from None
+        reason = template_reason(error.message or "", _ENVIRONMENT.filters, _ENVIRONMENT.tests)
+        raise TemplateSyntaxError(f"not a template: {reason}", error.lineno) from None
     except (RecursionError, MemoryError, SyntaxError):
         # Python's own compiler has its limits, too, and says so by a syntax error.
         raise TemplateLimitError("the template is nested too deeply") from None
@@ -145,7 +147,7 @@ def compile_template(source: str, *, typed: bool) -> Template:
         raise
     except Exception as error:
         raise TemplateError(f"not a template: {error}") from error
-    return Template(source, names, _guarded(lambda scope: _render(template, names, scope)))
+    return Template(source, names, _guarded(source, lambda scope: _render(template, names, scope)))
 
 
 def count_words(source: str) -> int:
@@ -214,8 +216,7 @@ def _step(value: Any, step: str | int, source: str) -> Any:
             found = _ENVIRONMENT.getattr(value, step)
             if not isinstance(found, Undefined):
                 return found
-        kind = "mapping" if isinstance(value, Mapping) else type(value).__name__
-        raise TemplateUndefinedError(f"{source}: the {kind} has no {step!r}") from None
+        raise TemplateUndefinedError(f"{source}: {no_field(value, step)}") from None
     except PyFlowError as error:
         raise TemplateError(str(error)) from error
 
@@ -248,7 +249,9 @@ def _render(template: jinja2.Template, names: frozenset[str], scope: Scope) -> s
     return "".join(parts)
 
 
-def _guarded(render: Callable[[Scope], Any]) -> Callable[[Scope], Any]:
+def _guarded(source: str, render: Callable[[Scope], Any]) -> Callable[[Scope], Any]:
+    """``render`` with errors of ours, which name the template where they are about its values."""
+
     def guarded(scope: Scope) -> Any:
         try:
             return render(scope)
@@ -257,11 +260,14 @@ def _guarded(render: Callable[[Scope], Any]) -> Callable[[Scope], Any]:
         except SecurityError as error:
             raise TemplateSecurityError(said(error)) from None
         except jinja2.UndefinedError as error:
-            raise TemplateUndefinedError(said(error)) from None
+            raise TemplateUndefinedError(f"{said(source, MAX_SHOWN)}: {said(error)}") from None
         except (OverflowError, MemoryError, RecursionError) as error:
             raise TemplateLimitError(f"the template makes a value that is too large: {error}") from None
         except Exception as error:
-            raise TemplateError(f"the template failed: {type(error).__name__}: {said(error)}") from error
+            reason = computed_reason(str(error))
+            if reason == str(error):
+                reason = f"{type(error).__name__}: {reason}"
+            raise TemplateError(f"the template failed: {said(source, MAX_SHOWN)}: {said(reason)}") from error
 
     return guarded
 

@@ -6,8 +6,24 @@ from typing import ClassVar
 
 import jinja2
 from jinja2.exceptions import SecurityError
+from jinja2.utils import missing
 
 from pyflow.core.errors import PyFlowError
+from pyflow.core.wording import no_field
+
+
+class Missing(jinja2.StrictUndefined):
+    """A field that is not there: says so in the words of this project when it is used."""
+
+    __slots__ = ()
+
+    @property
+    def _undefined_message(self) -> str:
+        if self._undefined_hint:
+            return str(self._undefined_hint)
+        if self._undefined_obj is missing:
+            return f"{self._undefined_name!r} is undefined"
+        return no_field(self._undefined_obj, self._undefined_name)
 
 
 class TemplateError(PyFlowError, ValueError, jinja2.TemplateError):
@@ -44,3 +60,6 @@ class TemplateSyntaxError(TemplateError, jinja2.TemplateSyntaxError):
 
     def __init__(self, message: str, lineno: int = 1) -> None:
         jinja2.TemplateSyntaxError.__init__(self, message, lineno)
+
+    def __str__(self) -> str:
+        return f"{self.message} (line {self.lineno} of the template)" if self.lineno > 1 else str(self.message)
