@@ -66,7 +66,7 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
         return list(dict.fromkeys(parse_address(str(entry[4][0])) for entry in found))
 
 
-class _Transport(httpx2.AsyncHTTPTransport):
+class CheckedTransport(httpx2.AsyncHTTPTransport):
     """httpx2's transport over a pool that connects through ``CheckedBackend``.
 
     The methods are httpx2's and the pool is httpcore2's, so that instrumentation and mocks which patch either see
@@ -97,18 +97,18 @@ class _Pools:
     """
 
     def __init__(self) -> None:
-        self._loops: dict[asyncio.AbstractEventLoop, dict[NetworkPolicy, _Transport]] = {}
+        self._loops: dict[asyncio.AbstractEventLoop, dict[NetworkPolicy, CheckedTransport]] = {}
         self._closers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     @contextlib.contextmanager
-    def borrow(self, policy: NetworkPolicy) -> Iterator[_Transport]:
+    def borrow(self, policy: NetworkPolicy) -> Iterator[CheckedTransport]:
         """The transport of the running loop for a policy, kept open while it is in use."""
         loop = asyncio.get_running_loop()
         transports = self._loops.get(loop)
         if transports is None:
             transports = self._enter(loop)
-        transport = transports.pop(policy, None) or _Transport(policy)
+        transport = transports.pop(policy, None) or CheckedTransport(policy)
         transports[policy] = transport  # the last one used is the last in order
         if len(transports) > MAX_POLICIES:
             self._drop_one(transports)
@@ -118,10 +118,10 @@ class _Pools:
         finally:
             transport.in_use -= 1
 
-    def _enter(self, loop: asyncio.AbstractEventLoop) -> dict[NetworkPolicy, _Transport]:
+    def _enter(self, loop: asyncio.AbstractEventLoop) -> dict[NetworkPolicy, CheckedTransport]:
         for closed in [known for known in self._loops if known.is_closed()]:
             del self._loops[closed], self._closers[closed]
-        transports: dict[NetworkPolicy, _Transport] = {}
+        transports: dict[NetworkPolicy, CheckedTransport] = {}
         self._loops[loop] = transports
         # A loop that ends closes its asynchronous generators while it still runs, which is the moment to close idle
         # connections; nobody else is told. One that is suspended at its first `yield` is among them.
@@ -132,7 +132,7 @@ class _Pools:
         return transports
 
     @staticmethod
-    async def _close_at_end(transports: dict[NetworkPolicy, _Transport]) -> AsyncGenerator[None, None]:
+    async def _close_at_end(transports: dict[NetworkPolicy, CheckedTransport]) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
@@ -140,7 +140,7 @@ class _Pools:
                 await transport.aclose()
             transports.clear()
 
-    def _drop_one(self, transports: dict[NetworkPolicy, _Transport]) -> None:
+    def _drop_one(self, transports: dict[NetworkPolicy, CheckedTransport]) -> None:
         for policy, transport in transports.items():
             if not transport.in_use:
                 del transports[policy]
