@@ -79,8 +79,8 @@ chaos: $(READY) ## Kill, freeze and cut off workers, PostgreSQL and Redis under 
 	@echo "make chaos SEED=$(SEED)"
 	PYFLOW_TEST_SHAPE=fleet PYFLOW_TEST_CHAOS=$(SEED) $(PYTEST) tests/chaos $(ARGS)
 
-fuzz: $(READY) ## Ask the API more than 10,000 requests made up from its OpenAPI document (EXAMPLES=150 of each operation)
-	PYFLOW_TEST_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTEST) -s -o timeout=0 tests/generated/test_fuzz.py $(ARGS)
+fuzz: $(READY) ## Make up more than 10,000 requests to the API, and documents of all shapes (EXAMPLES=150 of each operation)
+	PYFLOW_TEST_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTEST) -s -o timeout=0 tests/generated/test_fuzz.py tests/generated/test_shapes.py $(ARGS)
 
 model: $(READY) ## Play random workflows with interruptions, and compare with the documentation (SEED=… EXAMPLES=150 of each kind)
 	@echo "make model SEED=$(SEED) EXAMPLES=$(EXAMPLES)"
