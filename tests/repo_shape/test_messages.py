@@ -26,6 +26,7 @@ ALLOWED = {
     ("packages/pyflow-client/src/pyflow_client/answers.py", "response.text[:_SHOWN]"): "what a server says is masked",
     ("packages/pyflow-client/src/pyflow_client/answers.py", "str(entry)[:_SHOWN]"): "what a server says is masked",
     ("pyflow/cli/live.py", "running[:MAX_LINES]"): "lines, not text",
+    ("runs/decisions.py", "names[:MOST_NAMES]"): "whole names of signals, as the workflow has them",
 }
 #: What is called with a message, besides classes of errors.
 TAKES_MESSAGES = re.compile(r"(Error|Refused|Problem|Finding|Warning)$|^(fail|err|_error|_warning|message_user|log)$")
