@@ -75,7 +75,7 @@ def elsewhere(transactional_db) -> Iterator[dict[str, object]]:
     connection.settings_dict.update(before)
 
 
-@pytest.mark.parametrize("command", ARGUMENTS.keys() - {"rowsecurity"})
+@pytest.mark.parametrize("command", sorted(ARGUMENTS.keys() - {"rowsecurity"}))
 def test_an_empty_database_is_to_be_migrated(elsewhere, tmp_path: Path, command: str):
     elsewhere["NAME"] = tmp_path / "empty.sqlite3"
     with pytest.raises(SystemExit) as ended:

@@ -42,6 +42,7 @@ def test_hosts_are_named(settings, hosts: list[str]):
 @pytest.mark.parametrize(
     "text",
     ["x" * 60, "0123456789" * 6, "change-me-" + RANDOM, "django-insecure-" + RANDOM, "Your-Secret-Key-Here" + RANDOM],
+    ids=["one letter", "digits", "change me", "insecure", "your key"],
 )
 @pytest.mark.parametrize("name", ["SECRET_KEY", "PYFLOW_KEY_PEPPER"])
 def test_a_key_that_signs_is_no_placeholder(settings, name: str, text: str):
@@ -62,6 +63,7 @@ def test_a_key_that_signs_is_no_placeholder(settings, name: str, text: str):
         b"ThisIsMyVerySecretMasterKey12345",
         b"\x00" * 31 + b"\x01",
     ],
+    ids=["zeros", "ones", "counted", "counted down", "eight bytes", "sixteen bytes", "words", "nearly zeros"],
 )
 def test_a_master_key_is_random(settings, content: bytes):
     settings.PYFLOW_MASTER_KEYS = f"{key(os.urandom(32))},weak:{key(content).partition(':')[2]}"
