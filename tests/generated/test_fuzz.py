@@ -49,6 +49,7 @@ TAKES_ANYTHING = {"workflows_validate"}  # its answer is the verdict
 #: What may refuse what is well-formed, besides cursors and tags (`If-Match`) that there are not.
 CHOOSY = {
     "api_keys_create",  # a time that has passed
+    "audit_verify",  # one of `after` and `hash` without the other
     "auth_refresh",  # a text with NUL
     "auth_revoke",  # the same
     "auth_token",  # the same

@@ -8,8 +8,9 @@ from django.db import connection
 
 from runs.models import Run
 from tests.support.factories import make_run
+from tests.support.invariants import made_of_rows
 
-pytestmark = pytest.mark.fleet
+pytestmark = [pytest.mark.fleet, made_of_rows]
 OTHERS = 50_000
 
 

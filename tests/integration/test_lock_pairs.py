@@ -38,6 +38,7 @@ from workflows.versions import create_draft, publish_version, rollback
 pytestmark = pytest.mark.fleet
 #: Limits, so that all requests of the tenant take from the same counters.
 LIMITS = {"runs_per_day": 10_000, "stored_bytes": 10**9}
+WAITING = HELLO.rstrip() + "\n  - {id: go, type: signal, config: {name: go}}\n"
 OTHER = HELLO.replace("Greets", "Greets again")
 
 
@@ -54,7 +55,7 @@ class World:
 @pytest.fixture
 def world(tenant) -> World:
     quotas.set_plan(tenant=tenant, plan="enterprise", overrides=LIMITS, by=a_test(tenant))
-    ended, live = make_run(tenant), make_run(tenant)
+    ended, live = make_run(tenant, WAITING), make_run(tenant, WAITING)
     end_run(run_id=ended.pk, ending=TERMINATED)
     repeated = rerun(by=a_test(tenant), run_id=ended.pk, start_from=None, version="original")
     end_run(run_id=repeated.pk, ending=TERMINATED)

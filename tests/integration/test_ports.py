@@ -97,7 +97,7 @@ CASES: dict[str, tuple[str, list[str], dict[str, str]]] = {
     "attempts of a child that take too long": ("failed", [calls("slow", timeout="150ms", retry=RETRY)], {}),
     "children of items that take too long": (
         "succeeded",
-        [calls("slow", timeout="150ms", retry=RETRY, tolerate_failures="100%", **EACH)],
+        [calls("slow", timeout="150ms", retry=RETRY, tolerate_failures="100%", max_parallel=1, **EACH)],
         RESULT,
     ),
     "attempts of a child that take too long in all": (

@@ -14,8 +14,9 @@ from runs.leases import QUEUED_AT_ONCE, claim, renew, unclaimed_queues
 from runs.models import Run
 from runs.services import end_unstarted
 from tests.support.factories import make_run, make_tenant
+from tests.support.invariants import made_of_rows
 
-pytestmark = pytest.mark.fleet
+pytestmark = [pytest.mark.fleet, made_of_rows]
 WAITING = 20_000
 
 

@@ -207,7 +207,7 @@ class SlotMachine(RuleBasedStateMachine):
         epoch = self.model.runs[run_id].epoch - is_stale
         before = copy.deepcopy(self.model)
         place = Place(ticket.id, run_id, None, priority, ticket.limit)
-        expected = self.model.ask_for_run(self.lane(ticket), place, on_limit, epoch)
+        expected = None if is_stale else self.model.ask_for_run(self.lane(ticket), place, on_limit, epoch)
         if expected is None:
             self.model = before
             with pytest.raises(FencedError):

@@ -5,13 +5,14 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.conf import settings
 from django.utils import timezone
 
 from plugins.discovery import Discovered
 from pyflow.core.ids import new_id
 from pyflow.core.node import NodeRegistry
 from pyflow.core.states import RUN_VERBS, RunState
-from runs import dispatch
+from runs import dispatch, presence
 from runs.models import NodeItem, NodeRun, NodeTask, Run, RunSignal, Slot
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
 from tests.support.children import executed, start_child
@@ -81,6 +82,8 @@ def served() -> Iterator[Callable[[], None]]:
     def ring() -> None: ...
 
     dispatch.attach(ring)
+    if settings.PYFLOW_EXECUTOR == "celery":  # there it is workers that report
+        presence.report(["", "gpu"])
     yield ring
     if dispatch.has_executor():
         dispatch.detach(ring)

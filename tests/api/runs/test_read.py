@@ -58,6 +58,7 @@ def test_it_shows_only_what_is_part_of_the_contract(api: Api, run, path: str):
         "id", "workflow", "version", "state", "input", "outputs", "error", "compensation", "wake_at", "parent",
         "created_at", "started_at", "finished_at", "nodes", "events", "trigger", "started_by", "labels",
         "priority", "key", "retries", "pause_requested_at", "source_run", "input_ref", "outputs_ref", "called_by",
+        "cancel_requested_at",
     }  # fmt: skip
     assert body["nodes"][0].keys() == {
         "id", "state", "attempts", "output", "output_ref", "error", "reason", "wait", "started_at", "finished_at",

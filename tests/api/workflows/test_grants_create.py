@@ -71,7 +71,7 @@ def test_what_is_shared_of_a_workflow_is_shared_of_its_runs(api: Api, tenant):
         assert_problem(viewer.post(f"/api/v1/runs/{run.pk}/cancel"), 403, "forbidden")
     api.post(PATH, {"member": str(member.pk), "level": "run"})
     assert viewer.post(f"/api/v1/runs/{shared.pk}/cancel").status_code == 202
-    assert viewer.post(f"/api/v1/runs/{shared.pk}/signals", {"name": "go"}).status_code == 202
+    assert_problem(viewer.post(f"/api/v1/runs/{shared.pk}/signals", {"name": "go"}), 409, "signal_not_awaited")
     assert viewer.post(f"{WORKFLOW}/runs/batch", {"runs": [{"input": {"who": "Ada"}}]}).status_code < 300
     assert_problem(viewer.post(f"/api/v1/runs/{other.pk}/cancel"), 403, "forbidden")
 
