@@ -21,12 +21,18 @@ class Options(TypedDict):
 
 
 def options(base_url: str, api_key: str | None, timeout: float) -> Options:
-    """The arguments for a server. Raises ``ValueError`` unless ``base_url`` is an address of HTTP."""
+    """The arguments for a server.
+
+    Raises ``ValueError`` unless ``base_url`` is an address of HTTP, and for a key that no header can hold.
+    """
     parts = urlsplit(base_url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(f"base_url is something like 'https://pyflow.example', not {base_url!r}")
     headers = {"Accept": "application/json", "User-Agent": USER_AGENT}
     if api_key is not None:
+        if not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
+            # Not shown: what httpx2 says of such a header holds all of it.
+            raise ValueError("the API key holds white space, a line end or a character beyond ASCII")
         headers["Authorization"] = f"Bearer {api_key}"
     return {"base_url": base_url.rstrip("/") + "/", "headers": headers, "timeout": timeout}
 
