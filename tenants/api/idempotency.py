@@ -47,12 +47,18 @@ class Once:
         return (str(self.principal.tenant_id), f"{self.principal.kind}:{self.principal.id}", self.route, self.key)
 
 
-@contextmanager
-def in_flight(principal: Principal, request: Request) -> Iterator[Once]:
-    """The request, as long as no other of the same key is being answered (``IdempotencyConflictError``)."""
+def key_of(request: Request) -> str:
+    """The key of a request that has one. Raises ``IdempotencyKeyError`` for what cannot be one."""
     key = request.headers["Idempotency-Key"]
     if not _KEY.fullmatch(key):
         raise IdempotencyKeyError("`Idempotency-Key` is 1 to 255 visible ASCII characters; a UUID is a good one.")
+    return key
+
+
+@contextmanager
+def in_flight(principal: Principal, request: Request) -> Iterator[Once]:
+    """The request, as long as no other of the same key is being answered (``IdempotencyConflictError``)."""
+    key = key_of(request)
     route = hashlib.sha256(request.path.encode("utf-8", "surrogatepass")).hexdigest()
     once = Once(principal, route, key, _fingerprint(request))
     with _lock:

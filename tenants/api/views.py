@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 
 from tenants.access import Actor, Permission, Principal
 from tenants.api.authentication import address_of
-from tenants.api.idempotency import answer_once, in_flight, stored_answer
+from tenants.api.idempotency import answer_once, in_flight, key_of, stored_answer
 from tenants.api.permissions import Allowed
 from tenants.api.serializers import NoQuery, validated
 from tenants.limits import admit
@@ -147,7 +147,10 @@ class TenantView(StrictView):
         return response
 
     def _is_keyed(self, request: Request) -> bool:
-        return self.keeps_answers and request.method == "POST" and "Idempotency-Key" in request.headers
+        if request.method != "POST" or "Idempotency-Key" not in request.headers:
+            return False
+        key_of(request)
+        return self.keeps_answers
 
     @contextmanager
     def scope(self, request: Request) -> Iterator[None]:
