@@ -669,6 +669,10 @@ async def test_every_v1_example_gives_the_same_results(
         results.append({node.id: context.get_result(node.id) for node in old.nodes if context.has_result(node.id)})
     for found in results if path.stem == "visit-log" else ():
         found["append"][0].pop("at")  # the one thing that is announced to differ
+    for found in results:  # version 2 also tells repeated headers apart
+        for value in found.values():
+            if isinstance(value, dict):
+                value.pop("header_values", None)
     assert results[0] == results[1]
     assert results[0]
 
