@@ -53,9 +53,12 @@ def _ask_pytest_httpx(httpx: Any) -> None:
 
     from pyflow.core.http_pool import CheckedTransport  # noqa: PLC0415
 
-    send = CheckedTransport.handle_async_request
-    if send.__module__ == __name__:
+    if CheckedTransport.handle_async_request.__module__ == __name__:
         return  # a session inside of a session
+
+    async def send(transport: CheckedTransport, request: httpx2.Request) -> httpx2.Response:
+        # Looked up now: a test may have patched it since.
+        return await httpx2.AsyncHTTPTransport.handle_async_request(transport, request)
 
     async def handle_async_request(self: CheckedTransport, request: httpx2.Request) -> httpx2.Response:
         mocked = httpx.AsyncHTTPTransport.handle_async_request
