@@ -268,7 +268,7 @@ class Execution(RunProgress):
 
     async def _after_stop(self, ready: list[int]) -> None:
         await self._record_skips()
-        self._ready.extend(ready)
+        self._start_later(ready)
 
     async def _end_at(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
@@ -507,6 +507,11 @@ class Execution(RunProgress):
     # --- waiting
 
     async def _suspend(self, node: PlannedNode, run: NodeRun, wait: Suspension) -> None:
+        if self._is_stopping():  # the stop came when it had just begun to wait
+            if awaited(wait):
+                await self._give_up(wait)
+            await self._end_cancelled(node, run)
+            return
         recorded = run.state is NodeState.WAITING and run.wait == wait
         run.wait = wait
         run.state = NodeState.WAITING
@@ -514,7 +519,11 @@ class Execution(RunProgress):
         self._scheduler.states[node.index] = NodeState.WAITING
         if not recorded:
             await self._journal.commit(EventType.NODE_WAITING, node.id, {"attempt": run.attempts, **wait.as_dict()})
-        if not self._is_stopping():
+        self._wait_for(node, run)
+
+    def _wait_for(self, node: PlannedNode, run: NodeRun) -> None:
+        """Make the node ready when what it waits for comes, unless a stop ended it while its wait was recorded."""
+        if self._scheduler.states[node.index] is run.state:
             self._waits.add(node.index, run, self._context.copy())
 
     async def _pause_node(self, node: PlannedNode, run: NodeRun) -> None:
@@ -526,8 +535,7 @@ class Execution(RunProgress):
         self._scheduler.states[node.index] = NodeState.WAITING
         if self._pausing:  # else the run has been resumed meanwhile
             await self._journal.commit(EventType.NODE_WAITING, node.id, {"attempt": run.attempts, **PAUSED.as_dict()})
-        if not self._is_stopping():
-            self._ready.append(node.index)
+        self._start_later((node.index,))
 
     async def _resume(self, node: PlannedNode, run: NodeRun) -> None:
         wait = run.wait
@@ -563,8 +571,7 @@ class Execution(RunProgress):
         self._scheduler.states[node.index] = NodeState.RETRYING
         data = {"attempt": run.attempts, "wake_at": rfc3339(run.wake_at), "error": run.error.as_record()}
         await self._journal.commit(EventType.NODE_RETRYING, node.id, data)
-        if not self._is_stopping():
-            self._waits.add(node.index, run, self._context.copy())
+        self._wait_for(node, run)
 
 
 def _differs(one: Context, other: Context) -> bool:

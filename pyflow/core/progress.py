@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pyflow.core.attempts import next_attempt_in
@@ -29,7 +29,7 @@ from pyflow.core.ports import Clock, EventSink, SecretSource, SystemClock
 from pyflow.core.result import ErrorInfo, NodeRun, RunResult, count_states
 from pyflow.core.scheduler import Scheduler
 from pyflow.core.scope import RunScope, V1Scope
-from pyflow.core.states import NodeState, RunState
+from pyflow.core.states import TERMINAL_NODE_STATES, NodeState, RunState
 from pyflow.core.suspension import Signal, Suspension, awaited
 
 
@@ -177,7 +177,11 @@ class RunProgress:
         ready = self._scheduler.finish(node.index, state, tolerated=tolerated)
         if self._scheduler.skips:
             await self._record_skips()
-        self._ready.extend(ready)
+        self._start_later(ready)
+
+    def _start_later(self, ready: Iterable[int]) -> None:
+        """Put nodes into the queue of those that start, but for those that a stop has ended since they became ready."""
+        self._ready.extend(index for index in ready if self._scheduler.states[index] not in TERMINAL_NODE_STATES)
 
     async def _record_skips(self) -> None:
         skips, self._scheduler.skips = self._scheduler.skips, []

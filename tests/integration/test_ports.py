@@ -7,7 +7,7 @@ run must not.
 import asyncio
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -296,6 +296,10 @@ def in_library(registry, source: str, run_id: str) -> Played:
     )
 
 
+#: While one of its items backs off another begins, and which of them is due first is a matter of milliseconds.
+TAKE_TURNS = {"children of items that take too long"}
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_workflow_comes_to_the_same_in_the_library_as_on_the_platform(tenant, own_nodes, drain, case):
     state, nodes, sections = CASES[case]
@@ -306,5 +310,8 @@ def test_a_workflow_comes_to_the_same_in_the_library_as_on_the_platform(tenant, 
     run = make_run(tenant, source, {})
     # One whose timer is not due yet is put aside: whoever looks next goes on with it.
     waiting.until(lambda: (drain(), state_of(run) == state)[1], what=f"a run that has {state}")
-    found = on_platform(run)
-    assert in_library(own_nodes, source, str(run.pk)) == found
+    found, expected = on_platform(run), in_library(own_nodes, source, str(run.pk))
+    if case in TAKE_TURNS:
+        assert Counter(expected.events) == Counter(found.events)
+        expected = replace(expected, events=found.events)
+    assert expected == found

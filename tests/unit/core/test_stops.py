@@ -2,16 +2,18 @@
 
 import asyncio
 import gc
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from pyflow.core.engine import Execution, WorkflowEngine
-from pyflow.core.events import Event, EventType, posix
+from pyflow.core.events import NODE_ENDS, Event, EventType, posix
 from pyflow.core.models import WorkflowDef
 from pyflow.core.ports import MappingSecrets
 from pyflow.core.result import ErrorInfo, ItemRun, NodeRun, RunResult
 from pyflow.core.states import NodeState, RunState
+from pyflow.nodes import default_registry
 from tests.unit.core import stage
 from tests.unit.core.stage import Held, node, workflow
 
@@ -402,3 +404,60 @@ async def test_what_is_undone_first_after_a_restart_is_what_would_have_been():
     execution.cancel()
     assert (await execution.wait()).state == "cancelled"
     assert undone == ["A", "other"]
+
+
+class HeldSink(stage.Sink):
+    """Keeps one commit back, until ``go`` is set."""
+
+    def __init__(self, kept: tuple[EventType, str]) -> None:
+        super().__init__()
+        self.kept = kept
+        self.reached, self.go = asyncio.Event(), asyncio.Event()
+
+    async def commit(self, event: Event) -> None:
+        """Record it, and say so late."""
+        await super().commit(event)
+        if (event.type, event.node_id) == self.kept:
+            self.reached.set()
+            await self.go.wait()
+
+
+RETRIED = {"retry": {"max_attempts": 2, "initial_interval": "1ms"}}
+#: What is on its way to the record when the stop comes, and the graph in which it is.
+LATE_STOPS = {
+    "the skip of one while others are about to start": (
+        (EventType.NODE_SKIPPED, "not"),
+        [node("a"), node("next", "echo", "a"), node("b", "echo", "a"), node("not", "echo", "a", run_if="any_failed")],
+    ),
+    "a retry": ((EventType.NODE_RETRYING, "a"), [node("a", "fail", **RETRIED)]),
+    "a timer": ((EventType.NODE_WAITING, "a"), [node("a", "wait", config={"duration": "1ms"})]),
+    "the result of one that others follow": ((EventType.NODE_SUCCEEDED, "a"), [node("a"), node("next", "echo", "a")]),
+}
+
+
+@pytest.mark.parametrize("case", LATE_STOPS)
+async def test_a_stop_that_comes_while_something_is_recorded_starts_nothing_more(case: str):
+    kept, nodes = LATE_STOPS[case]
+    sink = HeldSink(kept)
+    registry = stage.registry()
+    registry.register(default_registry.get("wait"))
+    definition = workflow(*nodes, **{"finally": [node("last", config={"value": 1})]})
+    execution = WorkflowEngine(registry, sink=sink).start(definition)
+    task = asyncio.create_task(execution.wait())
+    await sink.reached.wait()
+    execution.cancel()
+    for _ in range(20):
+        await asyncio.sleep(0.001)  # what has been recorded as ended has time to start
+    sink.go.set()
+    result = await task
+    ends = Counter(event.node_id for event in sink.events if event.type in NODE_ENDS.values() and event.node_id)
+    begun_after_its_end = [
+        event.node_id
+        for number, event in enumerate(sink.events)
+        if event.type is EventType.NODE_STARTED
+        and any(e.node_id == event.node_id and e.type in NODE_ENDS.values() for e in sink.events[:number])
+    ]
+    assert result.state == "cancelled"
+    assert set(ends.values()) == {1}
+    assert set(ends) == set(result.nodes)
+    assert begun_after_its_end == []
