@@ -23,6 +23,7 @@ UV := $(BIN)/uv
 READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest -q
 SOURCES := .
+CLIENT := packages/pyflow-client
 # Only a check of the settings: nothing is served or decrypted with these.
 PRODUCTION := PYFLOW_ENV=production DJANGO_SETTINGS_MODULE=pyflow_site.settings \
 	PYFLOW_SECRET_KEY=check-only-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOP \
@@ -49,14 +50,16 @@ $(READY): requirements/dev.txt pyproject.toml packages/pyflow-sdk/pyproject.toml
 
 check: lint types shape django ## Every gate but the tests: lint, types, layers, repository shape, Django, OpenAPI
 
-lint: $(READY) ## Ruff (lint and format) and the import layers
+lint: $(READY) ## Ruff (lint and format), the import layers, and the generated half of the client
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/lint-imports
+	$(BIN)/python $(CLIENT)/generate.py --check
 
-format: $(READY) ## Rewrite the sources as `make lint` wants them
+format: $(READY) ## Rewrite the sources as `make lint` wants them, and generate the synchronous client
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/python $(CLIENT)/generate.py
 
 types: $(READY) ## Mypy, strict
 	$(BIN)/mypy

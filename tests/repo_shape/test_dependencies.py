@@ -1,6 +1,7 @@
 """What a package requires at run time, its code imports; or a reason is here."""
 
 import ast
+import itertools
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -38,7 +39,8 @@ PROJECTS = [path for path in tree.files() if path.name == "pyproject.toml"]
 
 def _requirements(project: Path) -> set[str]:
     declared = tomllib.loads((tree.ROOT / project).read_text())["project"]
-    texts = [*declared["dependencies"], *sum(declared.get("optional-dependencies", {}).values(), [])]
+    extras = declared.get("optional-dependencies", {}).values()
+    texts = itertools.chain(declared["dependencies"], *extras)
     return {canonicalize_name(Requirement(text).name) for text in texts}
 
 
@@ -82,5 +84,5 @@ def test_every_reason_is_needed():
 
 def test_a_requirement_that_nobody_imports_is_found(tmp_path: Path):
     project = tmp_path / "pyproject.toml"
-    project.write_text('[project]\ndependencies = ["Idle_Package>=1"]\n[project.optional-dependencies]\nx = ["httpx2"]\n')
+    project.write_text('[project]\ndependencies = ["Idle_Package>=1"]\noptional-dependencies.x = ["httpx2"]\n')
     assert _not_imported(project) == {"idle-package", "httpx2"}

@@ -1,10 +1,10 @@
-"""The client for code on an event loop. It only sends: what is sent and what it means is shared with ``Client``."""
+"""The client for code on an event loop: sends what ``calls`` and ``verbs`` describe."""
 
 from __future__ import annotations
 
-import asyncio
-import time
+from asyncio import sleep
 from collections.abc import AsyncIterator, Iterable, Mapping
+from time import monotonic
 from typing import Any, Literal
 from uuid import UUID
 
@@ -38,9 +38,13 @@ from pyflow_client.verbs import StateVerb
 
 
 class AsyncClient(AsyncTenantClient):
-    """``Client`` for code on an event loop: the same methods, to be awaited; ``follow`` is for ``async for``.
+    """The API of one PyFlow server, for one key. ``async with AsyncClient(…) as pyflow:`` closes its connections.
 
-    ``async with AsyncClient(…) as pyflow:`` closes its connections. Belongs to one event loop.
+    Belongs to one event loop.
+
+    ``timeout``: seconds that one request may take. ``transport`` replaces the way to the network (and, with it, proxies
+    named by the environment). Every method raises ``ProblemError`` (or a subclass) for what the server refuses,
+    ``ConnectionFailed`` without an answer, and ``UnexpectedAnswer`` if the server is not PyFlow.
     """
 
     async def workflows(self, **filters: str) -> AsyncIterator[Workflow]:
@@ -332,19 +336,19 @@ class AsyncClient(AsyncTenantClient):
             for event in follower.take(await self._send(follower.call(), self._following)):
                 yield event
             if follower.pause:
-                await asyncio.sleep(follower.pause)
+                await sleep(follower.pause)
 
-    async def wait(self, run_id: str | UUID, timeout: float | None = None) -> Run:  # noqa: ASYNC109 - as Client has it
+    async def wait(self, run_id: str | UUID, timeout: float | None = None) -> Run:  # noqa: ASYNC109 - stamina's timeouts are of attempts
         """The run once it ended; ``RunNotFinished`` after ``timeout`` seconds.
 
         A server that is away is asked again for as long as ``following`` of the client says (10 minutes), and no longer
         than ``timeout``.
         """
-        waiter = Waiter(run_id, timeout, time.monotonic)
+        waiter = Waiter(run_id, timeout, monotonic)
         while not waiter.done:
             waiter.take(await self._send(waiter.call(), self._following.within(waiter.left)))
             if waiter.pause:
-                await asyncio.sleep(waiter.pause)
+                await sleep(waiter.pause)
         return await self.run(run_id)
 
     async def health(self) -> Health:

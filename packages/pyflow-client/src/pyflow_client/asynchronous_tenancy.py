@@ -1,4 +1,4 @@
-"""What clients for code on an event loop have in common, and what they do about a tenant."""
+"""What a client for code on an event loop does about a tenant, and how it sends."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""The client for ordinary code."""
+# Generated from asynchronous.py by `make format`: edit that one.
+"""The client for code without an event loop: sends what ``calls`` and ``verbs`` describe."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
+from time import monotonic, sleep
 from typing import Any, Literal
 from uuid import UUID
 
@@ -37,7 +38,9 @@ from pyflow_client.verbs import StateVerb
 
 
 class Client(TenantClient):
-    """The API of one PyFlow server, for one key. Thread-safe; ``with Client(…) as pyflow:`` closes its connections.
+    """The API of one PyFlow server, for one key. ``with Client(…) as pyflow:`` closes its connections.
+
+    Thread-safe.
 
     ``timeout``: seconds that one request may take. ``transport`` replaces the way to the network (and, with it, proxies
     named by the environment). Every method raises ``ProblemError`` (or a subclass) for what the server refuses,
@@ -325,7 +328,7 @@ class Client(TenantClient):
         while not follower.done:
             yield from follower.take(self._send(follower.call(), self._following))
             if follower.pause:
-                time.sleep(follower.pause)
+                sleep(follower.pause)
 
     def wait(self, run_id: str | UUID, timeout: float | None = None) -> Run:
         """The run once it ended; ``RunNotFinished`` after ``timeout`` seconds.
@@ -333,11 +336,11 @@ class Client(TenantClient):
         A server that is away is asked again for as long as ``following`` of the client says (10 minutes), and no longer
         than ``timeout``.
         """
-        waiter = Waiter(run_id, timeout, time.monotonic)
+        waiter = Waiter(run_id, timeout, monotonic)
         while not waiter.done:
             waiter.take(self._send(waiter.call(), self._following.within(waiter.left)))
             if waiter.pause:
-                time.sleep(waiter.pause)
+                sleep(waiter.pause)
         return self.run(run_id)
 
     def health(self) -> Health:

@@ -1,4 +1,5 @@
-"""What clients for ordinary code have in common, and what they do about a tenant."""
+# Generated from asynchronous_tenancy.py by `make format`: edit that one.
+"""What a client for code without an event loop does about a tenant, and how it sends."""
 
 from __future__ import annotations
 
