@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from django.utils.http import parse_etags
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
@@ -36,15 +37,11 @@ def check_match(request: Request, current: str | None, *, required: bool) -> Non
         if required:
             raise PreconditionRequiredError("Send `If-Match` with the `ETag` of what you read, or `*` for any state.")
         return
-    if current is None or not ("*" in _tags(given) or current in _tags(given)):
+    if current is None or not {"*", current} & set(parse_etags(given)):
         raise PreconditionFailedError("It has changed since you read it. Read it again and decide anew.")
 
 
 def is_known(request: Request, current: str) -> bool:
     """Whether the caller has this state already (``If-None-Match``): answer 304."""
-    given = request.headers.get("If-None-Match")
-    return given is not None and ("*" in _tags(given) or current in {tag.removeprefix("W/") for tag in _tags(given)})
-
-
-def _tags(header: str) -> set[str]:
-    return {tag.strip() for tag in header.split(",")}
+    tags = parse_etags(request.headers.get("If-None-Match", ""))
+    return bool({"*", current} & {tag.removeprefix("W/") for tag in tags})
