@@ -1,4 +1,4 @@
-"""The ``Content-Security-Policy`` of every answer (https://www.w3.org/TR/CSP3/).
+"""The ``Content-Security-Policy`` of every answer (https://www.w3.org/TR/CSP3/), by django-csp.
 
 Nothing is loaded from elsewhere, and no script and no style stands in a page unless it has the request's nonce, which
 templates write as ``{{ request.csp_nonce }}``. What is no page (the API's answers) may do nothing at all in a browser.
@@ -6,58 +6,53 @@ templates write as ``{{ request.csp_nonce }}``. What is no page (the API's answe
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Awaitable, Callable
-from typing import cast
+from collections.abc import Awaitable
+from typing import Any, cast
 
-from asgiref.sync import iscoroutinefunction
+from csp.constants import HEADER, NONCE, NONE, SELF, UNSAFE_INLINE
+from csp.middleware import CSPMiddleware, PolicyParts
+from csp.utils import build_policy
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.utils.decorators import sync_and_async_middleware
 
-HEADER = "Content-Security-Policy"
-_NOWHERE = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-_PAGE = (
-    "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; connect-src 'self';"
-    " font-src 'self'; img-src 'self' data:; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'nonce-{nonce}'"
-)
+_NOTHING = {directive: [NONE] for directive in ("default-src", "base-uri", "form-action", "frame-ancestors")}
+_NOWHERE = build_policy(_NOTHING)
+#: Of pages: the setting ``CONTENT_SECURITY_POLICY``.
+PAGES: dict[str, Any] = {
+    **_NOTHING,
+    "form-action": [SELF],
+    "connect-src": [SELF],
+    "font-src": [SELF],
+    "img-src": [SELF, "data:"],
+    "script-src": [SELF, NONCE],
+    "style-src": [SELF, NONCE],
+}
 _DOCUMENTATION = "/api/docs/"
 #: Redoc makes its styles and a worker for its search by itself. It shows nothing but our own OpenAPI document.
 _REDOC = "/api/docs/redoc"
-_FOR_REDOC = "{page}; style-src-elem 'self' 'unsafe-inline'; worker-src blob:"
-Next = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
+_FOR_REDOC = {"style-src-elem": [SELF, UNSAFE_INLINE], "worker-src": ["blob:"]}
 
 
-@sync_and_async_middleware
-def ContentSecurityPolicy(get_response: Next) -> Next:  # noqa: N802 - middleware is named like a class
-    """Give the request a nonce, and its answer the policy."""
+class ContentSecurityPolicy(CSPMiddleware):
+    """Choose the policy by path. A view that sets the header itself keeps its own."""
 
-    def begin(request: HttpRequest) -> str:
-        nonce = secrets.token_urlsafe(16)
-        request.csp_nonce = nonce  # type: ignore[attr-defined]
-        return nonce
+    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        """Answer on the event loop: neither half does any I/O, and Django would start a thread for each."""
+        self.process_request(request)
+        return self.process_response(request, await cast(Awaitable[HttpResponse], self.get_response(request)))
 
-    if iscoroutinefunction(get_response):
-
-        async def middleware(request: HttpRequest) -> HttpResponseBase:
-            nonce = begin(request)
-            response = await cast(Awaitable[HttpResponse], get_response(request))
-            response.headers.setdefault(HEADER, policy(request.path_info, nonce))
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        """Add the policy. That of the API is built once: building one takes 0.2 ms, a twentieth of reading a run."""
+        path = request.path_info
+        if path.startswith("/api/") and not path.startswith(_DOCUMENTATION):
+            response.headers.setdefault(HEADER, _NOWHERE)
             return response
+        return super().process_response(request, response)
 
-        return middleware
-
-    def sync_middleware(request: HttpRequest) -> HttpResponseBase:
-        nonce = begin(request)
-        response = cast(HttpResponse, get_response(request))
-        response.headers.setdefault(HEADER, policy(request.path_info, nonce))
-        return response
-
-    return sync_middleware
-
-
-def policy(path: str, nonce: str) -> str:
-    """The policy for what is at a path."""
-    if path.startswith("/api/") and not path.startswith(_DOCUMENTATION):
-        return _NOWHERE
-    page = _PAGE.format(nonce=nonce)
-    return _FOR_REDOC.format(page=page) if path.rstrip("/") == _REDOC else page
+    def get_policy_parts(
+        self, request: HttpRequest, response: HttpResponseBase, report_only: bool = False
+    ) -> PolicyParts:
+        """Return the policy of pages, with what Redoc needs beyond it."""
+        parts = super().get_policy_parts(request, response, report_only)
+        if request.path_info.rstrip("/") == _REDOC:
+            parts.update = _FOR_REDOC
+        return parts

@@ -11,6 +11,7 @@ import django_stubs_ext
 from pyflow import __version__
 from pyflow.core.run_log import LEVELS
 from pyflow.core.states import NodeState, RunState
+from pyflow_site.content_security import PAGES
 from pyflow_site.environment import database, read_environment
 
 # Lets classes such as ModelAdmin be subscripted with their model, which Django itself only allows type checkers.
@@ -109,6 +110,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PRODUCTION else
 SECURE_REDIRECT_EXEMPT = [r"^api/v1/health/"]
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {"DIRECTIVES": PAGES}
 
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.api.authentication.BearerAuthentication"],
