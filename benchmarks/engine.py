@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from benchmarks import v1_waves
 from benchmarks.measure import Row, interleaved, rows
 from pyflow.core.context import ExecutionContext
-from pyflow.core.engine import WorkflowEngine
+from pyflow.core.engine import RunRequest, WorkflowEngine
 from pyflow.core.models import WorkflowDef
 from pyflow.core.node import BaseNode, NodeRegistry
 from pyflow.core.plan import Plan
@@ -76,11 +77,12 @@ def measure(runs: int) -> Iterator[Row]:
             plan = Plan(workflow, registry)
 
             async def compiled(plan: Plan = plan) -> None:
-                result = await engine.execute(plan, sink=MemorySink())
+                result = await engine.start(RunRequest(plan), replace(engine.services, sink=MemorySink())).wait()
                 assert result.succeeded
 
             async def with_compile(workflow: WorkflowDef = workflow) -> None:
-                await engine.execute(Plan(workflow, registry), sink=MemorySink())
+                request = RunRequest(Plan(workflow, registry))
+                await engine.start(request, replace(engine.services, sink=MemorySink())).wait()
 
             subjects = {
                 TASK: timed(lambda size=size: tasks(size)),  # type: ignore[misc]

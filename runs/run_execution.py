@@ -7,12 +7,12 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from uuid import UUID
 
 from pyflow.core.admission import displaced
-from pyflow.core.engine import Execution, WorkflowEngine
+from pyflow.core.engine import Execution, RunRequest, WorkflowEngine
 from pyflow.core.errors import PyFlowError
 from pyflow.core.plan import compile_stored
 from pyflow.core.result import NodeRun, RunResult
@@ -195,7 +195,7 @@ class RunExecution:
         self._sink.restore(recorded, input)
         plan = compile_stored(claim.checksum, lambda: claim.definition, engine.registry)
         self._sink.may_have_children = any(node.child for node in plan.nodes)
-        return engine.start(
+        request = RunRequest(
             plan,
             run_id=str(claim.run_id),
             input=input if plan.version != 1 else None,
@@ -203,14 +203,18 @@ class RunExecution:
             recorded=recorded,
             signals=self._work.signals,
             lineage=claim.lineage,
+            begun_at=claim.begun_at,
+            park=True,
+        )
+        services = replace(
+            engine.services,
             sink=self._sink,
             children=self.children,
             secrets=self._secrets,
-            park=True,
-            begun_at=claim.begun_at,
             remote=self.remote,
             slots=self.slots,
         )
+        return engine.start(request, services)
 
     async def _leave(self, execution: Execution, result: RunResult) -> None:
         """What is left to do once the engine is done with the run, for now or for good."""

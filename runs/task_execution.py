@@ -6,10 +6,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from uuid import UUID
 
 from django.conf import settings
 
+from pyflow.core.engine import RunRequest
 from pyflow.core.errors import PyFlowError
 from pyflow.core.isolation_errors import describe_error
 from pyflow.core.plan import compile_stored
@@ -129,15 +131,15 @@ class TaskExecutor:
         except PyFlowError as error:
             await self._call(finish_task, taken, [{"error": describe_error(error)} for _ in taken.places])
             return
-        attempts = engine.attempts(
+        request = RunRequest(
             plan,
             run_id=str(claimed.run_id),
             input=input,
             recorded=recorded,
             lineage=claimed.lineage,
             begun_at=claimed.begun_at,
-            secrets=secrets,
         )
+        attempts = engine.attempts(request, replace(engine.services, secrets=secrets))
         await secrets.mask_with(attempts.context.redactor)
         executed = await attempts.execute(taken.node_id, taken.places)
         outcomes = [await values.send(outcome) | {"secrets": secrets.marks} for outcome in executed]

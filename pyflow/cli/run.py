@@ -18,7 +18,7 @@ from pyflow.cli.options import Format
 from pyflow.cli.progress import LineWatcher, NdjsonWatcher, Watcher
 from pyflow.cli.report import run_lines, told
 from pyflow.cli.workflows import DirectoryWorkflows
-from pyflow.core.engine import Execution, Middleware, WorkflowEngine
+from pyflow.core.engine import Execution, Middleware, RunRequest, WorkflowEngine
 from pyflow.core.errors import InputError
 from pyflow.core.ports import EnvironmentSecrets
 from pyflow.core.result import RunResult
@@ -76,7 +76,7 @@ def _perform(job: Job, format: Format, *, verbose: bool) -> tuple[RunResult, int
     )
     workflow = job.workflow
     try:
-        execution = engine.start(
+        request = RunRequest(
             workflow,
             input=job.input_of_version_2(),
             initial_context=job.initial_context(),
@@ -84,6 +84,7 @@ def _perform(job: Job, format: Format, *, verbose: bool) -> tuple[RunResult, int
             only=job.selection.only,
             signals=job.signals,
         )
+        execution = engine.start(request)
     except InputError as error:
         fail("\n  ".join(("the input does not fit the workflow:", *_input_lines(error))))
     if format == "text":

@@ -9,23 +9,21 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
-from pyflow.core.children import ChildConfig, ChildRequest, ChildRuns, child_id
-from pyflow.core.context import ExecutionContext
+from pyflow.core.children import ChildConfig, ChildRequest, child_id
 from pyflow.core.errors import NodeTimeoutError, NonRetryableError
 from pyflow.core.events import EventType
-from pyflow.core.journal import Journal
-from pyflow.core.middleware import Handler, NodeCall
+from pyflow.core.middleware import NodeCall
 from pyflow.core.misfits import parse
 from pyflow.core.node_exit import NodeSelfCancelledError, exit_failure
 from pyflow.core.node_loop import is_cancelled_from_outside
 from pyflow.core.plain import to_plain
 from pyflow.core.plan import PlannedNode
-from pyflow.core.ports import EventSink
+from pyflow.core.progress import RunProgress
 from pyflow.core.redaction import RedactingLogger, Redactor
-from pyflow.core.remote import Place, RemoteNodes
+from pyflow.core.remote import Place
+from pyflow.core.request import RunServices
 from pyflow.core.result import ItemRun, NodeRun
 from pyflow.core.run_log import LogSink, RunLog
-from pyflow.core.shared import Shared, SlotSource
 from pyflow.core.suspension import SuspendingNode, Suspension, limited
 from pyflow.core.timers import Timers
 from pyflow_sdk.node import NodeContext
@@ -46,52 +44,32 @@ class HeartbeatTimeoutError(NodeTimeoutError):
     code = "heartbeat_timeout"
 
 
-def next_attempt_in(node: PlannedNode, record: Record, error: Exception, now: float) -> float | None:
-    """Seconds until a node (or item) whose attempt failed is executed again; ``None`` if it is not."""
-    wait = None if node.retry is None else node.retry.delay(record.attempts, error)
-    if wait is not None and node.total_timeout is not None:
-        left = (record.started_at or 0.0) + node.total_timeout - now
-        return wait if wait < left else None
-    return wait
-
-
 class Attempts:
     """Executes attempts for one run. ``executing`` holds the tasks that are inside a node right now."""
 
     def __init__(
         self,
-        context: ExecutionContext,
-        journal: Journal,
+        progress: RunProgress,
+        services: RunServices,
         *,
-        handler: Handler | None,
-        converts: bool,
-        shared: Shared,
-        secrets: Mapping[str, str] | None,
-        time: Callable[[], float],
-        timers: Timers,
-        stopping: Callable[[], bool],
-        children: ChildRuns,
-        sink: EventSink,
         lineage: tuple[str, ...],
-        remote: RemoteNodes | None = None,
-        slots: SlotSource | None = None,
+        stopping: Callable[[], bool],
     ) -> None:
-        self._remote = remote
-        self._slots: SlotSource = slots or shared.slots
-        self._children = children
-        self._sink = sink
-        self._lineage = lineage
-        self._timers = timers
-        self._context = context
-        self._journal = journal
-        self._handler = handler
+        self._services = services
+        self._remote = services.remote
+        self._slots = services.slot_source
+        self._children = services.children
+        self._lineage = (*lineage, progress.plan.workflow.name)
+        self._timers = Timers(services.clock)
+        self._context = progress.context
+        self._journal = progress.journal
+        self._handler = services.handler
         #: In version 2 what a node returns is JSON, whoever asks for it and however often the run is resumed.
-        self._converts = converts and context.scope is not None
-        self._shared = shared
-        self._secrets = secrets
-        self._time = time
+        self._converts = services.makes_plain and progress.context.scope is not None
+        self._secrets = None if progress.scope is None else progress.scope.secrets
+        self._time = progress.time
         self._stopping = stopping
-        self._log = RunLog(sink, time) if isinstance(sink, LogSink) else None
+        self._log = RunLog(services.sink, self._time) if isinstance(services.sink, LogSink) else None
         self.executing: set[asyncio.Task[Any]] = set()
         #: Tasks that were cancelled because of the run: a verb, a limit, or its end in this process.
         self._ordered: set[asyncio.Task[Any]] = set()
@@ -244,7 +222,7 @@ class Attempts:
             timeout=node.timeout,
             deadline=None if node.total_timeout is None else (record.started_at or 0.0) + node.total_timeout,
             may_suspend=may_suspend,
-            sink=self._sink,
+            sink=self._services.sink,
         )
 
     async def _call_limited(
@@ -258,7 +236,7 @@ class Attempts:
         key = None
         if node.cache is not None:
             key = (node.type, str(node.cache.key.render(names())))
-            found, kept = self._shared.cache.get(key, self._time())
+            found, kept = self._services.shared.cache.get(key, self._time())
             if found:
                 # Another run's node made it, perhaps of a secret that this run has never seen.
                 output, redactor = kept
@@ -283,7 +261,7 @@ class Attempts:
         if node.max_output_size is not None:
             check_size(output, node.max_output_size)
         if key is not None and node.cache is not None:
-            self._shared.cache.put(key, (output, self._context.redactor), self._time() + node.cache.ttl)
+            self._services.shared.cache.put(key, (output, self._context.redactor), self._time() + node.cache.ttl)
         return output
 
     async def _in_total_time(self, node: PlannedNode, record: Record, entering: Awaitable[None]) -> None:

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pyflow.core.errors import DefinitionError, InputError, NodeError, NonRetryableError
+from pyflow.core.errors import NodeError, NonRetryableError
 from pyflow.core.models import WorkflowDef
 from pyflow.core.plan import Plan
 from pyflow.core.ports import EventSink
 from pyflow.core.suspension import Suspension, awaited
 
-if TYPE_CHECKING:
-    from pyflow.core.engine import WorkflowEngine
-    from pyflow.core.result import RunResult
-
 #: A run, its child, its child's child…
 MAX_DEPTH = 10
-#: How long a cancelled parent waits for its child to clean up. Seconds.
-CANCEL_GRACE = 30.0
 
 
 class ChildRunFailedError(NodeError):
@@ -128,70 +121,6 @@ def wait_for_any(waits: Iterable[Suspension], until: Iterable[float] = ()) -> Su
     waits = list(waits)
     ends = [*until, *(wait.until for wait in waits if wait.until is not None)]
     return wait_for([run_id for wait in waits for run_id in awaited(wait)], min(ends, default=None))
-
-
-class LocalChildRuns:
-    """Child runs in this process, each an execution of its own on the same event loop. Their parents never suspend."""
-
-    keeps_time = False
-
-    def __init__(self, engine: WorkflowEngine, workflows: WorkflowSource | None) -> None:
-        self._engine = engine
-        self._workflows = workflows
-        #: Runs that nobody waits for; ``WorkflowEngine.join`` does at the end.
-        self.detached: set[asyncio.Task[RunResult]] = set()
-
-    async def run(self, request: ChildRequest) -> object:
-        """See ``ChildRuns``."""
-        check_lineage(request)
-        config = request.config
-        try:
-            execution = self._engine.start(
-                self._find(config.workflow),
-                run_id=request.run_id,
-                input=config.input,
-                initial_context={"trigger": config.input},
-                lineage=request.lineage,
-                sink=request.sink,
-            )
-        except DefinitionError as error:
-            raise ChildRunRefusedError(f"the workflow {config.workflow!r} cannot run: {error}") from error
-        except InputError as error:
-            raise ChildRunRefusedError(str(error)) from None
-        task = asyncio.create_task(execution.wait())
-        if not config.wait:
-            self._detach(task)
-            return {"run_id": request.run_id}
-        try:
-            result = await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if config.on_cancel == "abandon":
-                self._detach(task)
-            elif config.on_cancel == "request_cancel":
-                execution.cancel()
-                await asyncio.wait({task}, timeout=CANCEL_GRACE)
-                task.cancel()
-            else:
-                task.cancel()
-                await asyncio.wait({task}, timeout=CANCEL_GRACE)
-            raise
-        why = result.error.as_dict() if result.error else None
-        return child_output(request, request.run_id, str(result.state), result.outputs_or_results(), why)
-
-    async def stop(self, wait: Suspension) -> None:
-        """See ``ChildRuns``. A parent that waits executes, and whoever cancels that stops the child in ``run``."""
-
-    def _find(self, name: str) -> WorkflowDef | Plan:
-        try:
-            if self._workflows is None:
-                raise KeyError(name)
-            return self._workflows.get(name)
-        except KeyError:
-            raise ChildRunRefusedError(f"there is no workflow named {name!r}") from None
-
-    def _detach(self, task: asyncio.Task[RunResult]) -> None:
-        self.detached.add(task)
-        task.add_done_callback(self.detached.discard)
 
 
 def child_output(

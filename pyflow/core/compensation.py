@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from pyflow.core.attempts import Attempts, next_attempt_in
+from pyflow.core.attempts import Attempts
 from pyflow.core.events import EventType, rfc3339
 from pyflow.core.fanout import item_data, restore_values
 from pyflow.core.journal import Journal
 from pyflow.core.plan import PlannedNode
 from pyflow.core.ports import Clock
+from pyflow.core.progress import next_attempt_in
 from pyflow.core.result import ErrorInfo, ItemRun, NodeRun
 from pyflow.core.scope import ItemScope, UndoScope
 from pyflow.core.states import NodeState

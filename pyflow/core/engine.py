@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from pyflow.core.children import ChildRuns, LocalChildRuns, WorkflowSource
+from pyflow.core.children import ChildRuns, WorkflowSource
 from pyflow.core.context import ExecutionContext
 from pyflow.core.execution import Execution
 from pyflow.core.ids import new_id
 from pyflow.core.inputs import accept_input
+from pyflow.core.local_children import LocalChildRuns
 from pyflow.core.middleware import Handler, Middleware, NodeCall, compose
 from pyflow.core.models import WorkflowDef
 from pyflow.core.node import NodeRegistry
 from pyflow.core.plain import plain_output
 from pyflow.core.plan import Plan, compile_plan
 from pyflow.core.ports import Clock, EventSink, NullSink, SecretSource, SkippingClock, SystemClock
-from pyflow.core.remote import RemoteNodes
 from pyflow.core.remote_attempts import RemoteAttempts
-from pyflow.core.result import NodeRun, RunResult
-from pyflow.core.shared import Shared, SlotSource
-from pyflow.core.suspension import Signal
+from pyflow.core.request import RunRequest, RunServices
+from pyflow.core.result import RunResult
+from pyflow.core.shared import Shared
 from pyflow.core.timers import standing_still
 
-__all__ = ["Engine", "Execution", "Handler", "Middleware", "NodeCall", "WorkflowEngine"]
+__all__ = ["Engine", "Execution", "Handler", "Middleware", "NodeCall", "RunRequest", "RunServices", "WorkflowEngine"]
 
 
 class WorkflowEngine:
@@ -53,17 +54,19 @@ class WorkflowEngine:
 
             registry = default_registry
         self.registry: NodeRegistry = registry
-        self.sink: EventSink = sink if sink is not None else NullSink()
-        self.clock: Clock = clock if clock is not None else SystemClock()
-        self.secrets = secrets
-        if isinstance(self.clock, SkippingClock):
-            middleware = (standing_still(self.clock), *middleware)
-        self.handler = compose(middleware)
-        #: Whether outputs are made plain around all middleware, or by a layer of it.
-        self._converts = plain_output not in middleware
-        self.shared = shared if shared is not None else Shared()
-        self._local = LocalChildRuns(self, workflows)
-        self.children: ChildRuns = children if children is not None else self._local
+        self._local = LocalChildRuns(self._start_child, workflows)
+        clock = clock if clock is not None else SystemClock()
+        if isinstance(clock, SkippingClock):
+            middleware = (standing_still(clock), *middleware)
+        self.services = RunServices(
+            sink=sink if sink is not None else NullSink(),
+            clock=clock,
+            secrets=secrets,
+            children=children if children is not None else self._local,
+            shared=shared if shared is not None else Shared(),
+            handler=compose(middleware),
+            makes_plain=plain_output not in middleware,
+        )
 
     async def run(
         self,
@@ -82,121 +85,54 @@ class WorkflowEngine:
         self,
         workflow: WorkflowDef | Plan,
         *,
-        run_id: str | None = None,
         input: Mapping[str, Any] | None = None,
+        run_id: str | None = None,
         initial_context: Mapping[str, Any] | None = None,
-        recorded: Mapping[str, NodeRun] | None = None,
-        only: frozenset[str] | None = None,
-        sink: EventSink | None = None,
-        signals: Iterable[Signal] = (),
     ) -> RunResult:
-        """Run to the end and return everything about it. See ``start`` for the arguments."""
-        return await self.start(
-            workflow,
-            run_id=run_id,
-            input=input,
-            initial_context=initial_context,
-            recorded=recorded,
-            only=only,
-            sink=sink,
-            signals=signals,
-        ).wait()
+        """Run to the end and return everything about it. ``RunRequest`` says what the arguments mean.
 
-    def start(
-        self,
-        workflow: WorkflowDef | Plan,
-        *,
-        run_id: str | None = None,
-        input: Mapping[str, Any] | None = None,
-        initial_context: Mapping[str, Any] | None = None,
-        recorded: Mapping[str, NodeRun] | None = None,
-        only: frozenset[str] | None = None,
-        sink: EventSink | None = None,
-        signals: Iterable[Signal] = (),
-        lineage: tuple[str, ...] = (),
-        children: ChildRuns | None = None,
-        secrets: SecretSource | None = None,
-        park: bool = False,
-        begun_at: float | None = None,
-        remote: RemoteNodes | None = None,
-        slots: SlotSource | None = None,
-    ) -> Execution:
+        Raises ``DefinitionError`` and ``InputError`` before anything runs.
+        """
+        return await self.start(RunRequest(workflow, run_id, input, initial_context)).wait()
+
+    def start(self, request: RunRequest, services: RunServices | None = None) -> Execution:
         """Prepare a run; it begins when ``wait`` is awaited, and can be cancelled meanwhile.
 
-        ``input`` is checked against the workflow's ``inputs`` (``InputError``). ``initial_context`` is stored like
-        results. ``recorded``: finished node runs to go on from, by node id. ``only``: the other nodes are skipped.
-        ``signals``: those that arrived already. ``lineage``: names of the workflows above, of a child run.
-        ``children``: how this run runs its child runs, and ``secrets``: where its secrets come from, if not as with the
-        engine's others. ``remote``: executes the nodes that have a `queue`, or all with `distribute` (default: like all
-        others). ``slots``: where its concurrency slots come from (default: the engine's own).
-        ``begun_at``: when the run first began (POSIX seconds), for its timeout. ``park``: end in state ``waiting``
-        instead of waiting when nothing else is left to do.
+        ``services``: what it may use, if not what the engine's other runs use: ``replace(engine.services, sink=...)``.
+        Raises ``DefinitionError`` and ``InputError``.
         """
+        workflow, initial = request.workflow, request.initial_context or {}
         plan = workflow if isinstance(workflow, Plan) else compile_plan(workflow, self.registry)
-        context = ExecutionContext(workflow_name=plan.workflow.name, run_id=run_id or new_id())
-        context.is_rendered = True
-        for name, value in (initial_context or {}).items():
+        context = _context(plan, request.run_id or new_id())
+        for name, value in initial.items():
             context.set_result(name, value)
-        if plan.version != 1 or input is not None:
-            initial = dict(initial_context or {})
-            accepted = accept_input(plan.workflow, initial.get("input", {}) if input is None else input)
-            context.set_result("input", accepted)
-        return Execution(
-            plan,
-            context,
-            handler=self.handler,
-            converts=self._converts,
-            sink=sink or self.sink,
-            clock=self.clock,
-            secrets=secrets if secrets is not None else self.secrets,
-            shared=self.shared,
-            children=children or self.children,
-            lineage=lineage,
-            recorded=recorded,
-            only=only,
-            signals=signals,
-            park=park,
-            begun_at=begun_at,
-            remote=remote,
-            slots=slots,
-        )
+        if plan.version != 1 or request.input is not None:
+            given = initial.get("input", {}) if request.input is None else request.input
+            context.set_result("input", accept_input(plan.workflow, given))
+        return Execution(plan, context, request, services or self.services)
 
-    def attempts(
-        self,
-        plan: Plan,
-        *,
-        run_id: str,
-        input: Mapping[str, Any],
-        recorded: Mapping[str, NodeRun],
-        lineage: tuple[str, ...] = (),
-        begun_at: float | None = None,
-        secrets: SecretSource | None = None,
-    ) -> RemoteAttempts:
-        """What executes single attempts of the nodes of a run that another process executes, from its record.
-
-        ``secrets``: where the run's secrets come from, if not as with the engine's others.
-        """
-        context = ExecutionContext(workflow_name=plan.workflow.name, run_id=run_id)
-        context.is_rendered = True
+    def attempts(self, request: RunRequest, services: RunServices | None = None) -> RemoteAttempts:
+        """What executes single attempts of the nodes of a run that another process executes, from its record."""
+        workflow, input = request.workflow, request.input or {}
+        plan = workflow if isinstance(workflow, Plan) else compile_plan(workflow, self.registry)
+        context = _context(plan, request.run_id or new_id())
         context.set_result("trigger", input)
         context.set_result("input", accept_input(plan.workflow, input))
-        return RemoteAttempts(
-            plan,
-            context,
-            handler=self.handler,
-            converts=self._converts,
-            clock=self.clock,
-            secrets=secrets if secrets is not None else self.secrets,
-            children=self.children,
-            lineage=lineage,
-            recorded=recorded,
-            begun_at=begun_at,
-        )
+        return RemoteAttempts(plan, context, request, services or self.services)
 
     async def join(self) -> None:
         """Wait for the child runs that were started without being waited for."""
         while self._local.detached:
             await asyncio.wait(set(self._local.detached))
+
+    def _start_child(self, request: RunRequest, sink: EventSink | None) -> Execution:
+        return self.start(request, self.services if sink is None else replace(self.services, sink=sink))
+
+
+def _context(plan: Plan, run_id: str) -> ExecutionContext:
+    context = ExecutionContext(workflow_name=plan.workflow.name, run_id=run_id)
+    context.is_rendered = True
+    return context
 
 
 #: The name that v2 code uses.

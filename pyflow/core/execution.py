@@ -8,7 +8,7 @@ cost no task each.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from contextvars import Context, copy_context
 from functools import partial
@@ -16,7 +16,6 @@ from typing import Any
 
 from pyflow.core.admission import Admission
 from pyflow.core.attempts import Attempts, check_size
-from pyflow.core.children import ChildRuns
 from pyflow.core.compensation import compensate
 from pyflow.core.conclusion import cut_short, effects, has_begun
 from pyflow.core.context import ExecutionContext
@@ -24,77 +23,35 @@ from pyflow.core.errors import PyFlowError, WorkerLostError
 from pyflow.core.events import EventType, rfc3339
 from pyflow.core.fanout import FanOut, PausedFanOut
 from pyflow.core.messages import current_redactor
-from pyflow.core.middleware import Handler
 from pyflow.core.misfits import parse
 from pyflow.core.node_exit import exit_failure
 from pyflow.core.node_loop import enter_scope
 from pyflow.core.plan import COMPENSATE, FINALLY, MAIN, Plan, PlannedNode
-from pyflow.core.ports import Clock, EventSink, SecretSource
 from pyflow.core.progress import RunProgress
-from pyflow.core.remote import RemoteNodes
+from pyflow.core.request import RunRequest, RunServices
 from pyflow.core.result import ErrorInfo, NodeRun, RunResult
-from pyflow.core.shared import ConcurrencyLimitError, Shared, SkippedByLimitError, SlotSource
+from pyflow.core.shared import ConcurrencyLimitError, SkippedByLimitError
 from pyflow.core.states import NodeState, RunState
 from pyflow.core.suspension import PAUSED, Signal, Suspension, awaited, check_limit
-from pyflow.core.timers import Timers
 from pyflow.core.waits import Waits
 
 #: A runner lets the event loop serve others after this many nodes that did not wait (about 1 ms).
 NODES_PER_TURN = 64
 
 
-class Execution(RunProgress):
-    """One run in progress."""
+class Execution:
+    """One run in progress. All of its fields belong to the run's event loop."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        context: ExecutionContext,
-        *,
-        handler: Handler | None,
-        converts: bool,
-        sink: EventSink,
-        clock: Clock,
-        secrets: SecretSource | None,
-        shared: Shared,
-        children: ChildRuns,
-        lineage: tuple[str, ...] = (),
-        recorded: Mapping[str, NodeRun] | None = None,
-        only: frozenset[str] | None = None,
-        signals: Iterable[Signal] = (),
-        park: bool = False,
-        begun_at: float | None = None,
-        remote: RemoteNodes | None = None,
-        slots: SlotSource | None = None,
-    ) -> None:
-        super().__init__(plan, context, sink=sink, clock=clock, secrets=secrets)
-        self._attempts = Attempts(
-            context,
-            self._journal,
-            handler=handler,
-            converts=converts,
-            shared=shared,
-            secrets=None if self._scope is None else self._scope.secrets,
-            time=self._time,
-            timers=Timers(clock),
-            stopping=self._is_stopping,
-            children=children,
-            sink=sink,
-            lineage=(*lineage, plan.workflow.name),
-            remote=remote,
-            slots=slots,
-        )
-        self._recorded = recorded or {}
-        self._only = only
-        self._waits = Waits(clock, signals, self._make_ready, self._refuses)
-        self._park = park
-        self._begun_at = begun_at
-        self._admission: Admission | None = None
-        if plan.run_concurrency is not None:
-            begun = begun_at is not None or bool(recorded)
-            self._admission = Admission(
-                slots or shared.slots, plan.run_concurrency, begun=begun, give_way=self.give_way
-            )
+    def __init__(self, plan: Plan, context: ExecutionContext, request: RunRequest, services: RunServices) -> None:
+        self.plan = plan
+        self.context = context
+        self._request = request
+        self._state = state = RunProgress(plan, context, services, self._give_up)
+        self._scheduler, self._journal = state.scheduler, state.journal
+        self._attempts = Attempts(state, services, lineage=request.lineage, stopping=self._is_stopping)
+        self._clock = services.clock
+        self._waits = Waits(services.clock, request.signals, self._make_ready, self._refuses)
+        self._admission = self._admission_of(services)
         #: Runners at work, and other tasks that may still produce work.
         self._busy = 0
         self._spare = False
@@ -107,6 +64,15 @@ class Execution(RunProgress):
         self._outcome: RunState | None = None
         #: Whether it stopped where it stood: what still runs of it counts for nothing, here.
         self.abandoned = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._state.described()}>"
+
+    def _admission_of(self, services: RunServices) -> Admission | None:
+        if self.plan.run_concurrency is None:
+            return None
+        begun = self._request.begun_at is not None or bool(self._request.recorded)
+        return Admission(services.slot_source, self.plan.run_concurrency, begun=begun, give_way=self.give_way)
 
     # --- life of the run
 
@@ -130,37 +96,37 @@ class Execution(RunProgress):
 
     async def _execute_admitted(self, admission: Admission) -> RunResult:
         """With a slot, unless the run has been stopped before it began: finishing needs none."""
-        assert self._scope is not None  # noqa: S101 - v1 knows no concurrency
+        assert self._state.scope is not None  # noqa: S101 - v1 knows no concurrency
         async with AsyncExitStack() as stack:
             if not self._stopping:
                 try:
-                    await admission.enter(stack, self._scope.names())
+                    await admission.enter(stack, self._state.scope.names())
                 except (ConcurrencyLimitError, SkippedByLimitError) as error:
-                    return await self._refuse(admission.refused_as(), error)
+                    return await self._state.refuse(admission.refused_as(), error)
                 except PyFlowError as error:
-                    return await self._refuse(RunState.FAILED, error)
+                    return await self._state.refuse(RunState.FAILED, error)
             return await self._execute()
 
     async def _execute(self) -> RunResult:
-        if self._pausing and not self._stopping:
-            return self._result(RunState.PAUSED, None, None)
-        begun = self._begun_at or self._time()
+        if self._state.pausing and not self._stopping:
+            return self._state.result(RunState.PAUSED, None, None)
+        begun = self._request.begun_at or self._state.time()
         self._time_out(begun)
-        self._started_at = begun
-        if self._scope is not None:
-            self._scope.started(rfc3339(begun))
+        self._state.started_at = begun
+        if self._state.scope is not None:
+            self._state.scope.started(rfc3339(begun))
         await self._begin()
         self._pump()
         await self._finished
-        return await self._conclude()
+        return await self._state.conclude()
 
     def _time_out(self, begun: float) -> None:
         """Start the clock of ``settings.timeout``, which runs from the first beginning, through waits and restarts."""
         timeout = self.plan.workflow.settings.timeout
-        if self._scope is None or timeout is None:
+        if self._state.scope is None or timeout is None:
             return
-        self._ends_at = begun + timeout
-        left = self._ends_at - self._time()
+        self._state.ends_at = begun + timeout
+        left = self._state.ends_at - self._state.time()
         if left <= 0:
             self._stop(RunState.TIMED_OUT)
         else:
@@ -187,27 +153,27 @@ class Execution(RunProgress):
 
         ``wait`` then gives a run in state ``paused``, unless that was the last of it. Call it on the run's event loop.
         """
-        if self._stopping or self._pausing or self.abandoned:
+        if self._stopping or self._state.pausing or self.abandoned:
             return
-        self._pausing = True
+        self._state.pausing = True
         for fan_out in self._fan_outs:
             fan_out.wake()
-        if self._started_at:
+        if self._state.started_at:
             self._pump()
         elif self._admission is not None:
             self._admission.leave_queue()
 
     def resume(self) -> None:
         """Go on, if ``wait`` has not returned yet."""
-        if self._pausing:
-            self._pausing = False
-            if self._started_at:
+        if self._state.pausing:
+            self._state.pausing = False
+            if self._state.started_at:
                 self._pump()
 
     def give_way(self, error: ConcurrencyLimitError) -> None:
         """Another run gets the slot as soon as this one has ended, which is like ``cancel``."""
         if not self._stopping and self._scheduler.phase == MAIN:  # else it is about to end
-            self._displaced = ErrorInfo.of(error, None, self.context.redactor)
+            self._state.displaced = ErrorInfo.of(error, None, self.context.redactor)
             self._stop(RunState.CANCELLED)
 
     def signal(self, name: str, payload: Any = None, id: str | None = None) -> bool:
@@ -240,23 +206,23 @@ class Execution(RunProgress):
     def _stop(self, outcome: RunState) -> None:
         if self.abandoned or self._scheduler.done:
             return
-        if not self._started_at:
+        if not self._state.started_at:
             if self._outcome is None:
                 self._outcome = outcome  # before it began: `_begin` starts with the end
-                self._stopping, self._pausing = True, False
+                self._stopping, self._state.pausing = True, False
                 if self._admission is not None:
                     self._admission.leave_queue()
             return
         phase = self._scheduler.phase
         if (self._stopping and self._stopped_in == phase) or (phase != MAIN and outcome is not RunState.CANCELLED):
             return
-        self._pausing = False
+        self._state.pausing = False
         if phase in (COMPENSATE, FINALLY):  # what finishes the run is not cut short
             self._scheduler.stop(outcome)
             self._pump()
             return
         self._stopping, self._stopped_in = True, phase
-        self._ready.clear()
+        self._state.ready.clear()
         ready = self._scheduler.stop(outcome)
         for task in list(self._attempts.executing):
             self._attempts.cancel(task)
@@ -267,8 +233,8 @@ class Execution(RunProgress):
         return self._stopping and self._scheduler.phase == self._stopped_in
 
     async def _after_stop(self, ready: list[int]) -> None:
-        await self._record_skips()
-        self._start_later(ready)
+        await self._state.record_skips()
+        self._state.start_later(ready)
 
     async def _end_at(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
@@ -296,36 +262,36 @@ class Execution(RunProgress):
             self._pump()
 
     async def _begin(self) -> None:
-        restored = self._restore(self._recorded)
-        begun = self._begun_at is not None or has_begun(self._recorded.values())
+        restored = self._state.restore(self._request.recorded)
+        begun = self._request.begun_at is not None or has_begun(self._request.recorded.values())
         self._journal.emit(EventType.RUN_RESUMED if begun else EventType.RUN_STARTED, None, {"state": RunState.RUNNING})
-        only = self._only
+        only = self._request.only
         for node in self.plan.nodes if only is not None else ():
             if only is not None and node.id not in only and node.index not in restored and node.section == MAIN:
                 restored[node.index] = NodeState.SKIPPED
-                self._runs[node.index] = NodeRun(node.id, NodeState.SKIPPED, reason="not selected")
+                self._state.runs[node.index] = NodeRun(node.id, NodeState.SKIPPED, reason="not selected")
         ready = self._scheduler.start(
             restored,
-            tolerated={index for index, run in enumerate(self._runs) if run is not None and run.tolerated},
-            cut=cut_short(self.plan, self._runs),
+            tolerated={index for index, run in enumerate(self._state.runs) if run is not None and run.tolerated},
+            cut=cut_short(self.plan, self._state.runs),
             outcome=self._outcome,
-            effects=effects(self._runs),
+            effects=effects(self._state.runs),
         )
         if self._scheduler.phase not in (COMPENSATE, FINALLY):  # these are not cut short: their nodes may wait
             self._stopped_in = self._scheduler.phase
         for index in ready:
             if not self._still_waits(index):
-                self._ready.append(index)
-        await self._record_skips()
+                self._state.ready.append(index)
+        await self._state.record_skips()
 
     def _still_waits(self, index: int) -> bool:
         """Take a recorded wait up again, if it is not over."""
-        run = self._runs[index]
+        run = self._state.runs[index]
         if run is None or run.state not in (NodeState.RETRYING, NodeState.WAITING):
             return False
         if (run.wake_at is None and run.wait is None) or awaited(run.wait) or run.wait == PAUSED:
             return False  # of child runs only their record says whether they have ended
-        if run.wake_at is not None and run.wake_at <= self._time():
+        if run.wake_at is not None and run.wake_at <= self._state.time():
             return False  # its time has come; a timer of no length would only put the run down again
         self._scheduler.states[index] = run.state
         self._waits.add(index, run, self._context.copy())
@@ -335,30 +301,30 @@ class Execution(RunProgress):
 
     def _pump(self) -> None:
         """See to it that somebody looks at what is ready; end the run when there is nobody and nothing left."""
-        if self._ready and not self._pausing:
+        if self._state.ready and not self._state.pausing:
             if not self._spare and not self.abandoned:
                 self._spare = True
                 self._work(self._run_nodes)
         elif not self._busy and not self._finished.done():
-            if self._scheduler.done or self._pausing or (self._waits and self._park):
+            if self._scheduler.done or self._state.pausing or (self._waits and self._request.park):
                 self._finished.set_result(None)
             elif not self._waits:
                 self._finished.set_exception(RuntimeError("the scheduler waits for nodes that nobody executes"))
 
     def _make_ready(self, index: int) -> None:
-        self._ready.append(index)
+        self._state.ready.append(index)
         self._pump()
 
     async def _run_nodes(self) -> None:
         """A runner: execute ready nodes until there are none."""
         self._spare = False
-        ready = self._ready
+        ready = self._state.ready
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - runners are tasks
         enter_scope(task)
         pristine = copy_context()
         turn = NODES_PER_TURN
-        while ready and not self._pausing:
+        while ready and not self._state.pausing:
             index = ready.popleft()
             if ready and not self._spare:
                 self._pump()
@@ -372,7 +338,7 @@ class Execution(RunProgress):
 
     async def _run_node(self, index: int, task: asyncio.Task[Any]) -> None:
         node = self.plan.nodes[index]
-        resumed = self._runs[index]
+        resumed = self._state.runs[index]
         self._scheduler.states[index] = NodeState.RUNNING
         if resumed is not None and resumed.state is NodeState.WAITING and resumed.wait is not None:
             if awaited(resumed.wait):
@@ -385,17 +351,19 @@ class Execution(RunProgress):
                 await self._resume(node, resumed)
             return
         if self._is_at_most_once(node) and resumed is not None and resumed.state is NodeState.RUNNING:
-            await self._fail(node, resumed, WorkerLostError("its worker was lost, and `on_lost: fail` allows no other"))
+            await self._state.fail(
+                node, resumed, WorkerLostError("its worker was lost, and `on_lost: fail` allows no other")
+            )
             return
         if node.child and resumed is not None and resumed.state is NodeState.RUNNING:
             await self._execute_node(node, resumed, task)  # its child, which outlived the worker, is of this attempt
             return
         # What `when` said is not asked again: a retried or resumed node has begun already.
         begun = resumed is not None and resumed.attempts > 0
-        if (node.when is not None or node.never) and not begun and not await self._wanted(node):
+        if (node.when is not None or node.never) and not begun and not await self._state.wanted(node):
             return
-        run = self._runs[index] = NodeRun(node.id, NodeState.RUNNING)
-        run.started_at = self._time()
+        run = self._state.runs[index] = NodeRun(node.id, NodeState.RUNNING)
+        run.started_at = self._state.time()
         if resumed is not None:
             run.attempts = resumed.attempts
             run.started_at = resumed.started_at or run.started_at
@@ -421,12 +389,12 @@ class Execution(RunProgress):
             await self._run_plain(node, run, task)
 
     async def _run_plain(self, node: PlannedNode, run: NodeRun, task: asyncio.Task[Any]) -> None:
-        names = lambda: self._names(node)  # noqa: E731 - what `render` asks for
+        names = lambda: self._state.names(node)  # noqa: E731 - what `render` asks for
         try:
             config = self._attempts.render(node, names)
         except Exception as error:  # noqa: BLE001 - user code and user templates raise anything
             # Outside `execute`: v1 notes it and goes on, whatever `on_error` says.
-            await self._fail(node, run, error, tolerated=True if self.plan.version == 1 else None)
+            await self._state.fail(node, run, error, tolerated=True if self.plan.version == 1 else None)
             return
         await self._settle(node, run, self._attempts.call(node, config, run, task, names))
 
@@ -436,8 +404,8 @@ class Execution(RunProgress):
             work = compensate(
                 node,
                 run,
-                self._runs[node.compensates],
-                self._names(node),
+                self._state.runs[node.compensates],
+                self._state.names(node),
                 attempts=self._attempts,
                 journal=self._journal,
                 clock=self._clock,
@@ -449,12 +417,12 @@ class Execution(RunProgress):
         fan_out = FanOut(
             node,
             run,
-            lambda: self._names(node),
+            lambda: self._state.names(node),
             attempts=self._attempts,
             journal=self._journal,
             clock=self._clock,
             stopping=self._is_stopping,
-            pausing=lambda: self._pausing,
+            pausing=lambda: self._state.pausing,
             redactor=self.context.redactor,
         )
         # The retries of a fan-out are those of its items.
@@ -477,22 +445,22 @@ class Execution(RunProgress):
         except asyncio.CancelledError:
             if self.abandoned or not self._is_stopping():
                 raise  # nobody ordered it: the run goes on elsewhere
-            await self._end_cancelled(node, run)
+            await self._state.end_cancelled(node, run)
         except SkippedByLimitError:
-            await self._skip(node, run, "concurrency")
+            await self._state.skip(node, run, "concurrency")
         except PausedFanOut:
             await self._pause_node(node, run)
         except Exception as error:  # noqa: BLE001 - a node raises anything
-            wait = None if retried or self._is_stopping() else self._backoff(node, run, error)
+            wait = None if retried or self._is_stopping() else self._state.backoff(node, run, error)
             if wait is None:
-                await self._fail(node, run, error)
+                await self._state.fail(node, run, error)
             else:
                 await self._retry(node, run, error, wait)
         else:
             if type(output) is Suspension:
                 await self._suspend(node, run, output)
             else:
-                await self._succeed(node, run, output)
+                await self._state.succeed(node, run, output)
 
     async def _forget_cancellation(self) -> None:
         """A cancellation that came too late, or that the node left behind, must not hit the recording of its result."""
@@ -510,7 +478,7 @@ class Execution(RunProgress):
         if self._is_stopping():  # the stop came when it had just begun to wait
             if awaited(wait):
                 await self._give_up(wait)
-            await self._end_cancelled(node, run)
+            await self._state.end_cancelled(node, run)
             return
         recorded = run.state is NodeState.WAITING and run.wait == wait
         run.wait = wait
@@ -529,13 +497,13 @@ class Execution(RunProgress):
     async def _pause_node(self, node: PlannedNode, run: NodeRun) -> None:
         """Leave the rest of a fan-out for later: it goes on from its items, here or from what is recorded."""
         if self._is_stopping():
-            await self._end_cancelled(node, run)
+            await self._state.end_cancelled(node, run)
             return
         run.state, run.wait = NodeState.WAITING, PAUSED
         self._scheduler.states[node.index] = NodeState.WAITING
-        if self._pausing:  # else the run has been resumed meanwhile
+        if self._state.pausing:  # else the run has been resumed meanwhile
             await self._journal.commit(EventType.NODE_WAITING, node.id, {"attempt": run.attempts, **PAUSED.as_dict()})
-        self._start_later((node.index,))
+        self._state.start_later((node.index,))
 
     async def _resume(self, node: PlannedNode, run: NodeRun) -> None:
         wait = run.wait
@@ -546,18 +514,18 @@ class Execution(RunProgress):
             assert node.suspending is not None  # noqa: S101 - only those wait
             if signal is None:
                 check_limit(wait, node.wait_limits)
-            config = self._attempts.render(node, lambda: self._names(node))
+            config = self._attempts.render(node, lambda: self._state.names(node))
             parsed = parse(node.suspending.Config, config)
-            output = self._attempts.recorded(node.suspending().resume(parsed, wait, signal, self._time()))
+            output = self._attempts.recorded(node.suspending().resume(parsed, wait, signal, self._state.time()))
             if node.max_output_size is not None:
                 check_size(output, node.max_output_size)
         except BaseException as error:  # a decision may be of the wrong shape
             failure = error if isinstance(error, Exception) else exit_failure(error)
             if failure is None:
                 raise
-            await self._fail(node, run, failure, signal=signal)
+            await self._state.fail(node, run, failure, signal=signal)
             return
-        await self._succeed(node, run, output, signal=signal)
+        await self._state.succeed(node, run, output, signal=signal)
 
     async def _give_up(self, wait: Suspension) -> None:
         await self._attempts.give_up(wait)
@@ -567,7 +535,7 @@ class Execution(RunProgress):
     async def _retry(self, node: PlannedNode, run: NodeRun, error: Exception, wait: float) -> None:
         run.state, run.wait = NodeState.RETRYING, None
         run.error = ErrorInfo.of(error, node.id, self.context.redactor)
-        run.wake_at = self._time() + wait
+        run.wake_at = self._state.time() + wait
         self._scheduler.states[node.index] = NodeState.RETRYING
         data = {"attempt": run.attempts, "wake_at": rfc3339(run.wake_at), "error": run.error.as_record()}
         await self._journal.commit(EventType.NODE_RETRYING, node.id, data)

@@ -7,13 +7,14 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pyflow.core.attempts import Attempts, next_attempt_in
+from pyflow.core.attempts import Attempts
 from pyflow.core.children import wait_for_any
 from pyflow.core.errors import NodeError, NodeTimeoutError, NonRetryableError
 from pyflow.core.events import EventType, rfc3339
 from pyflow.core.journal import Journal
 from pyflow.core.plan import PlannedNode
 from pyflow.core.ports import Clock
+from pyflow.core.progress import next_attempt_in
 from pyflow.core.redaction import Redactor
 from pyflow.core.result import ErrorInfo, ItemRun, NodeRun
 from pyflow.core.scope import ItemScope

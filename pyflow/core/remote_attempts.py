@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pyflow.core.attempts import Attempts, Names, Record
-from pyflow.core.children import ChildRuns
 from pyflow.core.context import ExecutionContext
 from pyflow.core.events import rfc3339
 from pyflow.core.fanout import list_items
 from pyflow.core.isolation_errors import describe_error
 from pyflow.core.messages import current_redactor
-from pyflow.core.middleware import Handler
 from pyflow.core.node_loop import enter_scope
 from pyflow.core.plan import Plan, PlannedNode
-from pyflow.core.ports import Clock, NullSink, SecretSource
+from pyflow.core.ports import NullSink
 from pyflow.core.progress import RunProgress
 from pyflow.core.remote import Outcome, Place, with_log
+from pyflow.core.request import RunRequest, RunServices
 from pyflow.core.result import ItemRun, NodeRun
 from pyflow.core.run_log import LogLine
 from pyflow.core.scope import ItemScope
 from pyflow.core.shared import Shared
 from pyflow.core.states import NodeState
-from pyflow.core.timers import Timers
 
 
 class _LinesOnly(NullSink):
@@ -37,42 +36,19 @@ class _LinesOnly(NullSink):
         self.lines.append(line)
 
 
-class RemoteAttempts(RunProgress):
+class RemoteAttempts:
     """Executes attempts of a run's node in this process, which does not execute the run."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        context: ExecutionContext,
-        *,
-        handler: Handler | None,
-        converts: bool,
-        clock: Clock,
-        secrets: SecretSource | None,
-        children: ChildRuns,
-        lineage: tuple[str, ...],
-        recorded: Mapping[str, NodeRun],
-        begun_at: float | None,
-    ) -> None:
+    def __init__(self, plan: Plan, context: ExecutionContext, request: RunRequest, services: RunServices) -> None:
+        self.plan = plan
+        self.context = context
         self._sink = _LinesOnly()
-        super().__init__(plan, context, sink=self._sink, clock=clock, secrets=secrets)
-        if self._scope is not None:
-            self._scope.started(rfc3339(begun_at or self._time()))
-        self._restore(recorded)
-        self._attempts = Attempts(
-            context,
-            self._journal,
-            handler=handler,
-            converts=converts,
-            shared=Shared(),
-            secrets=None if self._scope is None else self._scope.secrets,
-            time=self._time,
-            timers=Timers(clock),
-            stopping=bool,
-            children=children,
-            sink=self._sink,
-            lineage=(*lineage, plan.workflow.name),
-        )
+        services = replace(services, sink=self._sink, shared=Shared())
+        self._state = RunProgress(plan, context, services, services.children.stop)
+        if self._state.scope is not None:
+            self._state.scope.started(rfc3339(request.begun_at or self._state.time()))
+        self._state.restore(request.recorded)
+        self._attempts = Attempts(self._state, services, lineage=request.lineage, stopping=bool)
 
     async def execute(self, node_id: str, places: Sequence[Place]) -> list[Outcome]:
         """The outcomes of attempts of one node, made side by side, in the order of ``places``."""
@@ -81,7 +57,7 @@ class RemoteAttempts(RunProgress):
         items: list[tuple[str, Any]] = []
         try:
             if any(place.index is not None for place in places):
-                items = list_items(node, lambda: self._names(node))
+                items = list_items(node, lambda: self._state.names(node))
         except Exception as error:  # noqa: BLE001 - user templates raise anything
             return [self._told(error) for _ in places]
         outcomes = await asyncio.gather(*(self._outcome(node, place, items) for place in places))
@@ -95,11 +71,11 @@ class RemoteAttempts(RunProgress):
         names: Names
         if place.index is None:
             record = NodeRun(node.id, NodeState.RUNNING)
-            scope: Mapping[str, Any] = self._names(node)
+            scope: Mapping[str, Any] = self._state.names(node)
         else:
             key, value = items[place.index]
             record = ItemRun(place.index, key, value)
-            scope = ItemScope(self._names(node), value, place.index, key)
+            scope = ItemScope(self._state.names(node), value, place.index, key)
         record.attempts, record.started_at = place.attempt, place.started_at
         names = lambda: scope  # noqa: E731 - what `render` asks for
         try:

@@ -12,6 +12,7 @@ from pyflow.cli import app
 from pyflow.core.engine import WorkflowEngine
 from pyflow.core.loader import load_workflow
 from pyflow.core.suspension import Signal
+from tests.unit.core import stage
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ORDERS = EXAMPLES / "data" / "orders.json"
@@ -214,10 +215,10 @@ def test_there_are_examples_of_both_versions_and_each_is_described():
 async def test_the_approval_can_be_answered_while_the_run_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PYFLOW_STORAGE_ROOT", str(tmp_path))
     example = load_workflow(EXAMPLES / "approval.yaml")
-    parked = await WorkflowEngine().start(example, input={"amount": 900}, park=True).wait()
+    parked = await stage.start(WorkflowEngine(), example, input={"amount": 900}, park=True).wait()
     assert (parked.state, parked.nodes["agree"].state) == ("waiting", "waiting")
     decision = Signal("approval:agree", {"approved": True, "data": {"account": "material"}})
-    later = WorkflowEngine().start(example, input={"amount": 900}, recorded=parked.nodes, signals=[decision])
+    later = stage.start(WorkflowEngine(), example, input={"amount": 900}, recorded=parked.nodes, signals=[decision])
     assert (await later.wait()).outputs == {"paid": 900, "account": "material"}
 
 

@@ -15,6 +15,7 @@ from pyflow.core.states import NodeState
 from pyflow.core.suspension import Signal, Suspension
 from tests.model.language import KIDS, SECRET, SIGNAL, Became, Case
 from tests.model.nodes import Hold, Ledger, Stage
+from tests.unit.core import stage
 
 INPUT = {"yes": True, "no": False}
 
@@ -159,7 +160,8 @@ class Play:
     def start(self) -> None:
         """Start, or go on from what is on record."""
         signals = [Signal(name, SIGNAL, name) for name in self.delivered if name not in self.record.taken]
-        self.execution: Execution = self.engine.start(
+        self.execution: Execution = stage.start(
+            self.engine,
             self.definition,
             run_id="case",
             input=INPUT,

@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel
 
 from pyflow.core.context import ExecutionContext
-from pyflow.core.engine import WorkflowEngine
+from pyflow.core.engine import Execution, RunRequest, RunServices, WorkflowEngine
 from pyflow.core.events import Event, EventType
 from pyflow.core.models import WorkflowDef
 from pyflow.core.node import BaseNode, NodeRegistry
+from pyflow.core.plan import Plan
 from pyflow.core.ports import MemorySink
 from pyflow.core.result import RunResult
 from pyflow_sdk.node import BaseNodeV2, NodeContext
@@ -163,13 +165,24 @@ class StandingClock(Clock):
         self._awake.set()
 
 
+def start(engine: WorkflowEngine, workflow: WorkflowDef | Plan, **fields: Any) -> Execution:
+    """Start a run; ``sink``, ``slots`` and other services among the fields are its own instead of the engine's."""
+    services = {name: fields.pop(name) for name in list(fields) if name in RunServices.__slots__}
+    return engine.start(RunRequest(workflow, **fields), replace(engine.services, **services))
+
+
+async def execute(engine: WorkflowEngine, workflow: WorkflowDef | Plan, **fields: Any) -> RunResult:
+    """Start a run as ``start`` does, and return its result."""
+    return await start(engine, workflow, **fields).wait()
+
+
 async def run(
     definition: WorkflowDef, functions: Mapping[str, Callable[..., Any]] | None = None, **arguments: Any
 ) -> RunResult:
     """Run to the end with ``functions`` as node types; ``clock``, ``secrets`` and ``middleware`` go to the engine."""
     settings = {key: arguments.pop(key) for key in ("clock", "secrets", "middleware") if key in arguments}
     engine = WorkflowEngine(registry(**(functions or {})), **settings)
-    return await engine.execute(definition, **arguments)
+    return await execute(engine, definition, **arguments)
 
 
 def states(result: RunResult) -> dict[str, str]:

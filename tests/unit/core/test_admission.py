@@ -30,7 +30,7 @@ async def test_a_run_without_a_slot_ends_before_it_begins_and_says_why(on_limit:
     engine = WorkflowEngine(stage.registry(held=held))
     first = asyncio.create_task(engine.execute(one_at_a_time("one", "queue"), input={"key": "k"}))
     await held.until("one")
-    result = await engine.execute(one_at_a_time("two", on_limit), input={"key": "k"}, sink=sink)
+    result = await stage.execute(engine, one_at_a_time("two", on_limit), input={"key": "k"}, sink=sink)
     assert (result.state, result.error and result.error.code) == (state, code)
     assert stage.states(result) == {"two": "skipped"}
     assert (result.started_at, result.as_dict()["error"]["code"]) == (result.finished_at, code)
@@ -53,7 +53,9 @@ async def test_a_run_that_has_begun_once_waits_for_its_slot_whatever_on_limit_sa
     engine = WorkflowEngine(stage.registry(held=held))
     first = asyncio.create_task(engine.execute(one_at_a_time("one", "queue"), input={"key": "k"}))
     await held.until("one")
-    again = asyncio.create_task(engine.start(one_at_a_time("two", on_limit), input={"key": "k"}, begun_at=1.0).wait())
+    again = asyncio.create_task(
+        stage.start(engine, one_at_a_time("two", on_limit), input={"key": "k"}, begun_at=1.0).wait()
+    )
     for _ in range(20):
         await asyncio.sleep(0)
     assert held.inside == ["one"]
@@ -129,7 +131,7 @@ async def test_a_run_that_is_cancelled_while_it_waits_for_its_slot_ends_at_once(
     engine = WorkflowEngine(stage.registry(held=held))
     first = asyncio.create_task(engine.execute(one_at_a_time("one", "queue"), input={"key": "k"}))
     await held.until("one")
-    execution = engine.start(one_at_a_time("two", "queue"), input={"key": "k"})
+    execution = stage.start(engine, one_at_a_time("two", "queue"), input={"key": "k"})
     second = asyncio.create_task(execution.wait())
     for _ in range(5):
         await asyncio.sleep(0)
@@ -146,7 +148,7 @@ async def test_a_run_that_is_abandoned_while_it_waits_for_its_slot_tells_nothing
     engine = WorkflowEngine(stage.registry(held=held))
     first = asyncio.create_task(engine.execute(one_at_a_time("one", "queue"), input={"key": "k"}))
     await held.until("one")
-    execution = engine.start(one_at_a_time("two", "queue"), input={"key": "k"}, sink=sink)
+    execution = stage.start(engine, one_at_a_time("two", "queue"), input={"key": "k"}, sink=sink)
     second = asyncio.create_task(execution.wait())
     for _ in range(5):
         await asyncio.sleep(0)

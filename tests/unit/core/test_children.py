@@ -111,7 +111,9 @@ async def test_the_events_of_children_go_where_those_of_the_run_go():
     engines, own = stage.Sink(), stage.Sink()
     middle = workflow(calls("double", input={"n": 1}), name="middle")
     engine = engine_of(DOUBLE, middle, sink=engines)
-    await engine.execute(workflow(calls("middle"), calls("double", "aside", input={"n": 1}, wait=False)), sink=own)
+    await stage.execute(
+        engine, workflow(calls("middle"), calls("double", "aside", input={"n": 1}, wait=False)), sink=own
+    )
     await engine.join()
     assert engines.events == []
     assert sorted(event.workflow for event in own.of(EventType.RUN_SUCCEEDED)) == ["double", "double", "middle", "test"]
@@ -138,7 +140,7 @@ async def cancelled_with(on_cancel: str) -> tuple[Any, stage.Sink, WorkflowEngin
 
     child = workflow(node("slow", "slow"), name="child", finally_=[node("bye")])
     engine = engine_of(child, sink=sink, slow=slow)
-    execution = engine.start(workflow(calls("child", on_cancel=on_cancel)), run_id=RUN)
+    execution = stage.start(engine, workflow(calls("child", on_cancel=on_cancel)), run_id=RUN)
     running = asyncio.create_task(execution.wait())
     await inside.wait()
     execution.cancel()

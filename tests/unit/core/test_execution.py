@@ -56,8 +56,10 @@ class TestCancelling:
             await asyncio.Event().wait()
 
         sink = stage.Sink()
-        execution = WorkflowEngine(stage.registry(begin=begin), clock=fields.pop("clock", None)).start(
-            workflow(*nodes, **fields), sink=sink
+        execution = stage.start(
+            WorkflowEngine(stage.registry(begin=begin), clock=fields.pop("clock", None)),
+            workflow(*nodes, **fields),
+            sink=sink,
         )
         waiting = asyncio.ensure_future(execution.wait())
         await begun.wait()
@@ -80,7 +82,7 @@ class TestCancelling:
             begun.set()
             await asyncio.Event().wait()
 
-        execution = WorkflowEngine(stage.registry(begin=begin)).start(workflow(node("a", "begin"), **FINALLY))
+        execution = stage.start(WorkflowEngine(stage.registry(begin=begin)), workflow(node("a", "begin"), **FINALLY))
         waiting = asyncio.ensure_future(execution.wait())
         await begun.wait()
         execution.cancel()
@@ -100,8 +102,9 @@ class TestCancelling:
                 return "cleaned up"
             return "unreachable"
 
-        execution = WorkflowEngine(stage.registry(stubborn=stubborn)).start(
-            workflow(node("a", "stubborn"), node("b", "echo", "a"), **FINALLY)
+        execution = stage.start(
+            WorkflowEngine(stage.registry(stubborn=stubborn)),
+            workflow(node("a", "stubborn"), node("b", "echo", "a"), **FINALLY),
         )
         waiting = asyncio.ensure_future(execution.wait())
         await begun.wait()
@@ -114,7 +117,7 @@ class TestCancelling:
     async def test_a_node_that_waits_for_its_next_attempt_is_cancelled(self):
         clock = stage.StandingClock()
         definition = workflow(node("a", "fail", retry={}), node("b", "echo", "a"), **FINALLY)
-        execution = WorkflowEngine(stage.registry(), clock=clock).start(definition)
+        execution = stage.start(WorkflowEngine(stage.registry(), clock=clock), definition)
         waiting = asyncio.ensure_future(execution.wait())
         await clock.asleep.wait()
         execution.cancel()
@@ -122,7 +125,7 @@ class TestCancelling:
         assert stage.states(result) == {"a": "cancelled", "b": "cancelled", "log": "succeeded"}
 
     async def test_a_run_cancelled_before_it_began_runs_only_finally(self):
-        execution = WorkflowEngine(stage.registry()).start(workflow(node("a"), **FINALLY))
+        execution = stage.start(WorkflowEngine(stage.registry()), workflow(node("a"), **FINALLY))
         execution.cancel()
         result = await execution.wait()
         assert result.state == "cancelled"
@@ -146,7 +149,7 @@ class TestCancelling:
         registry = stage.registry(begin=begin)
         registry.register(Looks)
         definition = workflow(node("a", "begin"), **{"finally": [node("log", "looks", config={"count": 1})]})
-        execution = WorkflowEngine(registry).start(definition)
+        execution = stage.start(WorkflowEngine(registry), definition)
         waiting = asyncio.ensure_future(execution.wait())
         await begun.wait()
         execution.cancel()
@@ -169,7 +172,7 @@ class TestCancelling:
 
         definition = workflow(node("a", "begin"), **{"finally": [node("log", "flaky", retry={"max_attempts": 2})]})
         engine = WorkflowEngine(stage.registry(begin=begin, flaky=flaky), clock=stage.Clock())
-        execution = engine.start(definition)
+        execution = stage.start(engine, definition)
         waiting = asyncio.ensure_future(execution.wait())
         await begun.wait()
         execution.cancel()
@@ -221,7 +224,7 @@ class TestSinks:
                 sink.events.append(event)
 
         definition = workflow(node("a"), node("b", "echo", "a"), node("other"), node("other2", "echo", "other"))
-        execution = WorkflowEngine(stage.registry()).start(definition, sink=Slow())
+        execution = stage.start(WorkflowEngine(stage.registry()), definition, sink=Slow())
         waiting = asyncio.ensure_future(execution.wait())
         await other_done.wait()
         assert "node.started b" not in sink.trail()
@@ -318,7 +321,9 @@ class TestTasks:
             node("a", "begin"), node("b", "waits"), node("c", "fail", retry={}), settings={"timeout": "1h"}
         )
         sink = stage.Sink()
-        waiting = asyncio.ensure_future(WorkflowEngine(stage.registry(begin=begin)).start(definition, sink=sink).wait())
+        waiting = asyncio.ensure_future(
+            stage.start(WorkflowEngine(stage.registry(begin=begin)), definition, sink=sink).wait()
+        )
         await begun.wait()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):

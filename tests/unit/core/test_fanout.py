@@ -268,7 +268,7 @@ async def test_cancelling_in_the_middle_keeps_what_is_done_and_starts_nothing_mo
         return f"{config['value']} done"
 
     engine = WorkflowEngine(stage.registry(work=work))
-    execution = engine.start(each(["a", "b", "c"], "work", max_parallel=1))
+    execution = stage.start(engine, each(["a", "b", "c"], "work", max_parallel=1))
     running = asyncio.create_task(execution.wait())
     await stuck.wait()
     execution.cancel()
@@ -319,7 +319,7 @@ async def test_items_in_backoff_end_at_once_when_the_node_fails_for_good(paralle
 async def test_items_in_backoff_are_cancelled_with_the_run():
     work, clock, sink = Backoffs(), ManualClock(), stage.Sink()
     engine = WorkflowEngine(stage.registry(work=work), clock=clock, sink=sink)
-    execution = engine.start(each(["a", "last"], "work", retry=work.retry))
+    execution = stage.start(engine, each(["a", "last"], "work", retry=work.retry))
     running = asyncio.create_task(execution.wait())
     await clock.advance(0)
     execution.cancel()

@@ -171,7 +171,7 @@ async def test_an_isolated_run_shows_no_token_that_its_node_fetched():
     events = stage.Sink()
     fetch = node("a", "fetcher", isolation="process", config={"tokens": ["tok-very-long-3"]})
     definition = workflow(fetch, outputs={"got": "{{ a.token }}"})
-    result = await WorkflowEngine(registry).execute(definition, sink=events)
+    result = await stage.execute(WorkflowEngine(registry), definition, sink=events)
     assert result.succeeded
     shown = json.dumps(result.as_dict()) + repr([event.data for event in events.events])
     assert "***" in shown

@@ -197,7 +197,7 @@ async def test_a_cancelled_run_waits_for_no_slot():
     engine = WorkflowEngine(stage.registry(held=held))
     first = asyncio.create_task(engine.execute(workflow(limited("one"), vars={"key": "k"})))
     await held.until("one")
-    execution = engine.start(workflow(limited("two"), node("after", "echo", "two"), vars={"key": "k"}))
+    execution = stage.start(engine, workflow(limited("two"), node("after", "echo", "two"), vars={"key": "k"}))
     second = asyncio.create_task(execution.wait())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -211,7 +211,7 @@ async def test_waiting_for_a_slot_is_no_part_of_an_attempt():
     held, clock = Held(), stage.Clock()
     held.leave.set()
     engine = WorkflowEngine(stage.registry(held=held), clock=clock)
-    async with engine.shared.slots.hold("k", 1, "queue"):
+    async with engine.services.shared.slots.hold("k", 1, "queue"):
         running = asyncio.create_task(engine.execute(workflow(limited("a", timeout="1h"), vars={"key": "k"})))
         for _ in range(10):
             await asyncio.sleep(0)
@@ -224,14 +224,14 @@ async def test_waiting_for_a_slot_is_no_part_of_an_attempt():
 async def test_waiting_for_a_slot_counts_against_the_total_timeout(fields: dict[str, Any]):
     held = Held()
     engine = WorkflowEngine(stage.registry(held=held), clock=stage.Clock())
-    async with engine.shared.slots.hold("k", 1, "queue"):
+    async with engine.services.shared.slots.hold("k", 1, "queue"):
         definition = workflow(limited("a", total_timeout="1h", retry={"max_attempts": 3}, **fields), vars={"key": "k"})
         result = await engine.execute(definition)
     run = result.nodes["a"].items[0] if fields else result.nodes["a"]
     assert (run.state, run.attempts) == ("timed_out", 1)
     assert run.error.message == "no slot within 3600 s"
     assert held.inside == []
-    assert engine.shared.slots._lanes == {}
+    assert engine.services.shared.slots._lanes == {}
 
 
 async def test_the_total_timeout_goes_on_over_a_restart_while_a_node_waits_for_a_slot():
@@ -239,9 +239,9 @@ async def test_the_total_timeout_goes_on_over_a_restart_while_a_node_waits_for_a
     engine = WorkflowEngine(stage.registry(held=Held()), clock=clock)
     earlier = NodeRun("a", NodeState.RUNNING, attempts=1)
     earlier.started_at = clock.now - 3000
-    async with engine.shared.slots.hold("k", 1, "queue"):
+    async with engine.services.shared.slots.hold("k", 1, "queue"):
         definition = workflow(limited("a", total_timeout="1h"), vars={"key": "k"})
-        result = await engine.start(definition, recorded={"a": earlier}).wait()
+        result = await stage.start(engine, definition, recorded={"a": earlier}).wait()
     assert result.nodes["a"].state == "timed_out"
     assert clock.slept == [600.0]
 

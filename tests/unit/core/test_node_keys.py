@@ -134,7 +134,8 @@ def new_engine() -> WorkflowEngine:
 
 async def run(*nodes: dict[str, Any], engine: WorkflowEngine | None = None, **arguments: Any) -> RunResult:
     signals = arguments.pop("signals", SIGNALS)
-    return await (engine or new_engine()).start(workflow(*nodes), signals=signals, **arguments).wait()
+    engine = engine or new_engine()
+    return await stage.start(engine, workflow(*nodes), signals=signals, **arguments).wait()
 
 
 # --- one effect per key ------------------------------------------------------------------------------------------
@@ -157,7 +158,7 @@ async def retry(of: str) -> None:
 
 async def concurrency(of: str) -> None:
     engine = new_engine()
-    async with engine.shared.slots.hold("k", 1, "queue"):
+    async with engine.services.shared.slots.hold("k", 1, "queue"):
         result = await run(one(of, concurrency={"key": "k", "on_limit": "fail"}), engine=engine)
     assert result.nodes["a"].error.code == "concurrency_limit"
 
@@ -357,11 +358,11 @@ def test_version_1_ignores_what_it_always_ignored():
 async def test_the_timeout_of_a_node_that_waits_counts_from_its_start_over_a_restart(node_type: str):
     definition = workflow(one(node_type, "hang", timeout="10s"))
     engine = new_engine()
-    parked = await engine.start(definition, park=True).wait()
+    parked = await stage.start(engine, definition, park=True).wait()
     assert (parked.state, parked.wake_at) == ("waiting", 1_000_010.0)
     for later, state in ((9.0, "waiting"), (10.0, "failed")):
         engine = WorkflowEngine(REGISTRY, clock=stage.Clock(1_000_000.0 + later))
-        result = await engine.start(definition, park=True, recorded=dict(parked.nodes)).wait()
+        result = await stage.start(engine, definition, park=True, recorded=dict(parked.nodes)).wait()
         assert result.state == state
     assert result.nodes["a"].state == "timed_out"
     assert result.nodes["a"].error.message == "what the node waits for did not come within 10 s (`timeout`)"

@@ -7,6 +7,7 @@ from pyflow.core.engine import WorkflowEngine
 from pyflow.core.loader import parse_workflow
 from pyflow.core.ports import MappingSecrets
 from pyflow.core.result import ErrorInfo, RunResult
+from tests.unit.core import stage
 
 SECRET = "kdf83-jd02k-d93kd-0wkx7"
 VALUE = "a-value-of-the-run"
@@ -48,7 +49,7 @@ async def test_no_value_and_no_secret_is_in_them():
 
 async def test_a_run_in_progress_says_how_far_it_is():
     engine = WorkflowEngine(secrets=MappingSecrets({"token": SECRET}))
-    execution = engine.start(parse_workflow(WORKFLOW), run_id="r1", input={"rows": [], "text": VALUE})
+    execution = stage.start(engine, parse_workflow(WORKFLOW), run_id="r1", input={"rows": [], "text": VALUE})
     assert repr(execution) == "<Execution of run 'r1' of 'daily': not ended, nodes: 4 pending>"
     await execution.wait()
     assert repr(execution) == "<Execution of run 'r1' of 'daily': failed, nodes: 2 succeeded, 2 failed>"

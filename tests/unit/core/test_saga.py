@@ -256,7 +256,7 @@ async def test_a_cancelled_run_undoes_what_it_has_done():
 
     undo = Undo()
     engine = WorkflowEngine(stage.registry(undo=undo, stuck=stuck))
-    execution = engine.start(workflow(*SAGA, node("ship", "stuck", "stock")))
+    execution = stage.start(engine, workflow(*SAGA, node("ship", "stuck", "stock")))
     running = asyncio.create_task(execution.wait())
     await started.wait()
     execution.cancel()
@@ -302,7 +302,7 @@ async def test_undoing_is_not_cut_short_by_a_cancellation():
         done.append(config["what"])
 
     engine = WorkflowEngine(stage.registry(undo=undo))
-    execution = engine.start(workflow(*SAGA, BROKEN))
+    execution = stage.start(engine, workflow(*SAGA, BROKEN))
     running = asyncio.create_task(execution.wait())
     await begun.wait()
     execution.cancel()

@@ -43,7 +43,7 @@ class Stopped:
         """Lose the process when the node executes, and stop the run before somebody goes on with it."""
         execution, task = self._start()
         await self.held.until(standing_in)
-        recorded = {run.id: run for run in execution._runs if run is not None}
+        recorded = {run.id: run for run in execution._state.runs if run is not None}
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         self.held.leave.set()
@@ -53,7 +53,7 @@ class Stopped:
 
     def _start(self, **arguments: Any) -> tuple[Execution, "asyncio.Task[RunResult]"]:
         engine = WorkflowEngine(stage.registry(held=self.held))
-        execution = engine.start(self._definition, sink=self.sink, **arguments)
+        execution = stage.start(engine, self._definition, sink=self.sink, **arguments)
         return execution, asyncio.create_task(execution.wait())
 
 
@@ -136,7 +136,7 @@ async def test_a_graph_that_ends_although_it_was_stopped_is_judged_by_its_nodes(
         return ""
 
     inside = asyncio.Event()
-    execution = WorkflowEngine(stage.registry(stubborn=stubborn)).start(workflow(node("a", "stubborn")))
+    execution = stage.start(WorkflowEngine(stage.registry(stubborn=stubborn)), workflow(node("a", "stubborn")))
     task = asyncio.create_task(execution.wait())
     await inside.wait()
     execution.cancel()
@@ -156,7 +156,7 @@ async def test_a_node_that_ends_its_own_way_when_it_is_stopped_was_cut_short_all
 
     inside, sink = asyncio.Event(), stage.Sink()
     engine = WorkflowEngine(stage.registry(cleans_up=cleans_up), sink=sink)
-    execution = engine.start(workflow(node("a", "cleans_up"), on_failure=[node("page")]))
+    execution = stage.start(engine, workflow(node("a", "cleans_up"), on_failure=[node("page")]))
     task = asyncio.create_task(execution.wait())
     await inside.wait()
     execution.cancel()
@@ -170,7 +170,7 @@ async def test_a_stop_that_is_on_record_is_the_one_that_counts():
     first = NodeRun("first", NodeState.SUCCEEDED, output=1, attempts=1)
     held = Held()
     held.leave.set()
-    execution = WorkflowEngine(stage.registry(held=held)).start(SLOW, recorded={"first": first, "slow": cut})
+    execution = stage.start(WorkflowEngine(stage.registry(held=held)), SLOW, recorded={"first": first, "slow": cut})
     execution.cancel()
     result = await execution.wait()
     assert result.state == "timed_out"
@@ -213,8 +213,9 @@ async def test_what_other_nodes_see_of_a_secret_is_what_a_resumed_run_would_see(
 @pytest.mark.parametrize("turns", range(12))
 async def test_a_run_that_is_lost_when_a_node_is_about_to_begin_leaves_no_coroutine_behind(turns: int):
     held = Held()
-    execution = WorkflowEngine(stage.registry(held=held)).start(
-        workflow(node("a", "held", config={"value": "a"}), node("b", "waits", "a"), node("c", "waits", "a"))
+    execution = stage.start(
+        WorkflowEngine(stage.registry(held=held)),
+        workflow(node("a", "held", config={"value": "a"}), node("b", "waits", "a"), node("c", "waits", "a")),
     )
     task = asyncio.create_task(execution.wait())
     await held.until("a")
@@ -272,7 +273,7 @@ class Watched(stage.Sink):
 async def test_items_that_back_off_while_the_run_is_paused_are_tried_again_when_it_is_resumed_at_once():
     items, sink, clock = Items({"a": 1}, held="b"), Watched(EventType.NODE_RETRYING), stage.StandingClock()
     engine = WorkflowEngine(stage.registry(items=items), sink=sink, clock=clock)
-    execution = engine.start(workflow(each(["a", "b"], retry={"max_attempts": 2, "initial_interval": "10s"})))
+    execution = stage.start(engine, workflow(each(["a", "b"], retry={"max_attempts": 2, "initial_interval": "10s"})))
     task = asyncio.create_task(execution.wait())
     await asyncio.gather(sink.seen.wait(), items.inside.wait(), clock.asleep.wait())
     execution.pause()
@@ -290,14 +291,14 @@ async def test_a_pause_of_a_fan_out_is_no_loss_of_its_worker():
     items, sink = Items(held="a"), stage.Sink()
     engine = WorkflowEngine(stage.registry(items=items), sink=sink)
     definition = workflow(each(["a", "b"], max_parallel=1, on_lost="fail"))
-    execution = engine.start(definition, run_id="r")
+    execution = stage.start(engine, definition, run_id="r")
     task = asyncio.create_task(execution.wait())
     await items.inside.wait()
     execution.pause()
     items.go_on.set()
     paused = await task
     assert (paused.state, paused.nodes["all"].state) == ("paused", "waiting")
-    result = await engine.execute(definition, run_id="r", recorded={"all": paused.nodes["all"]})
+    result = await stage.execute(engine, definition, run_id="r", recorded={"all": paused.nodes["all"]})
     assert (result.state, result.nodes["all"].output) == ("succeeded", ["A", "B"])
     assert items.began == ["a", "b"]
     assert [event.data["attempt"] for event in sink.of(EventType.NODE_STARTED)] == [1, 1]
@@ -400,7 +401,7 @@ async def test_what_is_undone_first_after_a_restart_is_what_would_have_been():
     ended = NodeRun("other", NodeState.SUCCEEDED, attempts=1)
     ended.finished_at = 2.0
     engine = WorkflowEngine(stage.registry(items=Items(), undo=undo))
-    execution = engine.start(definition, recorded=run | {"other": ended})
+    execution = stage.start(engine, definition, recorded=run | {"other": ended})
     execution.cancel()
     assert (await execution.wait()).state == "cancelled"
     assert undone == ["A", "other"]
@@ -442,7 +443,7 @@ async def test_a_stop_that_comes_while_something_is_recorded_starts_nothing_more
     registry = stage.registry()
     registry.register(default_registry.get("wait"))
     definition = workflow(*nodes, **{"finally": [node("last", config={"value": 1})]})
-    execution = WorkflowEngine(registry, sink=sink).start(definition)
+    execution = stage.start(WorkflowEngine(registry, sink=sink), definition)
     task = asyncio.create_task(execution.wait())
     await sink.reached.wait()
     execution.cancel()

@@ -32,7 +32,7 @@ def two_waiting(sink: stage.Sink, **arguments: Any) -> Execution:
     registry.register(SignalNode)
     nodes = [node(id, "signal", config={"name": "go", "timeout": "1d"}) for id in ("a", "b")]
     engine = WorkflowEngine(registry, sink=sink, clock=stage.StandingClock())
-    return engine.start(workflow(*nodes), **arguments)
+    return stage.start(engine, workflow(*nodes), **arguments)
 
 
 @pytest.mark.parametrize("early", [0, 1, 2])

@@ -22,6 +22,7 @@ from pyflow.nodes.wait import WaitNode, parse_time
 from pyflow.testing import ManualClock
 from pyflow_sdk.node import NodeContext
 from pyflow_sdk.testing import run_node
+from tests.unit.core import stage
 from tests.unit.nodes.web import workflow
 
 START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
@@ -40,7 +41,7 @@ def start(
     clock, sink = clock or ManualClock(), MemorySink()
     definition = workflow({"id": "n", "type": type_, "config": dict(config)}, inputs={"x": "string"})
     engine = WorkflowEngine(clock=clock, sink=sink)
-    return engine.start(definition, input={"x": "1d"}, **options), clock, sink
+    return stage.start(engine, definition, input={"x": "1d"}, **options), clock, sink
 
 
 async def finished(task: "asyncio.Task[RunResult]") -> RunResult:
@@ -161,7 +162,9 @@ async def test_a_signal_counts_once():
         {"id": "b", "type": "signal", "config": {"name": "s"}, "depends_on": ["a"]},
     ]
     clock = ManualClock()
-    execution = WorkflowEngine(clock=clock).start(workflow(*nodes), signals=[Signal("s", 1, "x"), Signal("s", 1, "x")])
+    execution = stage.start(
+        WorkflowEngine(clock=clock), workflow(*nodes), signals=[Signal("s", 1, "x"), Signal("s", 1, "x")]
+    )
     task = asyncio.create_task(execution.wait())
     await settle()
     assert not execution.signal("s", 1, "x")
