@@ -33,6 +33,7 @@ from runs.hints import listen
 from runs.leaks import leaks
 from runs.leases import (
     Claims,
+    Lease,
     absolve,
     claim,
     held_by,
@@ -89,8 +90,9 @@ class RunExecutor:
         #: What each run awaits while it executes. Those take no place, or they could keep out what they wait for.
         self._waiting: Counter[UUID] = Counter()
         self._engines = Engines(self._call)
-        #: Runs whose leases were not renewed in time: they are handed back, or others have them by now.
-        self._lapsed: set[UUID] = set()
+        #: Leases that were not renewed in time: their runs are handed back, or others have them by now. Each names its
+        #: epoch: this executor may have claimed the run again since.
+        self._lapsed: set[Lease] = set()
         self._writer = GroupWriter()
         # One thread, so one connection, for what runs ask.
         self._reader = Reader()
@@ -219,6 +221,9 @@ class RunExecutor:
             self._sweep_at = 0.0 if claims.overdue_left else asked + settings.PYFLOW_SWEEP_SECONDS
             self._is_leaking = leaks()
         for work in taken:
+            if self._stopping:  # asked to while the claim was under way
+                self._lapsed.add((work.claim.run_id, work.claim.epoch))
+                continue
             try:
                 self._begin(work, asked + trusted_seconds())
             except AlreadyActiveError as error:
@@ -259,7 +264,8 @@ class RunExecutor:
         run_id, epoch = work.claim.run_id, work.claim.epoch
         if run_id in self._active:
             if self._active[run_id].epoch != epoch:
-                self._active[run_id].give_up()  # nothing of it counts any more: it is handed back, and claimed again
+                self._active[run_id].give_up()  # nothing of it counts any more
+                self._lapsed.add((run_id, epoch))  # so it is handed back, and claimed again
             raise AlreadyActiveError(f"Run {run_id} was claimed (epoch {epoch}) by the executor that executes it.")
         self._active[run_id] = run = RunExecution(work, self._shared, trusted_until)
         run.task.add_done_callback(lambda _: self._done(run))
@@ -325,7 +331,7 @@ class RunExecutor:
         del self._active[run.run_id]
         self._left.add(run.tenant_id)
         if run.task.cancelled():
-            self._lapsed.add(run.run_id)  # whoever did it: it is handed back, if it is still ours
+            run.lapse()  # whoever did it: it is handed back, if it is still ours
         self._bell.gather(self._room(), settings.PYFLOW_CONCURRENT_RUNS)
 
     def _hear(self, run_id: UUID) -> None:
@@ -398,11 +404,13 @@ class RunExecutor:
             if not self._active and not self._lapsed and not self._tasks.active:
                 continue
             asked, at = dict(self._active), time.monotonic()
+            leases = {run.lease for run in asked.values()}
             try:
-                kept = await asyncio.wait_for(self._lease(renew, self.owner, list(asked)), trusted_seconds() - pause)
+                kept = await asyncio.wait_for(self._lease(renew, self.owner, leases), trusted_seconds() - pause)
                 left = asked.keys() - kept
                 # Another transaction has locked them; as soon as it ends they are renewed.
-                busy = await self._lease(held_by, self.owner, left) if left else set()
+                locked = {asked[run_id].lease for run_id in left}
+                busy = await self._lease(held_by, self.owner, locked) if left else set()
                 await self._give_up_lapsed()
                 await self._tasks.renew()
             except (DatabaseFailure, TimeoutError) as error:
@@ -421,7 +429,7 @@ class RunExecutor:
     async def _give_up_lapsed(self) -> None:
         if lapsed := set(self._lapsed):
             released = await self._lease(release, self.owner, lapsed)
-            await self._lease(absolve, lapsed - released)
+            await self._lease(absolve, {run_id for run_id, _ in lapsed} - released)
             self._lapsed -= lapsed
 
     def _drop_lapsed(self) -> None:
@@ -434,6 +442,7 @@ class RunExecutor:
         if self._quarantine is not None:
             self._quarantine.close()
         left, tasks = {run_id: run.task for run_id, run in self._active.items()}, dict(self._tasks.active)
+        leases = {run.lease for run in self._active.values()}
         tenants = {run.tenant_id for run in self._active.values()}
         # One whose end is on record gives its slot back and tells its children first.
         ending = {run_id for run_id, run in self._active.items() if run.has_ended}
@@ -443,8 +452,8 @@ class RunExecutor:
             await asyncio.wait([*left.values(), *tasks.values()], timeout=HAND_BACK_SECONDS)
         await self._tasks.release(list(tasks))
         if left or self._lapsed:
-            released = await self._lease(release, self.owner, [*left, *self._lapsed])
-            await self._lease(absolve, self._lapsed - released)
+            released = await self._lease(release, self.owner, leases | self._lapsed)
+            await self._lease(absolve, {run_id for run_id, _ in self._lapsed} - released)
             logger.info("handed %d unfinished runs back", len(released))
             for queue in self._queues or ("",):
                 dispatch.wake(queue)

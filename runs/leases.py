@@ -38,6 +38,10 @@ QUEUED_AT_ONCE = 1_000
 MARGIN = 2.0
 
 
+#: A run, and the epoch under which its executor holds it.
+Lease = tuple[UUID, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A run that is ours while its lease lasts; ``epoch`` is the fencing token of every write."""
@@ -277,24 +281,28 @@ def unclaimed_queues() -> set[str]:
 
 
 @retried
-def renew(owner: str, run_ids: Iterable[UUID]) -> set[UUID]:
-    """Extend the leases that ``owner`` still holds, and return which those are; without waiting for anybody.
+def renew(owner: str, leases: Collection[Lease]) -> set[UUID]:
+    """Extend those of the leases that ``owner`` still holds, and return their runs; without waiting for anybody.
 
     A run that another transaction has locked is left out: see ``held_by``.
     """
     with transaction.atomic():
-        held = _held_rows(owner, run_ids)
+        rows = _held_rows(owner, leases)
         skip = connection.features.has_select_for_update_skip_locked
-        kept = set(held.select_for_update(no_key=True, skip_locked=skip).order_by("pk").values_list("pk", flat=True))
+        kept = _under(leases, rows.select_for_update(no_key=True, skip_locked=skip).order_by("pk"))
         Run.objects.across_tenants().filter(pk__in=kept).update(lease_until=_lease_end())
     return kept
 
 
 @retried
-def release(owner: str, run_ids: Iterable[UUID]) -> set[UUID]:
-    """Hand runs back unfinished: they are queued again at once. Returns those that ``owner`` still held."""
+def release(owner: str, leases: Collection[Lease]) -> set[UUID]:
+    """Hand runs back unfinished: they are queued again at once. Returns those that ``owner`` still held.
+
+    A run that ``owner`` has lost and claimed again meanwhile is kept: its new epoch is another lease.
+    """
     with transaction.atomic():
-        held = _lock_held(owner, run_ids)
+        # Locked in the order that writers keep, too: so no two wait for each other.
+        held = _under(leases, _held_rows(owner, leases).select_for_update(no_key=True).order_by("pk"))
         # A new epoch fences whatever the old owner still has on its way.
         runs = Run.objects.across_tenants().filter(pk__in=held)
         runs.update(state=RunState.QUEUED.value, owner="", lease_until=None, epoch=F("epoch") + 1)
@@ -307,19 +315,19 @@ def absolve(run_ids: Collection[UUID]) -> None:
     lost.update(losses=F("losses") - 1)
 
 
-def held_by(owner: str, run_ids: Iterable[UUID]) -> set[UUID]:
-    """Which of the runs ``owner`` holds, as far as it is committed."""
-    return set(_held_rows(owner, run_ids).values_list("pk", flat=True))
+def held_by(owner: str, leases: Collection[Lease]) -> set[UUID]:
+    """The runs of those of the leases that ``owner`` holds, as far as it is committed."""
+    return _under(leases, _held_rows(owner, leases))
 
 
-def _held_rows(owner: str, run_ids: Iterable[UUID]) -> QuerySet[Run]:
-    return Run.objects.across_tenants().filter(pk__in=list(run_ids), owner=owner, state=RunState.RUNNING.value)
+def _held_rows(owner: str, leases: Collection[Lease]) -> QuerySet[Run]:
+    run_ids = [run_id for run_id, _ in leases]
+    return Run.objects.across_tenants().filter(pk__in=run_ids, owner=owner, state=RunState.RUNNING.value)
 
 
-def _lock_held(owner: str, run_ids: Iterable[UUID]) -> set[UUID]:
-    """Which of the runs ``owner`` holds, locked in the order that writers keep, too: so no two wait for each other."""
-    held = _held_rows(owner, run_ids)
-    return set(held.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+def _under(leases: Collection[Lease], rows: QuerySet[Run]) -> set[UUID]:
+    """The runs among ``rows`` whose epoch is that of their lease."""
+    return {run_id for run_id, epoch in rows.values_list("pk", "epoch") if (run_id, epoch) in leases}
 
 
 def _family(run_id: UUID) -> set[UUID]:

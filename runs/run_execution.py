@@ -26,7 +26,7 @@ from runs.concurrency import DatabaseSlots
 from runs.engines import Engines
 from runs.errors import FencedError, LeaseLapsedError
 from runs.keeping import RunValues
-from runs.leases import MAX_LOSSES, Claim
+from runs.leases import MAX_LOSSES, Claim, Lease
 from runs.node_tasks import DatabaseRemoteNodes
 from runs.reader import Call, Reader
 from runs.secrets import RunSecrets
@@ -56,8 +56,8 @@ class Shared:
     not queue behind runs that are put down because they have none. ``vault`` and ``values`` are threads of their own:
     nodes wait on the event loop for secrets, which must not queue behind other reads, and a large value that is written
     must not hold up anything else. ``waiting`` counts what each run awaits while it executes: child runs, node tasks,
-    slots. ``look_at`` is told when one that was put down is due, ``lapsed`` of each run whose lease was not renewed in
-    time: it is to be handed back, or others have it by now.
+    slots. ``look_at`` is told when one that was put down is due, ``lapsed`` of each lease that was not renewed in time:
+    its run is to be handed back, or others have it by now.
     """
 
     call: Call
@@ -69,7 +69,7 @@ class Shared:
     bell: Bell
     waiting: Counter[UUID]
     look_at: Callable[[float | None], None]
-    lapsed: Callable[[UUID], None]
+    lapsed: Callable[[Lease], None]
 
 
 class RunExecution:
@@ -87,6 +87,7 @@ class RunExecution:
         self._shared = shared
         self._execution: Execution | None = None
         self._is_under_way = False
+        self._has_lapsed = False
         source = secrets_of(claim.tenant_id, claim.tenant_slug)
         self._secrets = RunSecrets(source, shared.vault.submit, claim.secrets_used)
         self._values = RunValues(claim, shared.values.submit)
@@ -95,6 +96,11 @@ class RunExecution:
         self.remote = DatabaseRemoteNodes(claim, call, waiting, self._secrets, self._values, self._sink.log)
         self.slots = DatabaseSlots(claim, shared.call_slots, waiting)
         self.task = asyncio.create_task(self._execute())
+
+    @property
+    def lease(self) -> Lease:
+        """The run with the epoch under which it is executed here."""
+        return self.run_id, self.epoch
 
     @property
     def under_way(self) -> Execution | None:
@@ -113,8 +119,14 @@ class RunExecution:
 
     def give_up(self) -> None:
         """Stop executing what another process may have claimed by now."""
-        self._shared.lapsed(self._claim.run_id)
+        self.lapse()
         self.task.cancel()
+
+    def lapse(self) -> None:
+        """Report the lease as lapsed, once: a loss that another process has counted is taken back for each report."""
+        if not self._has_lapsed:
+            self._has_lapsed = True
+            self._shared.lapsed(self.lease)
 
     def stop(self, key: str | None) -> None:
         """Because somebody asked for it or, with a ``key``, to make room for a newer run of that key."""
@@ -145,10 +157,10 @@ class RunExecution:
             await self._run()
         except LeaseLapsedError:
             logger.warning("run %s stopped here: its lease was not renewed in time", run_id)
-            self._shared.lapsed(run_id)
+            self.lapse()
         except FencedError:
             logger.warning("fenced: run %s belongs to another process now", run_id)
-            self._shared.lapsed(run_id)
+            self.lapse()
         except RunPutDownError as reason:
             logger.debug("%s", reason)
         except Exception:

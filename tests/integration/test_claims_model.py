@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from runs.leases import Claim, claim, release, renew, suspects_wait, unclaimed_queues
+from runs.leases import Claim, Lease, claim, release, renew, suspects_wait, unclaimed_queues
 from runs.models import SUSPECT_LOSSES, Run
 from runs.writer import store
 from tests.integration.test_fair_queue import allow
@@ -72,6 +72,8 @@ class ClaimMachine(RuleBasedStateMachine):
         self.runs: dict[UUID, ModelRun] = {}
         #: What each executor believes that it executes.
         self.executing: dict[str, dict[UUID, Claim]] = defaultdict(dict)
+        #: What each has stopped executing and not handed back yet.
+        self.given_up: dict[str, set[Lease]] = defaultdict(set)
         self.claimed: set[tuple[UUID, int]] = set()
 
     @initialize(limits=LIMITS)
@@ -194,23 +196,34 @@ class ClaimMachine(RuleBasedStateMachine):
     def dies(self, who: str) -> None:
         self.is_frozen(who)
         self.executing[who].clear()
+        self.given_up[who].clear()
+
+    @rule(who=WHO, which=WHICH)
+    def gives_up(self, who: str, which: int) -> None:
+        """It stops executing a run; it may claim it again, once it has lost it, before it hands back what it had."""
+        if self.executing[who]:
+            known = self.executing[who].pop([*self.executing[who]][which % len(self.executing[who])])
+            self.given_up[who].add((known.run_id, known.epoch))
 
     @rule(who=WHO)
     def renews(self, who: str) -> None:
-        held = self.held(who)
-        assert renew(who, self.executing[who]) == held
+        leases = self.leases(who)
+        held = self.held(who, leases)
+        assert renew(who, leases) == held
         for run_id in held:
             self.runs[run_id].is_lapsed = False
         self.executing[who] = {run_id: known for run_id, known in self.executing[who].items() if run_id in held}
 
     @rule(who=WHO)
     def hands_back(self, who: str) -> None:
-        held = self.held(who)
-        assert release(who, self.executing[who]) == held
+        leases = self.leases(who) | self.given_up[who]
+        held = self.held(who, leases)
+        assert release(who, leases) == held
         for run_id in held:
             run = self.runs[run_id]
             run.state, run.owner, run.epoch, run.is_lapsed = "queued", "", run.epoch + 1, False
         self.executing[who].clear()
+        self.given_up[who].clear()
 
     @rule(who=WHO, which=WHICH)
     def finishes(self, who: str, which: int) -> None:
@@ -260,8 +273,12 @@ class ClaimMachine(RuleBasedStateMachine):
             self.finishes("all", 0)
         return ended
 
-    def held(self, who: str) -> set[UUID]:
-        return {run_id for run_id in self.executing[who] if self.runs[run_id].owner == who}
+    def leases(self, who: str) -> set[Lease]:
+        return {(run_id, known.epoch) for run_id, known in self.executing[who].items()}
+
+    def held(self, who: str, leases: set[Lease]) -> set[UUID]:
+        runs = self.runs
+        return {run_id for run_id, epoch in leases if (runs[run_id].owner, runs[run_id].epoch) == (who, epoch)}
 
     def running(self) -> Counter[int]:
         return Counter(run.tenant for run in self.runs.values() if run.state == "running")

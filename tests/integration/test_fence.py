@@ -89,8 +89,8 @@ WRITES: dict[str, Callable[[Claim], object]] = {
     "a slot of a node that takes another's": lambda old: enter(ticket(old, old.epoch, "cancel_oldest")),
     "the slot of the run": lambda old: enter_run(ticket(old, None), old.epoch),
     "an end": lambda old: fenced(end_run(run_id=old.run_id, epoch=old.epoch, ending=WORKER_LOST)),
-    "a renewal": lambda old: fenced(renew(OLD, [old.run_id])),
-    "a hand-back": lambda old: fenced(release(OLD, [old.run_id])),
+    "a renewal": lambda old: fenced(renew(OLD, [(old.run_id, old.epoch)])),
+    "a hand-back": lambda old: fenced(release(OLD, [(old.run_id, old.epoch)])),
 }
 
 
@@ -110,10 +110,15 @@ def taken_up_again(run: Run) -> None:
 
 
 def handed_back(run: Run) -> None:
-    release(OLD, [run.pk])
+    release(OLD, [(run.pk, 1)])
 
 
-@pytest.mark.parametrize("replace", [taken_over, terminated, taken_up_again, handed_back])
+def claimed_again_by_itself(run: Run) -> None:
+    handed_back(run)
+    assert claim(OLD, 1, run.pk)
+
+
+@pytest.mark.parametrize("replace", [taken_over, terminated, taken_up_again, handed_back, claimed_again_by_itself])
 @pytest.mark.parametrize("write", WRITES)
 def test_an_executor_that_was_replaced_writes_nothing(tenant, write: str, replace: Callable[[Run], None]):
     make_workflow(tenant, workflow("{id: paid, type: signal, config: {name: paid}}", name="child"))

@@ -8,16 +8,18 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.db.models import F
 from django.utils import timezone
 
 from pyflow.core.events import EventType
+from runs import execution
 from runs.execution import RunExecutor
 from runs.inprocess import InProcessExecutor
 from runs.leases import claim, release, renew
 from runs.models import NodeRun, Run, RunEvent
 from runs.writer import store
 from tests.support import records, waiting
-from tests.support.factories import make_run
+from tests.support.factories import make_run, make_tenant
 from tests.support.histories import assert_is_whole
 from tests.support.invariants import written_by_hand
 from tests.support.nodes import register, workflow
@@ -59,10 +61,10 @@ def test_a_run_is_taken_over_only_when_its_lease_has_ended(tenant):
 def test_nobody_takes_its_own_runs_over(tenant):
     """A process that was too busy to renew goes on with what it has."""
     run = make_run(tenant)
-    claim("me", 1)
+    [mine] = claim("me", 1)
     expire(run)
     assert claim("me", 1, None, [run.pk]) == []
-    assert renew("me", [run.pk]) == {run.pk}
+    assert renew("me", [(run.pk, mine.epoch)]) == {run.pk}
     assert claim("other", 1) == []
 
 
@@ -70,13 +72,13 @@ def test_only_held_leases_are_renewed(tenant):
     mine, lost = make_run(tenant), make_run(tenant)
     claim("me", 2)
     Run.objects.across_tenants().filter(pk=lost.pk).update(owner="heir", epoch=2)
-    assert renew("me", [mine.pk, lost.pk]) == {mine.pk}
+    assert renew("me", [(mine.pk, 1), (lost.pk, 1)]) == {mine.pk}
 
 
 def test_what_is_handed_back_is_free_at_once_and_fenced(tenant):
     run = make_run(tenant)
     [old] = claim("me", 1)
-    assert release("me", [run.pk]) == {run.pk}
+    assert release("me", [(run.pk, old.epoch)]) == {run.pk}
     [new] = claim("heir", 1)
     assert new.epoch > old.epoch
     write = records.new_write(old)
@@ -87,7 +89,7 @@ def test_what_is_handed_back_is_free_at_once_and_fenced(tenant):
 def test_a_finished_run_is_not_handed_back(tenant):
     run = make_run(tenant)
     records.record(run)
-    assert release(records.OWNER, [run.pk]) == set()
+    assert release(records.OWNER, [(run.pk, Run.objects.across_tenants().get(pk=run.pk).epoch)]) == set()
     run.refresh_from_db()
     assert run.state == "succeeded"
 
@@ -227,6 +229,74 @@ def test_stopping_hands_unfinished_runs_back(tenant, registry, finished):
     finally:
         second.stop()
     assert NodeRun.objects.for_tenant(tenant).get().output == "attempt 2"
+
+
+def test_a_run_that_is_claimed_while_its_executor_stops_is_handed_back_and_not_begun(tenant, drain, monkeypatch):
+    runs = [make_run(tenant), make_run(make_tenant())]
+    stopping = RunExecutor()
+
+    def stop_meanwhile(*args, **options):
+        taken = claim(*args, **options)
+        stopping.stop()
+        return taken
+
+    with monkeypatch.context() as patch:
+        patch.setattr(execution, "claim", stop_meanwhile)
+        connection.close()
+        asyncio.run(stopping.serve())
+    for run in runs:
+        run.refresh_from_db()
+        assert (run.state, run.owner, run.claims, run.epoch, run.event_seq) == ("queued", "", 1, 2, 1)
+    drain()
+    for run in runs:
+        assert_is_whole(run, ["greet"])
+        assert (run.claims, run.losses) == (2, 0)
+
+
+def test_an_executor_that_claims_a_run_again_which_it_has_lost_keeps_it(tenant, registry, drain, monkeypatch):
+    """It was lost, fenced and queued when the next claim had begun already: what was lost is an epoch, not the run."""
+    began, go, turns, epochs = threading.Event(), threading.Event(), threading.Event(), []
+
+    def hold(ctx) -> int:
+        epochs.append(Run.objects.across_tenants().get(pk=ctx.run_id).epoch)
+        connection.close()
+        began.set()
+        assert go.wait(20)
+        if ctx.attempt > 1:
+            assert turns.wait(20)
+        return ctx.attempt
+
+    register(registry, "hold", hold)
+    run, other = make_run(tenant, workflow("{id: a, type: hold}")), make_run(make_tenant())
+    executor, real = RunExecutor(), execution.reconcile
+    released = []
+
+    def lose_meanwhile() -> int:
+        """What an executor does on its thread for claims before it looks at what is executed here."""
+        if began.is_set() and not go.is_set():
+            Run.objects.across_tenants().filter(pk=run.pk).update(
+                state="queued", owner="", lease_until=None, epoch=F("epoch") + 1, losses=1
+            )
+            go.set()
+            waiting.until(lambda: run.pk not in executor._active, what="end of the fenced execution")
+        return real()
+
+    def noted(owner, leases):
+        held = release(owner, leases)
+        released.append((set(leases), held))
+        if held or (run.pk, 1) in leases:
+            turns.set()
+        return held
+
+    monkeypatch.setattr(execution, "reconcile", lose_meanwhile)
+    monkeypatch.setattr(execution, "release", noted)
+    connection.close()
+    asyncio.run(executor.drain())
+    assert released == [({(run.pk, 1)}, set())]
+    assert epochs == [1, 3]
+    assert_is_whole(run, "a")
+    assert (run.claims, run.epoch, run.losses) == (2, 3, 0)
+    assert_is_whole(other, ["greet"])
 
 
 def test_two_executors_never_execute_one_run(tenant, registry, settings):

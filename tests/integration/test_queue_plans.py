@@ -140,9 +140,9 @@ def test_looking_for_children_of_runs_that_have_ended_reads_only_those(crowd: Ru
 
 
 def test_what_is_executed_is_renewed_without_a_look_at_what_waits(crowd: Run):
-    claim("me", 100, queues=("",))
+    [taken] = claim("me", 100, queues=("",))
     with CaptureQueriesContext(connection) as queries:
-        assert renew("me", [crowd.pk]) == {crowd.pk}
+        assert renew("me", [(crowd.pk, taken.epoch)]) == {crowd.pk}
     assert rows_read(queries) <= 1
 
 

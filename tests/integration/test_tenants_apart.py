@@ -69,10 +69,11 @@ def free(run_ids: Iterable[UUID]) -> set[UUID]:
 def test_leases_are_renewed_beside_a_run_that_is_locked(tenant):
     mine, others = make_run(tenant), make_run(make_tenant())
     claim("me", 2)
+    leases = [(mine.pk, 1), (others.pk, 1)]
     with locked(others):
-        assert renew("me", [mine.pk, others.pk]) == {mine.pk}
-        assert held_by("me", [others.pk]) == {others.pk}
-    assert renew("me", [mine.pk, others.pk]) == {mine.pk, others.pk}
+        assert renew("me", leases) == {mine.pk}
+        assert held_by("me", [(others.pk, 1)]) == {others.pk}
+    assert renew("me", leases) == {mine.pk, others.pk}
 
 
 def test_facts_are_stored_beside_a_run_that_is_locked_and_its_own_in_their_order_afterwards(tenant):

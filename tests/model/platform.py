@@ -50,9 +50,10 @@ class Executors:
         self._all.append(executor)
 
     def stop(self) -> None:
-        """Have all of them hand back what they execute, and end."""
-        for executor in self._all:
-            executor.stop()
+        """Have all of them hand back what they execute, and end: none goes on with what another one hands back."""
+        for timeout in (0.0, 5.0):
+            for executor in self._all:
+                executor.stop(timeout)
         self._all.clear()
 
 
