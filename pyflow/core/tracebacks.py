@@ -13,6 +13,7 @@ from types import TracebackType
 
 from pydantic import ValidationError
 
+import pyflow_sdk
 from pyflow.core.errors import PyFlowError
 from pyflow.core.misfits import in_words
 
@@ -20,11 +21,12 @@ from pyflow.core.misfits import in_words
 MAX_FRAMES = 20
 #: Errors that led to one another.
 MAX_ERRORS = 5
-#: Whose frames lead to a node and are none of its code.
-_CALLERS = (
-    str(Path(__file__).parent),
-    *(f"{sysconfig.get_path('stdlib')}/{name}/" for name in ("asyncio", "concurrent")),
-)
+#: Frames of PyFlow's are none of a node's code, whether they lead to it or are called by it.
+_OWN = tuple(f"{folder}/" for folder in (Path(__file__).parents[1], *pyflow_sdk.__path__))
+#: Whose frames lead to a node.
+_CALLERS = (*_OWN, *(f"{sysconfig.get_path('stdlib')}/{name}/" for name in ("asyncio", "concurrent")))
+#: The file, the line and the name of a function.
+_Place = tuple[str, int, str]
 #: Where an object lies in memory: Python's own way to show one that has no other.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 _BECAUSE = "\n\nThe above error was the cause of this one:\n\n"
@@ -34,22 +36,27 @@ _MEANWHILE = "\n\nWhile the above error was handled, there was this one:\n\n"
 def traceback_of(error: BaseException) -> str | None:
     """The frames from the node's code on, the oldest first, and the errors that led to it; no values of variables.
 
-    ``None`` for an error that the node raised on purpose, which says what it has to, and one without frames. Secrets
-    are not masked in it.
+    PyFlow's own frames are left out, unless the way leads through nothing else. ``None`` for an error that the node
+    raised on purpose, which says what it has to, and one without frames. Secrets are not masked in it.
     """
     if isinstance(error, PyFlowError):
         return getattr(error, "told_traceback", None)
-    parts: list[str] = []
+    chain: list[tuple[BaseException, str]] = []
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen and len(seen) < MAX_ERRORS:
         seen.add(id(current))
-        parts.insert(0, _frames(current.__traceback__) + described(current))
-        joint, current = _led_to(current)
-        if current is not None:
-            parts.insert(0, joint)
-    text = "".join(parts[1:] if parts[0] in (_BECAUSE, _MEANWHILE) else parts)
-    return text if "\n  File " in f"\n{text}" else None
+        joint, cause = _led_to(current)
+        chain.insert(0, (current, joint))
+        current = cause
+    ways = [_way(one.__traceback__) for one, _ in chain]
+    shown = [_of_node(way) for way in ways]
+    if not any(shown):  # a mistake of ours
+        shown = ways
+    if not any(shown):
+        return None
+    told = [_frames(way) + described(one) for way, (one, _) in zip(shown, chain, strict=True)]
+    return told[0] + "".join(joint + text for (_, joint), text in zip(chain[1:], told[1:], strict=True))
 
 
 def described(error: BaseException) -> str:
@@ -75,10 +82,16 @@ def _led_to(error: BaseException) -> tuple[str, BaseException | None]:
     return _MEANWHILE, None if error.__suppress_context__ else error.__context__
 
 
-def _frames(found: TracebackType | None) -> str:
-    every = [(frame.f_code.co_filename, line, frame.f_code.co_qualname) for frame, line in traceback.walk_tb(found)]
-    first = next((at for at, (file, *_) in enumerate(every) if not file.startswith(_CALLERS)), 0)
-    places = every[first:]
+def _way(found: TracebackType | None) -> list[_Place]:
+    return [(frame.f_code.co_filename, line, frame.f_code.co_qualname) for frame, line in traceback.walk_tb(found)]
+
+
+def _of_node(way: list[_Place]) -> list[_Place]:
+    first = next((at for at, (file, *_) in enumerate(way) if not file.startswith(_CALLERS)), len(way))
+    return [place for place in way[first:] if not place[0].startswith(_OWN)]
+
+
+def _frames(places: list[_Place]) -> str:
     lines = [f"  … {len(places) - MAX_FRAMES} more\n"] if len(places) > MAX_FRAMES else []
     for file, line, name in places[-MAX_FRAMES:]:
         lines.append(f'  File "{_short_name(file)}", line {line}, in {name}\n')

@@ -6,10 +6,10 @@ import pytest
 from pydantic import BaseModel
 
 from pyflow.core.engine import WorkflowEngine
-from pyflow.core.errors import NonRetryableError
+from pyflow.core.errors import DocumentError, NonRetryableError
 from pyflow.core.events import EventType
 from pyflow.core.loader import parse_workflow
-from pyflow.core.messages import cut
+from pyflow.core.messages import cut, show
 from pyflow.core.node import NodeRegistry
 from pyflow.core.ports import MappingSecrets, MemorySink
 from pyflow.core.result import MAX_TRACEBACK, ErrorInfo, RunResult
@@ -52,11 +52,28 @@ class Buggy(BaseNodeV2["Buggy.Config"]):
     def endless(self, value: Any) -> object:
         return self.endless(value)
 
+    def in_pyflow(self, value: Any) -> object:
+        """A mistake that PyFlow tells of, and one that an error of PyFlow's leads to."""
+        try:
+            return parse_workflow("nodes: [")
+        except DocumentError as error:
+            raise RuntimeError("no workflow") from error
+
+    def called(self, value: Any) -> object:
+        return show(Unshowable())  # type: ignore[arg-type]
+
     def at(self, value: Any) -> object:
         raise ValueError(f"what is {object()}")
 
     def model(self, value: Any) -> object:
         return self.Config.model_validate({"way": [value]})
+
+
+class Unshowable:
+    """Fails where PyFlow shows it."""
+
+    def __repr__(self) -> str:
+        raise KeyError("no repr")
 
 
 REGISTRY = NodeRegistry()
@@ -115,6 +132,22 @@ async def test_a_secret_is_masked_in_it_before_it_is_cut(way: str, more: str):
     for start in range(len(SECRET) - 7):
         assert SECRET[start : start + 8] not in error.traceback
     assert ("was the cause of this one" in error.traceback) == (way == "because")
+
+
+@pytest.mark.parametrize("more", ["", ", isolation: process"])
+async def test_errors_that_led_to_one_another_show_no_frames_of_pyflow(more: str):
+    error = await error_of("in_pyflow", more)
+    assert error.traceback is not None
+    lines = error.traceback.splitlines()
+    functions = [line.rpartition(" in ")[2] for line in lines if line.startswith("  File ")]
+    assert functions == ["Buggy.in_pyflow", "Buggy.run", "Buggy.in_pyflow"]
+    assert "The above error was the cause of this one:" in lines
+    assert lines[-1] == "RuntimeError: no workflow"
+
+
+async def test_what_a_nodes_code_calls_of_pyflow_is_left_out():
+    error = await error_of("called")
+    assert error.traceback is None or "in show" not in error.traceback
 
 
 async def test_an_error_that_a_node_raises_on_purpose_has_none():
