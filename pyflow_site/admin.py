@@ -15,9 +15,10 @@ from django_celery_beat.models import (
 )
 
 from tenants.admin.access import is_operator
+from tenants.admin.base import CheckedAddress
 
 
-class ScheduleAdmin(admin.ModelAdmin[Any]):
+class ScheduleAdmin(CheckedAddress[Any]):
     """What beat sends, and when. It follows the settings and is not edited here: a change would leave no audit.
 
     A task that somebody could add runs in every worker, for all tenants.

@@ -94,8 +94,9 @@ class OfOneRun(OfRuns[RowT]):
 
 @admin.register(Run)
 class RunAdmin(OfRuns[Run]):
-    """Runs, newest first."""
+    """Runs, newest first: by their times, because the ids of child runs follow from those of their parents."""
 
+    ordering = ("-created_at", "-id")
     list_display = ("id", "workflow", "shown_state", "tenant", "trigger", "created_at", "took")
     list_filter = ("state", TenantFilter, "trigger", ("created_at", admin.DateFieldListFilter))
     list_select_related = ("workflow", "tenant")

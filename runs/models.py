@@ -189,6 +189,7 @@ class Run(TenantOwned):
             models.Index(fields=("id",), name="run_orphans", condition=models.Q(children_to_stop=True)),
             models.Index(fields=("queue",), name="run_suspects", condition=models.Q(losses=SUSPECT_LOSSES)),
             models.Index(fields=("tenant", "-created_at", "-id"), name="run_of_tenant"),
+            models.Index(fields=("-created_at", "-id"), name="run_newest"),
         )
 
     def __str__(self) -> str:

@@ -9,8 +9,10 @@ from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.core.paginator import Paginator
-from django.db import models
+from django.db import DataError, models, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -62,10 +64,49 @@ class TenantFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """The rows of the chosen one."""
-        return queryset.filter(tenant=self.value()) if self.value() else queryset
+        if not self.value():
+            return queryset
+        try:
+            return queryset.filter(tenant=self.value())
+        except ValidationError as error:  # it is no id
+            raise IncorrectLookupParameters(error) from error
 
 
-class TenantOwnedAdmin(admin.ModelAdmin[RowT]):
+class CheckedAddress(admin.ModelAdmin[RowT]):
+    """Read nonsense in an address as a person's slip, where Django answers with an error 500."""
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Django's values for the fields of a form, without those that the fields cannot have."""
+        initial = super().get_changeform_initial_data(request)
+        for name, value in list(initial.items()):
+            try:
+                initial[name] = self._read(name, value)
+            except ValidationError:
+                del initial[name]
+        return initial
+
+    def _read(self, name: str, value: Any) -> Any:
+        try:
+            field: Any = self.opts.get_field(name)
+        except FieldDoesNotExist:  # of the form alone
+            return value
+        if not field.is_relation:
+            return field.to_python(value)
+        key: Any = field.related_model._meta.pk
+        for one in value if isinstance(value, list) else [value]:
+            key.run_validators(key.to_python(one))
+        return value
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Django's list. What the database cannot be asked for is a wrong filter as any other: it is left out."""
+        try:
+            with transaction.atomic():
+                return super().get_changelist_instance(request)
+        except (DataError, OverflowError, TypeError, ValueError) as error:
+            raise IncorrectLookupParameters(error) from error
+
+
+class TenantOwnedAdmin(CheckedAddress[RowT]):
     """Rows of tenants. They are looked at; where a screen changes them, it does so by a verb that writes the audit."""
 
     #: What reading needs, in the tenant of a row; and, where the screen changes something, what that needs.

@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from tenants.access import Permission, Role
 from tenants.accounts import record_account
 from tenants.admin.access import acting, is_operator, principal_of
-from tenants.admin.base import TenantFilter, TenantOwnedAdmin, badge
+from tenants.admin.base import CheckedAddress, TenantFilter, TenantOwnedAdmin, badge
 from tenants.invitations import EMAIL_LENGTH, invite, revoke_invitation
 from tenants.members import account_changed, add_member, change_role, lock_member, remove_member
 from tenants.models import Invitation, Membership
@@ -158,7 +158,7 @@ class OperatorsOnly:
         return False
 
 
-class Audited(admin.ModelAdmin[Any]):
+class Audited(CheckedAddress[Any]):
     """Each change is an entry in the audit of every tenant that it gives or takes access to."""
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:

@@ -1,5 +1,7 @@
 """The admin: every page of every model, for somebody who may do everything."""
 
+from datetime import timedelta
+
 import pytest
 from django.contrib import admin
 from django.db.models import Model
@@ -123,6 +125,43 @@ def test_it_is_filtered_by_tenant(root: Client, key, model: type[Model]):
     for tenant, found in ((key[0].tenant, True), (make_tenant(), False)):
         response = root.get(address(model, "changelist"), {"tenant__id__exact": str(tenant.pk)})
         assert (response.context["cl"].result_count > 0) == found
+
+
+def test_nonsense_in_an_address_is_no_error_of_the_server(root: Client, key):
+    """In a form every field at once; in a list one by one, because the first wrong one decides."""
+    root.raise_request_exception = False
+    asked: list[tuple[str, dict[str, str]]] = []
+    for model in admin.site._registry:
+        fields = model._meta.get_fields()
+        form = [address(model, "add")]
+        if (row := model._default_manager.first()) is not None:
+            form.append(address(model, "change", row.pk))
+        for nonsense in ("zz", "9" * 30, "\0"):
+            given = dict.fromkeys(
+                [field.name for field in fields] + ["live", "_popup", "_changelist_filters"], nonsense
+            )
+            asked += [(path, given) for path in form]
+        listed = address(model, "changelist")
+        filters = ("tenant__id__exact", "archived", "suspended", "pending", "actor_kind", "q", "p", "o")
+        asked += [(listed, {name: "zz"}) for name in (*(field.name for field in fields), *filters)]
+        asked += [(listed, {field.name: "9" * 30}) for field in fields if field.is_relation or "Integer" in str(field)]
+        asked += [(listed, {name: "\0"}) for name in ("tenant__id__exact", "q")]
+    assert [(path, given) for path, given in asked if root.get(path, given).status_code >= 500] == []
+
+
+def test_a_good_value_in_an_address_fills_the_form(root: Client, key):
+    response = root.get(address(ApiKey, "add"), {"tenant": str(key[0].tenant.pk), "name": "ci"})
+    assert response.context["adminform"].form.initial == {"tenant": str(key[0].tenant.pk), "name": "ci"}
+
+
+def test_runs_are_listed_newest_first_whatever_their_ids(root: Client, key):
+    tenant = key[0].tenant
+    child = make_run(tenant, HELLO.replace("name: hello", "name: child"))
+    late = Run.objects.across_tenants().exclude(pk=child.pk).get()
+    Run.objects.across_tenants().filter(pk=late.pk).update(created_at=child.created_at + timedelta(seconds=1))
+    assert late.pk < child.pk  # as if it were a child whose id follows from its parent's
+    listed = root.get(address(Run, "changelist")).context["cl"].result_list
+    assert [run.pk for run in listed] == [late.pk, child.pk]
 
 
 def test_runs_are_filtered_by_state(root: Client, key):
