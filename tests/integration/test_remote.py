@@ -182,3 +182,15 @@ def test_a_viewer_reads_and_is_refused_what_changes(server: str, tenant, monkeyp
     monkeypatch.setenv("PYFLOW_KEY", make_api_key(tenant, role="viewer")[1])
     assert str(run.pk) in remote("runs")
     assert "runs:write" in remote("cancel", run.pk, code=4)
+
+
+INPUTS = workflow("{id: a, type: log, config: {message: a}}", name="asked", inputs="{count: integer, name: string}")
+
+
+def test_everything_that_is_wrong_with_a_request_is_said_with_its_place(server: str, tenant: Tenant):
+    make_run(tenant, INPUTS, input={"count": 1, "name": "a"})
+    one = remote("run", "asked", "--input", "count=x", "--input", "name=a", code=4)
+    assert "  /input/count: " in one
+    several = remote("run", "asked", "--key", "k" * 256, "--label", "1:x", code=4)
+    assert "  /key: " in several
+    assert "  /labels: " in several

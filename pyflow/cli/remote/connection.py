@@ -102,9 +102,12 @@ def _notes() -> None:
 
 def _refused(error: ProblemError) -> NoReturn:
     lines = [error.detail]
-    for item in error.errors if len(error.errors) > 1 else ():  # a single one is the detail
-        place = f"line {item.line}, column {item.column}" if item.line is not None else item.pointer or "/"
-        better = f" (did you mean {item.suggestion!r}?)" if item.suggestion else ""
+    for item in error.errors:
+        place = item.pointer or "/"
+        if item.line is not None:
+            place = f"line {item.line}, column {item.column}" + (f" ({item.pointer})" if item.pointer else "")
+        known = item.suggestion is None or f"{item.suggestion!r}?" in item.detail
+        better = "" if known else f" (did you mean {item.suggestion!r}?)"
         lines.append(f"  {place}: {item.detail}{better}")
     # A server that broke says so in its log, under this id.
     if error.status >= 500 and error.request_id:

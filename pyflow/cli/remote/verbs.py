@@ -159,6 +159,8 @@ def _act(
             out(run_line(result.run))
         elif result.problem is not None:
             err(f"Error: {result.id}: {result.problem['detail']}")
+            for item in result.problem.get("errors", ()):
+                err(f"  {item['pointer'] or '/'}: {item['detail']}")
     if not results:
         err("No run matches that this would change.")
     if any(result.problem is not None for result in results):
