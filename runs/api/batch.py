@@ -74,7 +74,7 @@ class BatchView(OfWorkflow):
         return {"status": problem.status_code, "problem": problem.data}
 
 
-def _read(body: dict[str, Any]) -> Start | ValidationError:
+def _read(body: object) -> Start | ValidationError:
     try:
         return Start(**validated(StartRun, body))
     except ValidationError as error:

@@ -53,7 +53,10 @@ class StartRuns(Strict):
     """Many runs of one workflow."""
 
     runs = serializers.ListField(
-        child=serializers.DictField(), min_length=1, max_length=1000, help_text="Each as the body of a single start."
+        child=serializers.JSONField(allow_null=True),  # read one by one: what is none keeps no other from being started
+        min_length=1,
+        max_length=1000,
+        help_text="Each as the body of a single start.",
     )
 
 

@@ -30,6 +30,7 @@ class StateVerb(OfRun):
     """A request that gives a run another state, or has its executor do so. ``verb`` does it, ``status`` is answered."""
 
     permissions: ClassVar = {"POST": Permission.RUNS_WRITE}
+    reads_no_body: ClassVar = frozenset({"POST"})
     verb: ClassVar[Callable[..., Run]]
     status: ClassVar[int] = 202
     #: The states that ``Prefer: wait`` waits for.

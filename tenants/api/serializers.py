@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 from django.http import QueryDict
 from rest_framework import serializers
+
+from pyflow.core.problems import suggest
+from pyflow.core.wording import hint
 
 
 class Strict(serializers.Serializer[Any]):
@@ -16,25 +19,49 @@ class Strict(serializers.Serializer[Any]):
     """
 
     def to_internal_value(self, data: Any) -> Any:
-        """The fields, if there are no others."""
-        if isinstance(data, dict):
-            unknown = data.keys() - self.fields.keys()
-            if unknown:
-                known = ", ".join(f"`{name}`" for name in self.fields)
-                raise serializers.ValidationError(dict.fromkeys(sorted(unknown), f"Unknown field; there is {known}."))
+        """The fields, if there are no others. All that is wrong is said at once."""
+        if not isinstance(data, dict):
+            return super().to_internal_value(data)
+        wrong: dict[Any, Any] = {
+            name: self._unknown(name) for name in sorted(data.keys() - self.fields.keys(), key=str)
+        }
         if isinstance(data, QueryDict):
-            empty = [name for name, field in self.fields.items() if data.get(name) == "" and not _may_be_empty(field)]
-            if empty:  # DRF would take each for one that was left out, and a filter for none
-                raise serializers.ValidationError(dict.fromkeys(empty, "It is empty: give it a value or leave it out."))
-        elif isinstance(data, dict):
-            wrong = {name: _mistyped(field, data[name]) for name, field in self.fields.items() if name in data}
-            if wrong := {name: errors for name, errors in wrong.items() if errors}:
-                raise serializers.ValidationError(wrong)
-        return super().to_internal_value(data)
+            for name, field in self.fields.items():
+                if data.get(name) == "" and not _may_be_empty(field):
+                    # DRF would take it for one that was left out, and a filter for none.
+                    wrong[name] = "It is empty: give it a value or leave it out."
+        else:
+            mistyped = {name: _mistyped(field, data[name]) for name, field in self.fields.items() if name in data}
+            wrong |= {name: errors for name, errors in mistyped.items() if errors}
+        try:
+            accepted = super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            wrong = dict(error.detail) | wrong
+        if wrong:
+            raise serializers.ValidationError(wrong)
+        return accepted
+
+    def _unknown(self, name: object) -> str:
+        if not self.fields:
+            return self.takes_nothing
+        near = suggest(str(name), self.fields)
+        known = ", ".join(f"`{field}`" for field in self.fields)
+        return f"Unknown field{hint(near)}: it is none of {known}."
+
+    #: What is said of any field where there are none.
+    takes_nothing: ClassVar[str] = "Unknown field: there are none here."
 
 
 class NoQuery(Strict):
     """No parameters."""
+
+    takes_nothing = "This request takes no parameters. Leave it out."
+
+
+class NoBody(Strict):
+    """No body."""
+
+    takes_nothing = "This request takes no body. Leave it out."
 
 
 def _may_be_empty(field: serializers.Field[Any, Any, Any, Any]) -> bool:

@@ -62,3 +62,23 @@ def test_an_unknown_parameter_of_the_query_is_refused(ours: World, id: str):
         transaction.set_rollback(True)
     assert [error["pointer"] for error in problem["errors"]] == ["/colour"]
     assert "422" in operation.spec["responses"]
+
+
+WITHOUT_BODY = [
+    id
+    for id, operation in operations().items()
+    if operation.method not in {"GET", "HEAD"} and "requestBody" not in operation.spec
+]
+
+
+@pytest.mark.parametrize("id", WITHOUT_BODY)
+def test_a_body_that_nobody_reads_is_refused(ours: World, id: str):
+    """`{"reason": "…"}` with a verb is meant to do something: it is not ignored."""
+    operation = operations()[id]
+    with transaction.atomic():
+        response = ours.api.send(operation.method, ours.path(operation) + ours.query(operation), {"reason": "none"})
+        problem = assert_problem(response, 422, "input_invalid")
+        transaction.set_rollback(True)
+    [error] = problem["errors"]
+    assert error["pointer"] == ("" if operation.id in {"workflows_delete", "versions_delete"} else "/reason")
+    assert "takes no body" in error["detail"]

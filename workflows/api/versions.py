@@ -167,6 +167,7 @@ class PublishView(SharedWorkflowView):
     """Publishing."""
 
     permissions: ClassVar = {"POST": Permission.WORKFLOWS_WRITE}
+    reads_no_body: ClassVar = frozenset({"POST"})
     limited_by: ClassVar = {"POST": (Quota.NODES_PER_WORKFLOW,)}
 
     @extend_schema(
@@ -187,6 +188,7 @@ class ArchiveVersionView(SharedWorkflowView):
     """Taking a version out of use."""
 
     permissions: ClassVar = {"POST": Permission.WORKFLOWS_WRITE}
+    reads_no_body: ClassVar = frozenset({"POST"})
 
     @extend_schema(
         operation_id="versions_archive",
@@ -206,6 +208,7 @@ class RollbackView(SharedWorkflowView):
     """Bringing an earlier version back."""
 
     permissions: ClassVar = {"POST": Permission.WORKFLOWS_WRITE}
+    reads_no_body: ClassVar = frozenset({"POST"})
     limited_by: ClassVar = {"POST": DOCUMENT_QUOTAS}
 
     @extend_schema(

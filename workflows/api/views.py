@@ -195,6 +195,7 @@ class WorkflowView(SharedWorkflowView):
 
 class _ArchivingView(TenantView):
     permissions: ClassVar = {"POST": Permission.WORKFLOWS_WRITE}
+    reads_no_body: ClassVar = frozenset({"POST"})
     archived: ClassVar[bool]
 
     def _archive(self, request: Request, name: str) -> Response:

@@ -33,6 +33,14 @@ def test_each_start_is_answered_in_its_place(api: Api, tenant):
     assert {(str(event.run_id), event.seq) for event in RunEvent.objects.for_tenant(tenant)} == {(i, 1) for i in runs}
 
 
+@pytest.mark.parametrize("start", [1, None, "Ada", [], [ADA]])
+def test_what_is_no_start_keeps_no_other_from_being_started(api: Api, tenant, start):
+    body = read(api.post(PATH, {"runs": [ADA, start]}))
+    assert [result["status"] for result in body["results"]] == [202, 422]
+    assert [error["pointer"] for error in body["results"][1]["problem"]["errors"]] == [""]
+    assert Run.objects.for_tenant(tenant).count() == 1
+
+
 def test_a_draft_is_not_started(api: Api, tenant):
     number = make_draft(tenant).number
     body = read(api.post(PATH, {"runs": [ADA | {"version": number}, ADA | {"version": 1}]}))
@@ -62,7 +70,7 @@ def test_a_batch_is_one_entry_of_the_audit(api: Api, tenant):
     assert '"count":3' in entry.record
 
 
-@pytest.mark.parametrize("body", [{}, {"runs": []}, {"runs": {}}, {"runs": [1]}, {"runs": [{}] * 1001}, {"x": 1}, []])
+@pytest.mark.parametrize("body", [{}, {"runs": []}, {"runs": {}}, {"runs": [{}] * 1001}, {"x": 1}, []])
 def test_what_is_no_batch_is_refused(api: Api, tenant, body):
     assert_problem(api.post(PATH, body), 422, "input_invalid")
     assert not Run.objects.for_tenant(tenant).exists()
