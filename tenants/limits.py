@@ -3,6 +3,9 @@
 A rule lets at most ``limit`` calls through within any ``window`` seconds. A call is judged by several rules at once and
 counted by all of them or, if one refuses it, by none: whoever goes on asking while refused does not wait longer for it.
 Both limiters do the same; ``tests/unit/tenants/test_limits.py`` is their common suite.
+
+The library ``limits`` asks Redis for one rule at a time: four to six round trips for two rules, which makes
+``POST runs`` 11 to 17 per cent slower. It could not count two rules both or not at all in one step, nor take back.
 """
 
 from __future__ import annotations
