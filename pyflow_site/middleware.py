@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -14,41 +13,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 from servestatic.middleware import ServeStaticMiddleware
 
-from pyflow.core.ids import new_id
 from tenants.api.authentication import address_of
 from tenants.failures import fields_of
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 Next = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
-
-
-@sync_and_async_middleware
-def RequestId(get_response: Next) -> Next:  # noqa: N802 - middleware is named like a class
-    """Take or make ``X-Request-ID`` and answer with it, so that one request can be followed through all logs."""
-
-    def begin(request: HttpRequest) -> str:
-        given = request.headers.get("X-Request-ID", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
-        request.request_id = request_id  # type: ignore[attr-defined]
-        return request_id
-
-    if iscoroutinefunction(get_response):
-
-        async def middleware(request: HttpRequest) -> HttpResponseBase:
-            request_id = begin(request)
-            response = await cast(Awaitable[HttpResponse], get_response(request))
-            response.headers["X-Request-ID"] = request_id
-            return response
-
-        return middleware
-
-    def sync_middleware(request: HttpRequest) -> HttpResponseBase:
-        request_id = begin(request)
-        response = cast(HttpResponse, get_response(request))
-        response.headers["X-Request-ID"] = request_id
-        return response
-
-    return sync_middleware
 
 
 @sync_and_async_middleware

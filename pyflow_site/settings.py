@@ -45,7 +45,7 @@ INSTALLED_APPS = [
     "pyflow_site",
 ]
 MIDDLEWARE = [
-    "pyflow_site.middleware.RequestId",
+    "pyflow_site.request_ids.RequestId",
     "pyflow_site.content_security.ContentSecurityPolicy",
     "pyflow_site.middleware.RateLimits",
     "django.middleware.security.SecurityMiddleware",
@@ -212,11 +212,12 @@ LOGGING: dict[str, Any] = {
     "formatters": {
         "line": {
             "()": "pyflow.core.redaction.RedactingFormatter",
-            "fmt": "{asctime} {levelname:<7} {name} {message}",
+            "fmt": "{asctime} {levelname:<7} {name} [{request_id}] {message}",
             "style": "{",
         }
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"request": {"()": "pyflow_site.request_ids.RequestIdFilter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request"]}},
     "root": {"handlers": ["stderr"], "level": os.environ.get("PYFLOW_LOG_LEVEL", "INFO").upper()},
     "loggers": {
         # Every request is a line of the server in front; here only what went wrong.

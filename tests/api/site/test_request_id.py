@@ -1,6 +1,11 @@
 """`X-Request-ID` on every request."""
 
+import io
+import logging
+
 import pytest
+from django.test import AsyncClient
+from django.urls import path
 
 from tests.support.api import Api, is_uuid7, read
 
@@ -34,3 +39,36 @@ def test_a_problem_names_it(nobody: Api):
 def test_a_bad_host_is_answered_with_it(nobody: Api):
     response = nobody.get("/api/v1/workflows", x_request_id="find-me", host="evil.example")
     assert (response.headers["X-Request-ID"], read(response)["request_id"]) == ("find-me", "find-me")
+
+
+def fail(request):
+    logging.getLogger("tests.view").warning("said by the view")
+    raise RuntimeError("broken")
+
+
+urlpatterns = [path("fail", fail)]
+
+
+@pytest.fixture
+def lines(monkeypatch) -> io.StringIO:
+    """Return what the handler of the settings writes."""
+    [handler] = [one for one in logging.getLogger().handlers if one.get_name() == "stderr"]
+    monkeypatch.setattr(handler, "stream", io.StringIO())
+    return handler.stream
+
+
+def test_what_is_logged_for_a_request_names_it(nobody: Api, lines: io.StringIO, settings):
+    settings.ROOT_URLCONF = __name__
+    assert nobody.get("/fail", x_request_id="find-me").status_code == 500
+    logging.getLogger("tests.view").warning("said outside of requests")
+    logged = lines.getvalue()
+    assert "tests.view [find-me] said by the view" in logged
+    assert "django.request [find-me] Internal Server Error: /fail" in logged
+    assert "tests.view [-] said outside of requests" in logged
+
+
+async def test_it_is_bound_in_an_asynchronous_server_too(lines: io.StringIO, settings):
+    settings.ROOT_URLCONF = __name__
+    client = AsyncClient(raise_request_exception=False)
+    assert (await client.get("/fail", headers={"X-Request-ID": "find-me"})).status_code == 500
+    assert "tests.view [find-me] said by the view" in lines.getvalue()
