@@ -37,7 +37,7 @@ class KeyTemplate:
     __slots__ = ("key", "limit", "on_limit", "ttl")
 
     def __init__(self, key: str, *, ttl: float = 0.0, limit: int = 1, on_limit: str = "queue") -> None:
-        self.key = compile_value(key, typed=True)
+        self.key = compile_value(key, typed=True, where="key")
         self.ttl = ttl
         self.limit = limit
         self.on_limit = on_limit
@@ -126,8 +126,8 @@ class PlannedNode:
         cache, slots = own.cache, own.concurrency
         self.cache = None if cache is None else KeyTemplate(cache.key, ttl=cache.ttl)
         self.concurrency = None if slots is None else KeyTemplate(slots.key, limit=slots.limit, on_limit=slots.on_limit)
-        self.for_each = None if own.for_each is None else compile_value(own.for_each, typed=True)
-        self.item_key = None if own.item_key is None else compile_value(own.item_key, typed=True)
+        self.for_each = None if own.for_each is None else compile_value(own.for_each, typed=True, where="for_each")
+        self.item_key = None if own.item_key is None else compile_value(own.item_key, typed=True, where="item_key")
         limits = (self.timeout, self.total_timeout, self.heartbeat_timeout, self.max_output_size, cache, slots)
         #: How long a node that waits may take from its start: it has one attempt.
         self.wait_limits = {"timeout": self.timeout, "total_timeout": self.total_timeout}
@@ -153,7 +153,7 @@ class PlannedNode:
             own_context = version != 1 and getattr(cls, "wants_node_context", False)
             self.wants_node_context = issubclass(cls, BaseNodeV2) or own_context
             self.wants_scope = version != 1 and getattr(cls, "wants_scope", False)
-            self.config = compile_value(definition.config, typed=version != 1)
+            self.config = compile_value(definition.config, typed=version != 1, where="config" if version != 1 else "")
         except (KeyError, TemplateError) as error:
             self.broken = error
 
@@ -212,7 +212,7 @@ class Plan:
             wanted = distribute or node.definition.queue is not None
             node.remote = wanted and node.invoke is not None and not node.child
         self.graph = Graph([[self.by_id[d] for d in node.definition.depends_on] for node in self.nodes])
-        self.outputs = compile_value(workflow.outputs, typed=True) if workflow.outputs else None
+        self.outputs = compile_value(workflow.outputs, typed=True, where="outputs") if workflow.outputs else None
         slots = workflow.settings.concurrency if workflow.version != 1 else None
         self.run_concurrency = (
             None if slots is None else KeyTemplate(slots.key, limit=slots.limit, on_limit=slots.on_limit)

@@ -87,7 +87,7 @@ class Template:
     def __init__(self, source: str, names: frozenset[str], render: Callable[[Scope], Any]) -> None:
         self.source = source
         self.names = names
-        #: Renders over a scope; raises ``TemplateError`` and nothing else.
+        #: Renders over a scope; raises ``TemplateError``, or what a source of secrets does.
         self.render = render
 
 
@@ -208,8 +208,8 @@ def _step(value: Any, step: str | int, source: str) -> Any:
         if isinstance(step, int):
             return value[step]
         return value[step] if isinstance(value, dict) else read_field(value, step)
-    except SecretNotFoundError as error:  # a KeyError that says more than that
-        raise TemplateError(str(error)) from error
+    except SecretNotFoundError:  # a KeyError that says more than that
+        raise
     except (LookupError, TypeError, EvaluationError):
         if not isinstance(step, int) and not isinstance(value, Mapping):
             # Methods that the sandbox allows, as in `{{ text.upper }}`, are Jinja2's business.
@@ -217,8 +217,6 @@ def _step(value: Any, step: str | int, source: str) -> Any:
             if not isinstance(found, Undefined):
                 return found
         raise TemplateUndefinedError(f"{source}: {no_field(value, step)}") from None
-    except PyFlowError as error:
-        raise TemplateError(str(error)) from error
 
 
 def _evaluate(expression: Any, names: frozenset[str], scope: Scope) -> Any:
@@ -255,8 +253,10 @@ def _guarded(source: str, render: Callable[[Scope], Any]) -> Callable[[Scope], A
     def guarded(scope: Scope) -> Any:
         try:
             return render(scope)
-        except PyFlowError as error:
-            raise error if isinstance(error, TemplateError) else TemplateError(str(error)) from error
+        except EvaluationError as error:
+            raise TemplateError(str(error)) from error
+        except PyFlowError:  # ours, or why there is no such secret
+            raise
         except SecurityError as error:
             raise TemplateSecurityError(said(error)) from None
         except jinja2.UndefinedError as error:
@@ -286,16 +286,19 @@ class Value:
         self.constant = constant
 
 
-def compile_value(value: Any, *, typed: bool) -> Value:
-    """Compile every template in a nested value. Raises ``TemplateError`` for one that is not valid."""
+def compile_value(value: Any, *, typed: bool, where: str = "") -> Value:
+    """Compile every template in a nested value. Raises ``TemplateError`` for one that is not valid.
+
+    ``where`` is what the value is called; errors while it is rendered name the place in it.
+    """
     names: set[str] = set()
-    render = _compile_nested(value, typed, names)
+    render = _compile_nested(value, typed, names, where)
     if render is None:
         return Value(_copier(value), frozenset(), constant=True)
     return Value(render, frozenset(names), constant=False)
 
 
-def _compile_nested(value: Any, typed: bool, names: set[str]) -> Callable[[Scope], Any] | None:
+def _compile_nested(value: Any, typed: bool, names: set[str], where: str) -> Callable[[Scope], Any] | None:
     """A renderer of ``value``, or ``None`` if there is no template in it."""
     if isinstance(value, str):
         if not is_template(value):
@@ -304,21 +307,32 @@ def _compile_nested(value: Any, typed: bool, names: set[str]) -> Callable[[Scope
             return None
         template = compile_template(value, typed=typed)
         names |= template.names
-        return template.render
+        return _placed(template.render, where) if where else template.render
     if isinstance(value, dict):
-        parts = {key: _compile_nested(item, typed, names) for key, item in value.items()}
+        parts = {key: _compile_nested(item, typed, names, where and f"{where}.{key}") for key, item in value.items()}
         if not any(parts.values()):
             return None
         pairs = [(key, part or _copier(value[key])) for key, part in parts.items()]
         return lambda scope: {key: part(scope) for key, part in pairs}
     if isinstance(value, list | tuple):
-        renders = [_compile_nested(item, typed, names) for item in value]
+        renders = [_compile_nested(item, typed, names, where and f"{where}[{i}]") for i, item in enumerate(value)]
         if not any(renders):
             return None
         items = [part or _copier(item) for part, item in zip(renders, value, strict=True)]
         kind = type(value) if type(value) in (list, tuple) else list
         return lambda scope: kind([part(scope) for part in items])
     return None
+
+
+def _placed(render: Callable[[Scope], Any], where: str) -> Callable[[Scope], Any]:
+    def placed(scope: Scope) -> Any:
+        try:
+            return render(scope)
+        except TemplateError as error:
+            error.place = where
+            raise
+
+    return placed
 
 
 def _copier(value: Any) -> Callable[[Scope], Any]:

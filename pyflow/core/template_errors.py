@@ -31,6 +31,12 @@ class TemplateError(PyFlowError, ValueError, jinja2.TemplateError):
 
     code: ClassVar[str] = "template_error"
     permanent: ClassVar[bool] = True
+    #: Where the template stands in the node, such as ``config.url``, once that is known.
+    place = ""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"`{self.place}`: {text}" if self.place else text
 
 
 class TemplateUndefinedError(TemplateError, jinja2.UndefinedError):

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -103,7 +103,8 @@ class Asks(BaseNodeV2[Anything]):
     ("definition", "code"),
     [
         (node("a", "asks"), "secret_not_found"),
-        (node("a", config={"value": "{{ secrets.NOT_THERE }}"}), None),
+        (node("a", config={"value": "{{ secrets.NOT_THERE }}"}), "secret_not_found"),
+        (node("a", config={"value": "Bearer {{ secrets.NOT_THERE | upper }}"}), "secret_not_found"),
         (node("a", config={"value": "{{ input.nothing }}"}), "template_undefined"),
         (node("a", "told", config={"count": "{{ 'many' }}"}), "config_invalid"),
     ],
@@ -118,6 +119,32 @@ async def test_such_an_attempt_is_the_only_one(definition: dict[str, Any], code:
     run = result.nodes["a"].items[0] if each else result.nodes["a"]
     assert (run.state, run.attempts) == ("failed", 1)
     assert code is None or run.error.code == code
+
+
+class Away(Mapping[str, str]):
+    """A store of secrets that cannot be reached."""
+
+    def __getitem__(self, name: str) -> str:
+        raise vault.SecretsUnavailableError("later")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("value", ["{{ secrets.KEY }}", "Bearer {{ secrets.KEY }}"])
+async def test_why_a_template_has_no_secret_keeps_its_code(value: str):
+    engine = WorkflowEngine(stage.registry(), clock=stage.Clock(), secrets=Away())
+    result = await engine.execute(workflow(node("a", config={"value": value})))
+    assert result.nodes["a"].error.code == "secrets_unavailable"
+
+
+async def test_an_error_of_a_template_names_its_place():
+    nested = {"rows": [{"name": "{{ input.nothing }}"}]}
+    result = await stage.run(workflow(node("a", config=nested)))
+    assert result.nodes["a"].error.message.startswith("`config.rows[0].name`: ")
 
 
 def test_the_words_of_retry_policies_are_those_of_the_errors():
