@@ -21,6 +21,7 @@ from pyflow.core import states
 from pyflow.core.node_keys import KEYS, NodeKind, why_refused
 from pyflow.nodes import default_registry
 from pyflow.nodes.catalogue import describe
+from pyflow.nodes.fields import TEMPLATE_PATTERN
 from pyflow_site.environment import Environment
 from tenants.plans import MEANINGS, PLANS, Plan
 
@@ -122,7 +123,7 @@ def _type(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(_type(option) for option in schema["anyOf"]))
-    return str(schema.get("type", "any"))
+    return "template" if schema.get("pattern") == TEMPLATE_PATTERN else str(schema.get("type", "any"))
 
 
 def node_keys() -> str:

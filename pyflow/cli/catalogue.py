@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Annotated, Any, Literal
 
 import typer
@@ -10,6 +11,7 @@ from pyflow.cli.console import err, fail, out, out_json, table, to_json
 from pyflow.core.checker import suggest
 from pyflow.nodes import default_registry
 from pyflow.nodes.catalogue import describe
+from pyflow.nodes.fields import TEMPLATE_PATTERN
 
 
 def nodes(
@@ -31,6 +33,8 @@ def nodes(
     if entry is None:
         known = [entry["type"] for entry in entries]
         near = suggest(type, known)
+        if type in default_registry.broken:
+            fail(default_registry.why_unknown(type))
         fail(
             f"Unknown node type: {type}" + (f" (did you mean {near!r}?)" if near else f"; there are {', '.join(known)}")
         )
@@ -72,8 +76,8 @@ def _option(name: str, schema: dict[str, Any], *, required: bool) -> list[str]:
         notes.append("required")
     if "default" in schema:
         notes.append(f"default {to_json(schema['default'])}")
-    description = _first_line(schema.get("description"))
-    return [f"  {name} ({', '.join(notes)})", *([f"      {description}"] if description else [])]
+    description = textwrap.wrap(schema.get("description") or "", 100, break_long_words=False, break_on_hyphens=False)
+    return [f"  {name} ({', '.join(notes)})", *(f"      {line}" for line in description)]
 
 
 def _type(schema: dict[str, Any]) -> str:
@@ -81,6 +85,8 @@ def _type(schema: dict[str, Any]) -> str:
         return " | ".join(str(value) for value in schema["enum"])
     if "anyOf" in schema:
         return " | ".join(dict.fromkeys(_type(option) for option in schema["anyOf"]))
+    if schema.get("pattern") == TEMPLATE_PATTERN:
+        return "template"
     if "const" in schema:
         return str(schema["const"])
     return str(schema.get("type") or schema.get("$ref", "any").rpartition("/")[2])

@@ -16,6 +16,8 @@ def serve(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port to listen on.")] = 8000,
 ) -> None:
     """Serve the workflows of a directory over HTTP. With PYFLOW_API_KEY set, starting them needs that key."""
+    if not directory.is_dir():
+        fail(f"there is no directory {directory}: name the one with the workflow files")
     # No other command needs a server, and it is slow to import.
     import uvicorn  # noqa: PLC0415
 

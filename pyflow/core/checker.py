@@ -18,7 +18,8 @@ from pyflow.core.document import Path, make_pointer
 from pyflow.core.error_kinds import never_match
 from pyflow.core.errors import Problem
 from pyflow.core.graph import Graph
-from pyflow.core.inputs import check_inputs
+from pyflow.core.inputs import check_inputs, only_inputs
+from pyflow.core.lint_references import references
 from pyflow.core.models import CompensateDef, NodeDef, OnError, RetryDef, RunIf, WorkflowDef
 from pyflow.core.node import NodeRegistry
 from pyflow.core.node_keys import refusals
@@ -77,6 +78,7 @@ def check_workflow(workflow: WorkflowDef, registry: NodeRegistry) -> list[Proble
             _check_names(workflow),
             _check_nodes(workflow, registry),
             _check_outputs(workflow),
+            _check_input_fields(workflow),
             check_inputs(workflow),
         )
     problems = list(islice(found, MAX_PROBLEMS))
@@ -250,8 +252,8 @@ def _check_type(
 ) -> Iterator[Problem]:
     yield from sight.check_templates(config, (*path, "config"))
     if node_type not in registry:
-        near = suggest(node_type, registry.list_types())
-        message = f"Unknown node type: {node_type}"
+        near = None if node_type in registry.broken else suggest(node_type, registry.list_types())
+        message = registry.why_unknown(node_type)
         yield Problem("unknown_node_type", message, make_pointer((*path, "type")), suggestion=near)
         return
     cls = registry.get(node_type)
@@ -283,6 +285,15 @@ def _check_retry(retry: RetryDef | None, node_type: str, path: Path, registry: N
     if retry.max_attempts is not None and retry.max_retries is not None:
         message = "`max_attempts` counts attempts, v1's `max_retries` retries: give one of them"
         yield Problem("retry_ambiguous", message, make_pointer((*path, "retry", "max_retries")))
+
+
+def _check_input_fields(workflow: WorkflowDef) -> Iterator[Problem]:
+    """References to fields of the input that no run can have, because ``inputs`` refuses all but its own."""
+    declared = only_inputs(workflow.inputs or {})
+    for path, (name, member) in references(workflow) if declared is not None else ():
+        if name == "input" and member is not None and member not in declared:
+            message = f"`inputs` declares no {member!r}, and refuses what it does not declare"
+            yield Problem("unknown_name", message, make_pointer(path), suggestion=suggest(member, declared))
 
 
 def _check_outputs(workflow: WorkflowDef) -> Iterator[Problem]:

@@ -53,18 +53,32 @@ def declared_inputs(schema: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return declared
 
 
+def only_inputs(schema: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The inputs by name, if the schema refuses all others; ``None`` if there may be more."""
+    if schema.get("additionalProperties") is not False:
+        return None
+    return declared_inputs({key: part for key, part in schema.items() if key != "additionalProperties"})
+
+
 def _misspelt(schema: Mapping[str, Any], given: Mapping[str, Any]) -> list[Problem]:
     """Inputs that are not declared and are nearly one that is, which is not given."""
     declared = declared_inputs(schema) or {}
     left = sorted(name for name in declared if name not in given)
+    folded = {_folded(name): name for name in reversed(left)}
     problems = []
     for name in given if 0 < len(left) <= MAX_KNOWN else ():
         if name not in declared and len(str(name)) <= MAX_WORD:
-            near = next(iter(get_close_matches(str(name), left, n=1, cutoff=_NEAR)), None)
-            if near is not None:
+            alike = get_close_matches(_folded(str(name)), folded, n=1, cutoff=_NEAR)
+            if alike:
+                near = folded[alike[0]]
                 message = f"no input {show(name, 100)} is declared (did you mean {near!r}?)"
                 problems.append(Problem("unknown_input", message, make_pointer((str(name),)), suggestion=near))
     return problems[:MAX_MISSPELT]
+
+
+def _folded(name: str) -> str:
+    """A name without what people mix up: `orderID`, `order-id` and `order_id` are one."""
+    return name.casefold().replace("-", "").replace("_", "")
 
 
 def check_inputs(workflow: WorkflowDef) -> list[Problem]:

@@ -57,6 +57,8 @@ class NodeRegistry:
 
     def __init__(self) -> None:
         self._classes: dict[str, AnyNodeClass] = {}
+        #: Types that a plugin should provide which could not be loaded, and why not.
+        self.broken: dict[str, str] = {}
         #: Different for every registry, and after every registration: what was compiled for one holds for it only.
         self.state_id = next(_state_ids)
 
@@ -80,7 +82,13 @@ class NodeRegistry:
         try:
             return self._classes[node_type]
         except KeyError:
-            raise UnknownNodeTypeError(f"Unknown node type: {node_type}") from None
+            raise UnknownNodeTypeError(self.why_unknown(node_type)) from None
+
+    def why_unknown(self, node_type: str) -> str:
+        """Say why there is no such type: nothing provides it, or what does could not be loaded."""
+        if node_type in self.broken:
+            return f"The plugin that provides the node type {node_type!r} could not be loaded: {self.broken[node_type]}"
+        return f"Unknown node type: {node_type}"
 
     def list_types(self) -> list[str]:
         """The registered type names, sorted."""
@@ -90,6 +98,7 @@ class NodeRegistry:
         """A registry with the same types that can be added to without changing this one."""
         twin = NodeRegistry()
         twin._classes = dict(self._classes)
+        twin.broken = dict(self.broken)
         return twin
 
     def __contains__(self, node_type: object) -> bool:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from pyflow.core.described import DescribedModel
 from pyflow.core.duration import Duration
+from pyflow.core.template import is_template
+from pyflow.nodes import lazy
 
-TemplateText = Annotated[str, Field(pattern=r"\{\{|\{%", description="A template that gives the value.")]
+#: By which a value is told to be a template.
+TEMPLATE_PATTERN = r"\{\{|\{%"
+TemplateText = Annotated[str, Field(pattern=TEMPLATE_PATTERN, description="A template that gives the value.")]
 
 
 def _no_text(value: object) -> object:
@@ -22,6 +26,13 @@ def _no_text(value: object) -> object:
     return value
 
 
+def _json_path(text: str) -> str:
+    if not is_template(text):
+        lazy.jsonpath.compile_path(text)
+    return text
+
+
+JsonPath = Annotated[str, AfterValidator(_json_path)]
 Flag = Annotated[bool, BeforeValidator(_no_text)] | TemplateText
 PositiveInt = Annotated[int, BeforeValidator(_no_text), Field(ge=1)] | TemplateText
 Seconds = Duration | TemplateText

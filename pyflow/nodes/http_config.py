@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pyflow.nodes.fields import AnyValue, Flag, Headers, NodeConfig, PositiveInt, Seconds, TemplateText
+from pyflow.nodes.fields import AnyValue, Flag, Headers, JsonPath, NodeConfig, PositiveInt, Seconds, TemplateText
 
 TIMEOUT = 30.0
 MAX_RESPONSE_SIZE = 10 * 1024 * 1024
@@ -89,7 +89,7 @@ class Paginate(NodeConfig):
     A mapping is taken for ``params`` of the next request. Nothing, or something empty, ends it."""
     max_pages: PositiveInt = MAX_PAGES
     """How many pages at most, the first included."""
-    items: str | None = None
+    items: JsonPath | None = None
     """JSONPath of the items in a page; a list that it finds is taken apart. Without it the bodies are kept."""
 
 

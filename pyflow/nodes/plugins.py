@@ -83,13 +83,20 @@ class InstalledRegistry(NodeRegistry):
 def _load(point: metadata.EntryPoint, registry: NodeRegistry) -> Plugin:
     name = point.dist.name if point.dist is not None else ""
     version = point.dist.version if point.dist is not None else ""
+    cls: object = None
     try:
         cls = point.load()
         _check(cls)
         registry.register(cls)
     except (Exception, SystemExit) as error:
         logger.debug("plugin %s (%s %s) cannot be used", point.name, name, version, exc_info=True)
-        return Plugin(point.name, name, version, f"{type(error).__name__}: {error}")
+        why = f"{type(error).__name__}: {error}"
+        # A class that cannot be imported has no type: entry points are named after theirs.
+        node_type = getattr(cls, "node_type", None)
+        wanted = node_type if isinstance(node_type, str) else point.name
+        if wanted not in registry:
+            registry.broken[wanted] = f"{why} (entry point {point.name!r} of {name} {version})"
+        return Plugin(point.name, name, version, why)
     return Plugin(point.name, name, version)
 
 

@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, RootModel
+from pydantic import AfterValidator, RootModel
 
 from pyflow.core import files
 from pyflow.core.context import ExecutionContext
 from pyflow.core.messages import show
 from pyflow.core.misfits import parse
 from pyflow.core.node import BaseNode
+from pyflow.core.template import is_template
 from pyflow.nodes import storage_formats
 from pyflow.nodes.fields import AnyValue, Flag, NodeConfig, TemplateText
+
+
+def _checked_separator(text: str) -> str:
+    if not is_template(text) and (len(text) != 1 or text in '"\r\n'):
+        raise ValueError("must be one character that is neither a quote nor a line break")
+    return text
 
 
 class StorageConfig(NodeConfig):
@@ -30,7 +37,7 @@ class StorageConfig(NodeConfig):
     ``bytes`` base64."""
     format: Literal["json", "text", "csv", "bytes"] | TemplateText = "json"
     """What the file is: JSON; text in UTF-8; CSV, a list of rows with text in them; any bytes, as base64."""
-    separator: str = Field(default=",", min_length=1)
+    separator: Annotated[str, AfterValidator(_checked_separator)] = ","
     """What stands between the fields of CSV, one character: ``";"``."""
     header: Flag = True
     """Whether CSV has the names of its fields in the first row; rows are mappings then, else lists."""
@@ -82,10 +89,6 @@ def _version_2(config: StorageConfig) -> object:
     kind = storage_formats.FORMATS.get(config.format)
     if kind is None:
         raise ValueError(f"Unknown storage format: {show(config.format)}")
-    if len(config.separator) != 1 or config.separator in '"\r\n':
-        raise ValueError(
-            f"`separator` is one character that is neither a quote nor a line break: {show(config.separator)}"
-        )
     form = kind(config.path, separator=config.separator, header=bool(config.header))
     storage = files.storage()
     if config.action == "read":

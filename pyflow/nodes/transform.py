@@ -13,7 +13,7 @@ from pyflow.core.messages import show
 from pyflow.core.node import BaseNode
 from pyflow.core.template import resolve_templates
 from pyflow.nodes import lazy
-from pyflow.nodes.fields import AnyValue, Flag, NodeConfig
+from pyflow.nodes.fields import AnyValue, Flag, JsonPath, NodeConfig
 
 
 class TransformConfig(NodeConfig):
@@ -21,7 +21,7 @@ class TransformConfig(NodeConfig):
 
     input: AnyValue
     """The data: any value, or a template that gives one."""
-    expression: str
+    expression: JsonPath
     """JSONPath into the data, such as ``$.items[*].price``."""
     default: AnyValue = None
     """What a path that can match one value at most gives where it matches none. Without it, that fails the node."""

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from pyflow.core.checker import check_workflow
 from pyflow.nodes import installed_types, plugins
 from pyflow.testing import run_workflow
 from tests.support.plugins import WRONG
+from tests.unit.core.stage import node, workflow
 
 FLOW = "version: 2\nname: loud\noutputs: {said: '{{ a }}'}\nnodes: [{id: a, type: shout, config: {text: hi}}]\n"
 MODULE = "from tests.support.plugins import *\n"
@@ -76,6 +78,15 @@ def test_a_plugin_that_cannot_be_used_says_why_and_disables_only_itself(name: st
     assert WRONG[name] in errors[name]
     assert errors["Shout"] == ""
     assert "shout" in registry
+    if name == "Taken":
+        assert registry.broken == {}  # the type is there
+        return
+    [(broken, why)] = registry.broken.items()
+    assert WRONG[name] in why
+    with pytest.raises(KeyError, match=f"that provides the node type '{broken}' could not be loaded: "):
+        registry.copy().get(broken)
+    [problem] = check_workflow(workflow(node("a", broken)), registry)
+    assert (problem.pointer, WRONG[name] in problem.message) == ("/nodes/0/type", True)
 
 
 def test_plugins_are_looked_for_once_and_only_when_a_type_is_not_built_in(monkeypatch: pytest.MonkeyPatch):

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from pyflow.core.checker import check_workflow
 from pyflow.core.errors import DefinitionError, InputError
 from pyflow.core.models import WorkflowDef
 from pyflow.core.ports import MappingSecrets
@@ -257,6 +258,9 @@ def test_a_definition_survives_its_canonical_form():
         ({"email": "string?"}, {"emial": "x"}, "email"),
         ({"count": {"type": "integer", "default": 1}}, {"counts": 3}, "count"),
         (SCHEMA, {"id": "x", "cuont": 3}, "count"),
+        ({"id": "string?"}, {"ID": "x"}, "id"),
+        ({"url": "string?"}, {"Url": "x"}, "url"),
+        ({"order_id": "string?"}, {"orderID": "x"}, "order_id"),
         ({"email": "string?"}, {"email": "x", "emial": "y"}, None),  # the other one is given
         ({"email": "string?"}, {"source": "webhook"}, None),
         ({"type": "object", "properties": {"email": {}}, "additionalProperties": True}, {"emial": "x"}, None),
@@ -273,3 +277,21 @@ async def test_an_input_that_is_nearly_a_declared_one_is_refused(
     with pytest.raises(InputError, match=rf"did you mean '{near}'\?") as caught:
         await stage.run(definition, input=given)
     assert [(problem.code, problem.suggestion) for problem in caught.value.problems] == [("unknown_input", near)]
+
+
+CLOSED = {"type": "object", "properties": {"email": {}}, "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "found"),
+    [
+        (CLOSED, [("/nodes/0/config/value", "email"), ("/nodes/0/when", None)]),
+        (CLOSED | {"patternProperties": {"^e": {}}}, []),
+        ({"email": "string"}, []),
+        (None, []),
+    ],
+)
+def test_a_reference_to_an_input_that_no_run_can_have_is_refused(inputs: Any, found: list[tuple[str, str | None]]):
+    definition = workflow(node("a", config={"value": "{{ input.emial }}"}, when="input.x == 1"), inputs=inputs)
+    problems = [each for each in check_workflow(definition, stage.registry()) if each.code == "unknown_name"]
+    assert sorted((each.pointer, each.suggestion) for each in problems) == found

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from pyflow.core.checker import check_workflow
 from pyflow.core.context import ExecutionContext
 from pyflow.core.files import current_root
+from pyflow.nodes import default_registry
 from pyflow.nodes.storage import StorageNode
 from pyflow.nodes.storage_formats import FileContentError
+from tests.unit.core import stage
 from tests.unit.nodes.web import node, run
 
 
@@ -133,3 +136,10 @@ async def test_no_file_is_written_that_is_not_json(root: Path):
     assert not (root / "f.json").exists()
     assert await use("g.json", action="append", data={"ü": 1}) == [{"ü": 1}]
     assert json.loads((root / "g.json").read_text()) == [{"ü": 1}]
+
+
+@pytest.mark.parametrize("separator", ["", ";;", '"', "\n"])
+def test_a_separator_that_is_none_is_refused_when_the_file_is_checked(separator: str):
+    config = {"path": "a.csv", "format": "csv", "separator": separator}
+    problems = check_workflow(stage.workflow(stage.node("a", "storage", config=config)), default_registry)
+    assert [problem.pointer for problem in problems] == ["/nodes/0/config/separator"]

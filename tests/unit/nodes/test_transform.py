@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 
+from pyflow.core.checker import check_workflow
 from pyflow.core.convert import convert
 from pyflow.core.engine import WorkflowEngine
 from pyflow.core.jsonpath import find_all, is_singular
 from pyflow.core.loader import parse_workflow
 from pyflow.core.models import WorkflowDef
 from pyflow.nodes import default_registry
+from tests.unit.core.stage import node, workflow
 
 ORDERS = [{"id": 1, "status": "open"}, {"id": 2, "status": "paid"}, {"id": 3, "status": "open"}]
 SINGULAR = ("$", "$.a", "$['a'].b[0]", "$.a[-1]", "a.b", "$.a.`len`", "$.a + 1", "$.größe", "$['größe']")
@@ -84,3 +86,21 @@ nodes:
     after = await WorkflowEngine().execute(parse_workflow(converted.text), initial_context=given)
     assert after.nodes["t"].output == before.nodes["t"].output
     assert ("transform_matches" in {note.code for note in converted.notes}) == (path != "$")
+
+
+@pytest.mark.parametrize(
+    ("type", "config", "place"),
+    [
+        ("transform", {"input": [1], "expression": "$..["}, "expression"),
+        ("transform", {"input": "{{ input.a }}", "expression": "a b c"}, "expression"),
+        ("http", {"url": "https://a.example", "paginate": {"next": "link", "items": "$["}}, "paginate/items"),
+    ],
+)
+def test_a_path_that_is_none_is_refused_when_the_file_is_checked(type: str, config: dict[str, Any], place: str):
+    problems = check_workflow(workflow(node("a", type, config=config)), default_registry)
+    assert [problem.pointer for problem in problems] == [f"/nodes/0/config/{place}"]
+    assert "not a JSONPath" in problems[0].message
+    templated = check_workflow(
+        workflow(node("a", "transform", config={"input": 1, "expression": "{{ input.path }}"})), default_registry
+    )
+    assert templated == []
