@@ -62,14 +62,14 @@ def test_workers_are_frozen_while_they_execute_families(world: World):
     workers = world.workers(2)
     thawed: set[int] = set()
     everybody = Run.objects.across_tenants()
-    for round in range(6):
+    for turn in range(6):
         runs = world.start(parent, 4)
         begun = len(world.effects()) + world.chance.randint(1, 20)
         world.until(lambda begun=begun: len(world.effects()) >= begun or not world.unfinished(), what="progress")
         zombie = world.chance.choice(workers)
         thawed.update(world.pool(zombie))
         world.signal(zombie, signal.SIGSTOP)
-        if round % 2:  # it finds that its parents were ended, and that their children are going to be
+        if turn % 2:  # it finds that its parents were ended, and that their children are going to be
             for run in runs[:2]:
                 with suppress(RunFinishedError):
                     terminate_run(by=a_test(world.tenant), run_id=run.pk)
