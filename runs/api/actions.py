@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -19,7 +20,6 @@ from tenants.access import Permission
 from tenants.api.serializers import Strict, validated
 from tenants.api.views import TenantView
 from tenants.errors import ForbiddenError
-from tenants.transactions import retried
 
 
 class RunActions(Strict):
@@ -83,28 +83,33 @@ class ActionsView(TenantView):
     def post(self, request: Request) -> Response:
         """Cancel, terminate, pause, resume or retry up to 100 runs, ten in each transaction.
 
-        A run that refuses keeps no other from being asked. Asking again is harmless: what was done is not done again.
+        A run that refuses keeps no other from being asked. If the answer is lost, send the request again with the same
+        `Idempotency-Key`: runs are changed together with the record of it, so none is asked twice, whatever crashed in
+        between. Without a key, asking again asks the runs as they are by then.
         """
-        with self.scope(request):
-            workflows = self._workflows()
-            wanted = validated(RunActions, request.data)
-            action, more = Action(wanted["action"]), False
-            run_ids: list[UUID] = list(dict.fromkeys(wanted.get("runs", ())))
-            if "filter" in wanted:
-                rows = matching(Run.objects.for_tenant(self.principal.tenant_id), wanted["filter"])
-                after, limit = wanted.get("after"), wanted["limit"]
-                run_ids, more = select(rows, action, after=after, limit=limit, workflows=workflows)
+        chosen = self.step(request, "choose", lambda: self._choose(request))
+        action, run_ids = Action(chosen["action"]), [UUID(str(run_id)) for run_id in chosen["runs"]]
         results: list[dict[str, Any]] = []
         for first in range(0, len(run_ids), BATCH):
-            results += self._act(request, action, run_ids[first : first + BATCH])
+            act = partial(self._act, action, run_ids[first : first + BATCH])
+            results += self.step(request, f"runs from {first}", act)
         accepted = sum("run" in result for result in results)
-        return Response({"results": results, "accepted": accepted, "next": run_ids[-1] if more else None})
+        return Response({"results": results, "accepted": accepted, "next": run_ids[-1] if chosen["more"] else None})
 
-    @retried
-    def _act(self, request: Request, action: Action, run_ids: list[UUID]) -> list[dict[str, Any]]:
-        with self.scope(request):
-            outcomes = act_on_runs(by=self.actor, action=action, run_ids=run_ids, workflows=self._workflows())
-            return [self._show(action, *pair) for pair in zip(run_ids, outcomes, strict=True)]
+    def _choose(self, request: Request) -> dict[str, Any]:
+        workflows = self._workflows()
+        wanted = validated(RunActions, request.data)
+        action, more = Action(wanted["action"]), False
+        run_ids: list[UUID] = list(dict.fromkeys(wanted.get("runs", ())))
+        if "filter" in wanted:
+            rows = matching(Run.objects.for_tenant(self.principal.tenant_id), wanted["filter"])
+            after, limit = wanted.get("after"), wanted["limit"]
+            run_ids, more = select(rows, action, after=after, limit=limit, workflows=workflows)
+        return {"action": action.value, "runs": run_ids, "more": more}
+
+    def _act(self, action: Action, run_ids: list[UUID]) -> list[dict[str, Any]]:
+        outcomes = act_on_runs(by=self.actor, action=action, run_ids=run_ids, workflows=self._workflows())
+        return [self._show(action, *pair) for pair in zip(run_ids, outcomes, strict=True)]
 
     def _workflows(self) -> set[UUID] | None:
         """The workflows whose runs the caller may act on; ``None``: all."""

@@ -12,7 +12,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
@@ -45,6 +45,10 @@ class Once:
     def scope(self) -> tuple[str, ...]:
         """Within which the key is one."""
         return (str(self.principal.tenant_id), f"{self.principal.kind}:{self.principal.id}", self.route, self.key)
+
+    def step(self, name: str) -> Once:
+        """A part of this request that is committed by itself, and done once like the whole."""
+        return replace(self, route=hashlib.sha256(f"{self.route} {name}".encode()).hexdigest())
 
 
 def key_of(request: Request) -> str:

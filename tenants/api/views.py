@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 
 from tenants.access import Actor, Permission, Principal
 from tenants.api.authentication import address_of
-from tenants.api.idempotency import answer_once, in_flight, key_of, stored_answer
+from tenants.api.idempotency import Once, answer_once, in_flight, key_of, stored_answer
 from tenants.api.permissions import Allowed
 from tenants.api.serializers import NoBody, NoQuery, validated
 from tenants.limits import admit
@@ -73,7 +73,7 @@ class TenantView(StrictView):
     limited_by: ClassVar[Mapping[str, tuple[Quota, ...]]] = {}
     #: Fields of an answer that are shown once: not stored with an ``Idempotency-Key``, so ``null`` in a replay.
     shown_once: ClassVar[tuple[str, ...]] = ()
-    #: Whether handlers enter ``scope`` themselves, for each of several transactions. What they do can be done twice.
+    #: Whether handlers commit bit by bit, each bit by ``step``.
     in_batches: ClassVar[bool] = False
     #: Whether an answer to a request with an `Idempotency-Key` is kept, to be given again.
     keeps_answers: ClassVar[bool] = True
@@ -96,6 +96,8 @@ class TenantView(StrictView):
         return self._principal
 
     _principal: Principal | None = None
+    #: The request that is being answered in steps, if it has an ``Idempotency-Key``.
+    _once: Once | None = None
 
     @property
     def actor(self) -> Actor:
@@ -153,10 +155,23 @@ class TenantView(StrictView):
             with self.scope(request):
                 response = stored_answer(once)
             if response is None:
+                self._once = once
                 done = handler()
                 with self.scope(request):
                     response = answer_once(once, lambda: done, hidden=self.shown_once)
         return response
+
+    @retried
+    def step(self, request: Request, name: str, function: Callable[[], Any]) -> Any:
+        """What a step of a handler that is ``in_batches`` gives (JSON values), once that is committed.
+
+        With an ``Idempotency-Key`` it is stored in the transaction of the step: a request that is sent again after a
+        crash goes on with the first step that was not committed.
+        """
+        with self.scope(request):
+            if self._once is None:
+                return function()
+            return answer_once(self._once.step(name), lambda: Response(function()), hidden=()).data
 
     def _is_keyed(self, request: Request) -> bool:
         if request.method != "POST" or "Idempotency-Key" not in request.headers:

@@ -5,14 +5,15 @@ import threading
 from uuid import UUID
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
 from pyflow.core.ids import new_id
 from runs.actions import MOST_RUNS
+from runs.api import actions
 from runs.models import Run
 from tenants.access import Level, Role
 from tenants.grants import share
-from tenants.models import AuditEntry
+from tenants.models import AuditEntry, IdempotentAnswer
 from tests.support.api import YAML, Api, assert_problem, read
 from tests.support.factories import HELLO, a_test, make_api_key, make_member, make_run
 from tests.support.invariants import written_by_hand
@@ -144,6 +145,34 @@ def test_it_is_done_once_for_an_idempotency_key(api: Api, tenant, runs):
     first, second = (api.post(PATH, {"action": "retry", "runs": ids(*runs)}, idempotency_key="k") for _ in range(2))
     assert read(first) == read(second)
     assert second.headers["Idempotent-Replayed"] == "true"
+
+
+@written_by_hand
+@pytest.mark.parametrize("crash", ["between two batches", "before the answer is stored"])
+def test_no_run_is_retried_twice_over_a_crash(api: Api, tenant, runs, monkeypatch, crash: str):
+    Run.objects.for_tenant(tenant).update(state="failed")
+    monkeypatch.setattr(actions, "BATCH", 1)
+    request = {"action": "retry", "filter": {"state": ["failed"]}}
+    act = actions.act_on_runs
+
+    def die_at_the_second(**asked):
+        if asked["run_ids"] == [runs[1].pk]:
+            raise OperationalError("the connection is gone")
+        return act(**asked)
+
+    if crash == "between two batches":
+        with monkeypatch.context() as dying:
+            dying.setattr(actions, "act_on_runs", die_at_the_second)
+            assert_problem(api.post(PATH, request, idempotency_key="k"), 503, "database_unavailable")
+    else:
+        api.post(PATH, request, idempotency_key="k")
+        IdempotentAnswer.objects.for_tenant(tenant).latest("created_at").delete()
+    Run.objects.for_tenant(tenant).filter(pk=runs[0].pk).update(state="failed")  # by the time that it is asked again
+    body = read(api.post(PATH, request, idempotency_key="k"))
+    assert ([item["id"] for item in body["results"]], body["accepted"]) == (ids(*runs), 3)
+    retries = Run.objects.for_tenant(tenant).order_by("pk").values_list("retries", flat=True)
+    assert list(retries) == [1, 1, 1]
+    assert read(api.post(PATH, request, idempotency_key="k")) == body
 
 
 def test_a_viewer_may_not(tenant, runs):
