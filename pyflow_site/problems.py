@@ -56,6 +56,7 @@ from tenants.errors import (
     InvitationExistsError,
     InvitationNotFoundError,
     InvitationTokenError,
+    KeyNameTakenError,
     KeyNotFoundError,
     KeyNotUsableError,
     LastOwnerError,
@@ -72,7 +73,7 @@ from tenants.errors import (
     TooManyFailuresError,
     UpgradeNeededError,
 )
-from tenants.transactions import is_passing
+from tenants.transactions import is_contention
 from workflows.errors import (
     GraphTooLargeError,
     NothingPublishedError,
@@ -125,6 +126,7 @@ STATUS_OF: Mapping[type[PyFlowError], int] = {
     PasswordError: status.HTTP_422_UNPROCESSABLE_ENTITY,
     KeyNotFoundError: status.HTTP_404_NOT_FOUND,
     KeyNotUsableError: status.HTTP_409_CONFLICT,
+    KeyNameTakenError: status.HTTP_409_CONFLICT,
     AuditBrokenError: status.HTTP_500_INTERNAL_SERVER_ERROR,
     PlanError: status.HTTP_422_UNPROCESSABLE_ENTITY,
     QuotaExceededError: status.HTTP_403_FORBIDDEN,
@@ -221,7 +223,7 @@ def describe(error: Exception) -> dict[str, Any]:
         return problem(404, "not_found", "There is nothing here.")
     if isinstance(error, PermissionDenied):
         return problem(403, "forbidden", "This is not allowed.")
-    if is_outage(error) or is_passing(error):
+    if is_outage(error) or is_contention(error):
         return problem(503, DATABASE_UNAVAILABLE, OUTAGE)
     return problem(500, "internal_error", "Something went wrong here. The request id finds it in the logs.")
 
@@ -318,7 +320,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 def server_error(request: HttpRequest) -> HttpResponse:
     """Django's 500; 503 while the database is away."""
     error = sys.exc_info()[1]
-    if error is not None and (is_outage(error) or is_passing(error)):
+    if error is not None and (is_outage(error) or is_contention(error)):
         response = _plain(request, problem(503, DATABASE_UNAVAILABLE, OUTAGE))
         response.headers["Retry-After"] = str(RETRY_SECONDS)
         return response

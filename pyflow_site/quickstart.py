@@ -152,10 +152,11 @@ def _prepare(home: Path) -> tuple[Secret, Secret | None]:
 
 def _first_key(path: Path) -> Secret:
     # Models can be imported only after django.setup().
+    from tenants.api_keys import create_api_key  # noqa: PLC0415
     from tenants.authentication import authenticate_key  # noqa: PLC0415
     from tenants.errors import InvalidKeyError  # noqa: PLC0415
     from tenants.models import Tenant  # noqa: PLC0415
-    from tenants.services import create_api_key, create_tenant  # noqa: PLC0415
+    from tenants.services import create_tenant  # noqa: PLC0415
 
     if path.exists():
         text = path.read_text().strip()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from itertools import chain, count
 from typing import Any
 from uuid import UUID
 
-from django.db import models, transaction
+from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
 from tenants import audit
 from tenants.access import SHAREABLE, Actor, Permission, Principal, Role, permissions_of
-from tenants.errors import BeyondOwnRightsError, KeyNotFoundError, KeyNotUsableError
+from tenants.errors import BeyondOwnRightsError, KeyNameTakenError, KeyNotFoundError, KeyNotUsableError
 from tenants.keys import hash_secret, make_key
-from tenants.models import ApiKey
+from tenants.models import ApiKey, Tenant
 
 #: How long a replaced key goes on working unless the request says so, and at most. Seconds.
 DEFAULT_GRACE = 86_400
@@ -47,7 +48,7 @@ def issue_key(
     """A new key of the principal's member and its text, which is not kept anywhere: show it now.
 
     ``scopes`` narrow the role; ``None`` does not. Raises ``BeyondOwnRightsError`` if it could do what the principal
-    cannot, or would outlive the key that makes it.
+    cannot, or would outlive the key that makes it; ``KeyNameTakenError``.
     """
     _require_coverage(principal, role, scopes)
     _require_no_longer_life(principal, expires_at, "Give `expires_at`, not later than that")
@@ -90,6 +91,7 @@ def rotate_key(*, by: Actor, principal: Principal, key_id: UUID, grace: int = DE
     _require_no_longer_life(principal, old.expires_at, "Rotate it as a member, or with a key that lives as long")
     ends = [] if old.expires_at is None else [timezone.now() + (old.expires_at - old.created_at)]
     ends += [] if principal.expires_at is None else [principal.expires_at]
+    old.give_name_up()
     new, text = _store(
         by,
         "live",
@@ -105,15 +107,47 @@ def rotate_key(*, by: Actor, principal: Principal, key_id: UUID, grace: int = DE
     return new, text
 
 
+@transaction.atomic
+def create_api_key(*, tenant: Tenant, name: str, env: str = "live", role: Role = Role.OWNER) -> tuple[ApiKey, str]:
+    """A new key of the installation itself and its text, which is not kept anywhere: show it now.
+
+    Raises ``KeyNameTakenError``.
+    """
+    return _store(Actor.system(tenant.pk, "operator"), env, "api_key.created", name=name, role=role.value)
+
+
+def free_name(tenant: Tenant, name: str) -> str:
+    """The name, or with the first number that makes it one that no key of the tenant has."""
+    taken = set(ApiKey.objects.for_tenant(tenant).values_list("known_as", flat=True))
+    numbered = (f"{name} {number}" for number in count(2))
+    return next(each for each in chain([name], numbered) if _known_as(each) not in taken)
+
+
+def _known_as(name: str) -> str:
+    return name.casefold()
+
+
 def _store(by: Actor, env: str, action: str, *, replaces: ApiKey | None = None, **values: Any) -> tuple[ApiKey, str]:
     made = make_key(env)
     hashed = hash_secret(made.secret)
-    with transaction.atomic():
-        key: ApiKey = ApiKey.objects.create(
-            tenant_id=by.tenant_id, key_id=made.key_id, secret_hash=hashed, last4=made.text[-4:], **values
-        )
-        before = None if replaces is None else {"id": str(replaces.pk)}
-        audit.record(by=by, action=action, target=f"api_key:{key.pk}", before=before, after=_shown(key))
+    key = ApiKey(
+        tenant_id=by.tenant_id,
+        known_as=_known_as(values["name"]),
+        key_id=made.key_id,
+        secret_hash=hashed,
+        last4=made.text[-4:],
+        **values,
+    )
+    try:
+        with transaction.atomic():
+            key.save(force_insert=True)
+            before = None if replaces is None else {"id": str(replaces.pk)}
+            audit.record(by=by, action=action, target=f"api_key:{key.pk}", before=before, after=_shown(key))
+    except IntegrityError:
+        if not ApiKey.objects.for_tenant(by.tenant_id).filter(known_as=key.known_as).exists():
+            raise
+        message = "Another API key of this tenant has that name. Choose another one, or revoke that key before."
+        raise KeyNameTakenError(message) from None
     return key, made.text
 
 

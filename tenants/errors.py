@@ -151,6 +151,12 @@ class KeyNotUsableError(PyFlowError):
     code: ClassVar[str] = "api_key_not_usable"
 
 
+class KeyNameTakenError(PyFlowError):
+    """Another API key of the tenant has this name, by which approvals and the audit tell keys apart."""
+
+    code: ClassVar[str] = "api_key_name_taken"
+
+
 class TenantExistsError(PyFlowError):
     """The slug of the tenant is taken."""
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from tenants import audit
 from tenants.access import SHAREABLE, Actor, Permission, Principal, Role, permissions_of
-from tenants.errors import BeyondOwnRightsError, LastOwnerError, MemberNotFoundError
+from tenants.errors import BeyondOwnRightsError, LastOwnerError, MemberExistsError, MemberNotFoundError
 from tenants.grants import forget_member, shared_with_role
 from tenants.models import ApiKey, Membership, RefreshToken, access_changed
 
@@ -43,10 +43,24 @@ def lock_member(*, tenant_id: UUID, member_id: UUID) -> Membership:
 
 
 def add_member(*, by: Actor, user: AbstractUser, role: Role) -> Membership:
-    """Make a user, who is none yet, a member. Callers see to it that they may."""
+    """Make a user, who is none yet, a member. Callers see to it that they may.
+
+    Raises ``MemberExistsError`` if a member has one of the user's names: approvals name members by them.
+    """
+    _require_own_names(by.tenant_id, user)
     member: Membership = Membership.objects.create(tenant_id=by.tenant_id, user=user, role=role.value)
     audit.record(by=by, action="member.added", target=f"member:{member.pk}", after=_shown(member))
     return member
+
+
+def _require_own_names(tenant_id: UUID, user: AbstractUser) -> None:
+    names = {name.casefold() for name in (user.get_username(), user.email) if name}
+    for member in members_of(tenant_id).exclude(user=user):
+        if not names.isdisjoint(name.casefold() for name in (member.user.get_username(), member.user.email)):
+            raise MemberExistsError(
+                "Another member of this tenant has the same user name or e-mail address, whatever its case. Remove "
+                "that member, or have an operator give one of the two accounts another name."
+            )
 
 
 @transaction.atomic
@@ -119,7 +133,7 @@ def _end(by: Actor, member: Membership, action: str) -> None:
     keys = ApiKey.objects.for_tenant(by.tenant_id).filter(created_by=member.user_id, revoked_at__isnull=True)
     tokens = RefreshToken.objects.for_tenant(by.tenant_id).filter(user=member.user_id, revoked_at__isnull=True)
     ended = {
-        "keys_revoked": keys.update(revoked_at=now),
+        "keys_revoked": keys.update(revoked_at=now, known_as=None),
         "grants_removed": forget_member(tenant_id=by.tenant_id, user_id=member.user_id),
     }
     tokens.update(revoked_at=now)

@@ -212,6 +212,13 @@ class ApiKey(_Access):
 
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
     name = models.CharField(max_length=200)
+    known_as = models.CharField(  # noqa: DJ001 - null: it has given its name up
+        max_length=600,
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="The name without case, which no other key of the tenant has meanwhile.",
+    )
     key_id = models.CharField(max_length=32, unique=True, editable=False, help_text="The public part of the key.")
     secret_hash = models.CharField(max_length=100, editable=False)
     last4 = models.CharField(max_length=4, editable=False)
@@ -232,13 +239,14 @@ class ApiKey(_Access):
     replaced_by = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, editable=False, related_name="+")
 
     objects: ClassVar[ApiKeys] = ApiKeys()
-    harmless_fields = frozenset({"name", "last_used_at"})
+    harmless_fields = frozenset({"name", "known_as", "last_used_at"})
 
     class Meta(TenantOwned.Meta):
-        """Newest first."""
+        """Newest first; a name is that of one key."""
 
         abstract = False
         ordering = ("-id",)
+        constraints = (models.UniqueConstraint(fields=("tenant", "known_as"), name="key_per_name"),)
 
     def __str__(self) -> str:
         return f"{self.name} (…{self.last4})"
@@ -251,8 +259,13 @@ class ApiKey(_Access):
     def revoke(self) -> None:
         """Make the key useless from now on; see ``access_changed`` for how soon that is noticed."""
         if self.revoked_at is None:
-            self.revoked_at = timezone.now()
-            self.save(update_fields=["revoked_at"])
+            self.revoked_at, self.known_as = timezone.now(), None
+            self.save(update_fields=["revoked_at", "known_as"])
+
+    def give_name_up(self) -> None:
+        """Leave the name to the key that is about to replace this one."""
+        self.known_as = None
+        self.save(update_fields=["known_as"])
 
     def replace(self, successor: ApiKey, *, grace: timedelta) -> None:
         """End in favour of another key, after ``grace``; never later than it would have ended anyway."""

@@ -11,10 +11,9 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from tenants import audit
-from tenants.access import Actor, Role
+from tenants.access import Actor
 from tenants.errors import TenantExistsError, TenantInvalidError, TenantNotFoundError
-from tenants.keys import hash_secret, make_key
-from tenants.models import ApiKey, Tenant
+from tenants.models import Tenant
 
 #: The tenant of somebody who names none.
 DEFAULT_SLUG = "default"
@@ -82,27 +81,6 @@ def resume_tenant(*, tenant: Tenant, by: Actor | None = None) -> None:
     """Take the credentials of a suspended tenant again."""
     tenant.resume()
     audit.record(by=by or _operator(tenant), action="tenant.resumed", target=f"tenant:{tenant.slug}")
-
-
-@transaction.atomic
-def create_api_key(*, tenant: Tenant, name: str, env: str = "live", role: Role = Role.OWNER) -> tuple[ApiKey, str]:
-    """A new key of the installation itself and its text, which is not kept anywhere: show it now."""
-    made = make_key(env)
-    key: ApiKey = ApiKey.objects.create(
-        tenant=tenant,
-        name=name,
-        role=role.value,
-        key_id=made.key_id,
-        secret_hash=hash_secret(made.secret),
-        last4=made.text[-4:],
-    )
-    audit.record(
-        by=_operator(tenant),
-        action="api_key.created",
-        target=f"api_key:{key.pk}",
-        after={"name": name, "role": role.value, "last4": key.last4},
-    )
-    return key, made.text
 
 
 def _operator(tenant: Tenant) -> Actor:

@@ -31,6 +31,8 @@ from typing import ParamSpec, TypeVar
 from django.db import DatabaseError, connection
 
 logger = logging.getLogger(__name__)
+#: What refers to a row that is gone, where no other transaction removed it: a mistake of ours.
+_GONE = "23503"
 ParametersT = ParamSpec("ParametersT")
 ResultT = TypeVar("ResultT")
 #: The SQLSTATEs of transactions that may well succeed if they are begun again.
@@ -38,13 +40,22 @@ PASSING = {
     "40P01": "deadlock detected",
     "40001": "could not serialize",
     "55P03": "a lock was not available",
-    "23503": "a row that was referred to is gone",
+    _GONE: "a row that was referred to is gone",
 }
 
 
 def is_passing(error: BaseException) -> bool:
     """Whether an error of the database is due to what others did at the same time."""
-    return isinstance(error, DatabaseError) and getattr(error.__cause__, "sqlstate", None) in PASSING
+    return _state_of(error) in PASSING
+
+
+def is_contention(error: BaseException) -> bool:
+    """Whether an error that came again, in the whole transaction begun anew, is still due to others."""
+    return is_passing(error) and _state_of(error) != _GONE
+
+
+def _state_of(error: BaseException) -> str | None:
+    return getattr(error.__cause__, "sqlstate", None) if isinstance(error, DatabaseError) else None
 
 
 def retried(function: Callable[ParametersT, ResultT]) -> Callable[ParametersT, ResultT]:

@@ -119,10 +119,13 @@ class KeysView(TenantView):
         tags=["api-keys"],
         parameters=[LOCATION],
         request=CreateKey,
-        responses={201: NewKeyShape},
+        responses={201: NewKeyShape, **problem(409, "Another key of the tenant has this name (whatever its case)")},
     )
     def post(self, request: Request) -> Response:
-        """The answer has the key, this once. It may do no more than whoever makes it."""
+        """The answer has the key, this once. It may do no more than whoever makes it.
+
+        A name is free again when its key is revoked: approvals name keys by it.
+        """
         body = validated(CreateKey, request.data)
         scopes = body["scopes"]
         key, text = issue_key(

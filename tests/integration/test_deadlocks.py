@@ -116,7 +116,7 @@ def test_what_is_done_after_the_commit_is_done_once(tenant, api, monkeypatch, sq
     assert Version.objects.for_tenant(tenant).count() == 2
 
 
-@pytest.mark.parametrize("sqlstate", ["40P01", "40001", "55P03", "23503"])
+@pytest.mark.parametrize("sqlstate", ["40P01", "40001", "55P03"])
 def test_the_second_time_the_client_is_asked_to_come_later(tenant, api, monkeypatch, sqlstate):
     calls: list[str] = []
     monkeypatch.setattr(views, "put_workflow", raising(sqlstate, 2, calls))
@@ -125,6 +125,15 @@ def test_the_second_time_the_client_is_asked_to_come_later(tenant, api, monkeypa
     assert int(response.headers["Retry-After"]) >= 1
     assert calls == ["asked", "asked"]
     assert Version.objects.for_tenant(tenant).count() == 1
+
+
+def test_a_reference_that_is_broken_twice_is_no_outage(tenant, api, monkeypatch, caplog):
+    calls: list[str] = []
+    monkeypatch.setattr(views, "put_workflow", raising("23503", 2, calls))
+    response = api.put(PATH, OTHER, **YAML)
+    assert_problem(response, 500, "internal_error")
+    assert ("Retry-After" in response.headers, calls) == (False, ["asked", "asked"])
+    assert "Traceback" in caplog.text
 
 
 def test_other_errors_are_not_tried_again(tenant, api, monkeypatch):

@@ -7,7 +7,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from pyflow.core.errors import PyFlowError
-from tenants.services import DEFAULT_SLUG, create_api_key, find_or_create
+from tenants.api_keys import create_api_key, free_name
+from tenants.services import DEFAULT_SLUG, find_or_create
+
+#: The name of keys that were given none.
+NAME = "command line"
 
 
 class Command(BaseCommand):
@@ -19,13 +23,13 @@ class Command(BaseCommand):
         """``--tenant SLUG --create --name NAME``."""
         parser.add_argument("--tenant", help=f"slug of the tenant; without it `{DEFAULT_SLUG}`, made if need be")
         parser.add_argument("--create", action="store_true", help="make the tenant if it does not exist")
-        parser.add_argument("--name", default="command line", help="what the key is for")
+        parser.add_argument("--name", help=f"what the key is for; without it `{NAME}`, numbered if need be")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the key to stdout."""
         try:
             tenant = find_or_create(slug=options["tenant"], create=options["create"])
+            _, text = create_api_key(tenant=tenant, name=options["name"] or free_name(tenant, NAME))
         except PyFlowError as error:
             raise CommandError(str(error)) from None
-        _, text = create_api_key(tenant=tenant, name=options["name"])
         self.stdout.write(text)

@@ -128,4 +128,18 @@ def test_it_hides_other_tenants(api: Api, other_api: Api, other_tenant):
 def test_its_queries_are_counted(api: Api, django_assert_num_queries):
     api.post(PATH, DEPLOY)
     with django_assert_num_queries(4):  # itself; the audit's head, entry and head
-        api.post(PATH, DEPLOY)
+        api.post(PATH, DEPLOY | {"name": "another"})
+
+
+def test_a_name_is_that_of_one_key_until_it_is_revoked(api: Api, other_api: Api):
+    """Approvals name keys: whoever makes another one of the same name must not decide in its place."""
+    made = read(api.post(PATH, DEPLOY | {"name": "Straße"}))
+    for name in ("Straße", "STRASSE", "straße"):
+        problem = assert_problem(api.post(PATH, DEPLOY | {"name": name}), 409, "api_key_name_taken")
+        assert "revoke" in problem["detail"]
+    assert other_api.post(PATH, DEPLOY | {"name": "Straße"}).status_code == 201
+    rotated = read(api.post(f"{PATH}/{made['id']}/rotate", {}))
+    assert rotated["name"] == "Straße"
+    assert_problem(api.post(PATH, DEPLOY | {"name": "Straße"}), 409, "api_key_name_taken")
+    assert api.send("DELETE", f"{PATH}/{rotated['id']}").status_code == 204
+    assert api.post(PATH, DEPLOY | {"name": "Straße"}).status_code == 201

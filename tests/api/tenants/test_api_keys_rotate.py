@@ -121,7 +121,7 @@ def test_a_key_rotates_none_that_lives_longer(api: Api, tenant):
     """The new text would be theirs, and of use when their own is not any more."""
     end = timezone.now() + timedelta(days=1)
     ending = Api(make_api_key(tenant, expires_at=end)[1])
-    longer, forever = make_api_key(tenant, expires_at=end + timedelta(days=1))[0], make_api_key(tenant)[0]
+    longer, forever = make_api_key(tenant, "longer", expires_at=end + timedelta(days=1))[0], make_api_key(tenant)[0]
     for key in (longer, forever):
         assert_problem(rotate(ending, key), 403, "beyond_own_rights")
         assert rotate(api, key).status_code == 201
@@ -151,9 +151,9 @@ def test_it_hides_other_tenants(other_api: Api, tenant):
 
 
 def test_its_queries_are_counted(api: Api, tenant, django_assert_num_queries):
-    first, second = make_api_key(tenant)[0], make_api_key(tenant)[0]
+    first, second = make_api_key(tenant, "first")[0], make_api_key(tenant, "second")[0]
     rotate(api, first)
     api.get("/api/v1/me")  # the caller's own access was looked at again
-    # The old one, the new one; the audit's head, entry and head; the old one, the tenant's version.
-    with django_assert_num_queries(7):
+    # The old one, its name, the new one; the audit's head, entry and head; the old one, the tenant's version.
+    with django_assert_num_queries(8):
         rotate(api, second)

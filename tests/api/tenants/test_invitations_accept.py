@@ -173,7 +173,7 @@ def test_a_key_is_nobody(api: Api, tenant):
 def test_its_queries_are_counted(nobody: Api, tenant, django_assert_num_queries):
     make_invitation(tenant)
     _, token = make_invitation(tenant)
-    # Whose token; the invitation; the account, a new one; a member of it?; the invitation, 3 for its audit; the
-    # member, 3 for its audit; the tenant.
-    with django_assert_num_queries(14):
+    # Whose token; the invitation; the account, a new one; a member of it?; the invitation, 3 for its audit; names of
+    # members; the member, 3 for its audit; the tenant.
+    with django_assert_num_queries(15):
         assert nobody.post(PATH, {"token": token, "password": PASSWORD}).status_code == 201

@@ -6,7 +6,8 @@ from django.core.asgi import get_asgi_application
 
 from pyflow_client import AsyncClient, Conflict, NotAuthenticated, NotFound, Session
 from runs.execution import RunExecutor
-from tenants.services import create_api_key, create_tenant
+from tenants.api_keys import create_api_key
+from tenants.services import create_tenant
 
 SAY = """
 version: 2

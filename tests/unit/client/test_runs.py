@@ -10,7 +10,8 @@ from django.core.asgi import get_asgi_application
 
 from pyflow_client import AsyncClient, Conflict, ConnectionFailed, NotFound, Start
 from runs.execution import RunExecutor
-from tenants.services import create_api_key, create_tenant
+from tenants.api_keys import create_api_key
+from tenants.services import create_tenant
 
 NOW = "2026-11-22T10:00:00Z"
 RUN = {"id": "r1", "workflow": "hello", "version": 1, "state": "queued", "input": {}, "created_at": NOW}

@@ -7,7 +7,8 @@ import pytest
 from django.core.asgi import get_asgi_application
 
 from pyflow_client import AsyncClient, Conflict, NotAuthenticated, NotFound
-from tenants.services import create_api_key, create_tenant
+from tenants.api_keys import create_api_key
+from tenants.services import create_tenant
 
 NOW = "2026-11-22T10:00:00Z"
 MEMBER = {

@@ -5,7 +5,8 @@ import pytest
 from django.core.asgi import get_asgi_application
 
 from pyflow_client import AsyncClient, Conflict, NotFound
-from tenants.services import create_api_key, create_tenant
+from tenants.api_keys import create_api_key
+from tenants.services import create_tenant
 from tests.unit.client.test_requests import WORKFLOW
 
 HELLO = """version: 2

@@ -9,12 +9,12 @@ from django.db import connection
 from django.utils import timezone
 
 from tenants import authentication, keys, principals
+from tenants.api_keys import create_api_key
 from tenants.authentication import authenticate_key
 from tenants.errors import InvalidKeyError
 from tenants.keys import check_secret, hash_secret, make_key
 from tenants.models import ApiKey
 from tenants.principals import CACHE_SECONDS, cache
-from tenants.services import create_api_key
 from tests.support.factories import make_api_key, make_tenant
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db]
