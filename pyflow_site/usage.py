@@ -15,8 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from pyflow.core.files import used_bytes
-from pyflow.core.states import RunState
-from runs.models import Run
+from runs.fair_share import places_taken
 from tenants.access import Permission, Principal
 from tenants.api.serializers import Strict, validated
 from tenants.api.views import TenantView
@@ -149,7 +148,7 @@ def _bytes(tenant_id: UUID) -> dict[Quota, int]:
 def _rows(tenant_id: UUID) -> dict[Quota, int]:
     return {
         Quota.WORKFLOWS: Workflow.objects.for_tenant(tenant_id).count(),
-        Quota.CONCURRENT_RUNS: Run.objects.for_tenant(tenant_id).filter(state=RunState.RUNNING.value).count(),
+        Quota.CONCURRENT_RUNS: places_taken([tenant_id])[tenant_id],
     }
 
 

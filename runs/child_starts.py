@@ -52,7 +52,8 @@ class ChildStarts:
         return child
 
     def _start(self, request: ChildRequest, run_id: UUID, retry: int) -> Run:
-        place = {"node_id": request.node_id, "item": request.item, "attempt": request.attempt, "retry": retry}
+        place: dict[str, Any] = {"node_id": request.node_id, "item": request.item, "attempt": request.attempt}
+        place |= {"retry": retry, "in_place": request.config.wait and not request.may_suspend}
         config = request.config
         return start_version(
             version=latest_version(tenant_id=self._tenant_id, name=config.workflow),

@@ -15,6 +15,7 @@ from pyflow.core.plan import Plan
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
 from runs.diagnosis import MOST_AHEAD, MOST_NODES, Facts, awaited_children, explain, may_have_children
 from runs.errors import RunNotFoundError
+from runs.fair_share import places_taken
 from runs.models import NodeItem, NodeRun, NodeTask, Run, RunSignal
 from runs.presence import presence_of
 from runs.reasons import Explanation
@@ -115,6 +116,6 @@ def _queue(run: Run) -> dict[str, Any]:
     queued = rows.filter(before, state=RunState.QUEUED.value, queue=run.queue)
     return {
         "ahead": queued.values("pk")[:MOST_AHEAD].count(),
-        "running": rows.filter(state=RunState.RUNNING.value).count(),
+        "running": places_taken([run.tenant_id])[run.tenant_id],
         "limit": limit_of(run.tenant_id, Quota.CONCURRENT_RUNS),
     }

@@ -3,7 +3,8 @@
 Tenants take turns, those first of whom the fewest runs are executed now; each queue of a tenant takes part by itself.
 Within one the most urgent run comes first, and of those the oldest: a run of low priority is started when none of a
 higher one is queued, however long that takes. A tenant has no more runs executed at a time than its quota allows; the
-others stay queued.
+others stay queued. A run that cannot be put down while it waits for child runs shares its place with one of them at a
+time, or with a quota of one neither would ever go on.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Count
+from django.db.models import Count, Q
 
 from pyflow.core.states import RunState
 from runs.models import SUSPECT_LOSSES, Run
@@ -52,10 +53,10 @@ def fair_share(limit: int, queues: Collection[str] | None, active: Collection[UU
     alone = len(waiting) == 1 and limit_of(waiting[0][1], Quota.CONCURRENT_RUNS) is None
     running = Counter[UUID]() if alone else _running(tenants)
     room, contended = _room(tenants, running)
+    ids = _next_in_places(sorted(room), served, limit, [*active], suspects=suspects)
     # Those that are equal in this must not always come in the same order.
     random.shuffle(waiting)
     waiting.sort(key=lambda pair: running[pair[1]])
-    ids: list[UUID] = []
     while waiting and len(ids) < limit:
         share, left = max(1, (limit - len(ids)) // len(waiting)), []
         for queue, tenant_id in waiting:
@@ -95,7 +96,7 @@ def queues_with_room(tenants: Collection[UUID]) -> set[str]:
     """The queues with queued runs of those of the tenants that have a limit and are below it."""
     limits = {tenant_id: limit_of(tenant_id, Quota.CONCURRENT_RUNS) for tenant_id in tenants}
     limited = {tenant_id: limit for tenant_id, limit in limits.items() if limit is not None}
-    running = _running(limited) if limited else Counter[UUID]()
+    running = places_taken(limited) if limited else Counter[UUID]()
     below = [tenant_id for tenant_id, limit in limited.items() if running[tenant_id] < limit]
     if not below:
         return set()
@@ -132,6 +133,37 @@ def _running(tenants: Collection[UUID]) -> Counter[UUID]:
     return Counter(dict(rows.values_list("tenant").annotate(Count("pk"))))
 
 
+#: Child runs that a parent waits for without being put down: it keeps its place, which they may have instead.
+IN_PLACE = Q(called_by__in_place=True)
+
+
+def places_taken(tenants: Collection[UUID]) -> Counter[UUID]:
+    """How many runs of each tenant are executed, but for parents that share their places with such a child run."""
+    taken = _running(tenants)
+    children = Run.objects.across_tenants().filter(IN_PLACE, state=RunState.RUNNING.value, tenant__in=tenants)
+    parents = children.filter(parent__state=RunState.RUNNING.value).order_by().values_list("tenant")
+    taken.subtract(dict(parents.annotate(Count("parent", distinct=True))))
+    return taken
+
+
+def _next_in_places(
+    tenants: Collection[UUID], queues: Collection[str], limit: int, taken: Collection[UUID], *, suspects: bool
+) -> list[UUID]:
+    """Lock the next child run of each parent whose place no other one has, of tenants with a limit."""
+    if not tenants:
+        return []
+    runs = Run.objects.across_tenants().filter(IN_PLACE, parent__state=RunState.RUNNING.value, tenant__in=tenants)
+    having = runs.filter(state=RunState.RUNNING.value).values("parent")
+    runs = runs.filter(state=RunState.QUEUED.value, queue__in=queues).exclude(parent__in=having).exclude(pk__in=taken)
+    runs = runs.filter(losses=SUSPECT_LOSSES) if suspects else runs.exclude(losses=SUSPECT_LOSSES)
+    skip = connection.features.has_select_for_update_skip_locked
+    locked = runs.select_for_update(of=("self",) if skip else (), no_key=True, skip_locked=skip)
+    first: dict[UUID, UUID] = {}
+    for run_id, parent_id in locked.order_by("-priority", "created_at").values_list("pk", "parent_id")[:limit]:
+        first.setdefault(parent_id, run_id)
+    return list(first.values())
+
+
 def _room(tenants: Collection[UUID], running: Counter[UUID]) -> tuple[dict[UUID, int], bool]:
     """How many more runs of each tenant may be executed, of those that have a limit, and whether any was left out.
 
@@ -141,7 +173,7 @@ def _room(tenants: Collection[UUID], running: Counter[UUID]) -> tuple[dict[UUID,
     limits = {tenant_id: limit_of(tenant_id, Quota.CONCURRENT_RUNS) for tenant_id in sorted(tenants)}
     limited = {tenant_id: limit for tenant_id, limit in limits.items() if limit is not None}
     locked = {tenant_id for tenant_id in limited if _claims_alone(tenant_id)}
-    counted = _running(locked) if locked else running  # anew, now that nobody else adds to them
+    counted = places_taken(locked) if locked else running  # anew, now that nobody else adds to them
     room = {
         tenant_id: max(0, limit - counted[tenant_id]) if tenant_id in locked else 0
         for tenant_id, limit in limited.items()

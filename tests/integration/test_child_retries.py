@@ -10,6 +10,8 @@ from django.utils import timezone
 
 from runs.child_stops import stop_orphans
 from runs.execution import RunExecutor
+from runs.fair_share import places_taken
+from runs.leases import claim
 from runs.models import NodeRun, Run
 from runs.services import TERMINATED, end_run
 from runs.verbs import retry_run, terminate_run
@@ -17,7 +19,9 @@ from tenants.access import Actor
 from tenants.models import Tenant
 from tenants.quotas import set_plan
 from tests.support import waiting
+from tests.support.children import executed, start_child
 from tests.support.factories import make_run, make_tenant, make_workflow
+from tests.support.invariants import written_by_hand
 from tests.support.nodes import register, workflow
 from tests.support.running import cancel, ended, executing, nodes, operator, put_down, send, state_of
 
@@ -322,6 +326,44 @@ def test_a_tenant_that_may_execute_one_run_executes_children_and_theirs(tenant, 
     with executing():
         for run in (*runs, other):
             ended(run, "succeeded")
+
+
+HELD_EACH = (
+    "{id: call, type: workflow, for_each: [1, 2, 3], max_parallel: 3, concurrency: {key: '%s {{ item }}'},"
+    " config: {workflow: %s}}"
+)
+
+
+@pytest.mark.parametrize("queue", ["", "gpu"])
+def test_a_quota_of_one_run_has_room_for_children_that_are_waited_for_in_a_slot(tenant, queue: str):
+    """The parent keeps its place while it waits in its slot: it and one child at a time share it."""
+    set_limit(tenant, 1)
+    settings = {"settings": f"{{queue: {queue}}}"} if queue else {}
+    make_workflow(
+        tenant, workflow("{id: x, type: transform, config: {input: 1, expression: $}}", name="leaf", **settings)
+    )
+    make_workflow(tenant, workflow(HELD_EACH % ("middle", "leaf"), name="middle"))
+    runs = [make_run(tenant, workflow(HELD_EACH % ("top", "middle"), name="top")) for _ in range(2)]
+    other = make_run(make_tenant())
+    with executing():
+        for run in (*runs, other):
+            ended(run, "succeeded")
+
+
+@written_by_hand
+def test_of_children_that_are_waited_for_in_a_slot_one_has_the_place_of_its_parent(tenant):
+    set_limit(tenant, 1)
+    make_workflow(tenant, workflow(PAID, name="child"))
+    parent = executed(make_run(tenant, workflow(HELD_EACH % ("parent", "child"), name="parent")))
+    first, second = (start_child(parent, "call", item) for item in "12")
+    plain = make_run(tenant, workflow(PAID, name="plain"))
+    assert [taken.run_id for taken in claim("me", 10)] == [first.pk]
+    assert list(claim("me", 10)) == []
+    assert places_taken([tenant.pk])[tenant.pk] == 1
+    Run.objects.across_tenants().filter(pk=first.pk).update(state="succeeded")
+    assert [taken.run_id for taken in claim("me", 10)] == [second.pk]
+    Run.objects.across_tenants().filter(pk__in=[parent.pk, second.pk]).update(state="succeeded")
+    assert [taken.run_id for taken in claim("me", 10)] == [plain.pk]
 
 
 def test_children_in_another_queue_are_stopped_and_taken_up_again(tenant, drain):

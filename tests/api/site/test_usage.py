@@ -100,5 +100,7 @@ def test_it_needs_the_scope(tenant):
 
 def test_its_queries_are_counted(api: Api, django_assert_num_queries):
     api.get(PATH)
-    with django_assert_num_queries(5):  # the history, two counters, the workflows, the running runs
+    with django_assert_num_queries(
+        6
+    ):  # the history, two counters, the workflows, the running runs, places that they share
         api.get(PATH)
