@@ -294,6 +294,7 @@ class NodeRunAdmin(OfOneRun[NodeRun]):
         "finished_at",
         "wake_at",
         "wait",
+        "progress",
         "shown_output",
         "shown_error",
     )

@@ -53,6 +53,7 @@ NODE_FIELDS = (
     "finished_at",
     "wake_at",
     "wait",
+    "progress",
 )
 ITEM_FIELDS = ("key", "state", "attempts", "output", "output_ref", "error", "started_at", "wake_at", "at")
 

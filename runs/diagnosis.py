@@ -287,15 +287,24 @@ def _why_running(facts: Facts, row: NodeRun) -> Told:
         for task in facts.tasks
         if task.node_id == row.node_id
     ]
+    told = _progress_sentence(row.progress)
     if tasks:
         claimed = sum(bool(task.owner) for task in tasks)
         queues = _names(sorted({task.queue or "default" for task in tasks}))
         detail = f"It is executed elsewhere, as tasks of the queue {queues}: workers have {claimed} of {len(tasks)}."
-        return "task", detail, {"tasks": tasks}
+        return "task", detail + told, {"tasks": tasks, "progress": row.progress}
     if _lease(facts).expired:
         return "lost", "The lease of its worker has run out: whoever takes the run over starts it again.", {}
     since = "" if row.started_at is None else f" It began at {_time(row.started_at)}."
-    return "running", f"Attempt {row.attempts} is executed.{since}", {}
+    return "running", f"Attempt {row.attempts} is executed.{since}{told}", {"progress": row.progress}
+
+
+def _progress_sentence(progress: dict[str, Any] | None) -> str:
+    if progress is None:
+        return ""
+    item = "" if progress["item"] is None else f"item {progress['item']['key']!r} "
+    said = f": {progress['message']}" if progress["message"] else "."
+    return f" At {progress['at']} {item or 'it '}reported {progress['fraction']:.0%}{said}"
 
 
 def _why_pending(facts: Facts, node_id: str) -> Told:

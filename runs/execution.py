@@ -381,7 +381,9 @@ class RunExecutor:
         return {run_id: run.under_way for run_id, run in self._active.items() if run.under_way is not None}
 
     async def _settle(self, awaited: Mapping[UUID, DatabaseRemoteNodes]) -> None:
-        outcomes = await self._call(read_outcomes, list(awaited)) if awaited else {}
+        outcomes, reports = await self._call(read_outcomes, list(awaited)) if awaited else ({}, {})
+        for task_id, progress in reports.items():
+            awaited[task_id].report(task_id, progress)
         for task_id, told in outcomes.items():
             await awaited[task_id].settle(task_id, told)
         if outcomes:

@@ -38,6 +38,7 @@ _LIGHT = (
     "finished_at",
     "wake_at",
     "wait",
+    "progress",
 )
 
 

@@ -225,6 +225,7 @@ class NodeRun(TenantOwned):
         "finished_at": None,
         "wake_at": None,
         "wait": None,
+        "progress": None,
     }
 
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
@@ -245,6 +246,9 @@ class NodeRun(TenantOwned):
     finished_at = models.DateTimeField(null=True, blank=True)
     wake_at = models.DateTimeField(null=True, blank=True)
     wait = models.JSONField(null=True, blank=True, help_text="What a waiting node waits for.")
+    progress = models.JSONField(
+        null=True, blank=True, help_text="What its attempt reported last: {fraction, message, at, item}."
+    )
 
     class Meta(TenantOwned.Meta):
         """One row per node of a run."""
@@ -308,6 +312,7 @@ class NodeTask(TenantOwned):
     epoch = models.PositiveIntegerField(default=0)
     losses = models.PositiveIntegerField(default=0)
     outcomes = models.JSONField(null=True, blank=True)
+    progress = models.JSONField(null=True, blank=True, help_text="What its attempts reported last.")
 
     class Meta(TenantOwned.Meta):
         """Oldest first; indexes over what is to be done, and what is being done."""

@@ -38,7 +38,8 @@ _SUSPECT = Q(losses=SUSPECT_LOSSES)
 class DatabaseRemoteNodes:
     """The ``RemoteNodes`` of one claimed run. ``call`` runs a function on the executor's database thread.
 
-    ``waiting`` counts, for the executor, what each of its runs awaits from elsewhere. ``log`` keeps what they logged.
+    ``waiting`` counts, for the executor, what each of its runs awaits from elsewhere. ``log`` keeps what they logged,
+    ``report`` what a node says of its progress.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class DatabaseRemoteNodes:
         secrets: RunSecrets,
         values: RunValues,
         log: Callable[[LogLine], None],
+        report: Callable[[str, dict[str, Any]], None],
     ) -> None:
         self._values = values
         self._claim = claim
@@ -56,6 +58,9 @@ class DatabaseRemoteNodes:
         self._waiting = waiting
         self._secrets = secrets
         self._log = log
+        self._report = report
+        #: The node of each task, and the moment of the last report of its progress that was passed on.
+        self._nodes_of: dict[UUID, tuple[str, str | None]] = {}
         self._asked: list[tuple[PlannedNode, Place, asyncio.Future[object]]] = []
         self._sending: set[asyncio.Task[None]] = set()
         #: Those who wait for each task, in the order of its places.
@@ -79,11 +84,19 @@ class DatabaseRemoteNodes:
             if future.cancelled():
                 await asyncio.shield(self._forget())
 
+    def report(self, task_id: UUID, progress: dict[str, Any]) -> None:
+        """Pass on what a task reported of its progress, once."""
+        node_id, at = self._nodes_of.get(task_id, ("", None))
+        if task_id in self.awaited and at != progress["at"]:
+            self._nodes_of[task_id] = node_id, progress["at"]
+            self._report(node_id, progress)
+
     async def settle(self, task_id: UUID, outcomes: Sequence[Outcome]) -> None:
         """Hand the outcomes of a task to those who wait for them."""
         await self._secrets.adopt({mark for outcome in outcomes for mark in outcome.get("secrets", ())})
         for line in log_of(outcomes):
             self._log(line)
+        self._nodes_of.pop(task_id, None)
         for future, outcome in zip(self.awaited.pop(task_id, ()), outcomes, strict=False):
             received = await self._values.receive(outcome)
             if not future.done():
@@ -113,6 +126,7 @@ class DatabaseRemoteNodes:
                 )
                 rows.append(row)
                 self.awaited[row.pk] = [future for _, _, future in chunk]
+                self._nodes_of[row.pk] = node_id, None
         try:
             await self._call(insert_tasks, self._claim, rows)
         except Exception as error:  # noqa: BLE001 - each of those who wait is told
@@ -124,7 +138,7 @@ class DatabaseRemoteNodes:
         """Remove tasks that nobody waits for any more: whoever executes one stops when it renews its lease."""
         gone = [task_id for task_id, futures in self.awaited.items() if all(future.done() for future in futures)]
         for task_id in gone:
-            del self.awaited[task_id]
+            del self.awaited[task_id], self._nodes_of[task_id]
         if gone:
             await self._call(delete_tasks, gone)
 
@@ -252,10 +266,18 @@ def absolve_tasks(ids: Collection[UUID]) -> None:
     lost.update(losses=F("losses") - 1)
 
 
-def read_outcomes(ids: Collection[UUID]) -> dict[UUID, list[Outcome]]:
-    """The outcomes of those tasks that are done."""
-    done = NodeTask.objects.across_tenants().filter(pk__in=ids, outcomes__isnull=False)
-    return {row.pk: row.outcomes for row in done if row.outcomes is not None}
+def report_task(taken: TaskClaim, progress: dict[str, Any]) -> None:
+    """Keep what the attempts of a task report, for the run's executor, which reads it with its next sweep."""
+    ours = NodeTask.objects.across_tenants().filter(pk=taken.task_id, epoch=taken.epoch, outcomes__isnull=True)
+    ours.update(progress=progress)
+
+
+def read_outcomes(ids: Collection[UUID]) -> tuple[dict[UUID, list[Outcome]], dict[UUID, dict[str, Any]]]:
+    """The outcomes of those tasks that are done, and what those that are not have reported last."""
+    told = NodeTask.objects.across_tenants().filter(Q(outcomes__isnull=False) | Q(progress__isnull=False), pk__in=ids)
+    rows = list(told)
+    done = {row.pk: row.outcomes for row in rows if row.outcomes is not None}
+    return done, {row.pk: row.progress for row in rows if row.outcomes is None and row.progress is not None}
 
 
 @retried

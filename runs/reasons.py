@@ -81,6 +81,7 @@ class NodeReason:
     children: list[ChildRun] = field(default_factory=list)
     tasks: list[TaskPlace] = field(default_factory=list)
     items: dict[str, int] = field(default_factory=dict)
+    progress: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,9 @@ class RunExecution:
         self._values = RunValues(claim, shared.values.submit)
         self._sink = DatabaseSink(shared.writer, claim, lambda: self.is_trusted, self._secrets, self._values)
         self.children = DatabaseChildRuns(claim, call, self._stops_here, waiting, self._secrets)
-        self.remote = DatabaseRemoteNodes(claim, call, waiting, self._secrets, self._values, self._sink.log)
+        self.remote = DatabaseRemoteNodes(
+            claim, call, waiting, self._secrets, self._values, self._sink.log, self._sink.report
+        )
         self.slots = DatabaseSlots(claim, shared.call_slots, waiting)
         self.task = asyncio.create_task(self._execute())
 

@@ -38,6 +38,7 @@ class Node:
     took: str
     output: str
     error: str
+    progress: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ def _node(row: Any, definition: Any, now: datetime) -> Node:
         took=_between(row.started_at, row.finished_at, now),
         output=_output(row),
         error="" if row.error is None else _error(row.error),
+        progress="" if row.progress is None else f"{row.progress['fraction']:.0%} {row.progress['message']}".strip(),
     )
 
 

@@ -58,6 +58,16 @@ nodes_of = CompiledQuery(lambda tenant_id, run_id: NodeRun.objects.for_tenant(te
 first_events_of = CompiledQuery(
     lambda tenant_id, run_id: RunEvent.objects.for_tenant(tenant_id).filter(run=run_id).order_by("seq")[:EVENTS_SHOWN]
 )
+
+
+def progress_of_nodes(run: Run) -> list[dict[str, Any]]:
+    """What the nodes of a run that is executed have reported: it changes without an event."""
+    if run.state != RunState.RUNNING:
+        return []
+    rows = NodeRun.objects.for_tenant(run.tenant_id).filter(run=run, progress__isnull=False).order_by("id")
+    return list(rows.values_list("progress", flat=True))
+
+
 #: So many events of a run are read with it.
 EVENTS_SHOWN = 1000
 

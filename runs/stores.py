@@ -11,7 +11,8 @@ from uuid import UUID
 from django.db import connection
 
 from pyflow.core import result
-from pyflow.core.events import Event, EventType
+from pyflow.core.events import Event, EventType, rfc3339
+from pyflow.core.messages import cut
 from pyflow.core.ports import SystemClock
 from pyflow.core.run_log import MAX_CHARACTERS, MAX_LINES, LogLine
 from pyflow.core.states import NodeState, RunState
@@ -22,13 +23,17 @@ from runs.leases import Claim
 from runs.models import NodeItem, NodeRun, RunSignal
 from runs.secrets import RunSecrets
 from runs.values import Reference
-from runs.writer import EPHEMERAL, GroupWriter, Write, moment
+from runs.writer import GroupWriter, Write, moment
 from tenants.statements import ask
 
 logger = logging.getLogger("pyflow.runs")
 
 #: Starts are not waited for, yet whoever follows a run sees them within this time. Seconds.
 FLUSH_SECONDS = 0.05
+#: What nodes report of their progress is written this often at most. Seconds.
+PROGRESS_SECONDS = 1.0
+#: Characters of a message about progress.
+MAX_PROGRESS = 500
 #: The last line of a log that was cut.
 LOG_CUT = f"The log ends here: a run keeps {MAX_LINES:,} lines and {MAX_CHARACTERS:,} characters of it."
 _RUN_ENDS = frozenset({EventType.RUN_SUCCEEDED, EventType.RUN_FAILED, EventType.RUN_CANCELLED})
@@ -54,6 +59,10 @@ class DatabaseSink:
         self._rows: dict[str, dict[str, Any]] = {}
         self._pending = self._new_write()
         self._flush: asyncio.TimerHandle | None = None
+        #: The nodes whose progress is not written yet, and when that was done last (monotonic seconds).
+        self._progressed: set[str] = set()
+        self._progress: asyncio.TimerHandle | None = None
+        self._progress_at = -PROGRESS_SECONDS
         self._closed = False
         #: Whether the end of the run was noted here, be it on record yet or not.
         self.has_ended = False
@@ -75,7 +84,9 @@ class DatabaseSink:
 
         Raises ``LeaseLapsedError`` where a node would start although the lease may have ended.
         """
-        if event.type in EPHEMERAL:
+        if event.type is EventType.NODE_PROGRESS:
+            assert event.node_id is not None  # noqa: S101 - nodes report it
+            self.report(event.node_id, progress_of(event))
             return
         if event.type is EventType.NODE_STARTED and not self._trusted():
             raise LeaseLapsedError(f"the lease of run {self._claim.run_id} is not trusted any more")
@@ -83,6 +94,27 @@ class DatabaseSink:
         self._values.outsource_now(event)
         self._note(event)
         self._flush_soon()
+
+    def report(self, node_id: str, progress: dict[str, Any]) -> None:
+        """Keep what a node that is executed reports of its progress; of many reports the last one is written."""
+        row = self._rows.get(node_id)
+        if self._closed or row is None or row["state"] != NodeState.RUNNING:
+            return
+        row["progress"] = progress
+        self._progressed.add(node_id)
+        if self._progress is None:
+            loop = asyncio.get_running_loop()
+            due = max(0.0, self._progress_at + PROGRESS_SECONDS - loop.time())
+            self._progress = loop.call_later(due, self._note_progress)
+
+    def _note_progress(self) -> None:
+        self._progress, self._progress_at = None, asyncio.get_running_loop().time()
+        for node_id in self._progressed:
+            if self._rows[node_id]["state"] == NodeState.RUNNING:
+                self._pending.nodes[node_id] = self._rows[node_id].copy()
+        self._progressed.clear()
+        if not self._closed:
+            self._flush_soon()
 
     def log(self, line: LogLine) -> None:
         """Keep a line of the run's log, as long as there is room; it is written as starts are."""
@@ -128,6 +160,8 @@ class DatabaseSink:
         A thread that outlives its attempt may log when the run is executed under a new epoch.
         """
         self._closed = True
+        if self._progress is not None:
+            self._progress.cancel()
         if self._flush is not None:
             self._flush.cancel()
             self._flush_now()
@@ -163,7 +197,7 @@ class DatabaseSink:
 
     def _flush_now(self) -> None:
         self._flush = None
-        if self._pending.events or self._pending.log:
+        if self._pending.events or self._pending.log or self._pending.nodes:
             self._writer.submit(self._take())
 
     def _take(self) -> Write:
@@ -218,10 +252,11 @@ class DatabaseSink:
         match event.type:
             case EventType.NODE_STARTED:
                 row |= {"state": NodeState.RUNNING.value, "attempts": data["attempt"], "wake_at": None}
-                row |= {"started_at": row["started_at"] or at, "wait": None}
+                row |= {"started_at": row["started_at"] or at, "wait": None, "progress": None}
             case EventType.NODE_SUCCEEDED:
                 row |= {"state": NodeState.SUCCEEDED.value, "error": None, "finished_at": at, "wait": None}
                 row |= {"output": data.get("output"), "output_ref": data.get("output_ref"), "wake_at": None}
+                row["progress"] = None  # its output says more; of one that did not succeed it tells how far it came
             case EventType.NODE_FAILED:
                 row |= {"state": str(data["state"]), "error": data["error"], "finished_at": at}
                 row |= {"wait": None, "wake_at": None, "tolerated": data.get("tolerated", False)}
@@ -253,6 +288,18 @@ def _storable(event: Event) -> Event:
 def storable_text(text: str) -> str:
     """A text as PostgreSQL can hold it: without what is no character, and without NUL."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
+def progress_of(event: Event) -> dict[str, Any]:
+    """A report of progress as it is kept; ``item`` is the one of a fan-out that reported."""
+    data = event.data
+    message = cut(storable_text(data["message"]), MAX_PROGRESS)
+    return {
+        "fraction": float(data["fraction"]),
+        "message": message,
+        "at": rfc3339(event.at),
+        "item": data.get("item"),
+    }
 
 
 def _item_row(event: Event, item: dict[str, Any]) -> dict[str, Any]:

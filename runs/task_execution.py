@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db import Error as DatabaseFailure
 
 from pyflow.core.engine import RunRequest
 from pyflow.core.errors import PyFlowError
+from pyflow.core.events import Event
 from pyflow.core.isolation_errors import describe_error
 from pyflow.core.plan import compile_stored
+from pyflow.core.ports import NullSink
 from pyflow.core.remote import lost
 from pyflow.core.result import NodeRun
 from runs import dispatch
@@ -28,14 +32,42 @@ from runs.node_tasks import (
     finish_task,
     release_tasks,
     renew_tasks,
+    report_task,
     unclaimed_task_queues,
 )
 from runs.reader import Call, Reader
 from runs.secrets import RunSecrets
-from runs.stores import recorded_nodes
+from runs.stores import PROGRESS_SECONDS, progress_of, recorded_nodes
 from secrets_vault.providers import secrets_of
 
 logger = logging.getLogger(__name__)
+
+
+class _Reports(NullSink):
+    """Writes what the attempts of a task report of their progress, the last report of each second."""
+
+    def __init__(self, write: Callable[[dict[str, Any]], Awaitable[object]]) -> None:
+        self._write = write
+        self._latest: dict[str, Any] | None = None
+        self._writing: asyncio.Task[None] | None = None
+
+    def emit(self, event: Event) -> None:
+        self._latest = progress_of(event)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._work())
+
+    def close(self) -> None:
+        if self._writing is not None:
+            self._writing.cancel()
+
+    async def _work(self) -> None:
+        while self._latest is not None:
+            latest, self._latest = self._latest, None
+            try:
+                await self._write(latest)
+            except DatabaseFailure as error:
+                logger.warning("a report of progress is not written: %s", error)
+            await asyncio.sleep(PROGRESS_SECONDS)
 
 
 class TaskExecutor:
@@ -139,9 +171,13 @@ class TaskExecutor:
             lineage=claimed.lineage,
             begun_at=claimed.begun_at,
         )
-        attempts = engine.attempts(request, replace(engine.services, secrets=secrets))
+        reports = _Reports(lambda progress: self._call(report_task, taken, progress))
+        attempts = engine.attempts(request, replace(engine.services, secrets=secrets, sink=reports))
         await secrets.mask_with(attempts.context.redactor)
-        executed = await attempts.execute(taken.node_id, taken.places)
+        try:
+            executed = await attempts.execute(taken.node_id, taken.places)
+        finally:
+            reports.close()
         outcomes = [await values.send(outcome) | {"secrets": secrets.marks} for outcome in executed]
         if not await self._call(finish_task, taken, outcomes):
             logger.warning("fenced: task %s belongs to another process now", taken.task_id)

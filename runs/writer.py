@@ -20,7 +20,7 @@ from uuid import UUID
 
 from django.db import connection, connections, transaction
 
-from pyflow.core.events import Event, EventType
+from pyflow.core.events import Event
 from pyflow.core.ids import new_uuid
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
 from pyflow.core.suspension import Suspension, awaited
@@ -374,7 +374,3 @@ def _event_row(write: Write, event: Event, seq: int) -> bulk.Row:
 def moment(at: float) -> datetime:
     """A POSIX time as a datetime in UTC."""
     return datetime.fromtimestamp(at, UTC)
-
-
-#: Delivered to watchers, not stored for ever.
-EPHEMERAL = frozenset({EventType.NODE_PROGRESS})

@@ -9,13 +9,13 @@ from typing import Any
 
 from pyflow.core.attempts import Attempts, Names, Record
 from pyflow.core.context import ExecutionContext
-from pyflow.core.events import rfc3339
+from pyflow.core.events import Event, EventType, rfc3339
 from pyflow.core.fanout import list_items
 from pyflow.core.isolation_errors import describe_error
 from pyflow.core.messages import current_redactor
 from pyflow.core.node_loop import enter_scope
 from pyflow.core.plan import Plan, PlannedNode
-from pyflow.core.ports import NullSink
+from pyflow.core.ports import EventSink, NullSink
 from pyflow.core.progress import RunProgress
 from pyflow.core.remote import Outcome, Place, with_log
 from pyflow.core.request import RunRequest, RunServices
@@ -27,10 +27,15 @@ from pyflow.core.states import NodeState
 
 
 class _LinesOnly(NullSink):
-    """Keeps what nodes log, until it is handed over with their outcomes."""
+    """Keeps what nodes log, until it is handed over with their outcomes; ``follower`` is told of their progress."""
 
-    def __init__(self) -> None:
+    def __init__(self, follower: EventSink) -> None:
         self.lines: list[LogLine] = []
+        self._follower = follower
+
+    def emit(self, event: Event) -> None:
+        if event.type is EventType.NODE_PROGRESS:
+            self._follower.emit(event)
 
     def log(self, line: LogLine) -> None:
         self.lines.append(line)
@@ -42,7 +47,7 @@ class RemoteAttempts:
     def __init__(self, plan: Plan, context: ExecutionContext, request: RunRequest, services: RunServices) -> None:
         self.plan = plan
         self.context = context
-        self._sink = _LinesOnly()
+        self._sink = _LinesOnly(services.sink)
         services = replace(services, sink=self._sink, shared=Shared())
         self._state = RunProgress(plan, context, services, services.children.stop)
         if self._state.scope is not None:

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from pyflow.core.states import NodeState, RunState
-from runs.api.serializers import ErrorShape
+from runs.api.serializers import ErrorShape, ProgressShape
 from runs.api.shared import OfRun
 from runs.diagnosis import VERBS
 from runs.explanation import explain_run
@@ -114,6 +114,7 @@ class NodeReasonShape(serializers.Serializer[Any]):
     children = ChildRunShape(many=True, help_text="Those that it waits for, then the last 20 that it started.")
     tasks = TaskShape(many=True)
     items = serializers.DictField(child=serializers.IntegerField(), help_text="Of a fan-out: how many in each state.")
+    progress = ProgressShape(allow_null=True, help_text="What its attempt reported last.")
 
 
 class ConsequenceShape(serializers.Serializer[Any]):

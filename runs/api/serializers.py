@@ -168,6 +168,22 @@ class RunsShape(serializers.Serializer[Any]):
     previous = serializers.URLField(allow_null=True)
 
 
+class ProgressItemShape(serializers.Serializer[Any]):
+    """An item of a fan-out."""
+
+    index = serializers.IntegerField()
+    key = serializers.CharField()
+
+
+class ProgressShape(serializers.Serializer[Any]):
+    """How far a node says that it has come."""
+
+    fraction = serializers.FloatField(min_value=0, max_value=1)
+    message = serializers.CharField(help_text="Secrets in it are masked.")
+    at = serializers.DateTimeField()
+    item = ProgressItemShape(allow_null=True, help_text="Of a fan-out: the item that reported.")
+
+
 class NodeRunShape(serializers.Serializer[Any]):
     """A node of a run."""
 
@@ -179,6 +195,11 @@ class NodeRunShape(serializers.Serializer[Any]):
     error = ErrorShape(allow_null=True)
     reason = serializers.CharField(allow_null=True, help_text="Why it was skipped.")
     wait = serializers.DictField(allow_null=True, help_text="What it waits for: {until, signal, details}.")
+    progress = ProgressShape(
+        allow_null=True,
+        help_text="What its attempt reported last, at most about a second ago. Of a node that did not succeed: how far "
+        "it had come; null once it has succeeded.",
+    )
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
 
@@ -363,6 +384,7 @@ def show_node(node: NodeRun) -> dict[str, Any]:
         "error": node.error,
         "reason": node.reason or None,
         "wait": node.wait,
+        "progress": node.progress,
         "started_at": node.started_at,
         "finished_at": node.finished_at,
     }

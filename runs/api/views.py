@@ -30,7 +30,7 @@ from runs.api.serializers import (
 )
 from runs.api.shared import OfRun, OfWorkflow
 from runs.models import Run, RunEvent, RunQuerySet
-from runs.services import find_run, first_events_of, nodes_of
+from runs.services import find_run, first_events_of, nodes_of, progress_of_nodes
 from runs.starting import Start, start_run
 from tenants.access import Permission, Principal
 from tenants.api.conditional import etag, is_known
@@ -155,7 +155,9 @@ class RunView(OfRun):
         """
         fields = validated(RunQuery, request.query_params).get("fields", frozenset(FIELDS))
         run = find_run(tenant_id=self.principal.tenant_id, run_id=run_id)
-        tag = etag("run", run.pk, run.event_seq, run.state, run.wake_at, request.accepted_media_type, *sorted(fields))
+        said = progress_of_nodes(run) if "nodes" in fields else ()
+        facts = (run.event_seq, run.state, run.wake_at, *map(str, said))
+        tag = etag("run", run.pk, *facts, request.accepted_media_type, *sorted(fields))
         headers = {"ETag": tag} | links(request, run)
         if is_known(request, tag):
             return Response(status=304, headers=headers)

@@ -164,6 +164,7 @@ OWN = {
     "leave_run": "only that of a run that has ended",
     "delete_tasks": "tasks of the asking epoch",
     "finish_task": "names the epoch of the task",
+    "report_task": "names the epoch of the task",
     "release_tasks": "names the owner of the task",
     "renew_tasks": "names the owner of the task",
     "absolve_tasks": "takes a loss back, of whoever's task",

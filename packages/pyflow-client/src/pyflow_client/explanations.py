@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pyflow_client.models import ErrorInfo, RunSummary, _Model
+from pyflow_client.models import ErrorInfo, Progress, RunSummary, _Model
 
 
 class Reason(_Model):
@@ -83,6 +83,7 @@ class NodeReason(_Model):
     children: tuple[ChildRun, ...] = ()
     tasks: tuple[dict[str, Any], ...] = ()
     items: dict[str, int]
+    progress: Progress | None = None
 
 
 class Consequence(_Model):

@@ -200,6 +200,22 @@ class Reference(_Model):
     size: int
 
 
+class ProgressItem(_Model):
+    """The item of a fan-out that reported progress."""
+
+    index: int
+    key: str
+
+
+class Progress(_Model):
+    """How far a node says that it has come: ``fraction`` is between 0 and 1."""
+
+    fraction: float
+    message: str
+    at: datetime
+    item: ProgressItem | None = None
+
+
 class NodeRun(_Model):
     """One node of a run. ``reason`` says why it was skipped; ``attempts`` counts those begun.
 
@@ -214,6 +230,7 @@ class NodeRun(_Model):
     error: ErrorInfo | None = None
     reason: str | None = None
     wait: Wait | None = None
+    progress: Progress | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
 
