@@ -19,7 +19,7 @@ from runs.child_starts import ChildStarts
 from runs.child_stops import stop_children
 from runs.leases import Claim
 from runs.models import NodeRun, Run
-from runs.reader import Call
+from runs.reader import Call, answered
 from runs.reading import output_of, outputs_of
 from runs.secrets import RunSecrets
 from tenants.errors import QuotaExceededError
@@ -65,13 +65,13 @@ class DatabaseChildRuns:
         if request.config.wait:
             self.awaited.add(child_id)  # before it is looked at, so that no end falls in between
         try:
-            child: Run = await self._call(self._starts.start, request)
+            child: Run = await answered(self._call, self._starts.start, request)
             if not request.config.wait:
                 return {"run_id": str(child.pk)}
             if child.pk != child_id:  # it is that of an attempt before the parent was retried
                 self.awaited.discard(child_id)
                 self.awaited.add(child_id := child.pk)
-                child = await self._call(_read, child_id)
+                child = await answered(self._call, _read, child_id)
             limit = _limit(request, child)
             if child.state not in TERMINAL_RUN_STATES:
                 if request.may_suspend and (limit is None or limit.until > timezone.now().timestamp()):
@@ -87,17 +87,18 @@ class DatabaseChildRuns:
             raise ChildRunRefusedError(str(error)) from None
         except asyncio.CancelledError:
             if not self._abandoned():
-                await asyncio.shield(self._call(self._stop, {child_id}))
+                await asyncio.shield(answered(self._call, self._stop, {child_id}))
             raise
         self.awaited.discard(child_id)
-        return child_output(request, str(child_id), child.state, await self._call(_results, child), child.error)
+        results = await answered(self._call, _results, child)
+        return child_output(request, str(child_id), child.state, results, child.error)
 
     async def stop(self, wait: Suspension) -> None:
         """See ``pyflow.core.children.ChildRuns``."""
         run_ids = {UUID(run_id) for run_id in awaited(wait)}
         self.awaited -= run_ids
         if run_ids:
-            await self._call(self._stop, run_ids)
+            await answered(self._call, self._stop, run_ids)
 
     def ended(self, run_id: UUID) -> bool:
         """Wake what executes and waits for this child. ``False`` if nothing does: a suspended node then may."""
@@ -116,7 +117,7 @@ class DatabaseChildRuns:
             async with asyncio.timeout(None if limit is None else max(0.0, limit.until - timezone.now().timestamp())):
                 await end.wait()
         except TimeoutError:
-            await self._call(self._stop, {child_id})
+            await answered(self._call, self._stop, {child_id})
             assert limit is not None  # noqa: S101 - without one there is no timeout
             raise NodeTimeoutError(f"no result within {limit.seconds:g} s", kind="timeout") from None
         finally:
@@ -125,7 +126,7 @@ class DatabaseChildRuns:
             self._parents[self._parent.run_id] -= 1
             if not self._parents[self._parent.run_id]:
                 del self._parents[self._parent.run_id]
-        child: Run = await self._call(_read, child_id)
+        child: Run = await answered(self._call, _read, child_id)
         return child
 
     def _stop(self, run_ids: set[UUID]) -> None:

@@ -14,7 +14,7 @@ from django.db import Error as DatabaseFailure
 
 from pyflow.core.shared import ConcurrencyLimitError, RunPutDownError, SkippedByLimitError
 from runs.leases import Claim
-from runs.reader import Call
+from runs.reader import Call, answered
 from runs.slots import Ticket, Verdict, enter, enter_run, leave
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class DatabaseSlots:
         asked = self._asked[ticket.id] = _Asked(task)
         try:
             # Asked before this is cancelled, if it is: `leave`, on the same thread, comes after it.
-            await self._wait(asked, _admitted(await self._call(enter, ticket), key, limit))
+            await self._wait(asked, _admitted(await answered(self._call, enter, ticket), key, limit))
             yield
         except asyncio.CancelledError:
             if asked.displaced:
@@ -90,7 +90,7 @@ class DatabaseSlots:
         ``give_way`` is not called: a run that is to make room is told so like one that is cancelled.
         """
         ticket = self._ticket(key, limit, on_limit, epoch=None)
-        if not _admitted(await self._call(enter_run, ticket, self._claim.epoch), key, limit):
+        if not _admitted(await answered(self._call, enter_run, ticket, self._claim.epoch), key, limit):
             raise RunPutDownError(f"run {self._claim.run_id} waits for a slot of {key!r}")
         yield
 

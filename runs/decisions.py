@@ -21,7 +21,7 @@ from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
 from pyflow.core.template import is_template
 from pyflow.nodes.approval import ApprovalNode, DecisionError, check_decision, may_decide
 from runs.errors import NotAssigneeError, SignalNotAwaitedError
-from runs.models import NodeRun, Run, RunSignal
+from runs.models import PLATFORM, NodeRun, Run, RunSignal
 from runs.services import lock_run, ring_for
 from tenants import audit
 from tenants.access import Actor, Principal, Role
@@ -52,7 +52,7 @@ def signal_run(
         names: list[str] | None = None
         for node in candidates:
             if node.suspending is ApprovalNode:
-                names = None if sender is None else sorted(names_of(sender))
+                names = [PLATFORM] if sender is None else sorted(names_of(sender))
                 payload = _checked_decision(_asked(run, node), payload, sender, names)
         signal = RunSignal.objects.for_tenant(by.tenant_id).create(
             tenant_id=by.tenant_id,
@@ -203,7 +203,7 @@ def _checked_decision(
     asked: Mapping[str, Any], payload: Any, sender: Principal | None, names: Collection[str] | None
 ) -> Any:
     """The payload as it is kept: ``by`` is the sender. Raises ``NotAssigneeError`` or ``DecisionError``."""
-    if sender is None or names is None:
+    if sender is None or names is None or PLATFORM in names:
         check_decision(asked, payload)
         return payload
     assignees = asked.get("assignees")

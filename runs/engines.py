@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache, partial
 from typing import TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db import Error as DatabaseFailure
 
 from plugins.discovery import discover
 from pyflow.core.addresses import NetworkPolicy, current_policy
@@ -23,9 +22,10 @@ from runs import values
 from runs.errors import ValueRefusedError
 from runs.leases import Claim
 from runs.process_settings import ProcessSettings
-from runs.reader import Call
+from runs.reader import Call, answered
 from tenants import quotas
 from tenants.errors import QuotaExceededError
+from tenants.plans import Quota
 
 logger = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
@@ -72,34 +72,22 @@ def within_quota(tenant_id: UUID, call: Call) -> Middleware:
 
     async def check(node_call: NodeCall, next_handler: Handler) -> object:
         if _may_write(node_call):
-            current_quota.set(await _answer_to(partial(quotas.room_for_files, tenant_id=tenant_id), call))
+            current_quota.set(await answered(call, partial(quotas.room_for_files, tenant_id=tenant_id)))
         output = await next_handler(node_call)
         if output is None or isinstance(output, bool | int | float | Suspension):
             return output
         content = values.content_of(output)
         if values.is_large(content):
             try:
-                wanted = len(content) + used_bytes(root)
-                await _answer_to(partial(quotas.check_stored_bytes, tenant_id=tenant_id, wanted=wanted), call)
+                if await answered(call, quotas.limit_of, tenant_id, Quota.STORED_BYTES) is not None:
+                    # A tenant may have very many files: adding them up takes no time of the event loop's.
+                    wanted = len(content) + await asyncio.to_thread(used_bytes, root)
+                    await answered(call, partial(quotas.check_stored_bytes, tenant_id=tenant_id, wanted=wanted))
             except QuotaExceededError as error:
                 raise ValueRefusedError(str(error)) from None
         return output
 
     return check
-
-
-async def _answer_to(question: Callable[[], ResultT], call: Call) -> ResultT:
-    """What the database answers, once it does: that it is away is no failure of a node, and no end of its run.
-
-    Nothing could be recorded meanwhile. If it stays away, the executor gives the run up, and this with it.
-    """
-    while True:
-        try:
-            answer: ResultT = await call(question)
-            return answer
-        except DatabaseFailure as error:
-            logger.warning("cannot ask for a quota, trying again: %s", error)
-            await asyncio.sleep(1)
 
 
 #: Node types that leave no files behind.

@@ -282,7 +282,8 @@ class RunExecutor:
         if overdue and self._queues is not None:
             for queue in unclaimed_queues() - set(self._queues):
                 dispatch.wake(queue)
-        suspects, active = self._quarantine is None, list(self._active)
+        # Of those that have lapsed, some may be locked by others, and not handed back yet.
+        suspects, active = self._quarantine is None, [*self._active, *(run_id for run_id, _ in self._lapsed)]
         # A suspect that waits for node tasks leaves room for them, not for another run that could take it with it.
         room = 0 if suspects and active else limit
         claims = claim(self.owner, room, only, active, queues=self._queues, overdue=overdue, suspects=suspects)
@@ -430,9 +431,23 @@ class RunExecutor:
 
     async def _give_up_lapsed(self) -> None:
         if lapsed := set(self._lapsed):
-            released = await self._lease(release, self.owner, lapsed)
-            await self._lease(absolve, {run_id for run_id, _ in lapsed} - released)
-            self._lapsed -= lapsed
+            released, busy = await self._give_back(lapsed)
+            await self._lease(absolve, {run_id for run_id, _ in lapsed - busy} - released)
+            self._lapsed -= lapsed - busy
+
+    async def _give_back(self, leases: Collection[Lease], within: float = 0.0) -> tuple[set[UUID], set[Lease]]:
+        """Hand runs back; which were, and the leases that other transactions have locked, also ``within`` so long."""
+        until = time.monotonic() + within
+        released: set[UUID] = set()
+        left = set(leases)
+        while True:
+            released |= await self._lease(release, self.owner, left)
+            left = {lease for lease in left if lease[0] not in released}
+            held = await self._lease(held_by, self.owner, left) if left else set()
+            left = {lease for lease in left if lease[0] in held}
+            if not left or time.monotonic() >= until:
+                return released, left
+            await asyncio.sleep(BUSY_SECONDS)
 
     def _drop_lapsed(self) -> None:
         for run_id, run in self._active.items():
@@ -454,8 +469,8 @@ class RunExecutor:
             await asyncio.wait([*left.values(), *tasks.values()], timeout=HAND_BACK_SECONDS)
         await self._tasks.release(list(tasks))
         if left or self._lapsed:
-            released = await self._lease(release, self.owner, leases | self._lapsed)
-            await self._lease(absolve, {run_id for run_id, _ in self._lapsed} - released)
+            released, busy = await self._give_back(leases | self._lapsed, HAND_BACK_SECONDS)
+            await self._lease(absolve, {run_id for run_id, _ in self._lapsed - busy} - released)
             logger.info("handed %d unfinished runs back", len(released))
             for queue in self._queues or ("",):
                 dispatch.wake(queue)

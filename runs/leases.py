@@ -287,9 +287,7 @@ def renew(owner: str, leases: Collection[Lease]) -> set[UUID]:
     A run that another transaction has locked is left out: see ``held_by``.
     """
     with transaction.atomic():
-        rows = _held_rows(owner, leases)
-        skip = connection.features.has_select_for_update_skip_locked
-        kept = _under(leases, rows.select_for_update(no_key=True, skip_locked=skip).order_by("pk"))
+        kept = _under(leases, _unlocked(_held_rows(owner, leases)))
         Run.objects.across_tenants().filter(pk__in=kept).update(lease_until=_lease_end())
     return kept
 
@@ -298,11 +296,11 @@ def renew(owner: str, leases: Collection[Lease]) -> set[UUID]:
 def release(owner: str, leases: Collection[Lease]) -> set[UUID]:
     """Hand runs back unfinished: they are queued again at once. Returns those that ``owner`` still held.
 
-    A run that ``owner`` has lost and claimed again meanwhile is kept: its new epoch is another lease.
+    A run that ``owner`` has lost and claimed again meanwhile is kept: its new epoch is another lease. One that another
+    transaction has locked is left out: see ``held_by``.
     """
     with transaction.atomic():
-        # Locked in the order that writers keep, too: so no two wait for each other.
-        held = _under(leases, _held_rows(owner, leases).select_for_update(no_key=True).order_by("pk"))
+        held = _under(leases, _unlocked(_held_rows(owner, leases)))
         # A new epoch fences whatever the old owner still has on its way.
         runs = Run.objects.across_tenants().filter(pk__in=held)
         runs.update(state=RunState.QUEUED.value, owner="", lease_until=None, epoch=F("epoch") + 1)
@@ -323,6 +321,12 @@ def held_by(owner: str, leases: Collection[Lease]) -> set[UUID]:
 def _held_rows(owner: str, leases: Collection[Lease]) -> QuerySet[Run]:
     run_ids = [run_id for run_id, _ in leases]
     return Run.objects.across_tenants().filter(pk__in=run_ids, owner=owner, state=RunState.RUNNING.value)
+
+
+def _unlocked(rows: QuerySet[Run]) -> QuerySet[Run]:
+    """Lock those of the rows that no other transaction has locked."""
+    skip = connection.features.has_select_for_update_skip_locked
+    return rows.select_for_update(no_key=True, skip_locked=skip).order_by("pk")
 
 
 def _under(leases: Collection[Lease], rows: QuerySet[Run]) -> set[UUID]:

@@ -22,6 +22,8 @@ from workflows.models import Version, Workflow
 
 #: Lost with so many executors in a row, a run is executed in a process of its own (see `quarantine`).
 SUSPECT_LOSSES = 2
+#: The name of the platform itself among those of senders; callers' names have a kind (`user:…`).
+PLATFORM = "platform"
 RUN_STATES = [(state.value, state.value) for state in RunState]
 NODE_STATES = [(state.value, state.value) for state in NodeState]
 LOG_LEVELS = list(LEVELS.items())
@@ -379,7 +381,7 @@ class RunSignal(TenantOwned):
     payload = models.JSONField(null=True, blank=True)
     dedupe_id = models.CharField(max_length=255)
     sender = models.JSONField(
-        null=True, blank=True, editable=False, help_text="The names of its sender; null: the platform itself."
+        null=True, blank=True, editable=False, help_text="The names of its sender, for approvals; null: not known."
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     consumed = models.BooleanField(default=False, editable=False)

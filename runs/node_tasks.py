@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -24,7 +24,7 @@ from runs.fence import hold_epoch
 from runs.keeping import RunValues
 from runs.leases import Claim, claim_of
 from runs.models import SUSPECT_LOSSES, NodeTask, Run
-from runs.reader import Call
+from runs.reader import Call, answered
 from runs.secrets import RunSecrets
 from tenants.statements import ask
 from tenants.transactions import retried
@@ -128,7 +128,7 @@ class DatabaseRemoteNodes:
                 self.awaited[row.pk] = [future for _, _, future in chunk]
                 self._nodes_of[row.pk] = node_id, None
         try:
-            await self._call(insert_tasks, self._claim, rows)
+            await answered(self._call, insert_tasks, self._claim, rows, self.awaited)
         except Exception as error:  # noqa: BLE001 - each of those who wait is told
             for _, _, future in asked:
                 if not future.done():
@@ -307,11 +307,16 @@ def unclaimed_task_queues() -> set[str]:
 
 
 @retried
-def insert_tasks(claim: Claim, rows: Sequence[NodeTask]) -> None:
-    """Ask for node tasks. Raises ``FencedError`` if the run has ended or is another executor's."""
+def insert_tasks(claim: Claim, rows: Sequence[NodeTask], awaited: Container[UUID]) -> None:
+    """Ask for node tasks. Raises ``FencedError`` if the run has ended or is another executor's.
+
+    It may be called again after it was done: a task that is there is not added, nor one that is not ``awaited`` any
+    more.
+    """
+    rows = [row for row in rows if row.pk in awaited]
     with transaction.atomic():
         hold_epoch(claim.run_id, claim.epoch)
-        NodeTask.objects.bulk_create(rows)
+        NodeTask.objects.bulk_create(rows, ignore_conflicts=True)
         for queue in {row.queue for row in rows}:
             dispatch.nudge(queue)
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import queue
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from django.db import connections
+from django.db import InterfaceError, OperationalError, connections
 
+logger = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
+#: After so long a database that was away is asked again. Seconds.
+ASK_AGAIN_SECONDS = 1.0
 #: Calls a function with its arguments on an executor's thread for the database, and gives what it returns.
 Call = Callable[..., Awaitable[Any]]
 
@@ -47,3 +52,18 @@ class Reader:
         while (work := self._queue.get()) is not None:
             work()
         connections.close_all()
+
+
+async def answered(call: Call, question: Callable[..., ResultT], *args: Any) -> ResultT:
+    """What the database answers, once it does: that it is away is no failure of a node, and no end of its run.
+
+    ``question`` may be asked again after it was done, if the answer was lost. If the database stays away, the executor
+    gives the run up, and this with it.
+    """
+    while True:
+        try:
+            answer: ResultT = await call(question, *args)
+            return answer
+        except (OperationalError, InterfaceError) as error:
+            logger.warning("the database does not answer, asking again: %s", error)
+            await asyncio.sleep(ASK_AGAIN_SECONDS)

@@ -52,12 +52,12 @@ class Work:
 class Shared:
     """What the executions of one executor share.
 
-    ``call`` and ``call_slots`` call functions on threads for the database, the latter those about slots: claims must
-    not queue behind runs that are put down because they have none. ``vault`` and ``values`` are threads of their own:
-    nodes wait on the event loop for secrets, which must not queue behind other reads, and a large value that is written
-    must not hold up anything else. ``waiting`` counts what each run awaits while it executes: child runs, node tasks,
-    slots. ``look_at`` is told when one that was put down is due, ``lapsed`` of each lease that was not renewed in time:
-    its run is to be handed back, or others have it by now.
+    ``call`` and ``call_slots`` call functions on threads for the database, the latter those about slots and child runs,
+    which may wait for other transactions: news of other tenants' runs must not queue behind them. ``vault`` and
+    ``values`` are threads of their own: nodes wait on the event loop for secrets, which must not queue behind other
+    reads, and a large value that is written must not hold up anything else. ``waiting`` counts what each run awaits
+    while it executes: child runs, node tasks, slots. ``look_at`` is told when one that was put down is due, ``lapsed``
+    of each lease that was not renewed in time: its run is to be handed back, or others have it by now.
     """
 
     call: Call
@@ -92,7 +92,7 @@ class RunExecution:
         self._secrets = RunSecrets(source, shared.vault.submit, claim.secrets_used)
         self._values = RunValues(claim, shared.values.submit)
         self._sink = DatabaseSink(shared.writer, claim, lambda: self.is_trusted, self._secrets, self._values)
-        self.children = DatabaseChildRuns(claim, call, self._stops_here, waiting, self._secrets)
+        self.children = DatabaseChildRuns(claim, shared.call_slots, self._stops_here, waiting, self._secrets)
         self.remote = DatabaseRemoteNodes(
             claim, call, waiting, self._secrets, self._values, self._sink.log, self._sink.report
         )

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from typing import overload
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -40,6 +41,10 @@ class Verdict(Enum):
     WAITING = "waiting"
     SKIPPED = "skipped"
     REFUSED = "refused"
+
+
+#: What was said to one that has a slot, or waits for one.
+_VERDICT = {True: Verdict.HELD, False: Verdict.WAITING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +78,9 @@ def enter(ticket: Ticket) -> Verdict:
     with transaction.atomic():
         lane = _locked_lane(ticket.tenant_id, ticket.lane)
         check_epoch(ticket.run_id, ticket.run_epoch)
-        return _enter(ticket, lane)
+        # Asked again after the answer was lost, it has its place.
+        known = lane.filter(pk=ticket.id).values_list("held", flat=True).first()
+        return _enter(ticket, lane) if known is None else _VERDICT[known]
 
 
 @retried
@@ -90,8 +97,7 @@ def enter_run(ticket: Ticket, epoch: int) -> Verdict:
         lane = _locked_lane(ticket.tenant_id, known or ticket.lane)
         check_epoch(ticket.run_id, epoch)
         held = asked.values_list("held", flat=True).first()
-        known_as = {None: None, True: Verdict.HELD, False: Verdict.WAITING}[held]
-        verdict = known_as or _enter(ticket, lane)
+        verdict = _enter(ticket, lane) if held is None else _VERDICT[held]
         if verdict is Verdict.WAITING:
             _put_down(ticket.run_id, epoch)
         return verdict
@@ -134,21 +140,23 @@ def displaced_runs(run_ids: Collection[UUID]) -> dict[UUID, str]:
 def reconcile() -> int:
     """Free the slots of runs that have ended and of executors that have lost their runs. Returns how many keys had any.
 
-    Any process may do it, at any time.
+    Any process may do it, at any time. Keys that another transaction has locked are left to a later sweep: this one is
+    part of claims, for which everybody's runs wait.
     """
     dead = Slot.objects.across_tenants().filter(_dead(), held=True).order_by().values_list("tenant_id", "lane")
     lanes = set(dead.distinct()[:RECONCILED_AT_ONCE])
-    for tenant_id, name in sorted(lanes):
-        _reconcile(tenant_id, name)
-    return len(lanes)
+    return sum(_reconcile(tenant_id, name) for tenant_id, name in sorted(lanes))
 
 
 @retried
-def _reconcile(tenant_id: UUID, name: str) -> None:
+def _reconcile(tenant_id: UUID, name: str) -> bool:
     with transaction.atomic():
-        lane = _locked_lane(tenant_id, name)
+        lane = _locked_lane(tenant_id, name, wait=False)
+        if lane is None:
+            return False
         _free_dead(lane.filter(held=True))
         _promote(lane)
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,12 +223,26 @@ def _count(rows: QuerySet[Slot]) -> Coalesce:
     return Coalesce(Subquery(rows.values("lane").annotate(there_are=Count("pk")).values("there_are")), 0)
 
 
-def _locked_lane(tenant_id: UUID, name: str) -> QuerySet[Slot]:
-    """The rows of a key, which nobody else changes until this transaction ends (SQLite: they take turns anyway)."""
+@overload
+def _locked_lane(tenant_id: UUID, name: str) -> QuerySet[Slot]: ...
+
+
+@overload
+def _locked_lane(tenant_id: UUID, name: str, *, wait: bool) -> QuerySet[Slot] | None: ...
+
+
+def _locked_lane(tenant_id: UUID, name: str, *, wait: bool = True) -> QuerySet[Slot] | None:
+    """The rows of a key, which nobody else changes until this transaction ends (SQLite: they take turns anyway).
+
+    ``None`` if another transaction has it and shall not be waited for.
+    """
     if connection.vendor == "postgresql":
         digest = hashlib.sha256(f"slots {tenant_id} {name}".encode()).digest()
+        lock = "pg_advisory_xact_lock" if wait else "pg_try_advisory_xact_lock"
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [int.from_bytes(digest[:8], "big", signed=True)])
+            cursor.execute(f"SELECT {lock}(%s)", [int.from_bytes(digest[:8], "big", signed=True)])
+            if cursor.fetchone() == (False,):
+                return None
     return Slot.objects.for_tenant(tenant_id).filter(lane=name)
 
 

@@ -20,7 +20,7 @@ from pyflow.core.suspension import Signal, Suspension
 from runs.errors import LeaseLapsedError
 from runs.keeping import RunValues
 from runs.leases import Claim
-from runs.models import NodeItem, NodeRun, RunSignal
+from runs.models import PLATFORM, NodeItem, NodeRun, RunSignal
 from runs.secrets import RunSecrets
 from runs.values import Reference
 from runs.writer import GroupWriter, Write, moment
@@ -345,7 +345,9 @@ def waiting_signals(run_ids: Collection[UUID]) -> list[tuple[UUID, Signal]]:
 
 
 def _signal(row: RunSignal) -> Signal:
-    sender = None if row.sender is None else frozenset(row.sender)
+    # A decision of a sender who is not known (it is older than this column) is refused: nobody could check it.
+    names = frozenset(row.sender or ())
+    sender = None if PLATFORM in names else names
     return Signal(row.name, row.payload, row.dedupe_id, sender)
 
 

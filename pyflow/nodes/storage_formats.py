@@ -155,9 +155,11 @@ class Csv(Text):
         text = io.StringIO(newline="")
         writer = csv.writer(text, delimiter=self.separator)
         names = list(value[0]) if self.header and value and isinstance(value[0], Mapping) else None
-        if names is not None:
+        if names:
             writer.writerow(names)
         for number, row in enumerate(value):
+            if isinstance(row, list | Mapping) and not row:
+                raise self.refuse_data(f"has a row without fields, which no file in CSV can hold, at [{number}]")
             if names is not None and isinstance(row, Mapping) and set(row) == set(names):
                 writer.writerow([_field(row[name]) for name in names])
             elif not self.header and isinstance(row, list):
@@ -168,6 +170,8 @@ class Csv(Text):
         return super().encode(text.getvalue())
 
 
+#: A field may be as long as its file, which is limited elsewhere. (The limit is one of the process.)
+csv.field_size_limit(2**31 - 1)
 FORMATS: dict[str, type[Format]] = {"json": Json, "text": Text, "csv": Csv, "bytes": Bytes}
 
 

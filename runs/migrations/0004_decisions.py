@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='runsignal',
             name='sender',
-            field=models.JSONField(blank=True, editable=False, help_text='The names of its sender; null: the platform itself.', null=True),
+            field=models.JSONField(blank=True, editable=False, help_text='The names of its sender, for approvals; null: not known.', null=True),
         ),
         migrations.AddIndex(
             model_name='noderun',

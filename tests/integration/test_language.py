@@ -562,3 +562,17 @@ def test_the_items_of_a_fan_out_are_undone_after_a_wait(tenant, drain, registry)
     drain()
     ended(run, "failed")
     assert (undone, run.compensation) == (["b", "a"], "succeeded")
+
+
+def test_a_decision_of_a_sender_who_is_not_known_is_refused(tenant, drain):
+    """Such rows are older than the record of senders: nobody could check who may decide."""
+    run = make_run(tenant, workflow("{id: ship, type: approval, config: {assignees: [ada@example.org]}}"))
+    RunSignal.objects.for_tenant(tenant).create(
+        tenant=tenant, run=run, name="approval:ship", payload={"approved": True, "by": "user:ada"}, dedupe_id="old"
+    )
+    drain()
+    assert nodes(put_down(run)) == {"ship": "waiting"}
+    assert types(run)["node.signal_refused"] == 1
+    send(run, "approval:ship", {"approved": True})  # the platform itself
+    drain()
+    ended(run, "succeeded")

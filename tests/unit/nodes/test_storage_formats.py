@@ -115,6 +115,9 @@ async def test_a_file_that_does_not_exist_reads_as_empty(form: str, empty: Any):
         ("csv", "a"),
         ("csv", [{"a": 1}, {"b": 1}]),
         ("csv", [1]),
+        ("csv", [{}]),
+        ("csv", [{"a": 1}, {}]),
+        ("csv", [[]]),
         ("bytes", "é"),
         ("bytes", 1),
     ],
@@ -143,3 +146,16 @@ def test_a_separator_that_is_none_is_refused_when_the_file_is_checked(separator:
     config = {"path": "a.csv", "format": "csv", "separator": separator}
     problems = check_workflow(stage.workflow(stage.node("a", "storage", config=config)), default_registry)
     assert [problem.pointer for problem in problems] == ["/nodes/0/config/separator"]
+
+
+async def test_a_field_of_csv_may_be_as_long_as_its_file():
+    rows = [{"a": "x" * 300_000, "b": ""}]
+    await use("f", format="csv", action="write", data=rows)
+    assert await use("f", format="csv") == rows
+
+
+async def test_rows_of_csv_without_fields_are_refused_and_empty_fields_are_kept():
+    code, message = await refusal("f", format="csv", header=False, action="write", data=[["a"], []])
+    assert (code, "without fields" in message, "[1]" in message) == ("file_content", True, True)
+    await use("f", format="csv", header=False, action="write", data=[[""], ["a"], [None]])
+    assert await use("f", format="csv", header=False) == [[""], ["a"], [""]]
