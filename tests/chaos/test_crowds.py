@@ -2,13 +2,16 @@
 
 import statistics
 import time
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.conf import settings
 from django.db import connection, models
 
 from runs.models import NodeRun, Run, RunEvent
 from runs.starting import start_version
+from tenants.models import Tenant
 from tests.chaos.world import World
 from tests.support import waiting
 from tests.support.factories import make_tenant, make_workflow
@@ -24,6 +27,7 @@ pytestmark = [
 
 TIMERS = 5_000
 BACKLOG = 3_000
+WORKERS = 2
 DELAY = "30s"
 QUIET = "version: 2\nname: quiet\nnodes:\n  - {id: a, type: effect}\n"
 
@@ -52,13 +56,36 @@ def report(what: str, delays: list[float]) -> None:
     print(f"starts {what}: {len(delays)}, p50 {p50:.3f} s, p99 {p99:.3f} s, last {delays[-1]:.3f} s")
 
 
+def overtaken_by(crowd: Tenant, runs: Iterable[Run]) -> list[int]:
+    """For each run, how many of the crowd were begun or gone on with between its acceptance and its start."""
+    begun = RunEvent.objects.for_tenant(crowd).filter(type__in=["run.started", "run.resumed"])
+    return [begun.filter(at__range=(run.created_at, run.started_at)).count() for run in runs]
+
+
+def assert_fair(what: str, crowd: Tenant, runs: Sequence[Run]) -> None:
+    """A run waits for the claims that had begun when it came, and for no round after those.
+
+    Each worker has a claim under way and, by the time its runs have begun, the next one: so the crowd is ahead by what
+    two claims of each may take, however many it is.
+    """
+    report(what, [(run.started_at - run.created_at).total_seconds() for run in runs])
+    before = overtaken_by(crowd, runs)
+    print(f"begun before one of them that came later: at most {max(before)}, of {begun_by(crowd)} in all")
+    assert max(before) <= WORKERS * 2 * settings.PYFLOW_CONCURRENT_RUNS < begun_by(crowd) / 2
+
+
+def begun_by(crowd: Tenant) -> int:
+    """How often runs of the crowd were begun or gone on with."""
+    return RunEvent.objects.for_tenant(crowd).filter(type__in=["run.started", "run.resumed"]).count()
+
+
 def test_thousands_of_timers_that_come_due_together_delay_no_other_tenant(world: World):
     version = world.workflow(
         {"id": "nap", "type": "wait", "config": {"duration": DELAY}},
         {"id": "b", "type": "effect", "depends_on": ["nap"]},
     )
     quiet = make_workflow(make_tenant(), QUIET)
-    world.workers(2)
+    world.workers(WORKERS)
     [run] = world.start(version)
     waiting.until(lambda: state_of(run) == "waiting", 30, "waiting run")
     copies(run, TIMERS - 1)
@@ -76,7 +103,7 @@ def test_thousands_of_timers_that_come_due_together_delay_no_other_tenant(world:
     print(f"timers: {TIMERS}, drained in {(last - due).total_seconds():.1f} s")
     theirs = Run.objects.for_tenant(quiet.tenant_id).order_by("created_at")
     during = theirs.filter(created_at__range=(due, last))
-    report("of another tenant meanwhile", [(run.started_at - run.created_at).total_seconds() for run in during])
+    assert_fair("of another tenant meanwhile", world.tenant, list(during))
     world.verify()
     assert {run.claims for run in theirs} == {1}
     assert {run.claims for run in ours} == {2}, "one before the timer, one after it"
@@ -88,7 +115,7 @@ def test_a_backlog_of_runs_that_wait_for_a_slot_delays_no_other_tenant(world: Wo
         settings={"concurrency": {"key": "one", "limit": 1, "on_limit": "queue"}},
     )
     quiet = make_workflow(make_tenant(), QUIET)
-    world.workers(2)
+    world.workers(WORKERS)
     world.start(version)
     Run.objects.bulk_create(
         [

@@ -1,5 +1,6 @@
 """A PostgreSQL and a Redis of its own behind proxies, and workers that are born fast and die faster."""
 
+import base64
 import json
 import os
 import random
@@ -32,6 +33,8 @@ from workflows.models import Version
 
 #: What says, in a log, that a worker listens to the broker.
 READY = " ready."
+#: The current one, and the one that it has replaced.
+MASTER_KEYS = ",".join(f"{name}:{base64.b64encode(name[:1].encode() * 32).decode()}" for name in ("new", "old"))
 
 
 class Nursery(processes.Process):
@@ -95,6 +98,7 @@ def site(home: Path) -> Iterator[Site]:
             PYFLOW_DB_POOL="false",
             PYFLOW_LINGER_SECONDS="5",
             PYFLOW_ISOLATED_ENV=nodes.LEDGER,
+            PYFLOW_MASTER_KEYS=MASTER_KEYS,
         )
         subprocess.run(
             [sys.executable, "manage.py", "migrate", "--verbosity", "0"], check=True, cwd=processes.ROOT, env=env
