@@ -65,7 +65,7 @@ def progress_of_nodes(run: Run) -> list[dict[str, Any]]:
     if run.state != RunState.RUNNING:
         return []
     rows = NodeRun.objects.for_tenant(run.tenant_id).filter(run=run, progress__isnull=False).order_by("id")
-    return list(rows.values_list("progress", flat=True))
+    return [progress for progress in rows.values_list("progress", flat=True) if progress is not None]
 
 
 #: So many events of a run are read with it.

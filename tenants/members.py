@@ -55,7 +55,7 @@ def add_member(*, by: Actor, user: AbstractUser, role: Role) -> Membership:
 
 def _require_own_names(tenant_id: UUID, user: AbstractUser) -> None:
     names = {name.casefold() for name in (user.get_username(), user.email) if name}
-    for member in members_of(tenant_id).exclude(user=user):
+    for member in members_of(tenant_id).exclude(user_id=user.pk):
         if not names.isdisjoint(name.casefold() for name in (member.user.get_username(), member.user.email)):
             raise MemberExistsError(
                 "Another member of this tenant has the same user name or e-mail address, whatever its case. Remove "

@@ -349,7 +349,8 @@ def _gather(tenant_id: UUID, quota: Quota) -> None:
     if not rows or any("/" in row.period for row in rows):
         total = sum(row.count for row in rows)
         _counters(tenant_id, quota).filter(pk__in=[row.pk for row in rows]).delete()
-        UsageCounter.objects.create(tenant_id=tenant_id, name=quota.value, period=PERIODS[quota](), count=total)
+        # Added to the row, should a request have made it meanwhile.
+        _names(*_taking(tenant_id, {quota: total}, {quota: MOST}, {quota: PERIODS[quota]()}))
 
 
 def _exceeded(tenant_id: UUID, quota: Quota, limit: int, used: int, said: str = "used are") -> QuotaExceededError:
