@@ -290,7 +290,9 @@ def _check_retry(retry: RetryDef | None, node_type: str, path: Path, registry: N
 def _check_input_fields(workflow: WorkflowDef) -> Iterator[Problem]:
     """References to fields of the input that no run can have, because ``inputs`` refuses all but its own."""
     declared = only_inputs(workflow.inputs or {})
-    for path, (name, member) in references(workflow) if declared is not None else ():
+    if declared is None:
+        return
+    for path, (name, member) in references(workflow):
         if name == "input" and member is not None and member not in declared:
             message = f"`inputs` declares no {member!r}, and refuses what it does not declare"
             yield Problem("unknown_name", message, make_pointer(path), suggestion=suggest(member, declared))

@@ -13,6 +13,7 @@ import re
 import threading
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -83,7 +84,7 @@ class InstalledRegistry(NodeRegistry):
 def _load(point: metadata.EntryPoint, registry: NodeRegistry) -> Plugin:
     name = point.dist.name if point.dist is not None else ""
     version = point.dist.version if point.dist is not None else ""
-    cls: object = None
+    cls: Any = None
     try:
         cls = point.load()
         _check(cls)

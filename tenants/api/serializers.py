@@ -33,10 +33,12 @@ class Strict(serializers.Serializer[Any]):
         else:
             mistyped = {name: _mistyped(field, data[name]) for name, field in self.fields.items() if name in data}
             wrong |= {name: errors for name, errors in mistyped.items() if errors}
+        accepted: Any = None
         try:
             accepted = super().to_internal_value(data)
         except serializers.ValidationError as error:
-            wrong = dict(error.detail) | wrong
+            found: Any = error.detail  # by field
+            wrong = found | wrong
         if wrong:
             raise serializers.ValidationError(wrong)
         return accepted
