@@ -96,7 +96,7 @@ class OfOneRun(OfRuns[RowT]):
 class RunAdmin(OfRuns[Run]):
     """Runs, newest first: by their times, because the ids of child runs follow from those of their parents."""
 
-    ordering: ClassVar = ("-created_at", "-id")
+    ordering: ClassVar[tuple[str, ...]] = ("-created_at", "-id")
     list_display = ("id", "workflow", "shown_state", "tenant", "trigger", "created_at", "took")
     list_filter = ("state", TenantFilter, "trigger", ("created_at", admin.DateFieldListFilter))
     list_select_related = ("workflow", "tenant")

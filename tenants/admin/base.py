@@ -120,7 +120,7 @@ class TenantOwnedAdmin(CheckedAddress[RowT]):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
-    ordering: ClassVar = ("-id",)
+    ordering: ClassVar[tuple[str, ...]] = ("-id",)
     change_list_template = "tenants/admin/change_list.html"
 
     class Media:
