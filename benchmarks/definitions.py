@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.measure import Row, interleaved, rows
-from pyflow.core.checker import check_workflow
-from pyflow.core.loader import parse_workflow
-from pyflow.core.safe_eval import compile_expression
-from pyflow.core.template import compile_template
+from pyflow.expressions.evaluation import compile_expression
+from pyflow.expressions.template import compile_template
 from pyflow.nodes import default_registry
+from pyflow.validation.checker import check_workflow
+from pyflow.validation.loader import parse_workflow
 
 LOOPS = 2_000
 SCOPE: dict[str, Any] = {"a": {"b": 5}, "order": {"total": 12}}

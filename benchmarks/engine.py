@@ -11,11 +11,11 @@ from typing import Any
 from benchmarks import v1_waves
 from benchmarks.measure import Row, interleaved, rows
 from pyflow.core.context import ExecutionContext
-from pyflow.core.engine import RunRequest, WorkflowEngine
-from pyflow.core.models import WorkflowDef
 from pyflow.core.node import BaseNode, NodeRegistry
-from pyflow.core.plan import Plan
 from pyflow.core.ports import MemorySink
+from pyflow.documents.models import WorkflowDef
+from pyflow.execution.engine import RunRequest, WorkflowEngine
+from pyflow.execution.plan import Plan
 
 TASK = "bare asyncio task, created and awaited"
 #: A longer chain takes v1's waves most of a minute: they look at 50 million nodes for 10,000.

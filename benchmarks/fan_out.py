@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.engine import TASK, Noop, tasks, timed
 from benchmarks.measure import Row, interleaved, rows
-from pyflow.core.engine import WorkflowEngine
-from pyflow.core.models import WorkflowDef
 from pyflow.core.node import NodeRegistry
-from pyflow.core.plan import Plan
 from pyflow.core.ports import EventSink, MemorySink, NullSink
+from pyflow.documents.models import WorkflowDef
+from pyflow.execution.engine import WorkflowEngine
+from pyflow.execution.plan import Plan
 from tests.support import memory
 
 SIZES = (1_000, 10_000, 100_000)

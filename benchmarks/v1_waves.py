@@ -13,8 +13,8 @@ from jinja2 import StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
 from pyflow.core.context import ExecutionContext
-from pyflow.core.models import NodeDef, WorkflowDef
 from pyflow.core.node import BaseNode, NodeRegistry
+from pyflow.documents.models import NodeDef, WorkflowDef
 
 _ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined)
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from pyflow.cli import app
 from pyflow.core import states
-from pyflow.core.node_keys import KEYS, NodeKind, why_refused
+from pyflow.documents.node_keys import KEYS, NodeKind, why_refused
 from pyflow.nodes import default_registry
 from pyflow.nodes.catalogue import describe
 from pyflow.nodes.fields import TEMPLATE_PATTERN

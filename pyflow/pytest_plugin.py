@@ -51,7 +51,7 @@ def _ask_pytest_httpx(httpx: Any) -> None:
     # Imported for the suites that mock httpx, and by no other process that has pytest.
     import httpx2  # noqa: PLC0415
 
-    from pyflow.core.http_pool import CheckedTransport  # noqa: PLC0415
+    from pyflow.net.http_pool import CheckedTransport  # noqa: PLC0415
 
     if CheckedTransport.handle_async_request.__module__ == __name__:
         return  # a session inside of a session

@@ -15,15 +15,15 @@ from typing import Any
 
 import orjson
 
-from pyflow.core import document
 from pyflow.core.context import ExecutionContext
-from pyflow.core.engine import WorkflowEngine
 from pyflow.core.errors import DocumentError, PyFlowError
 from pyflow.core.ids import new_id
-from pyflow.core.loader import load_workflow, workflow_files
-from pyflow.core.models import WorkflowDef
 from pyflow.core.ports import EnvironmentSecrets
+from pyflow.documents import reading
+from pyflow.documents.models import WorkflowDef
+from pyflow.execution.engine import WorkflowEngine
 from pyflow.nodes import default_registry
+from pyflow.validation.loader import load_workflow, workflow_files
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -31,7 +31,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-MAX_BODY = document.MAX_BYTES
+MAX_BODY = reading.MAX_BYTES
 _TRIGGER = re.compile(r"/trigger/([^/]+)")
 _log = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ async def _read_object(scope: Scope, receive: Receive) -> dict[str, Any]:
     if not body.strip():
         return {}
     try:
-        data = document.read_json(document.decode(bytes(body))).data
+        data = reading.read_json(reading.decode(bytes(body))).data
     except PyFlowError as error:
         raise _RefusedError(422, str(error)) from None
     if data is not None and not isinstance(data, dict):

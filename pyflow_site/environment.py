@@ -18,7 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pyflow.core.files import make_private
+from pyflow.net.files import make_private
 
 SECRET_PROVIDERS = frozenset({"vault", "environment"})
 BASE_DIR = Path(__file__).resolve().parent.parent

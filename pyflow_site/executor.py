@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 
-from runs.inprocess import InProcessExecutor
+from runs.worker.inprocess import InProcessExecutor
 
 
 def start_executor() -> InProcessExecutor | None:

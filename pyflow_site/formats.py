@@ -11,7 +11,7 @@ import yaml
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 
-from pyflow.core.document import MAX_BYTES, decode, read_json, read_yaml
+from pyflow.documents.reading import MAX_BYTES, decode, read_json, read_yaml
 
 YAML_TYPE = "application/yaml"
 

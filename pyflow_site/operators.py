@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from runs.load import load
+from runs.explain.load import load
 from tenants import failures
 from tenants.api.authentication import address_of
 from tenants.errors import LoginError, TooManyFailuresError

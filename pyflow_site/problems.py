@@ -14,9 +14,9 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from plugins.errors import NodeTypeMissingError
-from pyflow.core.computations import ComputationBusyError, ComputationLimitError
 from pyflow.core.document import make_pointer
 from pyflow.core.errors import DefinitionError, DocumentError, DocumentTooLargeError, InputError, PyFlowError
+from pyflow.isolation.computations import ComputationBusyError, ComputationLimitError
 from pyflow.nodes.approval import DecisionError
 from pyflow_site.formats import YAML_TYPE, to_json, to_yaml
 from pyflow_site.outages import is_outage

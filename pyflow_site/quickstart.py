@@ -26,7 +26,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import DatabaseError, connections
 
-from pyflow.core.files import make_private
+from pyflow.net.files import make_private
 from pyflow_client import Client, ClientError, Event, Run
 from pyflow_site.environment import BASE_DIR
 from pyflow_site.processes import (

@@ -9,8 +9,8 @@ from typing import Any
 import django_stubs_ext
 
 from pyflow import __version__
-from pyflow.core.run_log import LEVELS
 from pyflow.core.states import NodeState, RunState
+from pyflow.execution.run_log import LEVELS
 from pyflow_site.content_security import PAGES
 from pyflow_site.environment import database, read_environment
 

@@ -14,8 +14,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from pyflow.core.files import used_bytes
-from runs.fair_share import places_taken
+from pyflow.net.files import used_bytes
+from runs.queue.fair_share import places_taken
 from tenants.access import Permission, Principal
 from tenants.api.serializers import Strict, validated
 from tenants.api.views import TenantView

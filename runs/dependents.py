@@ -8,7 +8,7 @@ from django.db.models import Count
 
 from pyflow.core.states import TERMINAL_RUN_STATES
 from runs.models import Run
-from runs.removal import remove_runs
+from runs.storage.removal import remove_runs
 
 #: How many runs are removed, and how many inputs are in memory, at a time.
 CHUNK = 1000

@@ -15,8 +15,8 @@ from django.utils import timezone
 
 from pyflow.core.ids import new_uuid
 from pyflow.core.messages import MAX_SHOWN, cut
-from pyflow.core.run_log import LEVELS
 from pyflow.core.states import RUN_TRANSITIONS, NodeState, RunState, check_transition
+from pyflow.execution.run_log import LEVELS
 from tenants.scoping import TenantManager, TenantOwned
 from workflows.models import Version, Workflow
 

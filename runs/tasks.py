@@ -12,15 +12,16 @@ from celery.signals import worker_init, worker_process_init, worker_ready, worke
 from django.conf import settings
 from django.db import connections
 
-from pyflow.core import node_loop
-from runs import counting, dispatch, retention
-from runs.child_stops import stop_orphans
-from runs.execution import RunExecutor
-from runs.leases import unclaimed_queues
-from runs.node_tasks import unclaimed_task_queues
-from runs.services import end_unstarted
-from runs.slots import reconcile
-from runs.watchdog import Watchdog
+from pyflow.isolation import node_loop
+from runs.notify import bus
+from runs.queue.leases import unclaimed_queues
+from runs.queue.node_tasks import unclaimed_task_queues
+from runs.queue.slots import reconcile
+from runs.services.end import end_unstarted
+from runs.services.stop_children import stop_orphans
+from runs.storage import counters, retention
+from runs.worker.executor import RunExecutor
+from runs.worker.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 #: Objects made between two looks of the garbage collector: a run makes hundreds, nearly all of which need none.
@@ -29,14 +30,14 @@ GC_THRESHOLD = 20_000
 _watchdog: Watchdog | None = None
 
 
-@shared_task(name=dispatch.EXECUTE_TASK, ignore_result=True)
+@shared_task(name=bus.EXECUTE_TASK, ignore_result=True)
 def execute() -> None:
     """Execute runs until there are none left to claim, and for a while after that none have come."""
     executor = RunExecutor(served_queues(), linger=settings.PYFLOW_LINGER_SECONDS)
     # An event loop of its own: Celery's pool runs tasks in plain processes.
     node_loop.run(executor.drain() if _watchdog is None else _watchdog.drain(executor))
     connections.close_all()
-    dispatch.settle(dispatch.EXIT_SECONDS)
+    bus.settle(bus.EXIT_SECONDS)
     if executor.is_worn:
         logger.warning("nodes never returned, or left threads or open files behind: this process is replaced")
         sys.exit(0)
@@ -53,7 +54,7 @@ def sweep() -> None:
     stop_orphans()
     reconcile()
     for queue in unclaimed_queues() | unclaimed_task_queues():
-        dispatch.wake(queue)
+        bus.wake(queue)
 
 
 @shared_task(name="runs.prune", ignore_result=True, expires=600)
@@ -65,12 +66,12 @@ def prune() -> None:
 @shared_task(name="runs.repair_counters", ignore_result=True, expires=3600)
 def repair_counters() -> None:
     """Compare the counters of quotas with their rows, and repair those that differ."""
-    counting.repair_counters()
+    counters.repair_counters()
 
 
 def served_queues() -> frozenset[str]:
     """The queues of this worker (`-Q`), as runs name them."""
-    default = dispatch.celery_queue("")
+    default = bus.celery_queue("")
     return frozenset("" if name == default else name for name in current_app.amqp.queues.consume_from)
 
 
@@ -86,7 +87,7 @@ def _start_watchdog(**_: Any) -> None:
     if _watchdog is not None:
         _watchdog.start(queues)
     for queue in queues:  # what has come while no worker was there
-        dispatch.wake(queue)
+        bus.wake(queue)
 
 
 @worker_process_init.connect

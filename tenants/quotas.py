@@ -198,7 +198,7 @@ def count_apart(*, tenant_id: UUID, quota: Quota, amount: int) -> None:
 
 
 def counter(*, tenant_id: UUID, quota: Quota) -> int:
-    """What a counter says in its present period; negative only if it is wrong (see ``runs.counting``)."""
+    """What a counter says in its present period; negative only if it is wrong (see ``runs.storage.counters``)."""
     return int(_counters(tenant_id, quota).aggregate(total=Sum("count"))["total"] or 0)
 
 

@@ -3,8 +3,8 @@
 Every transaction locks in this order, and leaves out what it does not need:
 
 1. a row that the request is about: the tenant, the workflow, the owners and members, the data key, the secret, the key;
-2. the lock of a concurrency key (``runs.slots``);
-3. runs, by id, all of them before anything that comes later (``runs.services.lock_families``);
+2. the lock of a concurrency key (``runs.queue.slots``);
+3. runs, by id, all of them before anything that comes later (``runs.services.locks.lock_families``);
 4. the counters of quotas, by name (``tenants.quotas``);
 5. the head of the audit's chain (``tenants.audit``);
 6. rows that foreign keys point at and that are going to be deleted.

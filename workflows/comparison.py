@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pyflow.core.text_diff import Opcode, grouped
+from pyflow.compare.text_diff import Opcode, grouped
 
 #: Lines of a document that are shown or compared.
 MOST_LINES = 5_000

@@ -10,15 +10,15 @@ from typing import Any
 from uuid import UUID
 
 from plugins.discovery import discover
-from pyflow.core.convert_yaml import write_yaml
-from pyflow.core.document import read_json, read_yaml
 from pyflow.core.errors import DefinitionError, DocumentError, Problem
-from pyflow.core.lint import lint_workflow, secrets_used
-from pyflow.core.loader import Format, parse_workflow
 from pyflow.core.messages import show
-from pyflow.core.models import WorkflowDef
-from pyflow.core.plan import compile_plan
 from pyflow.core.problems import locate
+from pyflow.documents.models import WorkflowDef
+from pyflow.documents.reading import read_json, read_yaml
+from pyflow.execution.plan import compile_plan
+from pyflow.upgrade.yaml_text import write_yaml
+from pyflow.validation.lint.rules import lint_workflow, secrets_used
+from pyflow.validation.loader import Format, parse_workflow
 
 MAX_NAME = 128
 MAX_NODE_ID = 255

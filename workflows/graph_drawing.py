@@ -9,8 +9,8 @@ from xml.sax.saxutils import escape
 
 import graphlay
 
-from pyflow.core.drawing import COLOURS, INK, Colour, edges
-from pyflow.core.plan import COMPENSATE, MAIN, PLAN_SECTIONS, Plan, PlannedNode
+from pyflow.compare.drawing import COLOURS, INK, Colour, edges
+from pyflow.execution.plan import COMPENSATE, MAIN, PLAN_SECTIONS, Plan, PlannedNode
 from workflows.errors import GraphTooLargeError
 
 #: What a graph may have to be drawn: the layout of 500 nodes takes 0.7 s, and nobody could read more.

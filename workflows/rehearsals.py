@@ -10,11 +10,11 @@ from typing import Any
 from uuid import UUID
 
 from plugins.discovery import discover
-from pyflow.core.computations import compute
-from pyflow.core.dry_run import dry_run
 from pyflow.core.errors import DefinitionError, DocumentError, DocumentTooLargeError, Problem
-from pyflow.core.loader import Format, parse_workflow
 from pyflow.core.plain import NotPlainError, to_plain
+from pyflow.execution.dry_run import dry_run
+from pyflow.isolation.computations import compute
+from pyflow.validation.loader import Format, parse_workflow
 from workflows.documents import check_document, examine
 
 

@@ -13,9 +13,9 @@ from django.utils import timezone
 
 from plugins.discovery import discover
 from pyflow.core.errors import DefinitionError, Problem
-from pyflow.core.loader import Format
-from pyflow.core.models import WorkflowDef
-from pyflow.core.plan import Plan, compile_stored
+from pyflow.documents.models import WorkflowDef
+from pyflow.execution.plan import Plan, compile_stored
+from pyflow.validation.loader import Format
 from tenants import audit, quotas
 from tenants.access import Actor, Principal
 from tenants.plans import Quota

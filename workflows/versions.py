@@ -11,11 +11,11 @@ from uuid import UUID
 from django.db import models, transaction
 from django.utils import timezone
 
-from pyflow.core.diff import Diff, compare, json_patch
+from pyflow.compare.diff import Diff, compare, json_patch
+from pyflow.compare.text_diff import unified
 from pyflow.core.errors import DefinitionError, Problem
-from pyflow.core.loader import Format
-from pyflow.core.models import WorkflowDef
-from pyflow.core.text_diff import unified
+from pyflow.documents.models import WorkflowDef
+from pyflow.validation.loader import Format
 from tenants import quotas
 from tenants.access import Actor
 from workflows.documents import canonical_text, converted

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pyflow.cli.console import err, fail, out, out_json, table, to_json
-from pyflow.core.checker import suggest
 from pyflow.nodes import default_registry
 from pyflow.nodes.catalogue import describe
 from pyflow.nodes.fields import TEMPLATE_PATTERN
+from pyflow.validation.checker import suggest
 
 
 def nodes(

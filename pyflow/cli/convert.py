@@ -11,12 +11,12 @@ import typer
 
 from pyflow.cli.console import ExitCode, err, fail, out, out_json
 from pyflow.cli.loading import RefusedError, check, read_workflow
-from pyflow.core import convert as conversion
-from pyflow.core.convert import Conversion, ConversionError, Note
 from pyflow.core.errors import Problem
-from pyflow.core.files import open_private
-from pyflow.core.loader import read_source
+from pyflow.net.files import open_private
 from pyflow.nodes import default_registry
+from pyflow.upgrade import convert as conversion
+from pyflow.upgrade.convert import Conversion, ConversionError, Note
+from pyflow.validation.loader import read_source
 
 _KINDS = {
     "changed": "means something else in version 2",

@@ -10,13 +10,13 @@ import typer
 
 from pyflow.cli.console import ExitCode, fail, out, out_json
 from pyflow.cli.loading import RefusedError, check, read_workflow
-from pyflow.core import drawing
+from pyflow.compare import drawing
 from pyflow.core.errors import Problem
-from pyflow.core.lint import lint_workflow, secrets_used
-from pyflow.core.loader import workflow_files
-from pyflow.core.models import WorkflowDef, json_schema
-from pyflow.core.plan import compile_plan
+from pyflow.documents.models import WorkflowDef, json_schema
+from pyflow.execution.plan import compile_plan
 from pyflow.nodes import default_registry
+from pyflow.validation.lint.rules import lint_workflow, secrets_used
+from pyflow.validation.loader import workflow_files
 
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="The workflow: YAML, or JSON by its ending.")]
 

@@ -18,7 +18,7 @@ import typer
 
 import pyflow
 from pyflow.cli.console import ExitCode, out, out_json, table
-from pyflow.core.files import make_private
+from pyflow.net.files import make_private
 from pyflow.nodes import default_registry
 
 #: Seconds to wait for a server.

@@ -9,7 +9,7 @@ import typer
 
 from pyflow.cli.console import ExitCode, out, out_json
 from pyflow.cli.loading import RefusedError, read_workflow
-from pyflow.core.diff import compare, json_patch
+from pyflow.compare.diff import compare, json_patch
 
 
 def diff(

@@ -13,10 +13,10 @@ from pyflow.cli.selection import Selection, select
 from pyflow.cli.values import read_input, read_mocks, read_signals
 from pyflow.cli.workflows import DirectoryWorkflows
 from pyflow.core.errors import DefinitionError
-from pyflow.core.models import WorkflowDef
 from pyflow.core.node import NodeRegistry
-from pyflow.core.plan import compile_plan
 from pyflow.core.suspension import Signal
+from pyflow.documents.models import WorkflowDef
+from pyflow.execution.plan import compile_plan
 from pyflow.nodes import default_registry
 
 

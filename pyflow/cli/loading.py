@@ -9,13 +9,13 @@ from typing import NoReturn
 import typer
 
 from pyflow.cli.console import ExitCode, err
-from pyflow.core.checker import locate
-from pyflow.core.document import read_json, read_yaml
 from pyflow.core.errors import DefinitionError, DocumentError, Problem, WorkflowNotFoundError
-from pyflow.core.loader import load_workflow, read_source
-from pyflow.core.models import WorkflowDef
 from pyflow.core.node import NodeRegistry
-from pyflow.core.plan import compile_plan
+from pyflow.documents.models import WorkflowDef
+from pyflow.documents.reading import read_json, read_yaml
+from pyflow.execution.plan import compile_plan
+from pyflow.validation.checker import locate
+from pyflow.validation.loader import load_workflow, read_source
 
 
 class RefusedError(Exception):

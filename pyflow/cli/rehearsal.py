@@ -10,8 +10,8 @@ from pyflow.cli.console import ExitCode, out, out_json
 from pyflow.cli.job import Job
 from pyflow.cli.options import Format
 from pyflow.cli.report import dry_run_lines
-from pyflow.core.dry_run import dry_run
 from pyflow.core.ports import EnvironmentSecrets
+from pyflow.execution.dry_run import dry_run
 
 
 def rehearse(job: Job, format: Format, *, strict: bool) -> NoReturn:

@@ -11,7 +11,7 @@ from pyflow.core.result import ErrorInfo, NodeRun, RunResult
 from pyflow.core.states import NodeState, RunState
 
 if TYPE_CHECKING:
-    from pyflow.core.dry_run import DryRun
+    from pyflow.execution.dry_run import DryRun
 
 _HEADS = {
     RunState.SUCCEEDED: "Completed",

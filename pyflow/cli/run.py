@@ -18,11 +18,11 @@ from pyflow.cli.options import Format
 from pyflow.cli.progress import LineWatcher, NdjsonWatcher, Watcher
 from pyflow.cli.report import run_lines, told
 from pyflow.cli.workflows import DirectoryWorkflows
-from pyflow.core.engine import Execution, Middleware, RunRequest, WorkflowEngine
 from pyflow.core.errors import InputError
 from pyflow.core.ports import EnvironmentSecrets
 from pyflow.core.result import RunResult
 from pyflow.core.states import RunState
+from pyflow.execution.engine import Execution, Middleware, RunRequest, WorkflowEngine
 
 
 def run(

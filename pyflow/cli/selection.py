@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pyflow.cli.console import fail
-from pyflow.core.checker import suggest
-from pyflow.core.graph import Graph
-from pyflow.core.plan import MAIN, Plan
 from pyflow.core.result import ErrorInfo, NodeRun
 from pyflow.core.states import NodeState
+from pyflow.documents.graph import Graph
+from pyflow.execution.plan import MAIN, Plan
+from pyflow.validation.checker import suggest
 
 #: Saved results hold whole outputs, so they may be larger than a definition.
 MAX_RESULTS_BYTES = 256 * 1024 * 1024

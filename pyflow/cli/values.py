@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pyflow.cli.console import fail
-from pyflow.core.document import MAX_BYTES, decode, read_json, read_yaml
 from pyflow.core.errors import DocumentError
 from pyflow.core.suspension import Signal
+from pyflow.documents.reading import MAX_BYTES, decode, read_json, read_yaml
 
 
 def read_input(given: Sequence[str], inputs: Mapping[str, Any] | None) -> dict[str, Any] | None:

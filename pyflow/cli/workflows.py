@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pyflow.core.errors import DefinitionError, DocumentError, Problem
-from pyflow.core.loader import load_workflow
-from pyflow.core.models import WorkflowDef
+from pyflow.documents.models import WorkflowDef
+from pyflow.validation.loader import load_workflow
 
 _ENDINGS = frozenset({".yaml", ".yml", ".json"})
 

@@ -10,8 +10,6 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from pyflow.core.errors import NodeError, NonRetryableError
-from pyflow.core.models import WorkflowDef
-from pyflow.core.plan import Plan
 from pyflow.core.ports import EventSink
 from pyflow.core.suspension import Suspension, awaited
 
@@ -81,13 +79,6 @@ class ChildRuns(Protocol):
 
     async def stop(self, wait: Suspension) -> None:
         """Nobody waits any more for the children of a wait: what becomes of each is what its ``on_cancel`` says."""
-
-
-class WorkflowSource(Protocol):
-    """Where the workflows that nodes name come from."""
-
-    def get(self, name: str) -> WorkflowDef | Plan:
-        """A workflow by name; ``KeyError`` if there is none."""
 
 
 def child_id(parent_run_id: str, node_id: str, item: str | None, attempt: int = 1) -> str:

@@ -8,17 +8,13 @@ import math
 from collections.abc import Collection, Mapping
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
 
 from pyflow.core.errors import NonRetryableError
 from pyflow.core.messages import MAX_SHOWN, said, show
-from pyflow.core.suspension import Suspension
-
-if TYPE_CHECKING:  # a node in a process of its own needs `to_plain`, and nothing that plans and runs workflows
-    from pyflow.core.middleware import Handler, NodeCall
 
 MAX_DEPTH = 100
 #: Characters of the place of an error.
@@ -50,16 +46,6 @@ class NotPlainError(NonRetryableError):
     def __str__(self) -> str:
         """Say what is wrong, and where."""
         return f"the result {self.reason}" + (f", at {self.place}" if self.path else "")
-
-
-async def plain_output(call: NodeCall, next_handler: Handler) -> object:
-    """Middleware: the node's result as plain data; ``NotPlainError`` if that cannot be.
-
-    The engine does the same around all middleware in version 2 unless this is part of it: it is for layers that need
-    to see what will be recorded, and for version 1 on the platform.
-    """
-    output = await next_handler(call)
-    return output if isinstance(output, Suspension) else to_plain(output)
 
 
 def to_plain(value: Any, depth: int = 0) -> Any:

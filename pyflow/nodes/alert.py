@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from pyflow.core.context import ExecutionContext
 from pyflow.core.node import BaseNode
-from pyflow.nodes import lazy
 from pyflow.nodes.fields import AnyValue, Flag, NodeConfig, NodeOutput
 
 
@@ -54,16 +53,18 @@ class AlertNode(BaseNode[dict[str, Any], dict[str, Any]]):
 
     async def execute(self, config: dict[str, Any], context: ExecutionContext) -> dict[str, Any]:  # noqa: ARG002
         """Post the message; see the class."""
+        from pyflow.net import http_client  # noqa: PLC0415 - httpx2 takes longer to load than a small workflow to run
+
         url, message = config["webhook_url"], config["message"]
         try:
-            response = await lazy.http_client.request(
+            response = await http_client.request(
                 "POST",
                 url,
                 json_body={"text": message},
                 allow_private_networks=bool(config.get("allow_private_networks", False)),
             )
         except Exception as error:
-            if not lazy.http_client.is_network_failure(error):
+            if not http_client.is_network_failure(error):
                 raise
             return {"status": 0, "sent": False, "error": str(error) or type(error).__name__}
         return {"status": response.status, "sent": response.is_success}

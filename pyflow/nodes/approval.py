@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from pyflow.core.errors import NonRetryableError, Problem
 from pyflow.core.suspension import Signal, Suspension
-from pyflow.core.template import is_template
+from pyflow.expressions.template import is_template
 from pyflow.nodes.fields import AnyValue, NodeConfig, NodeOutput, Seconds, TemplateText
 from pyflow.nodes.schemas import as_text, checked_schema, mismatches
 from pyflow.nodes.waiting import WaitingNode, end_of, nothing_came

@@ -10,8 +10,8 @@ from pydantic import Field, RootModel
 
 from pyflow.core.context import ExecutionContext
 from pyflow.core.node import BaseNode
-from pyflow.core.safe_eval import safe_eval
-from pyflow.core.scope import V1Scope
+from pyflow.expressions.evaluation import safe_eval
+from pyflow.expressions.scope import V1Scope
 from pyflow.nodes.fields import NodeConfig
 
 

@@ -9,10 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from pyflow.core.described import DescribedModel
 from pyflow.core.duration import Duration
-from pyflow.core.template import is_template
-from pyflow.nodes import lazy
+from pyflow.documents.described import DescribedModel
+from pyflow.expressions.template import is_template
 
 #: By which a value is told to be a template.
 TEMPLATE_PATTERN = r"\{\{|\{%"
@@ -27,8 +26,10 @@ def _no_text(value: object) -> object:
 
 
 def _json_path(text: str) -> str:
+    from pyflow.expressions import jsonpath  # noqa: PLC0415 - jsonpath-ng takes longer to load than a small workflow to run
+
     if not is_template(text):
-        lazy.jsonpath.compile_path(text)
+        jsonpath.compile_path(text)
     return text
 
 

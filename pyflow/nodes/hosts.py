@@ -7,9 +7,9 @@ import socket
 from collections.abc import Callable
 from typing import TypeVar
 
-from pyflow.core.addresses import SSRFError, check_address, check_url, parse_address, policy_in_force
 from pyflow.core.errors import NodeError, NodeTimeoutError
 from pyflow.core.messages import show
+from pyflow.net.addresses import SSRFError, check_address, check_url, parse_address, policy_in_force
 
 T = TypeVar("T")
 

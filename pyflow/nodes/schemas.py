@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyflow.core.errors import Problem
-from pyflow.core.json_schema import check_schema, mismatches
+from pyflow.documents.json_schema import check_schema, mismatches
 
 __all__ = ["as_text", "checked_schema", "mismatches"]
 

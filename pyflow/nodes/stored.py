@@ -8,11 +8,11 @@ import mmap
 from collections.abc import Iterator
 from typing import IO, cast
 
-from pyflow.core import files
 from pyflow.core.errors import NonRetryableError
-from pyflow.core.files import FileReader
-from pyflow.core.http_body import FilePart
 from pyflow.core.messages import show
+from pyflow.net import files
+from pyflow.net.files import FileReader
+from pyflow.net.http_body import FilePart
 
 
 class StoredFileMissingError(NonRetryableError, FileNotFoundError):

@@ -11,8 +11,7 @@ from pyflow.core.context import ExecutionContext
 from pyflow.core.errors import NonRetryableError
 from pyflow.core.messages import show
 from pyflow.core.node import BaseNode
-from pyflow.core.template import resolve_templates
-from pyflow.nodes import lazy
+from pyflow.expressions.template import resolve_templates
 from pyflow.nodes.fields import AnyValue, Flag, JsonPath, NodeConfig
 
 
@@ -60,14 +59,16 @@ class TransformNode(BaseNode[dict[str, Any], Any]):
 
     async def execute(self, config: dict[str, Any], context: ExecutionContext) -> object:
         """Evaluate the JSONPath; see the class. A template as ``input`` is resolved, for who calls this directly."""
+        from pyflow.expressions import jsonpath  # noqa: PLC0415 - jsonpath-ng takes longer to load than a small workflow to run
+
         data = config["input"]
         if not context.is_rendered:
             data = resolve_templates(data, context)
         expression = config["expression"]
         if context.scope is None:
-            return lazy.jsonpath.find(expression, data)
-        found: list[object] = lazy.jsonpath.find_all(expression, data)
-        if not lazy.jsonpath.is_singular(expression):
+            return jsonpath.find(expression, data)
+        found: list[object] = jsonpath.find_all(expression, data)
+        if not jsonpath.is_singular(expression):
             return found[0] if config.get("unwrap") and len(found) == 1 else found
         if found:
             return found[0]

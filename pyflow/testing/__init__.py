@@ -4,8 +4,8 @@ result = await run_workflow(Path("order.yaml"), mocks={"charge": MockNode(return
 assert result.succeeded
 """
 
-from pyflow.core.dry_run import DryRun, dry_run
 from pyflow.core.ports import MappingSecrets, MemorySink
+from pyflow.execution.dry_run import DryRun, dry_run
 from pyflow.testing.clock import ManualClock
 from pyflow.testing.mocks import MockCall, MockNode, mocked
 from pyflow.testing.runs import run_workflow

@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pyflow.core.checker import suggest
-from pyflow.core.engine import Handler, Middleware, NodeCall
 from pyflow.core.errors import NodeError
-from pyflow.core.models import WorkflowDef
 from pyflow.core.node import BaseNode, NodeRegistry
+from pyflow.documents.models import WorkflowDef
+from pyflow.execution.engine import Handler, Middleware, NodeCall
+from pyflow.validation.checker import suggest
 
 __all__ = ["MockCall", "MockNode", "check_mocks", "mocked", "registry_for", "split_mocks"]
 

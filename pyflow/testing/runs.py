@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pyflow.core.engine import WorkflowEngine
-from pyflow.core.loader import load_workflow, parse_workflow
-from pyflow.core.models import WorkflowDef
 from pyflow.core.node import NodeRegistry
 from pyflow.core.ports import Clock, EventSink, MappingSecrets
 from pyflow.core.result import RunResult
+from pyflow.documents.models import WorkflowDef
+from pyflow.execution.engine import WorkflowEngine
 from pyflow.nodes import default_registry
 from pyflow.testing.clock import ManualClock
 from pyflow.testing.mocks import check_mocks, mocked, registry_for
+from pyflow.validation.loader import load_workflow, parse_workflow
 
 
 async def run_workflow(

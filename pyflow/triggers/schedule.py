@@ -9,7 +9,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from pyflow.core.messages import show
-from pyflow.core.models import TriggerDef
+from pyflow.documents.models import TriggerDef
 
 
 class ScheduleTrigger:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyflow.core.models import TriggerDef
+from pyflow.documents.models import TriggerDef
 
 
 class WebhookTrigger:

@@ -14,7 +14,7 @@ from pyflow.core.states import TERMINAL_RUN_STATES
 from runs.api.preferences import PREFER, applied, wait_for_runs
 from runs.api.serializers import BatchShape, StartRun, StartRuns, show_summary
 from runs.api.shared import OfWorkflow
-from runs.starting import Start, Started, start_runs
+from runs.services.start import Start, Started, start_runs
 from tenants.access import Permission
 from tenants.api.serializers import validated
 

@@ -14,8 +14,8 @@ from rest_framework.response import Response
 from pyflow.nodes.approval import may_decide
 from runs.api.serializers import SendSignal, SignalShape
 from runs.api.shared import OfRun
-from runs.decisions import names_of, pending_approvals, signal_run
 from runs.models import NodeRun
+from runs.services.signals import names_of, pending_approvals, signal_run
 from tenants.access import Permission
 from tenants.api.pagination import PageQuery, paginate
 from tenants.api.serializers import validated

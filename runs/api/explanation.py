@@ -14,8 +14,8 @@ from rest_framework.response import Response
 from pyflow.core.states import NodeState, RunState
 from runs.api.serializers import ErrorShape, ProgressShape
 from runs.api.shared import OfRun
-from runs.diagnosis import VERBS
-from runs.explanation import explain_run
+from runs.explain.diagnosis import VERBS
+from runs.explain.explanation import explain_run
 from tenants.access import Permission
 
 RUN_STATES = [state.value for state in RunState]

@@ -12,11 +12,11 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from pyflow.core.drawing import graph, mermaid
+from pyflow.compare.drawing import graph, mermaid
 from pyflow.core.states import NodeState
 from runs.api.shared import OfRun
 from runs.models import NodeRun
-from runs.services import find_run
+from runs.services.find import find_run
 from tenants.access import Permission
 from tenants.api.serializers import Strict, validated
 from workflows.graph_drawing import svg

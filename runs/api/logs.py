@@ -12,11 +12,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from pyflow.core.run_log import LEVELS
 from pyflow.core.states import RunState
+from pyflow.execution.run_log import LEVELS
 from runs.api.shared import OfRun
 from runs.models import RunLog
-from runs.services import find_run
+from runs.services.find import find_run
 from tenants.access import Permission
 from tenants.api.pagination import PageQuery, paginate
 from tenants.api.renderers import TextRenderer

@@ -20,7 +20,7 @@ from runs.api.serializers import (
 )
 from runs.api.shared import OfRun
 from runs.models import NodeItem, NodeRun, RunEvent
-from runs.services import find_node, find_run
+from runs.services.find import find_node, find_run
 from tenants.access import Permission
 from tenants.api.pagination import paginate
 from tenants.api.serializers import validated

@@ -14,9 +14,9 @@ from rest_framework.response import Response
 
 from pyflow.core.states import TERMINAL_RUN_STATES
 from runs.api.serializers import show_run
-from runs.endings import await_ends
 from runs.models import Run
-from runs.services import find_runs, runs_beside
+from runs.notify.endings import await_ends
+from runs.services.find import find_runs, runs_beside
 from tenants.api.views import TenantView
 from tenants.scoping import tenant_scope
 

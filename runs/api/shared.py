@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runs.services import workflow_of_run
+from runs.services.find import workflow_of_run
 from tenants.api.views import TenantView
 from workflows.models import Workflow
 from workflows.services import workflow_or_none

@@ -15,12 +15,12 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runs import values
 from runs.api.nodes import NODE_ID
 from runs.api.shared import OfRun
 from runs.models import NodeItem, NodeRun, Run
-from runs.services import find_item, find_node, find_run
-from runs.values import Owner, Pieces, Reference
+from runs.services.find import find_item, find_node, find_run
+from runs.storage import values
+from runs.storage.values import Owner, Pieces, Reference
 from tenants.access import Permission
 from tenants.api.conditional import etag, is_known
 

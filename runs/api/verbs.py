@@ -18,9 +18,9 @@ from runs.api.serializers import RunShape, show_run
 from runs.api.shared import OfRun
 from runs.api.views import CONFLICT, links
 from runs.models import Run
-from runs.reruns import plan_rerun, rerun
-from runs.services import cancel_run
-from runs.verbs import pause_run, resume_run, retry_run, terminate_run
+from runs.services.cancel import cancel_run
+from runs.services.control import pause_run, resume_run, retry_run, terminate_run
+from runs.services.reruns import plan_rerun, rerun
 from tenants.access import Permission
 from tenants.api.serializers import Strict, validated
 from tenants.plans import Quota

@@ -30,8 +30,8 @@ from runs.api.serializers import (
 )
 from runs.api.shared import OfRun, OfWorkflow
 from runs.models import Run, RunEvent, RunQuerySet
-from runs.services import find_run, first_events_of, nodes_of, progress_of_nodes
-from runs.starting import Start, start_run
+from runs.services.find import find_run, first_events_of, nodes_of, progress_of_nodes
+from runs.services.start import Start, start_run
 from tenants.access import Permission, Principal
 from tenants.api.conditional import etag, is_known
 from tenants.api.pagination import paginate

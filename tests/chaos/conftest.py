@@ -76,5 +76,5 @@ def known(monkeypatch) -> None:
     registry = default_registry.copy()
     nodes.register(registry)
     found = discovery.Discovered(registry, ())
-    for module in ("runs.engines", "workflows.documents", "workflows.services"):
+    for module in ("runs.worker.engines", "workflows.documents", "workflows.services"):
         monkeypatch.setattr(f"{module}.discover", lambda: found)

@@ -25,11 +25,13 @@ from tests.support.launcher import end_with_parent
 def install() -> None:
     """Make this process the tests' build."""
     from pyflow.nodes import default_registry
-    from runs import dispatch, execution, quarantine, writer
+    from runs.notify import bus
+    from runs.storage import writer
+    from runs.worker import executor, quarantine
     from tests.chaos import nodes
 
     nodes.register(default_registry)
-    claim, store, ring = execution.claim, writer.store, dispatch.ring
+    claim, store, ring = executor.claim, writer.store, bus.ring
 
     def claim_or_die(*args: Any, **options: Any) -> Any:
         crash("claim.before")
@@ -56,12 +58,12 @@ def install() -> None:
         crash("nudge.after")
 
     quarantine.START = "from tests.chaos.nursery import suspects; suspects()"
-    execution.claim, writer.store, dispatch.ring = claim_or_die, store_or_die, ring_or_die
+    executor.claim, writer.store, bus.ring = claim_or_die, store_or_die, ring_or_die
 
 
 def suspects() -> None:
     """Be a quarantine of the tests' build."""
-    from runs.suspects import main
+    from runs.worker.quarantine_process import main
 
     django.setup()
     install()
@@ -88,14 +90,14 @@ def beat() -> None:
 
 def starter(version: str, count: str) -> None:
     """Accept runs, one after the other, as a web process does; ends when they are accepted and rung for."""
-    from runs import dispatch
-    from runs.starting import start_version
+    from runs.notify import bus
+    from runs.services.start import start_version
     from workflows.models import Version
 
     found = Version.objects.across_tenants().select_related("workflow").get(pk=version)
     for _ in range(int(count)):
         start_version(version=found, input={})
-    dispatch.settle(10)
+    bus.settle(10)
 
 
 IMPORTED_ONCE = (

@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from pyflow_site.celery import app
-from runs import dispatch
+from runs.notify import bus
 from tests.chaos.world import World
 
 pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -51,8 +51,8 @@ def test_every_message_is_delivered_five_times(world: World):
         for _ in range(4):
             world.start(version, 3)
             for _ in range(5):
-                app.send_task(dispatch.EXECUTE_TASK, ignore_result=True)
-                client.publish(dispatch.ring_channel("redis://x/0", ""), "")
+                app.send_task(bus.EXECUTE_TASK, ignore_result=True)
+                client.publish(bus.ring_channel("redis://x/0", ""), "")
     world.settle()
     world.verify()
 

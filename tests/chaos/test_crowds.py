@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import connection, models
 
 from runs.models import NodeRun, Run, RunEvent
-from runs.starting import start_version
+from runs.services.start import start_version
 from tenants.models import Tenant
 from tests.chaos.world import World
 from tests.support import waiting

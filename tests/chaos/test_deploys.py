@@ -8,8 +8,8 @@ from django.db import connections
 
 from runs.errors import RunFinishedError
 from runs.models import Run
-from runs.services import cancel_run
-from runs.slots import reconcile
+from runs.queue.slots import reconcile
+from runs.services.cancel import cancel_run
 from tests.chaos.world import World
 from tests.support import waiting
 from tests.support.factories import a_test

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 from django.db.models import Count
 
-from runs.dispatch import celery_queue
 from runs.models import NodeRun, Run, RunEvent
-from runs.starting import start_version
+from runs.notify.bus import celery_queue
+from runs.services.start import start_version
 from tests.chaos.world import Member, World
 from tests.support.factories import make_tenant, make_workflow
 from tests.support.processes import LEASE_SECONDS

@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.db import connections
 
 from runs.models import Run
-from runs.starting import start_version
+from runs.services.start import start_version
 from secrets_vault.models import DataKey
 from tests.chaos.world import MASTER_KEYS, World
 from tests.support.factories import make_tenant, make_workflow

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from runs.models import Run
-from runs.services import TERMINATED, end_run
+from runs.services.end import TERMINATED, end_run
 from tenants import audit, quotas
 from tenants.models import Tenant
 from tenants.plans import Quota

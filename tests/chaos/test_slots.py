@@ -5,7 +5,7 @@ import json
 import pytest
 
 from runs.models import NodeRun, Slot
-from runs.starting import start_version
+from runs.services.start import start_version
 from tests.chaos.world import World
 from tests.support.factories import make_tenant, make_workflow
 

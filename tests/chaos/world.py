@@ -22,8 +22,8 @@ from django.db.utils import InterfaceError
 
 from pyflow_site.environment import Environment, database
 from runs.models import Run
-from runs.slots import reconcile
-from runs.starting import start_version
+from runs.queue.slots import reconcile
+from runs.services.start import start_version
 from tenants.models import Tenant
 from tests.chaos import crashes, invariants, nodes
 from tests.chaos.proxy import Proxy, proxying

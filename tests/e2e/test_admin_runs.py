@@ -117,7 +117,7 @@ def test_what_a_run_refuses_is_a_message(root, tenant, run):
 
 
 def test_of_very_many_runs_none_is_touched(root, tenant, run, monkeypatch):
-    monkeypatch.setattr("runs.admin.MOST_RUNS", 1)
+    monkeypatch.setattr("runs.admin.runs.MOST_RUNS", 1)
     assert "Choose 1 runs at most" in post(root, "terminate", run, make_run(tenant), confirmed="yes")
     assert state(run) == "queued"
 

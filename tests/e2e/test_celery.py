@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from pyflow_site.celery import app
-from runs import dispatch
 from runs.models import Run
+from runs.notify import bus
 from runs.tasks import sweep
 from tests.support import launcher, waiting
 from tests.support.api import Api, read
@@ -86,7 +86,7 @@ def test_another_worker_goes_on_where_one_was_killed(api: Api, fleet: dict[str, 
 def test_a_flushed_broker_loses_no_run(api: Api, fleet: dict[str, str], tmp_path: Path, broker: str):
     """The clock rings for what is queued, with nothing but the database to go by."""
     runs = [start(api) for _ in range(5)]
-    assert dispatch.settle(10), "everything that was rung is sent"
+    assert bus.settle(10), "everything that was rung is sent"
     with redis.Redis.from_url(broker) as client:
         assert 1 <= client.llen("celery") <= 5, "rings that come together are one message"
         client.flushall()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runs.models import Run
-from runs.starting import start_version
+from runs.services.start import start_version
 from tests.support import waiting
 from tests.support.factories import make_api_key, make_tenant, make_workflow
 from tests.support.histories import assert_is_whole, assert_no_completed_node_was_called_again

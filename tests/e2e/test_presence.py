@@ -9,9 +9,9 @@ import redis
 from django.utils import timezone
 
 from pyflow.core.states import RunState
-from runs.explanation import explain_run
+from runs.explain.explanation import explain_run
 from runs.models import NodeTask, Run
-from runs.presence import LIVE_SECONDS, REMEMBERED, REPORT_SECONDS, presence_of
+from runs.queue.presence import LIVE_SECONDS, REMEMBERED, REPORT_SECONDS, presence_of
 from tests.support import launcher, waiting
 from tests.support.broker import publishing_to
 from tests.support.factories import make_run, make_tenant

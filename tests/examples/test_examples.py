@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from pyflow.cli import app
-from pyflow.core.engine import WorkflowEngine
-from pyflow.core.loader import load_workflow
 from pyflow.core.suspension import Signal
-from tests.unit.core import stage
+from pyflow.execution.engine import WorkflowEngine
+from pyflow.validation.loader import load_workflow
+from tests.support import stage
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ORDERS = EXAMPLES / "data" / "orders.json"

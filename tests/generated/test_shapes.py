@@ -12,13 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 from pyflow.cli import app
-from pyflow.core.checker import check_workflow
-from pyflow.core.document import read_json
 from pyflow.core.errors import DefinitionError
-from pyflow.core.lint import lint_workflow
-from pyflow.core.loader import build_workflow, parse_workflow
-from pyflow.core.plan import compile_plan
+from pyflow.documents.reading import read_json
+from pyflow.execution.plan import compile_plan
 from pyflow.nodes import default_registry
+from pyflow.validation.checker import check_workflow
+from pyflow.validation.lint.rules import lint_workflow
+from pyflow.validation.loader import build_workflow, parse_workflow
 from tests.support.api import Api, read
 from tests.support.factories import make_api_key, make_tenant
 from tests.support.shapes import EVERYTHING, EVERYTHING_V1, spoiled

@@ -8,12 +8,12 @@ import pytest
 from django.db import connection
 
 from plugins import discovery
-from pyflow.core.execution import Execution
 from pyflow.core.node import NodeRegistry
+from pyflow.execution.execution import Execution
 from pyflow.nodes import default_registry
-from runs.execution import RunExecutor
-from runs.inprocess import InProcessExecutor
 from runs.models import Run
+from runs.worker.executor import RunExecutor
+from runs.worker.inprocess import InProcessExecutor
 from tenants.models import Tenant
 from tests.support import waiting
 from tests.support.factories import make_tenant
@@ -29,7 +29,7 @@ def registry(monkeypatch) -> NodeRegistry:
     """Node types of this test, as if they had been installed: register them before anything is stored."""
     registry = default_registry.copy()
     found = discovery.Discovered(registry, ())
-    for module in ("runs.engines", "workflows.documents", "workflows.services"):
+    for module in ("runs.worker.engines", "workflows.documents", "workflows.services"):
         monkeypatch.setattr(f"{module}.discover", lambda: found)
     return registry
 

@@ -8,13 +8,13 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from runs.child_stops import stop_orphans
-from runs.execution import RunExecutor
-from runs.fair_share import places_taken
-from runs.leases import claim
 from runs.models import NodeRun, Run
-from runs.services import TERMINATED, end_run
-from runs.verbs import retry_run, terminate_run
+from runs.queue.fair_share import places_taken
+from runs.queue.leases import claim
+from runs.services.control import retry_run, terminate_run
+from runs.services.end import TERMINATED, end_run
+from runs.services.stop_children import stop_orphans
+from runs.worker.executor import RunExecutor
 from tenants.access import Actor
 from tenants.models import Tenant
 from tenants.quotas import set_plan

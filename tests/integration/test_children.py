@@ -12,12 +12,12 @@ from django.utils import timezone
 
 from pyflow.core.children import child_id
 from pyflow.core.events import EventType
-from runs.child_stops import stop_children, stop_orphans
-from runs.execution import RunExecutor
-from runs.leases import claim
 from runs.models import NodeItem, NodeRun, Run, RunEvent
-from runs.stores import DatabaseSink
-from runs.writer import store
+from runs.queue.leases import claim
+from runs.services.stop_children import stop_children, stop_orphans
+from runs.storage.writer import store
+from runs.worker.executor import RunExecutor
+from runs.worker.sink import DatabaseSink
 from tenants.access import Actor
 from tenants.models import Tenant, UsageCounter
 from tenants.quotas import set_plan

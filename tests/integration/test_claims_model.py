@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from runs.leases import Claim, Lease, claim, release, renew, suspects_wait, unclaimed_queues
 from runs.models import SUSPECT_LOSSES, Run
-from runs.writer import store
+from runs.queue.leases import Claim, Lease, claim, release, renew, suspects_wait, unclaimed_queues
+from runs.storage.writer import store
 from tests.integration.test_fair_queue import allow
 from tests.support import records
 from tests.support.factories import make_tenant, make_workflow

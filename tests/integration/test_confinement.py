@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from django.core import serializers
 
-from pyflow.core.engine import WorkflowEngine
-from pyflow.core.loader import parse_workflow
 from pyflow.core.redaction import MASK
+from pyflow.execution.engine import WorkflowEngine
 from pyflow.nodes import default_registry
-from runs.engines import network_policy
+from pyflow.validation.loader import parse_workflow
 from runs.models import NodeRun, Run, RunEvent
+from runs.worker.engines import network_policy
 from tests.support.factories import make_run, make_tenant
 from tests.support.histories import assert_is_whole
 from tests.support.nodes import register, workflow
@@ -111,7 +111,7 @@ def test_a_path_out_of_the_tenants_files_is_refused(transactional_db, drain, set
 
 def test_nothing_of_one_run_is_left_for_the_next(acme, drain, registry):
     """auth-048: the same process, another tenant."""
-    from pyflow.core.files import current_root
+    from pyflow.net.files import current_root
 
     seen = {}
     register(registry, "look", lambda ctx: seen.update({ctx.run_id: str(current_root.get())}))

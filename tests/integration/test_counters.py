@@ -11,14 +11,16 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.db.models import F
 
-from runs import counting, reruns, tasks
-from runs.counting import Repair, repair_counters
+from runs import tasks
 from runs.errors import RunNotFoundError
 from runs.models import Run
-from runs.removal import remove_runs
-from runs.reruns import rerun
-from runs.retention import prune
-from runs.services import TERMINATED, end_run
+from runs.services import reruns
+from runs.services.end import TERMINATED, end_run
+from runs.services.reruns import rerun
+from runs.storage import counters
+from runs.storage.counters import Repair, repair_counters
+from runs.storage.removal import remove_runs
+from runs.storage.retention import prune
 from secrets_vault.services import create_secret
 from tenants import quotas
 from tenants.errors import QuotaExceededError
@@ -59,7 +61,7 @@ def test_bytes_that_are_given_back_are_those_that_were_counted_under_another_pla
     Run.objects.for_tenant(tenant).update(state="cancelled")
     with transaction.atomic():
         remove_runs(tenant_id=tenant.pk, run_ids=[run.pk for run in runs])
-    assert says(tenant) == counting.counted(tenant.pk)[Quota.STORED_BYTES]
+    assert says(tenant) == counters.counted(tenant.pk)[Quota.STORED_BYTES]
 
 
 @pytest.mark.parametrize("quota", [Quota.RUNS_PER_DAY, Quota.STORED_BYTES])
@@ -87,7 +89,7 @@ def test_an_input_that_is_masked_at_the_end_counts_as_what_it_is_then(tenant, re
     drain()
     run = ended(run, "succeeded")
     assert SECRET not in json.dumps(run.input)
-    assert says(tenant) == counting.counted(tenant.pk)[Quota.STORED_BYTES] != before
+    assert says(tenant) == counters.counted(tenant.pk)[Quota.STORED_BYTES] != before
 
 
 @pytest.mark.parametrize("limit", [None, 10**6])
@@ -105,7 +107,7 @@ def test_what_differs_is_repaired_once_and_said(tenant, limit, caplog):
         Repair(tenant.slug, Quota.STORED_BYTES, right + 1000, right),
     ]
     assert says(tenant) == right
-    [entry] = AuditEntry.objects.across_tenants().filter(action=counting.REPAIRED)
+    [entry] = AuditEntry.objects.across_tenants().filter(action=counters.REPAIRED)
     record = json.loads(entry.record)
     assert (record["before"], record["after"]) == (
         {"runs_per_day": 0, "stored_bytes": right + 1000},
@@ -128,7 +130,7 @@ def test_nothing_is_lost_of_what_is_counted_during_a_repair(tenant, limit, monke
     make_workflow(tenant)
     give(tenant, stored_bytes=limit)
     spoil(tenant, 777)
-    compare = counting.counted
+    compare = counters.counted
     over = threading.Event()
 
     def start(_: int) -> int:
@@ -146,7 +148,7 @@ def test_nothing_is_lost_of_what_is_counted_during_a_repair(tenant, limit, monke
         time.sleep(0.2)  # others start runs between the comparison and the repair
         return found
 
-    monkeypatch.setattr(counting, "counted", slowly)
+    monkeypatch.setattr(counters, "counted", slowly)
 
     def repair(_: int) -> int:
         try:
@@ -174,7 +176,7 @@ def test_the_clock_and_the_command_repair(tenant, capsys):
     call_command("repaircounters", "--tenant", tenant.slug)
     assert capsys.readouterr().out == f"{tenant.slug}: stored_bytes said {right + 5:,}, and is {right:,} now\n"
     tasks.repair_counters()
-    assert says(other) == counting.counted(other.pk)[Quota.STORED_BYTES]
+    assert says(other) == counters.counted(other.pk)[Quota.STORED_BYTES]
     call_command("repaircounters")
     assert capsys.readouterr().out == "Every counter says what its rows say.\n"
     with pytest.raises(CommandError, match="no tenant 'nobody'"):
@@ -210,7 +212,7 @@ def test_a_rerun_and_pruning_take_turns_over_the_source(tenant, registry, drain,
         again = repeating.result(30)
     drain()
     assert ended(again, "succeeded").source_run_id in (source.pk, None)
-    assert says(tenant) == counting.counted(tenant.pk)[Quota.STORED_BYTES]
+    assert says(tenant) == counters.counted(tenant.pk)[Quota.STORED_BYTES]
 
 
 def test_a_rerun_of_what_was_pruned_is_refused(tenant, registry, drain):

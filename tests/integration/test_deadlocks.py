@@ -8,9 +8,9 @@ import pytest
 from django.db import connection, transaction
 from django.http import HttpResponse
 
-from runs import writer
-from runs.leases import claim
 from runs.models import RunEvent
+from runs.queue.leases import claim
+from runs.storage import writer
 from tenants import quotas
 from tenants.models import AuditEntry, AuditHead, Tenant, UsageCounter
 from tests.support import records, waiting

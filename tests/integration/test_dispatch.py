@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from django.db import transaction
 
-from runs import dispatch
 from runs.models import Run
+from runs.notify import bus
 from runs.tasks import sweep
 from tests.support import launcher
 from tests.support.api import Api
@@ -26,9 +26,9 @@ def rings() -> Iterator[list[int]]:
     def doorbell() -> None:
         heard.append(Run.objects.across_tenants().count())
 
-    dispatch.attach(doorbell)
+    bus.attach(doorbell)
     yield heard
-    dispatch.detach(doorbell)
+    bus.detach(doorbell)
 
 
 def test_it_rings_after_the_commit(tenant, rings):
@@ -54,7 +54,7 @@ def test_the_sweeper_rings_for_a_run_whose_ring_was_lost(tenant, rings):
 
 
 def test_the_sweeper_rings_for_a_run_whose_lease_has_ended(tenant, rings):
-    from runs.leases import claim
+    from runs.queue.leases import claim
     from tests.integration.test_leases import expire
 
     run = make_run(tenant)
@@ -75,7 +75,7 @@ def test_the_sweeper_is_quiet_when_there_is_nothing_to_do(tenant, rings):
 
 
 def test_an_executor_looks_for_itself_when_no_ring_came(tenant, executor, finished, monkeypatch):
-    monkeypatch.setattr(dispatch, "ring", lambda queue="": None)
+    monkeypatch.setattr(bus, "ring", lambda queue="": None)
     assert_is_whole(finished(make_run(tenant)), ["greet"])
 
 
@@ -93,11 +93,11 @@ def test_a_broker_that_is_away_fails_no_request(tenant, settings):
 
 def test_a_broker_that_accepts_and_says_nothing_neither_fails_nor_delays_a_request(tenant, settings, monkeypatch):
     settings.PYFLOW_EXECUTOR = "celery"
-    monkeypatch.setattr(dispatch, "SEND_TIMEOUT", 60.0)
+    monkeypatch.setattr(bus, "SEND_TIMEOUT", 60.0)
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
         publishing_to(f"redis://127.0.0.1:{silent.getsockname()[1]}/0"),
     ):
         assert start(tenant) == 202
-        assert not dispatch.settle(0), "it has been answered while the ring still waits for the broker"
+        assert not bus.settle(0), "it has been answered while the ring still waits for the broker"
     assert Run.objects.for_tenant(tenant).get().state == "queued"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from pyflow.core.ids import new_uuid
-from runs import dispatch, endings
+from runs.notify import bus, endings
 from tests.support import launcher, waiting
 from tests.support.api import Api, read
 from tests.support.broker import publishing_to
@@ -58,7 +58,7 @@ def test_what_another_process_says_wakes_through_the_broker(settings, patient, m
 
 def heard(run_id, ended: threading.Event) -> bool:
     ended.set()
-    dispatch._sender.put(ended={run_id})
+    bus._sender.put(ended={run_id})
     return not endings._watch._waiting
 
 

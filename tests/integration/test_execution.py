@@ -175,7 +175,7 @@ def test_outputs_that_cannot_be_stored_fail_their_run(tenant, drain, template: s
 def test_a_node_type_that_was_uninstalled_fails_the_run_and_says_so(tenant, drain, registry, monkeypatch):
     register(registry, "gone", lambda ctx: 1)
     run = make_run(tenant, workflow("{id: a, type: gone}"))
-    monkeypatch.setattr("runs.engines.discover", lambda: discovery.Discovered(default_registry.copy(), ()))
+    monkeypatch.setattr("runs.worker.engines.discover", lambda: discovery.Discovered(default_registry.copy(), ()))
     drain()
     run.refresh_from_db()
     assert run.state == "failed"
@@ -185,17 +185,17 @@ def test_a_node_type_that_was_uninstalled_fails_the_run_and_says_so(tenant, drai
 
 def test_a_failing_write_harms_only_its_own_run(tenant, executor, finished, monkeypatch):
     """The batch that it was part of is stored again, each write alone."""
-    from runs import bulk
+    from runs.storage import batch_sql
 
     bad = make_run(make_tenant())
-    store = bulk.store
+    store = batch_sql.store
 
     def refuse(rows):
         if any(row["id"] == bad.pk for row in rows.runs):
             raise ValueError("the disk has a grudge against this run")
         return store(rows)
 
-    monkeypatch.setattr(bulk, "store", refuse)
+    monkeypatch.setattr(batch_sql, "store", refuse)
     good = [make_run(tenant) for _ in range(10)]
     for run in good:
         assert_is_whole(finished(run), ["greet"])

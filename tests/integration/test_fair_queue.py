@@ -10,11 +10,12 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from runs import execution, leases
-from runs.execution import RunExecutor
-from runs.intake import add_all
-from runs.leases import claim
 from runs.models import Run
+from runs.queue import leases
+from runs.queue.leases import claim
+from runs.storage.intake import add_all
+from runs.worker import executor as executor_module
+from runs.worker.executor import RunExecutor
 from tenants.models import Tenant
 from tenants.plans import Quota
 from tenants.quotas import set_plan
@@ -152,7 +153,7 @@ def test_more_timers_than_places_are_drained_without_another_sweep(tenant, setti
         sweeps.append(options["overdue"])
         return claim(*args, **options)
 
-    monkeypatch.setattr(execution, "claim", counted)
+    monkeypatch.setattr(executor_module, "claim", counted)
     connection.close()
     asyncio.run(RunExecutor().drain())
     runs = Run.objects.across_tenants().filter(pk__in=[*due, other.pk])
@@ -168,7 +169,7 @@ def test_an_executor_starts_nothing_that_it_executes(tenant, monkeypatch):
         taken += taken
         return taken
 
-    monkeypatch.setattr(execution, "claim", twice)
+    monkeypatch.setattr(executor_module, "claim", twice)
     connection.close()
     executor = RunExecutor()
     asyncio.run(executor.drain())

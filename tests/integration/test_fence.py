@@ -10,17 +10,17 @@ import pytest
 from django.utils import timezone
 
 from pyflow.core.events import EventType
-from runs import execution
-from runs.child_starts import ChildStarts
-from runs.child_stops import stop_children, stop_orphans
 from runs.errors import FencedError
-from runs.leases import Claim, claim, release, renew
 from runs.models import NodeTask, Run
-from runs.node_tasks import insert_tasks
-from runs.services import WORKER_LOST, end_run
-from runs.slots import Ticket, enter, enter_run
-from runs.verbs import retry_run
-from runs.writer import store
+from runs.queue.leases import Claim, claim, release, renew
+from runs.queue.node_tasks import insert_tasks
+from runs.queue.slots import Ticket, enter, enter_run
+from runs.services.control import retry_run
+from runs.services.end import WORKER_LOST, end_run
+from runs.services.start_child import ChildStarts
+from runs.services.stop_children import stop_children, stop_orphans
+from runs.storage.writer import store
+from runs.worker import executor
 from tests.support import records
 from tests.support.children import request_of, start_child
 from tests.support.factories import make_run, make_tenant, make_workflow
@@ -183,7 +183,7 @@ OTHERS = {"_take", "_pass_on", "_quarantine.wait"}
 def test_every_call_on_an_executors_thread_is_known_to_the_fence():
     """A new one is put among the writes above, or it is said why it needs no fence."""
     called: set[str] = set()
-    for path in Path(inspect.getfile(execution)).parent.glob("*.py"):
+    for path in Path(inspect.getfile(executor)).parent.glob("*.py"):
         for found in ast.walk(ast.parse(path.read_text())):
             if isinstance(found, ast.Call) and ast.unparse(found.func) in CALLS:
                 asked = found.args[1 if ast.unparse(found.func) == "answered" else 0]

@@ -5,10 +5,11 @@ import threading
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from runs import concurrency, node_tasks, slots
-from runs.child_starts import ChildStarts
-from runs.leases import claim, held_by, release
 from runs.models import Run
+from runs.queue import node_tasks, slots
+from runs.queue.leases import claim, held_by, release
+from runs.services.start_child import ChildStarts
+from runs.worker import concurrency
 from tests.support.factories import make_run, make_tenant, make_workflow
 from tests.support.invariants import written_by_hand
 from tests.support.nodes import workflow

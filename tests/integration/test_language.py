@@ -11,11 +11,11 @@ from django.utils import timezone
 
 from pyflow.core.events import EventType
 from pyflow.nodes.approval import DecisionError
-from runs.decisions import signal_run
 from runs.errors import RunFinishedError
-from runs.leases import claim
 from runs.models import NodeItem, NodeRun, Run, RunSignal
-from runs.stores import DatabaseSink
+from runs.queue.leases import claim
+from runs.services.signals import signal_run
+from runs.worker.sink import DatabaseSink
 from tenants.access import Role
 from tests.support import waiting
 from tests.support.factories import a_test, make_principal, make_run

@@ -11,15 +11,15 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from pyflow.core.ids import new_uuid
-from runs import values
-from runs.execution import RunExecutor
-from runs.leases import claim
 from runs.models import NodeItem, NodeRun, NodeTask, Run, RunEvent
-from runs.reading import input_of, output_of, outputs_of
-from runs.reruns import rerun
-from runs.values import Owner, Reference
-from runs.verbs import retry_run
-from runs.writer import store
+from runs.queue.leases import claim
+from runs.services.control import retry_run
+from runs.services.reruns import rerun
+from runs.storage import values
+from runs.storage.reading import input_of, output_of, outputs_of
+from runs.storage.values import Owner, Reference
+from runs.storage.writer import store
+from runs.worker.executor import RunExecutor
 from tenants.models import UsageCounter
 from tenants.plans import Quota
 from tenants.quotas import set_plan

@@ -12,12 +12,12 @@ from django.db.models import F
 from django.utils import timezone
 
 from pyflow.core.events import EventType
-from runs import execution
-from runs.execution import RunExecutor
-from runs.inprocess import InProcessExecutor
-from runs.leases import claim, release, renew
 from runs.models import NodeRun, Run, RunEvent
-from runs.writer import store
+from runs.queue.leases import claim, release, renew
+from runs.storage.writer import store
+from runs.worker import executor as executor_module
+from runs.worker.executor import RunExecutor
+from runs.worker.inprocess import InProcessExecutor
 from tests.support import records, waiting
 from tests.support.factories import make_run, make_tenant
 from tests.support.histories import assert_is_whole
@@ -241,7 +241,7 @@ def test_a_run_that_is_claimed_while_its_executor_stops_is_handed_back_and_not_b
         return taken
 
     with monkeypatch.context() as patch:
-        patch.setattr(execution, "claim", stop_meanwhile)
+        patch.setattr(executor_module, "claim", stop_meanwhile)
         connection.close()
         asyncio.run(stopping.serve())
     for run in runs:
@@ -268,7 +268,7 @@ def test_an_executor_that_claims_a_run_again_which_it_has_lost_keeps_it(tenant, 
 
     register(registry, "hold", hold)
     run, other = make_run(tenant, workflow("{id: a, type: hold}")), make_run(make_tenant())
-    executor, real = RunExecutor(), execution.reconcile
+    executor, real = RunExecutor(), executor_module.reconcile
     released = []
 
     def lose_meanwhile() -> int:
@@ -288,8 +288,8 @@ def test_an_executor_that_claims_a_run_again_which_it_has_lost_keeps_it(tenant, 
             turns.set()
         return held
 
-    monkeypatch.setattr(execution, "reconcile", lose_meanwhile)
-    monkeypatch.setattr(execution, "release", noted)
+    monkeypatch.setattr(executor_module, "reconcile", lose_meanwhile)
+    monkeypatch.setattr(executor_module, "release", noted)
     connection.close()
     asyncio.run(executor.drain())
     assert released == [({(run.pk, 1)}, set())]

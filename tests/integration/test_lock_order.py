@@ -10,9 +10,11 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from runs.models import NodeRun, Run
-from runs.services import TERMINATED, cancel_run, end_run, lock_any_run, lock_families
-from runs.starting import start_version
-from runs.verbs import retry_run, terminate_run
+from runs.services.cancel import cancel_run
+from runs.services.control import retry_run, terminate_run
+from runs.services.end import TERMINATED, end_run
+from runs.services.locks import lock_any_run, lock_families
+from runs.services.start import start_version
 from tests.support import waiting
 from tests.support.children import executed, start_child
 from tests.support.factories import make_workflow

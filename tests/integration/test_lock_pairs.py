@@ -16,13 +16,14 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from pyflow.core.errors import PyFlowError
-from runs.decisions import signal_run
 from runs.models import Run
-from runs.reruns import rerun
-from runs.retention import prune
-from runs.services import TERMINATED, cancel_run, end_run
-from runs.starting import Start, start_run, start_runs
-from runs.verbs import pause_run, retry_run, terminate_run
+from runs.services.cancel import cancel_run
+from runs.services.control import pause_run, retry_run, terminate_run
+from runs.services.end import TERMINATED, end_run
+from runs.services.reruns import rerun
+from runs.services.signals import signal_run
+from runs.services.start import Start, start_run, start_runs
+from runs.storage.retention import prune
 from secrets_vault.services import create_secret
 from tenants import quotas
 from tenants.models import AuditHead, Tenant, UsageCounter

@@ -14,10 +14,10 @@ from django.db import connection
 from django.db.models import F
 from django.utils import timezone
 
-from runs.execution import RunExecutor
-from runs.leases import MAX_LOSSES, claim, release, suspects_wait
 from runs.models import SUSPECT_LOSSES, NodeRun, NodeTask, Run, RunEvent
-from runs.quarantine import Quarantine
+from runs.queue.leases import MAX_LOSSES, claim, release, suspects_wait
+from runs.worker.executor import RunExecutor
+from runs.worker.quarantine import Quarantine
 from tests.support import ledger as ledgers
 from tests.support import waiting
 from tests.support.factories import make_run

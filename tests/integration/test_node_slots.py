@@ -7,11 +7,11 @@ import time
 import pytest
 from django.db import connections
 
-from pyflow.core.shared import ConcurrencyLimitError, SkippedByLimitError
-from runs.execution import RunExecutor
-from runs.leases import claim
+from pyflow.execution.shared import ConcurrencyLimitError, SkippedByLimitError
 from runs.models import NodeRun, Run, Slot
-from runs.slots import Ticket, Verdict, enter, leave, places_of, reconcile, told_of
+from runs.queue.leases import claim
+from runs.queue.slots import Ticket, Verdict, enter, leave, places_of, reconcile, told_of
+from runs.worker.executor import RunExecutor
 from tests.support import waiting
 from tests.support.factories import make_run
 from tests.support.invariants import written_by_hand

@@ -11,11 +11,11 @@ from django.db import connection
 from django.db.models import F
 from django.utils import timezone
 
-from runs.execution import RunExecutor
-from runs.leases import MAX_LOSSES
 from runs.models import SUSPECT_LOSSES, NodeItem, NodeRun, NodeTask
-from runs.node_tasks import claim_tasks, renew_tasks, suspect_tasks_wait
-from runs.verbs import pause_run, resume_run, retry_run, terminate_run
+from runs.queue.leases import MAX_LOSSES
+from runs.queue.node_tasks import claim_tasks, renew_tasks, suspect_tasks_wait
+from runs.services.control import pause_run, resume_run, retry_run, terminate_run
+from runs.worker.executor import RunExecutor
 from tests.support import waiting
 from tests.support.factories import make_run
 from tests.support.histories import assert_is_whole

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from pyflow.core import node_loop
 from pyflow.core.node import NodeRegistry
-from runs.execution import RunExecutor
-from runs.leaks import leaks
+from pyflow.isolation import node_loop
 from runs.models import NodeRun, Run
-from runs.process_settings import ProcessSettings
-from runs.starting import Start, start_run
+from runs.services.start import Start, start_run
+from runs.worker.executor import RunExecutor
+from runs.worker.leaks import leaks
+from runs.worker.process_settings import ProcessSettings
 from tenants.models import Tenant
 from tests.support import poison, waiting
 from tests.support.factories import a_test, make_run, make_tenant, make_workflow
@@ -243,12 +243,12 @@ def test_a_stream_that_a_node_closed_is_opened_again(tmp_path, monkeypatch):
 
 def test_a_process_with_too_much_left_behind_is_worn(monkeypatch):
     assert not leaks()
-    monkeypatch.setattr("runs.leaks.MAX_FILES", 0.0)
+    monkeypatch.setattr("runs.worker.leaks.MAX_FILES", 0.0)
     assert leaks()
 
 
 def test_a_worn_executor_claims_nothing_more_and_ends(tenant, monkeypatch):
-    monkeypatch.setattr("runs.execution.leaks", lambda: True)
+    monkeypatch.setattr("runs.worker.executor.leaks", lambda: True)
     runs = innocent(2)
     executor = RunExecutor(linger=60.0)
     node_loop.run(executor.drain())

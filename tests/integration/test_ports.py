@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from pyflow.core.engine import WorkflowEngine
 from pyflow.core.events import EventType
-from pyflow.core.loader import parse_workflow
-from pyflow.core.models import WorkflowDef
 from pyflow.core.ports import MappingSecrets, MemorySink
+from pyflow.documents.models import WorkflowDef
+from pyflow.execution.engine import WorkflowEngine
+from pyflow.validation.loader import parse_workflow
 from runs.models import NodeItem, NodeRun, Run, RunEvent
 from tests.support import waiting
 from tests.support.factories import make_run, make_workflow

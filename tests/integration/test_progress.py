@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from runs import bulk
 from runs.models import NodeRun, Run
+from runs.storage import batch_sql
 from tests.integration.test_node_tasks import workers
 from tests.support import waiting
 from tests.support.api import Api, read
@@ -57,9 +57,9 @@ def half_done(run: Run) -> dict:
 @pytest.fixture
 def written(monkeypatch) -> list[dict]:
     """The rows of nodes with progress that the group writer writes."""
-    rows, store = [], bulk.store
+    rows, store = [], batch_sql.store
     monkeypatch.setattr(
-        bulk, "store", lambda given: rows.extend(row for row in given.nodes if row["progress"]) or store(given)
+        batch_sql, "store", lambda given: rows.extend(row for row in given.nodes if row["progress"]) or store(given)
     )
     return rows
 

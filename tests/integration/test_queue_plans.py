@@ -9,10 +9,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from runs.child_stops import stop_orphans
-from runs.leases import QUEUED_AT_ONCE, claim, renew, unclaimed_queues
 from runs.models import Run
-from runs.services import end_unstarted
+from runs.queue.leases import QUEUED_AT_ONCE, claim, renew, unclaimed_queues
+from runs.services.end import end_unstarted
+from runs.services.stop_children import stop_orphans
 from tests.support.factories import make_run, make_tenant
 from tests.support.invariants import made_of_rows
 

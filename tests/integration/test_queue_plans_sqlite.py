@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from runs.child_stops import stop_orphans
-from runs.leases import claim, unclaimed_queues
 from runs.models import Run
-from runs.services import end_unstarted
+from runs.queue.leases import claim, unclaimed_queues
+from runs.services.end import end_unstarted
+from runs.services.stop_children import stop_orphans
 from tests.support.factories import make_run
 
 

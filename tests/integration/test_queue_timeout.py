@@ -7,13 +7,13 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from runs import services
-from runs.execution import RunExecutor
-from runs.leases import claim
 from runs.models import Run, RunEvent
-from runs.services import end_unstarted
+from runs.queue.leases import claim
+from runs.services import find
+from runs.services.control import pause_run, retry_run
+from runs.services.end import end_unstarted
 from runs.tasks import sweep
-from runs.verbs import pause_run, retry_run
+from runs.worker.executor import RunExecutor
 from tests.support.factories import a_test, make_run
 from tests.support.nodes import workflow
 from tests.support.running import ended, state_of
@@ -51,13 +51,13 @@ def test_an_executor_of_other_queues_ends_it_too(tenant):
 def test_one_that_is_claimed_meanwhile_is_its_executors(tenant, monkeypatch):
     run = make_run(tenant, TIMELY)
     be_late(run)
-    end_run = services.end_run
+    end_run = find.end_run
 
     def claimed_first(**ending):
         claim("me", 1)
         return end_run(**ending)
 
-    monkeypatch.setattr(services, "end_run", claimed_first)
+    monkeypatch.setattr(find, "end_run", claimed_first)
     assert end_unstarted() == 0
     assert state_of(run) == "running"
 
@@ -80,7 +80,7 @@ def test_a_retry_has_the_time_again(tenant):
 
 
 def test_many_are_ended_in_parts(tenant, monkeypatch):
-    monkeypatch.setattr(services, "ENDED_AT_ONCE", 2)
+    monkeypatch.setattr(find, "ENDED_AT_ONCE", 2)
     runs = [make_run(tenant, TIMELY) for _ in range(3)]
     be_late(*runs)
     assert [end_unstarted() for _ in range(3)] == [2, 1, 0]

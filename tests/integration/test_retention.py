@@ -17,11 +17,11 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.utils import timezone
 
-from runs import retention, values
 from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal, Slot
-from runs.removal import remove_runs
-from runs.retention import prune, prune_values
-from runs.values import Owner
+from runs.storage import retention, values
+from runs.storage.removal import remove_runs
+from runs.storage.retention import prune, prune_values
+from runs.storage.values import Owner
 from tenants.models import AuditEntry, IdempotentAnswer, RefreshToken, Tenant, UsageCounter
 from tenants.plans import Quota
 from tenants.quotas import set_plan
@@ -316,7 +316,7 @@ def test_the_command_refuses_nonsense(tenant, arguments):
 
 
 def test_a_single_node_prunes_by_itself(tenant, monkeypatch):
-    monkeypatch.setattr("runs.inprocess.FIRST_PRUNE_SECONDS", 0.0)
+    monkeypatch.setattr("runs.worker.inprocess.FIRST_PRUNE_SECONDS", 0.0)
     keep(tenant, 1)
     finish(make_run(tenant), 10)
     with executing():

@@ -8,14 +8,14 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from pyflow.core.run_log import MAX_MESSAGE
-from runs import stores
-from runs.execution import RunExecutor
-from runs.leases import claim
+from pyflow.execution.run_log import MAX_MESSAGE
 from runs.models import Run, RunLog
-from runs.stores import LOG_CUT
-from runs.verbs import retry_run
-from runs.writer import moment, store
+from runs.queue.leases import claim
+from runs.services.control import retry_run
+from runs.storage.writer import moment, store
+from runs.worker import sink
+from runs.worker.executor import RunExecutor
+from runs.worker.sink import LOG_CUT
 from tests.support import records, waiting
 from tests.support.factories import make_run
 from tests.support.nodes import register, workflow
@@ -177,7 +177,7 @@ def test_a_run_that_goes_on_elsewhere_goes_on_with_its_numbers(tenant, registry)
 
 
 def test_a_flood_is_cut_where_it_says_so_and_the_run_goes_on(tenant, registry, drain, monkeypatch):
-    monkeypatch.setattr(stores, "MAX_LINES", 100)
+    monkeypatch.setattr(sink, "MAX_LINES", 100)
 
     def flood(ctx):
         for number in range(20_000):
@@ -192,11 +192,11 @@ def test_a_flood_is_cut_where_it_says_so_and_the_run_goes_on(tenant, registry, d
     found = lines(run)
     assert [line.message for line in found] == [*(str(number) for number in range(100)), LOG_CUT]
     assert (found[-1].node_id, found[-1].level) == ("", logging.WARNING)
-    assert (run.log_lines, run.log_characters > stores.MAX_CHARACTERS) == (101, True)
+    assert (run.log_lines, run.log_characters > sink.MAX_CHARACTERS) == (101, True)
 
 
 def test_a_log_is_cut_by_its_size_and_a_line_by_its_own(tenant, registry, monkeypatch):
-    monkeypatch.setattr(stores, "MAX_CHARACTERS", 3 * MAX_MESSAGE)
+    monkeypatch.setattr(sink, "MAX_CHARACTERS", 3 * MAX_MESSAGE)
 
     def loud(ctx):
         for _ in range(5):

@@ -8,11 +8,11 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from runs.execution import RunExecutor
-from runs.leases import claim
 from runs.models import Run, Slot
-from runs.services import TERMINATED, end_run
-from runs.slots import places_of, reconcile
+from runs.queue.leases import claim
+from runs.queue.slots import places_of, reconcile
+from runs.services.end import TERMINATED, end_run
+from runs.worker.executor import RunExecutor
 from tests.support import waiting
 from tests.support.factories import make_run, make_tenant
 from tests.support.invariants import written_by_hand

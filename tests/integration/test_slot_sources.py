@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pyflow.core.shared import ConcurrencyLimitError, RunPutDownError, SkippedByLimitError, Slots, SlotSource
-from runs.concurrency import DatabaseSlots
-from runs.leases import claim
-from runs.reader import Reader
-from runs.slots import told_of
+from pyflow.execution.shared import ConcurrencyLimitError, RunPutDownError, SkippedByLimitError, Slots, SlotSource
+from runs.queue.leases import claim
+from runs.queue.slots import told_of
+from runs.storage.reader import Reader
+from runs.worker.concurrency import DatabaseSlots
 from tests.support.factories import make_run
 
 pytestmark = pytest.mark.database

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 from pyflow.core.states import TERMINAL_RUN_STATES
 from runs.errors import FencedError
 from runs.models import Run, Slot
-from runs.slots import (
+from runs.queue.slots import (
     Ticket,
     Verdict,
     displaced_runs,

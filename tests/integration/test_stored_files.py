@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from pyflow.core.files import used_bytes
+from pyflow.net.files import used_bytes
 from runs.models import NodeRun, Run
 from tenants.access import Actor
 from tenants.models import Tenant

@@ -11,15 +11,15 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from runs import retention
-from runs.actions import BATCH
-from runs.child_stops import STOPPED_AT_ONCE, stop_orphans
-from runs.leases import claim, held_by, renew
 from runs.models import Run
-from runs.services import TERMINATED, end_run, end_unstarted
-from runs.starting import Start, Started, start_runs
-from runs.verbs import terminate_run
-from runs.writer import GroupWriter, store
+from runs.queue.leases import claim, held_by, renew
+from runs.services.bulk import BATCH
+from runs.services.control import terminate_run
+from runs.services.end import TERMINATED, end_run, end_unstarted
+from runs.services.start import Start, Started, start_runs
+from runs.services.stop_children import STOPPED_AT_ONCE, stop_orphans
+from runs.storage import retention
+from runs.storage.writer import GroupWriter, store
 from tenants import audit, quotas
 from tenants.errors import QuotaExceededError
 from tenants.models import Tenant

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from runs import dispatch, execution
-from runs.execution import RunExecutor
-from runs.leases import claim
 from runs.models import Run
+from runs.notify import bus
+from runs.queue.leases import claim
+from runs.worker import executor
+from runs.worker.executor import RunExecutor
 from tests.integration.test_fair_queue import allow
 from tests.support import waiting
 from tests.support.factories import make_run, make_tenant
@@ -25,12 +26,12 @@ def serving(queue: str) -> Iterator[RunExecutor]:
     """An executor of one queue, on a thread of its own."""
     executor = RunExecutor({queue})
     thread = threading.Thread(target=lambda: asyncio.run(executor.serve()))
-    dispatch.attach(executor.ring)
+    bus.attach(executor.ring)
     thread.start()
     try:
         yield executor
     finally:
-        dispatch.detach(executor.ring)
+        bus.detach(executor.ring)
         executor.stop()
         thread.join()
 
@@ -50,7 +51,7 @@ def test_the_end_of_a_run_starts_those_of_other_queues_without_a_sweep(
             has_looked.set()
         return taken
 
-    monkeypatch.setattr(execution, "claim", look)
+    monkeypatch.setattr(executor, "claim", look)
     register(registry, "hold", lambda ctx: go.wait(30))
     held = workflow("{id: a, type: hold}", settings="{queue: one}")
     next_one = workflow("{id: a, type: log, config: {message: x}}", settings="{queue: two}")

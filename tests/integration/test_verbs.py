@@ -10,9 +10,9 @@ from django.utils import timezone
 
 from runs.errors import RunFinishedError, RunStateError, RunUndoneError
 from runs.models import NodeItem, NodeRun, Run
-from runs.reruns import rerun
-from runs.services import cancel_run
-from runs.verbs import pause_run, resume_run, retry_run, terminate_run
+from runs.services.cancel import cancel_run
+from runs.services.control import pause_run, resume_run, retry_run, terminate_run
+from runs.services.reruns import rerun
 from tests.support import waiting
 from tests.support.factories import make_run, make_workflow
 from tests.support.invariants import written_by_hand

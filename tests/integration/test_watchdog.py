@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import pytest
 from django.db import connection
 
-from runs.execution import RunExecutor
-from runs.leases import claim
-from runs.watchdog import _RECORD, Watchdog, stall_seconds
+from runs.queue.leases import claim
+from runs.worker.executor import RunExecutor
+from runs.worker.watchdog import _RECORD, Watchdog, stall_seconds
 from tests.support import waiting
 from tests.support.factories import make_run
 from tests.support.nodes import register, workflow
@@ -104,7 +104,7 @@ def test_an_executor_that_is_awake_speaks_for_its_worker(tenant, idle):
 @pytest.mark.parametrize(("handler", "status"), [("SIG_DFL", -signal.SIGTERM), ("SIG_IGN", 1)])
 def test_a_deaf_worker_ends_whether_or_not_it_can_still_end_in_order(handler: str, status: int):
     code = (
-        "import signal, django; django.setup(); from runs.watchdog import Watchdog\n"
+        "import signal, django; django.setup(); from runs.worker.watchdog import Watchdog\n"
         f"signal.signal(signal.SIGTERM, signal.{handler}); Watchdog()._end_worker()"
     )
     env = os.environ | {"DJANGO_SETTINGS_MODULE": "pyflow_site.settings", "PYFLOW_LEASE_SECONDS": "1"}

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from plugins import discovery
 from pyflow.core.events import Event
 from pyflow.nodes import default_registry
-from runs.stores import DatabaseSink
+from runs.worker.sink import DatabaseSink
 from tenants.models import Tenant
 from tests.model.language import KIDS, PADDING, SECRET, Became, Case, cases
 from tests.model.nodes import Stage
@@ -72,7 +72,7 @@ def tenant(transactional_db, stage, settings, tmp_path, monkeypatch) -> Tenant:
     settings.PYFLOW_STORAGE_ROOT, settings.PYFLOW_VALUES_ROOT = tmp_path / "storage", tmp_path / "values"
     settings.PYFLOW_LARGE_VALUE_BYTES = len(PADDING) // 2
     found = discovery.Discovered(stage.registry, ())
-    for module in ("runs.engines", "workflows.documents", "workflows.services"):
+    for module in ("runs.worker.engines", "workflows.documents", "workflows.services"):
         monkeypatch.setattr(f"{module}.discover", lambda: found)
     commit = DatabaseSink.commit
 

@@ -6,16 +6,16 @@ import asyncio
 import copy
 from typing import Any
 
-from pyflow.core.engine import Execution, WorkflowEngine
 from pyflow.core.events import Event, EventType, posix
-from pyflow.core.models import WorkflowDef
 from pyflow.core.ports import MappingSecrets
 from pyflow.core.result import ErrorInfo, ItemRun, NodeRun, RunResult
 from pyflow.core.states import NodeState
 from pyflow.core.suspension import Signal, Suspension
+from pyflow.documents.models import WorkflowDef
+from pyflow.execution.engine import Execution, WorkflowEngine
 from tests.model.language import KIDS, SECRET, SIGNAL, Became, Case
 from tests.model.nodes import Hold, Ledger, Stage
-from tests.unit.core import stage
+from tests.support import stage
 
 INPUT = {"yes": True, "no": False}
 

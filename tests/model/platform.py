@@ -13,14 +13,14 @@ from typing import Any
 from django.utils import timezone
 
 from pyflow.core.states import TERMINAL_RUN_STATES
-from runs.decisions import signal_run
 from runs.errors import RunFinishedError, RunStateError, SignalNotAwaitedError
-from runs.inprocess import InProcessExecutor
 from runs.models import NodeItem, NodeRun, Run
-from runs.reading import output_of, outputs_of
-from runs.services import cancel_run
-from runs.starting import Start, start_run
-from runs.verbs import pause_run, resume_run, terminate_run
+from runs.services.cancel import cancel_run
+from runs.services.control import pause_run, resume_run, terminate_run
+from runs.services.signals import signal_run
+from runs.services.start import Start, start_run
+from runs.storage.reading import output_of, outputs_of
+from runs.worker.inprocess import InProcessExecutor
 from tenants.models import Tenant
 from tests.model.language import SIGNAL, Became, Case
 from tests.model.library import INPUT

@@ -13,20 +13,23 @@ from tests.repo_shape import tree
 ALLOWED = {
     ("pyflow/core/messages.py", "text[:most - 1]"): "the one place",
     ("pyflow/core/messages.py", "text[1 - most:]"): "the one place, where the end is kept",
-    ("pyflow/core/convert_graph.py", "wanted[:120]"): "an id that is made, not a message",
-    ("pyflow/core/diff.py", "change.pointer[1:]"): "a pointer without its first sign",
-    ("runs/execution.py", "socket.gethostname()[:40]"): "the name of this machine",
+    ("pyflow/upgrade/graph.py", "wanted[:120]"): "an id that is made, not a message",
+    ("pyflow/compare/diff.py", "change.pointer[1:]"): "a pointer without its first sign",
+    ("runs/worker/executor.py", "socket.gethostname()[:40]"): "the name of this machine",
     ("tenants/api/conditional.py", "digest[:32]"): "of a hash",
-    ("pyflow/core/run_log.py", "text[:MAX_MESSAGE]"): "what a logger has masked already, with a note of how much more",
-    ("pyflow/core/http_client.py", "declared[:20]"): "the digits of a number, which a server says without limit",
+    (
+        "pyflow/execution/run_log.py",
+        "text[:MAX_MESSAGE]",
+    ): "what a logger has masked already, with a note of how much more",
+    ("pyflow/net/http_client.py", "declared[:20]"): "the digits of a number, which a server says without limit",
     ("pyflow/cli/live.py", "rest[len(verdict):]"): "the rest of a line of which the beginning has a colour",
-    ("runs/screens.py", "(beginning or '')[:MOST_JSON]"): "a stored value, in which secrets are masked",
-    ("runs/timeline.py", "bar.name[:_LONGEST - 1]"): "the name of a node in a drawing",
+    ("runs/admin/screens.py", "(beginning or '')[:MOST_JSON]"): "a stored value, in which secrets are masked",
+    ("runs/admin/timeline.py", "bar.name[:_LONGEST - 1]"): "the name of a node in a drawing",
     ("workflows/graph_drawing.py", "text[:_LONGEST - 1]"): "the name of a node in a drawing",
     ("packages/pyflow-client/src/pyflow_client/answers.py", "response.text[:_SHOWN]"): "what a server says is masked",
     ("packages/pyflow-client/src/pyflow_client/answers.py", "str(entry)[:_SHOWN]"): "what a server says is masked",
     ("pyflow/cli/live.py", "running[:MAX_LINES]"): "lines, not text",
-    ("runs/decisions.py", "names[:MOST_NAMES]"): "whole names of signals, as the workflow has them",
+    ("runs/services/signals.py", "names[:MOST_NAMES]"): "whole names of signals, as the workflow has them",
 }
 #: What is called with a message, besides classes of errors.
 TAKES_MESSAGES = re.compile(r"(Error|Refused|Problem|Finding|Warning)$|^(fail|err|_error|_warning|message_user|log)$")

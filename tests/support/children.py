@@ -3,8 +3,8 @@
 from uuid import UUID
 
 from pyflow.core.children import ChildConfig, ChildRequest, child_id
-from runs.child_starts import ChildStarts
 from runs.models import Run
+from runs.services.start_child import ChildStarts
 
 
 def request_of(

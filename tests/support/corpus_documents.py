@@ -5,8 +5,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from pyflow.core.document import Document, read_json, read_yaml
+from pyflow.core.document import Document
 from pyflow.core.errors import PyFlowError
+from pyflow.documents.reading import read_json, read_yaml
 from tests.support import corpora
 
 #: What a node of a case has besides what the case is about, so that nothing else is wrong with it.

@@ -13,9 +13,9 @@ import django
 def main() -> None:
     """Serve the two commands until stdin ends."""
     django.setup()
-    import pyflow.core.http_client  # noqa: F401 - the first request would import it
+    import pyflow.net.http_client  # noqa: F401 - the first request would import it
     from plugins.discovery import discover
-    from runs.execution import RunExecutor
+    from runs.worker.executor import RunExecutor
 
     discover()
     for line in sys.stdin:

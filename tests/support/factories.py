@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from runs.models import Run
-from runs.starting import Start, start_run
+from runs.services.start import Start, start_run
 from tenants.access import Actor, Principal, Role
 from tenants.invitations import invite
 from tenants.keys import hash_secret, make_key

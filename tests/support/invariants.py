@@ -16,8 +16,8 @@ from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q, QuerySet, 
 from pyflow.core.events import NODE_ENDS, RUN_ENDS
 from pyflow.core.states import TERMINAL_NODE_STATES, TERMINAL_RUN_STATES, NodeState, RunState
 from pyflow.core.suspension import Suspension, awaited
-from runs.counting import counted
 from runs.models import NodeItem, NodeRun, NodeTask, Run, RunEvent, RunLog, RunSignal, Slot
+from runs.storage.counters import counted
 from tenants import audit
 from tenants.models import AuditEntry, AuditHead, Tenant, UsageCounter
 from tenants.plans import Quota, effective

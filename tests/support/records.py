@@ -5,9 +5,9 @@ from typing import Any
 
 from pyflow.core.events import Event, EventType
 from pyflow.core.states import NodeState
-from runs.leases import Claim, claim
 from runs.models import Run
-from runs.writer import Write, moment, store
+from runs.queue.leases import Claim, claim
+from runs.storage.writer import Write, moment, store
 
 OWNER = "a test"
 

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from runs.decisions import signal_run
-from runs.inprocess import InProcessExecutor
 from runs.models import NodeRun, Run, RunEvent
-from runs.services import cancel_run
+from runs.services.cancel import cancel_run
+from runs.services.signals import signal_run
+from runs.worker.inprocess import InProcessExecutor
 from tenants.access import Actor
 from tests.support import waiting
 

@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from pyflow.core.ids import new_uuid
 from runs.models import NodeItem, NodeRun, NodeTask, Run, RunLog, RunSignal, Slot
-from runs.starting import Start, start_run
-from runs.verbs import pause_run, terminate_run
+from runs.services.control import pause_run, terminate_run
+from runs.services.start import Start, start_run
 from secrets_vault.models import Secret, SecretVersion
 from secrets_vault.services import create_secret, find_secret, replace_secret
 from tenants import audit, tokens

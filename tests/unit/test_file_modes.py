@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from pyflow.cli import app
 from pyflow.cli.remote import store
-from pyflow.core.files import ConfinedFiles, OpenFiles, current_root, make_private
+from pyflow.net.files import ConfinedFiles, OpenFiles, current_root, make_private
 from pyflow_site.environment import Environment, database, read_or_create
 from pyflow_site.quickstart import _only_one
 from tests.unit.nodes.web import node, run

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from pyflow.core.loader import Format
+from pyflow.validation.loader import Format
 from tenants.api.conditional import check_match, etag
 from tenants.api.views import TenantView
 from workflows.documents import converted

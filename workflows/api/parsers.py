@@ -9,9 +9,9 @@ from typing import Any
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 
-from pyflow.core.document import MAX_BYTES, decode, read_json, read_yaml
 from pyflow.core.errors import DocumentError
-from pyflow.core.loader import Format
+from pyflow.documents.reading import MAX_BYTES, decode, read_json, read_yaml
+from pyflow.validation.loader import Format
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from pyflow.core.drawing import graph, mermaid
-from pyflow.core.models import json_schema
+from pyflow.compare.drawing import graph, mermaid
+from pyflow.documents.models import json_schema
 from secrets_vault.services import missing_secrets
 from tenants.access import Permission
 from tenants.api.serializers import validated

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pyflow.cli.console import fail
-from pyflow.core.files import make_private
+from pyflow.net.files import make_private
 
 #: What anybody but the owner may do with a file.
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO

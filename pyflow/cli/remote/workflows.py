@@ -10,8 +10,8 @@ import typer
 from pyflow.cli.console import ExitCode, fail, out, out_json
 from pyflow.cli.remote.connection import FormatOption, ProfileOption, connected
 from pyflow.cli.remote.display import columns, moment
-from pyflow.core.document import MAX_BYTES, decode, read_json, read_yaml
 from pyflow.core.errors import DocumentError
+from pyflow.documents.reading import MAX_BYTES, decode, read_json, read_yaml
 
 
 def push(

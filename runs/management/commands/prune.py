@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from runs.retention import prune
+from runs.storage.retention import prune
 from tenants.models import Tenant
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from runs.counting import repair_counters
+from runs.storage.counters import repair_counters
 from tenants.models import Tenant
 
 

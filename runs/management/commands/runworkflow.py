@@ -10,15 +10,15 @@ from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from pyflow.core import node_loop
-from pyflow.core.document import read_json
 from pyflow.core.errors import PyFlowError
-from pyflow.core.loader import parse_workflow, read_source
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
-from runs.execution import RunExecutor
+from pyflow.documents.reading import read_json
+from pyflow.isolation import node_loop
+from pyflow.validation.loader import parse_workflow, read_source
 from runs.models import NodeRun, Run
-from runs.reading import output_of, outputs_of
-from runs.starting import start_version
+from runs.services.start import start_version
+from runs.storage.reading import output_of, outputs_of
+from runs.worker.executor import RunExecutor
 from tenants.access import Actor
 from tenants.services import DEFAULT_SLUG, find_or_create
 from workflows.services import put_workflow

@@ -8,9 +8,9 @@ import pytest
 from django.db import OperationalError, connection
 
 from pyflow.core.ids import new_id
-from runs.actions import MOST_RUNS
 from runs.api import actions
 from runs.models import Run
+from runs.services.bulk import MOST_RUNS
 from tenants.access import Level, Role
 from tenants.grants import share
 from tenants.models import AuditEntry, IdempotentAnswer

@@ -2,8 +2,8 @@
 
 import pytest
 
-from runs import dispatch
 from runs.models import Run
+from runs.notify import bus
 from tenants.models import AuditEntry
 from tests.support.api import Api, assert_problem, read
 from tests.support.factories import make_run
@@ -65,13 +65,13 @@ def test_executors_are_told_once_it_is_committed(api: Api, path: str, django_cap
     def ring() -> None:
         rings.append(1)
 
-    dispatch.attach(ring)
+    bus.attach(ring)
     try:
         with django_capture_on_commit_callbacks(execute=True):
             api.post(path)
             assert rings == []
     finally:
-        dispatch.detach(ring)
+        bus.detach(ring)
     assert rings == [1]
 
 

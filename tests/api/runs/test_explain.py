@@ -12,8 +12,9 @@ from plugins.discovery import Discovered
 from pyflow.core.ids import new_id
 from pyflow.core.node import NodeRegistry
 from pyflow.core.states import RUN_VERBS, RunState
-from runs import dispatch, presence
 from runs.models import NodeItem, NodeRun, NodeTask, Run, RunSignal, Slot
+from runs.notify import bus
+from runs.queue import presence
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
 from tests.support.children import executed, start_child
 from tests.support.factories import make_api_key, make_run, make_workflow
@@ -81,12 +82,12 @@ def served() -> Iterator[Callable[[], None]]:
 
     def ring() -> None: ...
 
-    dispatch.attach(ring)
+    bus.attach(ring)
     if settings.PYFLOW_EXECUTOR == "celery":  # there it is workers that report
         presence.report(["", "gpu"])
     yield ring
-    if dispatch.has_executor():
-        dispatch.detach(ring)
+    if bus.has_executor():
+        bus.detach(ring)
 
 
 def test_a_queued_run_has_its_place_among_those_of_its_tenant(api: Api, tenant):
@@ -111,7 +112,7 @@ def test_that_no_executor_is_at_work_is_told_of_what_waits_for_one(api: Api, ten
     change(waits, "queued", queue="gpu")
     change(goes_on, "running")
     assert "unserved" not in codes(explained(api, waits))
-    dispatch.detach(served)
+    bus.detach(served)
     if settings.PYFLOW_EXECUTOR == "celery":
         change(waits, "queued", queue="unheard")
         assert codes(explained(api, waits))[-1] == "unserved"

@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from runs.models import Run
-from runs.starting import Start, start_run
+from runs.services.start import Start, start_run
 from tests.support.api import YAML, Api, assert_problem, read
 from tests.support.factories import HELLO, a_test, make_run, make_workflow
 from tests.support.records import record

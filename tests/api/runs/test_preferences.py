@@ -4,7 +4,7 @@ import pytest
 
 from runs.api import preferences
 from runs.models import Run
-from runs.services import cancel_run
+from runs.services.cancel import cancel_run
 from tests.support.api import Api, read
 from tests.support.factories import make_api_key, make_run, make_tenant, make_workflow
 from tests.support.running import executing, operator

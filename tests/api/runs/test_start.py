@@ -6,9 +6,9 @@ import time
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from runs import dispatch
 from runs.models import Run, RunEvent
-from runs.starting import Start, start_run
+from runs.notify import bus
+from runs.services.start import Start, start_run
 from tests.support.api import JSON, YAML, Api, assert_problem, assert_same_answer, is_uuid7, read
 from tests.support.factories import HELLO, a_test, make_api_key, make_draft, make_workflow
 from workflows.services import archive_workflow
@@ -40,13 +40,13 @@ def test_a_run_is_accepted(api: Api, tenant, hello):
 
 def test_executors_are_told_once_it_is_committed(api: Api, django_capture_on_commit_callbacks):
     rings = []
-    dispatch.attach(lambda: rings.append(1))
+    bus.attach(lambda: rings.append(1))
     try:
         with django_capture_on_commit_callbacks(execute=True):
             api.post(PATH, {"input": {"who": "Ada"}})
             assert rings == []
     finally:
-        dispatch.detach(dispatch._doorbells[-1])
+        bus.detach(bus._doorbells[-1])
     assert rings == [1]
 
 

@@ -9,9 +9,9 @@ import pytest
 from django.db import models
 from django.utils import timezone
 
-from runs import values
 from runs.models import NodeItem, NodeRun, Run
-from runs.values import Owner
+from runs.storage import values
+from runs.storage.values import Owner
 from tenants.models import Tenant
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
 from tests.support.factories import make_run

@@ -3,8 +3,8 @@
 import pytest
 from django.http import HttpResponse
 
-from pyflow.core.document import read_json, read_yaml
 from pyflow.core.errors import DocumentError
+from pyflow.documents.reading import read_json, read_yaml
 from tests.support import corpora, corpus_documents
 from tests.support.api import JSON, YAML, Api, assert_problem, read
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyflow.core import computations
+from pyflow.isolation import computations
 from runs.models import Run
 from tests.support.api import Api, assert_problem, read
 from tests.support.factories import HELLO, make_api_key

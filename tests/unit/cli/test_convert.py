@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pyflow.cli import app
-from pyflow.core.loader import load_workflow
+from pyflow.validation.loader import load_workflow
 
 V1 = """\
 name: flow

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pyflow.cli import app
-from pyflow.core.loader import load_workflow
+from pyflow.validation.loader import load_workflow
 
 ONE = "version: 2\nname: x\nnodes:\n  - {id: a, type: log, config: {message: hello}}\n"
 TWO = ONE.replace("hello", "good bye") + "  - {id: b, type: log, config: {message: more}, depends_on: [a]}\n"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pyflow.core.checker import check_workflow
 from pyflow.nodes import installed_types, plugins
 from pyflow.testing import run_workflow
+from pyflow.validation.checker import check_workflow
 from tests.support.plugins import WRONG
-from tests.unit.core.stage import node, workflow
+from tests.support.stage import node, workflow
 
 FLOW = "version: 2\nname: loud\noutputs: {said: '{{ a }}'}\nnodes: [{id: a, type: shout, config: {text: hi}}]\n"
 MODULE = "from tests.support.plugins import *\n"

@@ -31,8 +31,9 @@ plugin = Plugin()
 #: What only some node types, options or other commands need.
 HEAVY = {
     "httpx", "httpx2", "httpcore2", "sqlalchemy", "psycopg", "pymysql", "jsonpath_ng", "jsonschema_rs", "rich",
-    "uvicorn", "apscheduler", "structlog", "opentelemetry", "django", "pytest", "pyflow.core.http_client",
-    "pyflow.core.convert", "pyflow.core.dry_run", "pyflow.core.lint", "pyflow.testing", "pyflow.server",
+    "uvicorn", "apscheduler", "structlog", "opentelemetry", "django", "pytest", "pyflow.net.http_client",
+    "pyflow.upgrade.convert", "pyflow.execution.dry_run", "pyflow.validation.lint.rules", "pyflow.testing",
+    "pyflow.server",
     "pyflow.cli.catalogue", "pyflow.cli.convert", "pyflow.cli.definitions", "pyflow.cli.diagnosis", "pyflow.cli.live",
     "pyflow.cli.rehearsal", "pyflow.cli.remote", "pyflow.cli.service", "pyflow_client", "stamina",
 }  # fmt: skip
@@ -60,14 +61,14 @@ def loaded(*args: object) -> set[str]:
 
 def test_running_a_small_file_loads_nothing_that_it_does_not_need(small: Path):
     modules = loaded("run", small)
-    assert modules >= {"pyflow.core.execution", "pyflow.nodes.log"}
+    assert modules >= {"pyflow.execution.execution", "pyflow.nodes.log"}
     assert modules & HEAVY == set()
 
 
 def test_a_dry_run_and_mocks_load_what_they_need(small: Path, tmp_path: Path):
     mock = tmp_path / "mock.json"
     mock.write_text("{}")
-    assert loaded("run", small, "--dry-run") & HEAVY == {"pyflow.core.dry_run", "pyflow.cli.rehearsal"}
+    assert loaded("run", small, "--dry-run") & HEAVY == {"pyflow.execution.dry_run", "pyflow.cli.rehearsal"}
     assert "pyflow.testing" in loaded("run", small, "--mock", f"hello={mock}")
 
 
@@ -91,10 +92,18 @@ def test_the_engine_is_used_without_reading_the_metadata_of_packages():
 
 
 def test_a_process_for_one_node_loads_nothing_that_plans_runs():
-    code = "import sys, pyflow.core.isolation_child; print(*sys.modules)"
+    code = "import sys, pyflow.isolation.child; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    unneeded = {"pyflow.core.plan", "pyflow.core.models", "pyflow.core.template", "jinja2", "yaml", "typer", "httpx2"}
+    unneeded = {
+        "pyflow.execution.plan",
+        "pyflow.documents.models",
+        "pyflow.expressions.template",
+        "jinja2",
+        "yaml",
+        "typer",
+        "httpx2",
+    }
     assert set(done.stdout.split()) & unneeded == set()
 
 
@@ -133,5 +142,5 @@ def test_plugins_of_pydantic_are_looked_for_where_they_are_of_use(
     folder.mkdir()
     (folder / "broken.yaml").write_text("nodes: none")  # the server's modules are loaded, and it ends
     done = start(command, folder if command == "serve" else small, PYTHONPATH=plugin, **variables)
-    assert "pyflow.core.models" in done.stderr
+    assert "pyflow.documents.models" in done.stderr
     assert ("validation_observer" in done.stderr.split()) is found

@@ -9,7 +9,7 @@ import pytest
 from django.core.asgi import get_asgi_application
 
 from pyflow_client import AsyncClient, Conflict, ConnectionFailed, NotFound, Start
-from runs.execution import RunExecutor
+from runs.worker.executor import RunExecutor
 from tenants.api_keys import create_api_key
 from tenants.services import create_tenant
 

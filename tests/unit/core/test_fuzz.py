@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyflow.core.document import read_json, read_yaml
 from pyflow.core.duration import MAX_SECONDS, parse_duration
 from pyflow.core.errors import PyFlowError
 from pyflow.core.ids import new_id, new_uuid
-from pyflow.core.loader import parse_workflow
 from pyflow.core.redaction import MASK, Redactor
-from pyflow.core.safe_eval import EvaluationError, UnsafeExpressionError, safe_eval
-from pyflow.core.template import TemplateError, compile_value
+from pyflow.documents.reading import read_json, read_yaml
+from pyflow.expressions.evaluation import EvaluationError, UnsafeExpressionError, safe_eval
+from pyflow.expressions.template import TemplateError, compile_value
+from pyflow.validation.loader import parse_workflow
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
 DATA = st.recursive(

@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from pyflow.core.checker import check_workflow
-from pyflow.core.engine import WorkflowEngine
-from pyflow.core.loader import parse_workflow
 from pyflow.core.misfits import ConfigInvalidError, parse
 from pyflow.core.ports import MappingSecrets
+from pyflow.execution.engine import WorkflowEngine
 from pyflow.nodes import default_registry
+from pyflow.validation.checker import check_workflow
+from pyflow.validation.loader import parse_workflow
 
 REGISTRY = default_registry
 SECRET = "kdf83-jd02k-d93kd-0wkx7"

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from pyflow.core.engine import WorkflowEngine
-from pyflow.core.models import WorkflowDef
 from pyflow.core.ports import MappingSecrets, MemorySink
 from pyflow.core.redaction import PIECE
-from pyflow.core.run_log import LogLine
+from pyflow.documents.models import WorkflowDef
+from pyflow.execution.engine import WorkflowEngine
+from pyflow.execution.run_log import LogLine
 from pyflow.nodes import default_registry
 
 #: Lengths of the secret, and how many cases there are to one that is tried: long ones take their time to learn.

@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from pyflow.core.engine import WorkflowEngine
 from pyflow.core.errors import DocumentError, NonRetryableError
 from pyflow.core.events import EventType
-from pyflow.core.loader import parse_workflow
 from pyflow.core.messages import cut, show
 from pyflow.core.node import NodeRegistry
 from pyflow.core.ports import MappingSecrets, MemorySink
 from pyflow.core.result import MAX_TRACEBACK, ErrorInfo, RunResult
 from pyflow.core.tracebacks import MAX_FRAMES, traceback_of
+from pyflow.execution.engine import WorkflowEngine
+from pyflow.validation.loader import parse_workflow
 from pyflow_sdk.node import BaseNodeV2, NodeContext
 
 SECRET = "kdf83-jd02k-d93kd-0wkx7"

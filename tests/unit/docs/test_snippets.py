@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from pyflow.core.loader import parse_workflow
-from pyflow.core.plan import compile_plan
+from pyflow.execution.plan import compile_plan
 from pyflow.nodes import default_registry
+from pyflow.validation.loader import parse_workflow
 from pyflow_client import Client, ClientError
 from tests.repo_shape.tree import ROOT
 from tests.support.launcher import free_port

@@ -22,10 +22,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pyflow.core.files import current_root
 from pyflow.core.result import NodeRun
-from pyflow.nodes.email import EmailNode, MessageRefusedError
-from pyflow.nodes.email_headers import require_same
+from pyflow.net.files import current_root
+from pyflow.nodes.email.config import MessageRefusedError
+from pyflow.nodes.email.headers import require_same
+from pyflow.nodes.email.node import EmailNode
 from tests.unit.nodes.web import node, run
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pyflow.core.files import ConfinedFiles, current_root
 from pyflow.core.result import NodeRun
+from pyflow.net.files import ConfinedFiles, current_root
 from tests.support import memory
 from tests.unit.nodes.web import Asked, Reply, Web, run, serving
 
@@ -65,7 +65,7 @@ every_kind = pytest.mark.parametrize("kind", sorted(BODIES))
 
 PROGRAM = """
     import asyncio, json, os, sys
-    from pyflow.core.files import current_root
+    from pyflow.net.files import current_root
     from tests.support import memory
     from tests.unit.nodes.web import node
 

@@ -11,13 +11,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from pyflow.core.context import ExecutionContext
-from pyflow.core.engine import WorkflowEngine
-from pyflow.core.files import current_quota, current_root
-from pyflow.core.models import WorkflowDef
 from pyflow.core.result import NodeRun
 from pyflow.core.states import NodeState
+from pyflow.documents.models import WorkflowDef
+from pyflow.execution.engine import WorkflowEngine
+from pyflow.net.files import current_quota, current_root
 from pyflow.nodes import default_registry
-from pyflow.nodes.http import HttpNode
+from pyflow.nodes.http.node import HttpNode
 from pyflow_sdk.node import NodeContext
 from tests.unit.nodes.web import Asked, Reply, Web, node, run, serving
 

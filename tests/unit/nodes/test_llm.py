@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pyflow.core.result import NodeRun
-from pyflow.nodes.llm import LlmNode
-from pyflow.nodes.llm_chat import LlmAnswerError, LlmRefusedError, LlmUnavailableError, ask
+from pyflow.nodes.llm.chat import LlmAnswerError, LlmRefusedError, LlmUnavailableError, ask
+from pyflow.nodes.llm.node import LlmNode
 from tests.unit.nodes.web import Asked, Reply, Web, node, run, serving
 
 SCHEMA = {

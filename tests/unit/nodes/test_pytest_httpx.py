@@ -9,7 +9,7 @@ import pytest
 
 from pyflow.core.context import ExecutionContext
 from pyflow.nodes.alert import AlertNode
-from pyflow.nodes.http import HttpNode
+from pyflow.nodes.http.node import HttpNode
 
 if TYPE_CHECKING:
     from pytest_httpx import HTTPXMock

@@ -9,10 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from pyflow.core.addresses import NetworkPolicy, current_policy
-from pyflow.core.files import current_root
 from pyflow.core.result import NodeRun
-from pyflow.nodes.sql import SqlNode
+from pyflow.net.addresses import NetworkPolicy, current_policy
+from pyflow.net.files import current_root
+from pyflow.nodes.sql.node import SqlNode
 from tests.support import launcher
 from tests.unit.nodes.web import node, run
 

@@ -9,9 +9,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from pyflow.core.files import current_root
 from pyflow.core.result import NodeRun
-from pyflow.nodes.sql_text import Kind, read
+from pyflow.net.files import current_root
+from pyflow.nodes.sql.text import Kind, read
 from tests.support import launcher
 from tests.unit.nodes.web import node
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from pyflow.core.checker import check_workflow
 from pyflow.core.context import ExecutionContext
-from pyflow.core.files import current_root
+from pyflow.net.files import current_root
 from pyflow.nodes import default_registry
-from pyflow.nodes.storage import StorageNode
-from pyflow.nodes.storage_formats import FileContentError
-from tests.unit.core import stage
+from pyflow.nodes.storage.formats import FileContentError
+from pyflow.nodes.storage.node import StorageNode
+from pyflow.validation.checker import check_workflow
+from tests.support import stage
 from tests.unit.nodes.web import node, run
 
 

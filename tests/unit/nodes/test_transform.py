@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from pyflow.core.checker import check_workflow
-from pyflow.core.convert import convert
-from pyflow.core.engine import WorkflowEngine
-from pyflow.core.jsonpath import find_all, is_singular
-from pyflow.core.loader import parse_workflow
-from pyflow.core.models import WorkflowDef
+from pyflow.documents.models import WorkflowDef
+from pyflow.execution.engine import WorkflowEngine
+from pyflow.expressions.jsonpath import find_all, is_singular
 from pyflow.nodes import default_registry
-from tests.unit.core.stage import node, workflow
+from pyflow.upgrade.convert import convert
+from pyflow.validation.checker import check_workflow
+from pyflow.validation.loader import parse_workflow
+from tests.support.stage import node, workflow
 
 ORDERS = [{"id": 1, "status": "open"}, {"id": 2, "status": "paid"}, {"id": 3, "status": "open"}]
 SINGULAR = ("$", "$.a", "$['a'].b[0]", "$.a[-1]", "a.b", "$.a.`len`", "$.a + 1", "$.größe", "$['größe']")

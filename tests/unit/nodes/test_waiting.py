@@ -8,21 +8,21 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pyflow.core.engine import WorkflowEngine
 from pyflow.core.errors import NonRetryableError
 from pyflow.core.events import posix
-from pyflow.core.execution import Execution
 from pyflow.core.ports import MemorySink
 from pyflow.core.result import RunResult
 from pyflow.core.states import NodeState, RunState
 from pyflow.core.suspension import Signal, Suspension
+from pyflow.execution.engine import WorkflowEngine
+from pyflow.execution.execution import Execution
 from pyflow.nodes.approval import ApprovalNode, DecisionError, check_decision, may_decide
 from pyflow.nodes.signal import SignalNode
 from pyflow.nodes.wait import WaitNode, parse_time
 from pyflow.testing import ManualClock
 from pyflow_sdk.node import NodeContext
 from pyflow_sdk.testing import run_node
-from tests.unit.core import stage
+from tests.support import stage
 from tests.unit.nodes.web import workflow
 
 START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()

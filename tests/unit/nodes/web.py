@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from pyflow.core.engine import WorkflowEngine
-from pyflow.core.models import WorkflowDef
 from pyflow.core.ports import Clock, MappingSecrets
 from pyflow.core.result import NodeRun, RunResult
+from pyflow.documents.models import WorkflowDef
+from pyflow.execution.engine import WorkflowEngine
 
 #: Bytes of a body that are kept; larger ones are counted only.
 KEPT = 1024 * 1024

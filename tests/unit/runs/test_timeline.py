@@ -5,9 +5,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pyflow.core.drawing import COLOURS
-from runs import timeline
-from runs.timeline import Bar, duration, svg
+from pyflow.compare.drawing import COLOURS
+from runs.admin import timeline
+from runs.admin.timeline import Bar, duration, svg
 
 BEGAN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SVG = "{http://www.w3.org/2000/svg}"

@@ -12,9 +12,9 @@ from uuid import UUID
 import pytest
 
 from pyflow.core.ids import new_uuid
-from runs import values
 from runs.errors import ValueCorruptError, ValueMissingError
-from runs.values import CHUNK, DirectoryStore, Owner, Reference, ValueStore
+from runs.storage import values
+from runs.storage.values import CHUNK, DirectoryStore, Owner, Reference, ValueStore
 from tests.support import corpora
 
 HERE = Owner(new_uuid(), new_uuid())

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from pyflow.core.dry_run import DryRun, dry_run
 from pyflow.core.errors import DefinitionError
-from pyflow.core.loader import parse_workflow
 from pyflow.core.ports import MappingSecrets
+from pyflow.execution.dry_run import DryRun, dry_run
 from pyflow.nodes import default_registry
+from pyflow.validation.loader import parse_workflow
 
 
 def plan(text: str, **options: Any) -> DryRun:

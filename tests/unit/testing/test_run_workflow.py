@@ -170,8 +170,8 @@ async def test_v1_workflows_run_from_a_file_with_an_unmocked_unknown_type_as_eve
 
 
 def test_a_dry_run_can_be_had_from_here():
-    from pyflow.core.loader import parse_workflow
     from pyflow.nodes import default_registry
+    from pyflow.validation.loader import parse_workflow
 
     workflow = parse_workflow(CHARGE.replace("type: payment", "type: log").replace('amount: "{{', 'message: "{{'))
     with pytest.raises(DefinitionError, match="key"):

@@ -1,6 +1,6 @@
 """Documents of versions for reading: numbered, and compared line by line."""
 
-from pyflow.core import text_diff
+from pyflow.compare import text_diff
 from tests.support.work import lines_run
 from workflows import comparison
 from workflows.comparison import Line, compared, numbered

@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pyflow.core.drawing import COLOURS, mermaid
-from pyflow.core.loader import parse_workflow
-from pyflow.core.plan import Plan, compile_plan
+from pyflow.compare.drawing import COLOURS, mermaid
+from pyflow.execution.plan import Plan, compile_plan
 from pyflow.nodes import default_registry
+from pyflow.validation.loader import parse_workflow
 from workflows.errors import GraphTooLargeError
 from workflows.graph_drawing import MAX_DRAWN_NODES, svg
 

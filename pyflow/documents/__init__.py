@@ -1,0 +1,1 @@
+"""Workflow definitions: reading them with positions, their models, their JSON Schema."""

@@ -1,0 +1,66 @@
+"""Nodes that are executed elsewhere: by any worker of a queue, one attempt at a time.
+
+The process that executes the run renders nothing and runs nothing of such a node: it asks for an attempt and awaits its
+outcome. Retries, limits on parallelism and what the outcome means for the run stay with it. Where the attempt is
+executed, everything it needs is made again from the definition and the record, so that neither inputs nor secrets are
+copied into a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pyflow.core.errors import NodeTimeoutError, WorkerLostError
+from pyflow.execution.run_log import LogLine
+from pyflow.isolation.errors import describe_error, rebuild_error
+
+if TYPE_CHECKING:
+    from pyflow.execution.plan import PlannedNode
+
+#: What became of one attempt, as JSON: ``{output}`` or ``{error: …}`` as ``describe_error`` tells it; ``log``: lines of
+#: it and of attempts that were made with it. Whoever had it executed may add ``secrets``: marks of those it used.
+Outcome = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which attempt of what: of the node itself, or (with ``index``) of one item of its fan-out."""
+
+    attempt: int
+    started_at: float | None = None
+    index: int | None = None
+
+
+class RemoteNodes(Protocol):
+    """Has attempts of one run's nodes executed elsewhere."""
+
+    async def call(self, node: PlannedNode, place: Place) -> object:
+        """The output of an attempt; raises what the node raised. Cancelled, the attempt is given up."""
+
+
+def output_of(outcome: Outcome) -> object:
+    """The output of an attempt that was executed elsewhere; raises what it raised there."""
+    told = outcome.get("error")
+    if told is None:
+        return outcome["output"]
+    if "NodeTimeoutError" in told["classes"]:
+        raise NodeTimeoutError(told["message"], kind=told["kind"])
+    raise rebuild_error(told)
+
+
+def with_log(outcomes: Sequence[Outcome], lines: Sequence[LogLine]) -> list[Outcome]:
+    """Outcomes of attempts that were made together, with what they logged, in its order."""
+    told = [list(astuple(line)) for line in lines]
+    return [outcome | {"log": told} if told and not index else outcome for index, outcome in enumerate(outcomes)]
+
+
+def log_of(outcomes: Sequence[Outcome]) -> list[LogLine]:
+    """What attempts that were executed elsewhere logged."""
+    return [LogLine(*line) for outcome in outcomes for line in outcome.get("log", ())]
+
+
+def lost() -> Outcome:
+    """The outcome of an attempt whose worker was lost."""
+    return {"error": describe_error(WorkerLostError("the worker that executed the node was lost"))}

@@ -1,0 +1,106 @@
+"""Whether and when a failed attempt is repeated."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from pyflow.core.duration import MAX_SECONDS
+from pyflow.core.errors import PyFlowError
+from pyflow.documents.models import RetryDef
+from pyflow_sdk.errors import NodeError, RetryableError
+
+V1_MAX_RETRIES = 3
+V1_DELAY = 1.0
+MAX_ATTEMPTS = 3
+
+
+def error_kinds(error: BaseException) -> frozenset[str]:
+    """The names by which ``retry_on`` may speak of an error.
+
+    Its class and base classes (``ValueError``), its code (``node_timeout``), ``timeout``, ``network`` (no answer from
+    the other side), and for an HTTP status 503: ``http_503`` and ``http_5xx``.
+    """
+    kinds = {cls.__name__ for cls in type(error).__mro__ if cls is not object}
+    if isinstance(error, PyFlowError):
+        kinds.add(error.code)
+    status = None
+    if isinstance(error, NodeError):
+        if error.kind:
+            kinds.add(error.kind)
+        status = error.status
+    if isinstance(error, TimeoutError) or "TimeoutException" in kinds:
+        kinds.add("timeout")
+    if isinstance(error, ConnectionError) or "TransportError" in kinds:
+        kinds.add("network")
+    if status is not None:
+        kinds |= {f"http_{status}", f"http_{status // 100}xx"}
+    return frozenset(kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When to try again; intervals in seconds. ``attempt`` counts from 1."""
+
+    max_attempts: int = MAX_ATTEMPTS
+    initial_interval: float = 1.0
+    backoff_coefficient: float = 2.0
+    max_interval: float = 60.0
+    jitter: Literal["none", "full", "equal"] = "none"
+    retry_on: frozenset[str] | None = None
+    non_retryable: frozenset[str] = frozenset()
+
+    @classmethod
+    def v1(cls, definition: RetryDef | None) -> RetryPolicy:
+        """``max_retries`` more attempts, waiting ``delay * 2**(attempt-1)`` seconds."""
+        retries = V1_MAX_RETRIES if definition is None or definition.max_retries is None else definition.max_retries
+        delay = V1_DELAY if definition is None or definition.delay is None else definition.delay
+        return cls(max_attempts=retries + 1, initial_interval=delay, max_interval=float("inf"))
+
+    @classmethod
+    def v2(cls, definition: RetryDef) -> RetryPolicy:
+        """From version 2's ``retry``; v1's two keys are understood there, too."""
+        retries = definition.max_retries
+        attempts = definition.max_attempts or (retries + 1 if retries is not None else MAX_ATTEMPTS)
+        initial = definition.initial_interval if definition.initial_interval is not None else definition.delay
+        return cls(
+            max_attempts=attempts,
+            initial_interval=1.0 if initial is None else initial,
+            backoff_coefficient=definition.backoff_coefficient or 2.0,
+            max_interval=60.0 if definition.max_interval is None else definition.max_interval,
+            jitter=definition.jitter or "none",
+            retry_on=None if definition.retry_on is None else frozenset(definition.retry_on),
+            non_retryable=frozenset(definition.non_retryable or ()),
+        )
+
+    def retries(self, error: BaseException) -> bool:
+        """Whether this kind of error is worth another attempt."""
+        if isinstance(error, PyFlowError) and error.permanent:
+            return False
+        if self.retry_on is None and not self.non_retryable:
+            return True
+        kinds = error_kinds(error)
+        return not (kinds & self.non_retryable) and (self.retry_on is None or bool(kinds & self.retry_on))
+
+    def delay(
+        self, attempt: int, error: BaseException, uniform: Callable[[float, float], float] = random.uniform
+    ) -> float | None:
+        """Seconds to wait after ``attempt`` failed with ``error``; ``None`` if that was the last one.
+
+        A ``retry_after`` that the error carries (RFC 9110 10.2.3) is a lower bound.
+        """
+        if attempt >= self.max_attempts or not self.retries(error):
+            return None
+        try:
+            wait = min(self.initial_interval * self.backoff_coefficient ** (attempt - 1), self.max_interval)
+        except OverflowError:  # 2.0 ** 1024
+            wait = self.max_interval
+        wait = min(wait, MAX_SECONDS)
+        if self.jitter == "full":
+            wait = uniform(0, wait)
+        elif self.jitter == "equal":
+            wait = uniform(wait / 2, wait)
+        after = error.retry_after if isinstance(error, RetryableError) else None
+        return wait if after is None else max(wait, after)

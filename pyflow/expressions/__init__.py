@@ -1,0 +1,1 @@
+"""Expressions, templates and JSONPath, and the limits of what they may compute."""

@@ -1,0 +1,129 @@
+"""What templates and expressions refer to: the names they look up, and which members of those that are mappings.
+
+``{{ nodes.a.id }}``, ``nodes['a']``, ``nodes.get('a')`` and ``'a' in nodes`` all refer to the member ``a`` of the name
+``nodes``.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import jinja2
+from jinja2 import nodes
+
+from pyflow.expressions.evaluation import compile_expression
+from pyflow.expressions.template import compile_template
+
+__all__ = ["Reference", "nests_sets", "references_in_expression", "references_in_template"]
+
+_PARSER = jinja2.Environment(autoescape=False)  # noqa: S701 - parses, never renders
+#: Methods of mappings: `nodes.items()` refers to all of them.
+_METHODS = frozenset({"get", "items", "keys", "values"})
+
+
+class Reference(NamedTuple):
+    """``member`` of ``name``; ``None``: the whole of it, or a member that is computed."""
+
+    name: str
+    member: str | None = None
+
+
+@lru_cache(maxsize=4096)
+def references_in_template(source: str, mappings: frozenset[str]) -> frozenset[Reference]:
+    """What a version 2 template refers to, with the members of ``mappings``. Raises ``TemplateError``."""
+    names = compile_template(source, typed=True).names
+    if names.isdisjoint(mappings):
+        return frozenset(map(Reference, names))
+    tree = _PARSER.parse(source)
+    # A name that is also set somewhere in the template may be either.
+    own = {name.name for name in tree.find_all(nodes.Name) if name.ctx != "load"}
+    found = set(_in_template(tree, (names & mappings) - own))
+    return frozenset(found | {Reference(name) for name in names - {each.name for each in found}})
+
+
+def _in_template(node: nodes.Node, names: frozenset[str]) -> Iterator[Reference]:
+    rest: Iterable[nodes.Node] = node.iter_child_nodes()
+    match node:
+        case nodes.Name(name=name) if name in names:
+            yield Reference(name)
+        case nodes.Call(node=nodes.Getattr(node=nodes.Name(name=name), attr=method), args=args) if (
+            name in names and method in _METHODS
+        ):
+            yield Reference(name, _text(args[0]) if method == "get" and args else None)
+            rest = args
+        case nodes.Getattr(node=nodes.Name(name=name), attr=member) if name in names:
+            yield Reference(name, member)
+            rest = ()
+        case nodes.Getitem(node=nodes.Name(name=name), arg=arg) if name in names:
+            yield Reference(name, _text(arg))
+            rest = (arg,)
+        case nodes.Filter(node=nodes.Name(name=name), name="attr", args=[arg, *_]) if name in names:
+            yield Reference(name, _text(arg))
+            rest = (arg,)
+        case nodes.Compare(
+            expr=nodes.Const() as left, ops=[nodes.Operand(op="in" | "notin", expr=nodes.Name(name=name))]
+        ):
+            if name in names:
+                yield Reference(name, _text(left))
+                rest = ()
+    for child in rest:
+        yield from _in_template(child, names)
+
+
+def _text(node: nodes.Node) -> str | None:
+    return node.value if isinstance(node, nodes.Const) and isinstance(node.value, str) else None
+
+
+@lru_cache(maxsize=4096)
+def references_in_expression(source: str, mappings: frozenset[str]) -> frozenset[Reference]:
+    """What an expression refers to, with the members of ``mappings``. Raises ``UnsafeExpressionError``."""
+    names = compile_expression(source).names
+    if names.isdisjoint(mappings):
+        return frozenset(map(Reference, names))
+    tree = ast.parse(source.strip(), mode="eval")
+    own = {name.id for name in ast.walk(tree) if isinstance(name, ast.Name) and not isinstance(name.ctx, ast.Load)}
+    found = set(_in_expression(tree.body, (names & mappings) - own))
+    return frozenset(found | {Reference(name) for name in names - {each.name for each in found}})
+
+
+def _in_expression(node: ast.AST, names: frozenset[str]) -> Iterator[Reference]:
+    rest: Iterable[ast.AST] = ast.iter_child_nodes(node)
+    match node:
+        case ast.Name(id=name) if name in names:
+            yield Reference(name)
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method), args=args) if (
+            name in names and method in _METHODS
+        ):
+            yield Reference(name, _constant(args[0]) if method == "get" and args else None)
+            rest = args
+        case ast.Attribute(value=ast.Name(id=name), attr=member) if name in names:
+            yield Reference(name, member)
+            rest = ()
+        case ast.Subscript(value=ast.Name(id=name), slice=key) if name in names:
+            yield Reference(name, _constant(key))
+            rest = (key,)
+        case ast.Compare(left=ast.Constant() as left, ops=[ast.In() | ast.NotIn()], comparators=[ast.Name(id=name)]):
+            if name in names:
+                yield Reference(name, _constant(left))
+                rest = ()
+    for child in rest:
+        yield from _in_expression(child, names)
+
+
+def nests_sets(source: str) -> bool:
+    """Whether an expression has a set in a set, as ``{{ a }}`` is read: it fails when it is evaluated.
+
+    Raises ``UnsafeExpressionError``.
+    """
+    compile_expression(source)
+    if "{" not in source:
+        return False
+    sets = (node for node in ast.walk(ast.parse(source.strip(), mode="eval")) if isinstance(node, ast.Set))
+    return any(isinstance(element, ast.Set) for node in sets for element in node.elts)
+
+
+def _constant(node: ast.AST) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None

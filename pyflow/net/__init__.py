@@ -1,0 +1,1 @@
+"""The hardened HTTP client, checked addresses, and confined files."""

@@ -1,0 +1,5 @@
+"""The ``email`` node."""
+
+from pyflow.nodes.email.node import EmailNode
+
+__all__ = ["EmailNode"]

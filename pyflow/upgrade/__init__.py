@@ -1,0 +1,1 @@
+"""Converts version 1 workflow files to version 2."""

@@ -1,0 +1,1 @@
+"""Checks before a run: loading, checking and linting workflows, accepting inputs."""

@@ -1,0 +1,1 @@
+"""Warnings about workflows that are valid and probably wrong."""

@@ -1,0 +1,3 @@
+"""The Django admin of runs."""
+
+from runs.admin import runs as runs

@@ -1,0 +1,1 @@
+"""Explains why a run is in its state and what it waits for."""

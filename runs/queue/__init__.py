@@ -1,0 +1,1 @@
+"""Which worker executes what: claims, leases, fair share, slots, node tasks."""

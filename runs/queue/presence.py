@@ -1,0 +1,86 @@
+"""Which queues have workers: each worker reports its queues to the broker, and whoever explains a run reads that.
+
+A report is a key that lives for a week. Its age is told from the time that it has left, so only the broker's clock
+counts. On a single node the executor is in the server's own process, and serves every queue.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+
+import redis
+from django.conf import settings
+from django.utils import timezone
+
+from runs.notify import bus
+
+logger = logging.getLogger(__name__)
+#: How often a worker reports, and how old its last report is when it no longer counts as live. Seconds.
+REPORT_SECONDS, LIVE_SECONDS = 10.0, 30.0
+#: How long it is known when the last worker of a queue reported.
+REMEMBERED = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Whether a live executor serves a queue (``None``: that cannot be told), and why that is thought, if not."""
+
+    served: bool | None
+    detail: str = ""
+
+
+def report(queues: Collection[str]) -> None:
+    """Record in the broker that a live worker serves ``queues``. Never raises: a missed report is made up for."""
+    url = bus.broker_url()
+    if url is None:
+        return
+    try:
+        with _client(url) as client, client.pipeline(transaction=False) as pipeline:
+            for queue in queues:
+                pipeline.set(_key(url, queue), "", px=REMEMBERED)
+            pipeline.execute()
+    except redis.RedisError as error:
+        logger.warning("the broker does not answer: this worker cannot report its queues: %s", error)
+
+
+def presence_of(queues: Collection[str]) -> dict[str, Presence]:
+    """The presence of executors for each of ``queues``: one question to the broker, of a second at most."""
+    if settings.PYFLOW_EXECUTOR != "celery":
+        here = bus.has_executor()
+        return dict.fromkeys(queues, Presence(here, "" if here else "no executor is at work in the server's process"))
+    url = bus.broker_url()
+    if url is None:
+        return dict.fromkeys(queues, Presence(None, "the broker is not a Redis, in which workers report"))
+    names = sorted(queues)
+    try:
+        with _client(url) as client, client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.pttl(_key(url, name))
+            left = pipeline.execute()
+    except redis.RedisError as error:
+        logger.warning("the broker does not answer: it is not known which queues have workers: %s", error)
+        return dict.fromkeys(queues, Presence(None, "Redis, in which workers report, does not answer"))
+    now = timezone.now()
+    return {name: _told(now, milliseconds) for name, milliseconds in zip(names, left, strict=True)}
+
+
+def _told(now: datetime, left: int) -> Presence:
+    if left < 0:
+        return Presence(False, f"none has reported within the last {REMEMBERED.days} days")
+    age = REMEMBERED - timedelta(milliseconds=left)
+    if age.total_seconds() <= LIVE_SECONDS:
+        return Presence(True)
+    return Presence(False, f"none has reported since {now - age:%Y-%m-%d %H:%M:%S}Z")
+
+
+def _key(url: str, queue: str) -> str:
+    return f"pyflow:{urlsplit(url).path.strip('/') or '0'}:served:{queue}"
+
+
+def _client(url: str) -> redis.Redis:
+    wait = bus.SEND_TIMEOUT
+    return redis.Redis.from_url(url, socket_connect_timeout=wait, socket_timeout=wait, retry=None)

@@ -1,0 +1,1 @@
+"""Verbs about runs: start, control, rerun, bulk actions, signals, end."""

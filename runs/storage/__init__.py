@@ -1,0 +1,1 @@
+"""Stores runs: grouped writes, batch SQL, large values, retention."""

@@ -1,0 +1,1 @@
+"""Executes claimed runs and node tasks."""

@@ -1,0 +1,520 @@
+"""Executes runs: claims them in batches and drives many of them on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import socket
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.conf import settings
+from django.db import Error as DatabaseFailure  # InterfaceError is one, yet no DatabaseError
+from django.db import connection
+
+from pyflow.core.ids import new_id
+from pyflow.core.suspension import Signal
+from pyflow.execution.engine import Execution
+from pyflow.isolation.node_exit import know_signal_handlers
+from pyflow.isolation.threads import NodeThreads
+from runs.errors import AlreadyActiveError
+from runs.notify import bus
+from runs.notify.listener import listen
+from runs.queue.fair_share import queues_with_room
+from runs.queue.leases import (
+    Claims,
+    Lease,
+    absolve,
+    claim,
+    held_by,
+    release,
+    renew,
+    suspects_wait,
+    trusted_seconds,
+    unclaimed_queues,
+)
+from runs.queue.node_tasks import delete_tasks, drop_stale_tasks, read_outcomes, suspect_tasks_wait
+from runs.queue.signals import waiting_signals
+from runs.queue.slots import displaced_runs, reconcile, told_of
+from runs.services.end import end_unstarted
+from runs.services.news import news
+from runs.services.stop_children import stop_orphans
+from runs.storage.reader import Reader
+from runs.storage.recorded import recorded_nodes
+from runs.storage.writer import GroupWriter
+from runs.worker.engines import Engines
+from runs.worker.leaks import leaks
+from runs.worker.quarantine import Quarantine
+from runs.worker.remote_nodes import DatabaseRemoteNodes
+from runs.worker.run_execution import RunExecution, Shared, Work
+from runs.worker.task_execution import TaskExecutor
+from runs.worker.wakeups import LONGEST_GATHERING, Bell
+
+logger = logging.getLogger(__name__)
+ResultT = TypeVar("ResultT")
+
+
+#: How long what is cancelled may take to end when a process hands its runs back. Seconds.
+HAND_BACK_SECONDS = 5.0
+#: After so long, leases of runs that other transactions had locked are renewed again. Seconds.
+BUSY_SECONDS = 0.2
+#: So many threads that never came back, and the process is replaced.
+MAX_GIVEN_UP = 16
+#: Timers of parked runs beyond this are left to the sweeper. Seconds.
+LONGEST_TIMER = 60.0
+
+
+class RunExecutor:
+    """One process's part in executing runs.
+
+    ``drain`` works until nothing is left to claim; ``serve`` goes on until ``stop``. Both renew the leases of what
+    they execute. What they cannot finish is handed back, or taken over by others when its lease runs out.
+
+    ``queues``: whose runs it executes; ``None``: all. ``linger``: how long ``drain`` stays after the last run, so that
+    the next one finds it awake. Seconds. ``suspects``: this is a `quarantine`, which executes one run at a time.
+    """
+
+    def __init__(self, queues: Collection[str] | None = None, *, linger: float = 0.0, suspects: bool = False) -> None:
+        self.owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{new_id()}"
+        self._queues = queues
+        self._linger = linger
+        self._quarantine = None if suspects else Quarantine(queues)
+        self._active: dict[UUID, RunExecution] = {}
+        #: How often a run was refused because it is executed here.
+        self.refused = 0
+        #: The tenants of which a run has left since the last claim: others of theirs may be executed, in any queue.
+        self._left: set[UUID] = set()
+        #: What each run awaits while it executes. Those take no place, or they could keep out what they wait for.
+        self._waiting: Counter[UUID] = Counter()
+        self._engines = Engines(self._call)
+        #: Leases that were not renewed in time: their runs are handed back, or others have them by now. Each names its
+        #: epoch: this executor may have claimed the run again since.
+        self._lapsed: set[Lease] = set()
+        self._writer = GroupWriter()
+        # One thread, so one connection, for what runs ask.
+        self._reader = Reader()
+        # Claims, renewals and what is asked about slots do not queue behind it (SQLite: its writers take turns anyway).
+        separate = connection.vendor == "postgresql"
+        self._leases = Reader() if separate else self._reader
+        self._slots = Reader() if separate else self._reader
+        self._threads = NodeThreads()
+        self._vault = Reader()
+        self._values = Reader()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._bell = Bell()
+        self._shared = Shared(
+            call=self._call,
+            call_slots=partial(self._call_on, self._slots),
+            writer=self._writer,
+            engines=self._engines,
+            vault=self._vault,
+            values=self._values,
+            bell=self._bell,
+            waiting=self._waiting,
+            look_at=self._look_at,
+            lapsed=self._lapsed.add,
+        )
+        serving = (self._call, self._lease, self._engines, self._vault, self._values, self._bell.wake)
+        self._tasks = TaskExecutor(self.owner, queues, *serving, suspects=suspects)
+        self._stopping = False
+        self._is_turn_of_tasks = False
+        self._is_leaking = False
+        #: When to look for what others left behind, when for news anyway, and when another executor may be woken
+        #: (monotonic seconds).
+        self._sweep_at = 0.0
+        self._news_at = 0.0
+        self._pass_on_at = 0.0
+
+    async def drain(self, only: UUID | None = None) -> None:
+        """Execute what can be claimed (or just the run ``only``) until there is nothing left."""
+        await self._work(forever=False, only=only)
+
+    async def serve(self) -> None:
+        """Execute runs as they come, until ``stop``."""
+        await self._work(forever=True)
+
+    def ring(self) -> None:
+        """There is work, or news; from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._bell.look)
+
+    def stop(self) -> None:
+        """Claim nothing more and hand back what is not finished; from any thread."""
+        self._stopping = True
+        self.ring()
+
+    @property
+    def is_worn(self) -> bool:
+        """Whether nodes have left so much behind that the process had better be replaced."""
+        return self._threads.given_up >= MAX_GIVEN_UP or self._is_leaking
+
+    async def _work(self, *, forever: bool, only: UUID | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_default_executor(self._threads)
+        know_signal_handlers()
+        self._writer.start()
+        renewing = self._renewing()
+        listening = self._listen()
+        try:
+            idle_since = time.monotonic()
+            while not self._stopping:
+                self._bell.begin()
+                renewing = _still(renewing, self._renewing)
+                listening = _still(listening, self._listen)
+                self._writer.check()
+                is_due = self._bell.is_claim_due or only is not None or time.monotonic() >= self._sweep_at
+                if self.is_worn and not forever:
+                    if not self._active and not self._tasks.active:
+                        break  # whoever started this replaces the process
+                    is_due = False
+                claimed = await self._claim(only) if is_due else 0
+                await self._deliver()
+                if claimed or self._active or self._tasks.active or self._is_quarantine_busy:
+                    idle_since = time.monotonic()
+                elif not forever and time.monotonic() - idle_since >= self._linger:
+                    # A ring that only this process heard must not be lost: look again after the last of them.
+                    await _end(listening)
+                    if not await self._claim(only):
+                        break
+                    listening = self._listen()
+                if not self._bell.is_claim_due or self._room() <= 0:
+                    await self._bell.rest(settings.PYFLOW_SWEEP_SECONDS)
+        finally:
+            await _end(renewing)
+            await _end(listening)
+            await self._hand_back()
+            await self._writer.stop()
+            self._leases.stop()
+            self._slots.stop()
+            self._reader.stop()
+            self._vault.stop()
+            self._values.stop()
+            self._engines.close()
+
+    def _renewing(self) -> asyncio.Task[None]:
+        return asyncio.ensure_future(self._renew())
+
+    def _listen(self) -> asyncio.Task[None]:
+        return asyncio.ensure_future(listen(self._hear, self._bell.ring, self._bell.look, self._queues or ("",)))
+
+    async def _claim(self, only: UUID | None) -> int:
+        free = self._room()
+        if free <= 0:
+            return 0
+        asked = time.monotonic()
+        overdue = asked >= self._sweep_at
+        self._bell.rung = False  # what is rung from here on may be too late for this claim
+        left, self._left = self._left, set()
+        try:
+            await self._give_up_lapsed()  # or we could take one of them over from ourselves
+            part = 0 if only is not None else self._part_for_tasks(free)
+            tasks = await self._tasks.claim(part) if part else 0
+            claims, taken = await self._lease(self._take, free - tasks, only, overdue, left)
+        except DatabaseFailure as error:
+            logger.warning("cannot claim runs, trying again: %s", error)
+            self._left |= left
+            return 0
+        if overdue:
+            self._sweep_at = 0.0 if claims.overdue_left else asked + settings.PYFLOW_SWEEP_SECONDS
+            self._is_leaking = leaks()
+        for work in taken:
+            if self._stopping:  # asked to while the claim was under way
+                self._lapsed.add((work.claim.run_id, work.claim.epoch))
+                continue
+            try:
+                self._begin(work, asked + trusted_seconds())
+            except AlreadyActiveError as error:
+                self.refused += 1
+                logger.error("%s It is refused, as %d were before.", error, self.refused - 1)  # noqa: TRY400 - no bug
+        if only is None and tasks == part and len(taken) + tasks < free:
+            tasks += await self._claim_more_tasks(free - len(taken) - tasks)
+        if claims.is_contended and self._loop is not None:
+            self._loop.call_later(LONGEST_GATHERING, self._bell.ring)
+        self._bell.rung |= claims.overdue_left
+        if len(taken) + tasks < free:
+            return len(taken) + tasks
+        self._bell.rung = True  # there may be more than there were places for
+        if asked >= self._pass_on_at:
+            self._pass_on_at = asked + bus.PASS_ON_SECONDS
+            for queue in self._queues or ("",):
+                bus.wake(queue)
+        return len(taken) + tasks
+
+    def _part_for_tasks(self, free: int) -> int:
+        """How many places node tasks may have that runs might want, too: a half, and of an odd place every other one.
+
+        So neither the many tasks of one run keep other runs from being started, nor the other way round.
+        """
+        self._is_turn_of_tasks = not self._is_turn_of_tasks
+        return (free + self._is_turn_of_tasks) // 2
+
+    async def _claim_more_tasks(self, free: int) -> int:
+        """Begin tasks in the places that no run wanted."""
+        try:
+            return await self._tasks.claim(free)
+        except DatabaseFailure as error:
+            logger.warning("cannot claim node tasks, trying again: %s", error)
+            return 0
+
+    def _begin(self, work: Work, trusted_until: float) -> None:
+        """Execute a claimed run. Raises ``AlreadyActiveError`` if it is executed here."""
+        run_id, epoch = work.claim.run_id, work.claim.epoch
+        if run_id in self._active:
+            if self._active[run_id].epoch != epoch:
+                self._active[run_id].give_up()  # nothing of it counts any more
+                self._lapsed.add((run_id, epoch))  # so it is handed back, and claimed again
+            raise AlreadyActiveError(f"Run {run_id} was claimed (epoch {epoch}) by the executor that executes it.")
+        self._active[run_id] = run = RunExecution(work, self._shared, trusted_until)
+        run.task.add_done_callback(lambda _: self._done(run))
+
+    def _take(self, limit: int, only: UUID | None, overdue: bool, left: Collection[UUID]) -> tuple[Claims, list[Work]]:
+        """Claim runs, with what is on record of them; now and then, look for others on behalf of their workers.
+
+        ``left``: the tenants of which runs are executed here no more.
+        """
+        if overdue:
+            end_unstarted()
+            stop_orphans()
+            reconcile()
+        if overdue and self._queues is not None:
+            for queue in unclaimed_queues() - set(self._queues):
+                bus.wake(queue)
+        # Of those that have lapsed, some may be locked by others, and not handed back yet.
+        suspects, active = self._quarantine is None, [*self._active, *(run_id for run_id, _ in self._lapsed)]
+        # A suspect that waits for node tasks leaves room for them, not for another run that could take it with it.
+        room = 0 if suspects and active else limit
+        claims = claim(self.owner, room, only, active, queues=self._queues, overdue=overdue, suspects=suspects)
+        self._pass_on(left, is_full=bool(claims) and len(claims) == limit, overdue=overdue)
+        if overdue and only is None:
+            self._open_quarantine()
+        if not claims:
+            return claims, []
+        run_ids = [taken.run_id for taken in claims]
+        signals: dict[UUID, list[Signal]] = defaultdict(list)
+        for run_id, signal in waiting_signals(run_ids):
+            signals[run_id].append(signal)
+        begun = {taken.run_id: taken.epoch for taken in claims if not taken.is_new}
+        recorded = recorded_nodes(begun) if begun else {}
+        if begun:
+            drop_stale_tasks(begun)
+        return claims, [Work(taken, recorded.get(taken.run_id, {}), signals[taken.run_id]) for taken in claims]
+
+    def _pass_on(self, left: Collection[UUID], *, is_full: bool, overdue: bool) -> None:
+        """Ring for what this executor leaves to others.
+
+        Where runs of tenants with a limit have ended, others of theirs may be executed, which may be in any queue.
+        """
+        if self._queues is None:
+            return
+        queues = queues_with_room(left)
+        if is_full and overdue:  # all that was due or lost is queued by now
+            queues |= set(self._queues)
+        for queue in queues if is_full else queues - set(self._queues):
+            bus.ring(queue)
+
+    def _open_quarantine(self) -> None:
+        if self._quarantine is not None and (suspects_wait(self._queues) or suspect_tasks_wait(self._queues)):
+            self._quarantine.open()
+
+    def _room(self) -> int:
+        """How many more runs and tasks may be claimed."""
+        places = 1 if self._quarantine is None else int(settings.PYFLOW_CONCURRENT_RUNS)
+        return places - (len(self._active) - len(self._waiting) + len(self._tasks.active))
+
+    @property
+    def _is_quarantine_busy(self) -> bool:
+        return self._quarantine is not None and self._quarantine.is_busy
+
+    def _done(self, run: RunExecution) -> None:
+        del self._active[run.run_id]
+        self._left.add(run.tenant_id)
+        if run.task.cancelled():
+            run.lapse()  # whoever did it: it is handed back, if it is still ours
+        self._bell.gather(self._room(), settings.PYFLOW_CONCURRENT_RUNS)
+
+    def _hear(self, run_id: UUID) -> None:
+        """There may be news of a run."""
+        if run_id in self._active:
+            self._bell.tell()
+
+    async def _deliver(self) -> None:
+        """Hand on what was said to the runs that are being executed here, and what happened to their children."""
+        now = time.monotonic()
+        if not self._bell.told and now < self._news_at:
+            return
+        running = self._under_way()
+        self._bell.told = len(running) < len(self._active)  # those that are only beginning are told afterwards
+        self._news_at = now + settings.PYFLOW_SWEEP_SECONDS
+        if not running:
+            return
+        parents = {child: run_id for run_id in running for child in self._active[run_id].children.awaited}
+        awaited = {task_id: run.remote for run in self._active.values() for task_id in run.remote.awaited}
+        try:
+            found = await self._call(news, list(running), list(parents))
+            for run_id in running.keys() & self._under_way().keys():
+                if run_id in found.paused:
+                    running[run_id].pause()  # before an outcome is handed on that would let another node start
+                elif run_id not in found.cancelled:
+                    running[run_id].resume()
+            await self._settle(awaited)
+            displaced_keys = await self._look_after_slots(found.cancelled)
+        except DatabaseFailure as error:
+            logger.warning("cannot look for signals, trying again: %s", error)
+            self._bell.told = True
+            return
+        running = self._under_way()  # what has ended meanwhile is told nothing
+        for run_id, signal in found.signals:
+            if run_id in running:
+                running[run_id].deliver(signal)
+        for run_id in running.keys() & found.cancelled:
+            self._active[run_id].stop(displaced_keys.get(run_id))
+        for child_id in found.children:
+            if parents[child_id] in running:
+                self._active[parents[child_id]].child_ended(child_id)
+        for run_id in running.keys() & found.ended:
+            self._active[run_id].ended_elsewhere()
+
+    def _under_way(self) -> dict[UUID, Execution]:
+        """The executions that can be told something."""
+        return {run_id: run.under_way for run_id, run in self._active.items() if run.under_way is not None}
+
+    async def _settle(self, awaited: Mapping[UUID, DatabaseRemoteNodes]) -> None:
+        outcomes, reports = await self._call(read_outcomes, list(awaited)) if awaited else ({}, {})
+        for task_id, progress in reports.items():
+            awaited[task_id].report(task_id, progress)
+        for task_id, told in outcomes.items():
+            await awaited[task_id].settle(task_id, told)
+        if outcomes:
+            await self._call(delete_tasks, list(outcomes))
+
+    async def _look_after_slots(self, cancelled: Collection[UUID]) -> dict[UUID, str]:
+        """Tell nodes about their slots; the keys of those of the cancelled runs that are to make room."""
+        sources = [run.slots for run in self._active.values()]
+        tickets = [ticket for slots in sources for ticket in slots.tickets]
+        found = await self._call(told_of, tickets) if tickets else {}
+        for slots in sources if found else ():
+            slots.settle(found)
+        return await self._call(displaced_runs, cancelled) if cancelled else {}
+
+    async def _renew(self) -> None:
+        pause = settings.PYFLOW_LEASE_SECONDS / 3
+        busy: set[UUID] = set()
+        while True:
+            await asyncio.sleep(min(BUSY_SECONDS, pause) if busy else pause)
+            if not self._active and not self._lapsed and not self._tasks.active:
+                continue
+            asked, at = dict(self._active), time.monotonic()
+            leases = {run.lease for run in asked.values()}
+            try:
+                kept = await asyncio.wait_for(self._lease(renew, self.owner, leases), trusted_seconds() - pause)
+                left = asked.keys() - kept
+                # Another transaction has locked them; as soon as it ends they are renewed.
+                locked = {asked[run_id].lease for run_id in left}
+                busy = await self._lease(held_by, self.owner, locked) if left else set()
+                await self._give_up_lapsed()
+                await self._tasks.renew()
+            except (DatabaseFailure, TimeoutError) as error:
+                logger.warning("cannot renew leases: %s", str(error) or "the database does not answer")
+                self._drop_lapsed()
+                continue
+            for run_id in kept & self._active.keys():
+                self._active[run_id].trusted_until = at + trusted_seconds()
+            # Of those that were asked for: what was claimed meanwhile is not among the kept ones, yet ours.
+            for run_id in left - busy:
+                task = asked[run_id].task
+                if not task.done() and not task.cancelling():
+                    logger.warning("fenced: run %s belongs to another process now", run_id)
+                    asked[run_id].give_up()
+
+    async def _give_up_lapsed(self) -> None:
+        if lapsed := set(self._lapsed):
+            released, busy = await self._give_back(lapsed)
+            await self._lease(absolve, {run_id for run_id, _ in lapsed - busy} - released)
+            self._lapsed -= lapsed - busy
+
+    async def _give_back(self, leases: Collection[Lease], within: float = 0.0) -> tuple[set[UUID], set[Lease]]:
+        """Hand runs back; which were, and the leases that other transactions have locked, also ``within`` so long."""
+        until = time.monotonic() + within
+        released: set[UUID] = set()
+        left = set(leases)
+        while True:
+            released |= await self._lease(release, self.owner, left)
+            left = {lease for lease in left if lease[0] not in released}
+            held = await self._lease(held_by, self.owner, left) if left else set()
+            left = {lease for lease in left if lease[0] in held}
+            if not left or time.monotonic() >= until:
+                return released, left
+            await asyncio.sleep(BUSY_SECONDS)
+
+    def _drop_lapsed(self) -> None:
+        for run_id, run in self._active.items():
+            if not run.is_trusted:
+                logger.warning("the lease of run %s could not be renewed in time; it is left to others", run_id)
+                run.give_up()
+
+    async def _hand_back(self) -> None:
+        if self._quarantine is not None:
+            self._quarantine.close()
+        left, tasks = {run_id: run.task for run_id, run in self._active.items()}, dict(self._tasks.active)
+        leases = {run.lease for run in self._active.values()}
+        tenants = {run.tenant_id for run in self._active.values()}
+        # One whose end is on record gives its slot back and tells its children first.
+        ending = {run_id for run_id, run in self._active.items() if run.has_ended}
+        for task in (*(task for run_id, task in left.items() if run_id not in ending), *tasks.values()):
+            task.cancel()
+        if left or tasks:
+            await asyncio.wait([*left.values(), *tasks.values()], timeout=HAND_BACK_SECONDS)
+        await self._tasks.release(list(tasks))
+        if left or self._lapsed:
+            released, busy = await self._give_back(leases | self._lapsed, HAND_BACK_SECONDS)
+            await self._lease(absolve, {run_id for run_id, _ in self._lapsed - busy} - released)
+            logger.info("handed %d unfinished runs back", len(released))
+            for queue in self._queues or ("",):
+                bus.wake(queue)
+            await self._lease(partial(self._pass_on, tenants, is_full=False, overdue=False))
+        if self._quarantine is not None:
+            await self._call(self._quarantine.wait, HAND_BACK_SECONDS)
+
+    async def _lease(self, function: Callable[..., ResultT], *args: Any) -> ResultT:
+        return await self._call_on(self._leases, function, *args)
+
+    async def _call(self, function: Callable[..., ResultT], *args: Any) -> ResultT:
+        return await self._call_on(self._reader, function, *args)
+
+    async def _call_on(self, reader: Reader, function: Callable[..., ResultT], *args: Any) -> ResultT:
+        return await asyncio.wrap_future(reader.submit(function, *args))
+
+    def _look_at(self, wake_at: float | None) -> None:
+        """Claim a run that waits when its time has come, to the moment, if this process is still there."""
+        left = math.inf if wake_at is None else wake_at - time.time()
+        if self._loop is not None and left < LONGEST_TIMER:
+            self._loop.call_later(max(0.0, left), self._sweep_now)
+
+    def _sweep_now(self) -> None:
+        self._sweep_at = 0.0
+        self._bell.wake()
+
+
+def _still(task: asyncio.Task[None], begin: Callable[[], asyncio.Task[None]]) -> asyncio.Task[None]:
+    """The task that an executor cannot do without: a new one if it has broken off."""
+    if not task.done():
+        return task
+    if not task.cancelled() and task.exception() is None:
+        return task  # it had nothing to do
+    logger.error("a task of the executor broke off, and begins again", exc_info=_error_of(task))
+    return begin()
+
+
+def _error_of(task: asyncio.Task[None]) -> BaseException | None:
+    return None if task.cancelled() else task.exception()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

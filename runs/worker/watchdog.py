@@ -1,0 +1,148 @@
+"""Between a Celery worker and its pool processes: the end of one is noticed by the other, and so is silence.
+
+Two pipes are made before the pool forks. The *lifeline*: its writing end is held by the worker alone, so it ends when
+the worker shuts down (or is killed), and executors hand their runs back. The *pulse*: executors write to it from their
+event loops; one that was heard and is silent is stuck (a node that blocks the loop, or never gives the interpreter
+back) and is killed: its runs are with others by then, and Celery replaces the process.
+
+The worker itself is watched, too: while runs wait that nobody claims, and no executor is awake, it hears nothing from
+the broker. It ends then, for its supervisor to start it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import signal
+import struct
+import threading
+import time
+from contextlib import suppress
+
+from django.db import Error as DatabaseFailure
+from django.db import connections
+
+from runs.notify import bus
+from runs.queue import presence
+from runs.queue.leases import PULSE_SECONDS, stall_seconds, unclaimed_queues
+from runs.worker.executor import RunExecutor
+
+logger = logging.getLogger(__name__)
+#: How often the worker looks whether runs wait that it does not hear of. Seconds.
+LOOK_SECONDS = 10.0
+_RECORD = struct.Struct("=i?")
+
+
+class Watchdog:
+    """Made in the worker, before its pool is; the pool's processes inherit it."""
+
+    def __init__(self) -> None:
+        self._worker = os.getpid()
+        self._lifeline, self._held = os.pipe()
+        self._pulse, self._told = os.pipe()
+        os.set_blocking(self._told, False)
+        self._heard: dict[int, float] = {}
+        self._heard_any = time.monotonic()
+        self._queues: frozenset[str] = frozenset()
+        self._waits_since = math.inf
+
+    def start(self, queues: frozenset[str]) -> None:
+        """Watch, from a thread of the worker, which serves ``queues``."""
+        self._queues = queues
+        threading.Thread(target=self._listen, name="pyflow-pulse", daemon=True).start()
+        threading.Thread(target=self._watch, name="pyflow-watchdog", daemon=True).start()
+
+    def entered_pool(self) -> None:
+        """Call in each process of the pool: it must not hold what ends with the worker."""
+        if os.getpid() != self._worker and self._held >= 0:
+            os.close(self._held)
+            self._held = -1
+
+    def shut_down(self) -> None:
+        """Let executors hand their runs back: the worker ends."""
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
+
+    async def drain(self, executor: RunExecutor) -> None:
+        """Let ``executor`` work until it has nothing to do, or the worker ends; its pulse is heard meanwhile."""
+        loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            loop.remove_reader(self._lifeline)
+            executor.stop()
+
+        loop.add_reader(self._lifeline, end)
+        pulse = asyncio.ensure_future(self._beat())
+        try:
+            await executor.drain()
+        finally:
+            pulse.cancel()
+            loop.remove_reader(self._lifeline)
+            self._tell(alive=False)
+
+    async def _beat(self) -> None:
+        while True:
+            self._tell(alive=True)
+            await asyncio.sleep(PULSE_SECONDS)
+
+    def _tell(self, *, alive: bool) -> None:
+        with suppress(BlockingIOError):  # nobody reads: the worker is stuck or gone
+            os.write(self._told, _RECORD.pack(os.getpid(), alive))
+
+    def _listen(self) -> None:
+        while record := os.read(self._pulse, _RECORD.size):
+            pid, alive = _RECORD.unpack(record)
+            self._heard_any = time.monotonic()
+            if alive:
+                self._heard[pid] = self._heard_any
+            else:
+                self._heard.pop(pid, None)
+
+    def _watch(self) -> None:
+        looked, reported = time.monotonic(), -math.inf
+        while True:
+            if time.monotonic() - reported >= presence.REPORT_SECONDS:
+                reported = time.monotonic()
+                presence.report(self._queues)
+            time.sleep(PULSE_SECONDS)
+            self._end_the_stuck(time.monotonic() - stall_seconds())
+            if time.monotonic() - looked >= LOOK_SECONDS:
+                looked = time.monotonic()
+                if self._is_deaf(looked):
+                    self._end_worker()
+
+    def _end_the_stuck(self, limit: float) -> None:
+        for pid, heard in list(self._heard.items()):
+            if heard >= limit:
+                continue
+            self._heard.pop(pid, None)
+            with suppress(ProcessLookupError):  # it has ended, by whatever other way
+                os.kill(pid, signal.SIGKILL)
+                logger.error("executor %d was silent for %.0f s: killed; others have its runs", pid, stall_seconds())
+
+    def _is_deaf(self, now: float) -> bool:
+        """Whether no executor wakes up although work has been waiting, and was called out, for too long."""
+        waiting: set[str] = set()
+        try:
+            if not self._heard:
+                waiting = unclaimed_queues() & self._queues
+        except DatabaseFailure as error:
+            logger.warning("cannot look whether runs wait: %s", error)
+        finally:
+            connections.close_all()
+        if not waiting:
+            self._waits_since = math.inf
+            return False
+        for queue in waiting:
+            bus.wake(queue)
+        self._waits_since = max(min(self._waits_since, now), self._heard_any)
+        return now - self._waits_since >= stall_seconds()
+
+    def _end_worker(self) -> None:
+        logger.critical("runs wait, and nothing is heard from the broker: this worker ends; it has to be started again")
+        os.kill(self._worker, signal.SIGTERM)
+        time.sleep(stall_seconds())
+        os._exit(1)
