@@ -152,7 +152,7 @@ def _prepare(home: Path) -> tuple[Secret, Secret | None]:
 
 def _first_key(path: Path) -> Secret:
     # Models can be imported only after django.setup().
-    from tenants.api_keys import create_api_key  # noqa: PLC0415
+    from tenants.api_keys import create_api_key, free_name  # noqa: PLC0415
     from tenants.authentication import authenticate_key  # noqa: PLC0415
     from tenants.errors import InvalidKeyError  # noqa: PLC0415
     from tenants.models import Tenant  # noqa: PLC0415
@@ -164,7 +164,7 @@ def _first_key(path: Path) -> Secret:
             authenticate_key(text=text)
             return Secret(text, path, is_new=False)
     tenant = Tenant.objects.filter(slug="default").first() or create_tenant(slug="default")
-    _, text = create_api_key(tenant=tenant, name="first key")
+    _, text = create_api_key(tenant=tenant, name=free_name(tenant, "first key"))
     _keep(path, text)
     return Secret(text, path, is_new=True)
 

@@ -156,7 +156,6 @@ CALLS = {"answered", "self._call", "self._lease", "call", "self._shared.call", "
 READS = {
     "news", "held_by", "values.load", "read_outcomes", "told_of", "displaced_runs", "_read", "_results",
     "quotas.check_stored_bytes", "quotas.limit_of", "quotas.room_for_files",
-    "question",  # that `answered` asks, which is looked at where that is called
 }  # fmt: skip
 #: Writes of rows that carry the epoch themselves, or that are a task's or a process's own.
 OWN = {

@@ -138,14 +138,14 @@ def test_a_quarantine_whose_event_loop_stands_still_ends():
     code = """if True:
         import asyncio, itertools, django
         django.setup()
-        from runs import suspects
+        from runs.worker import quarantine_process
 
         class Stuck:
             async def drain(self):
                 await asyncio.sleep(0.1)
                 max(itertools.repeat(0))  # gives nobody the interpreter
 
-        asyncio.run(suspects._drain(Stuck()))
+        asyncio.run(quarantine_process._drain(Stuck()))
     """
     env = os.environ | {"DJANGO_SETTINGS_MODULE": "pyflow_site.settings", "PYFLOW_LEASE_SECONDS": "1"}
     assert subprocess.run([sys.executable, "-c", code], env=env).returncode == -signal.SIGALRM

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from runs.models import Run, RunEvent
 from runs.queue.leases import claim
-from runs.services import find
+from runs.services import end
 from runs.services.control import pause_run, retry_run
 from runs.services.end import end_unstarted
 from runs.tasks import sweep
@@ -51,13 +51,13 @@ def test_an_executor_of_other_queues_ends_it_too(tenant):
 def test_one_that_is_claimed_meanwhile_is_its_executors(tenant, monkeypatch):
     run = make_run(tenant, TIMELY)
     be_late(run)
-    end_run = find.end_run
+    end_run = end.end_run
 
     def claimed_first(**ending):
         claim("me", 1)
         return end_run(**ending)
 
-    monkeypatch.setattr(find, "end_run", claimed_first)
+    monkeypatch.setattr(end, "end_run", claimed_first)
     assert end_unstarted() == 0
     assert state_of(run) == "running"
 
@@ -80,7 +80,7 @@ def test_a_retry_has_the_time_again(tenant):
 
 
 def test_many_are_ended_in_parts(tenant, monkeypatch):
-    monkeypatch.setattr(find, "ENDED_AT_ONCE", 2)
+    monkeypatch.setattr(end, "ENDED_AT_ONCE", 2)
     runs = [make_run(tenant, TIMELY) for _ in range(3)]
     be_late(*runs)
     assert [end_unstarted() for _ in range(3)] == [2, 1, 0]

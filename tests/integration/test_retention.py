@@ -209,7 +209,7 @@ def test_what_was_removed_is_said_although_the_process_is_killed(tenant, tmp_pat
     code = f"""if True:
         import os, signal, django
         django.setup()
-        from runs import retention
+        from runs.storage import retention
         retention.BATCH, remove, calls = 2, retention.remove_runs, []
 
         def killed(**which):

@@ -10,6 +10,7 @@ from django.db import models
 from django.http import HttpResponse
 from django.utils import timezone
 
+from pyflow.core.events import rfc3339
 from pyflow.core.ids import new_uuid
 from runs.models import NodeItem, NodeRun, NodeTask, Run, RunLog, RunSignal, Slot
 from runs.services.control import pause_run, terminate_run
@@ -129,7 +130,7 @@ def filled(body: Any, names: dict[str, str]) -> Any:
 def make_world(mark: str) -> World:
     """A tenant with one of everything; ``mark`` is letters and digits that begin with a letter."""
     tenant = make_tenant(f"{mark}-tenant")
-    world = World(mark, tenant, make_api_key(tenant, name=f"{mark} owner")[1])
+    world = World(mark, tenant, make_api_key(tenant, name=f"{mark} owner", known_as=f"{mark} owner")[1])
     world.names |= {"mark": mark, "type": "transform"}
     _make_people(world)
     _make_workflows(world)
@@ -226,10 +227,11 @@ def make_approvals(world: World, numbers: range) -> None:
     """Approvals that wait for a decision, of the queued run."""
     mark = world.mark
     details = {"kind": "approval", "assignees": [mark], "message": mark, "form": None, "on_timeout": "fail"}
+    progress = {"fraction": 0.5, "message": mark, "at": rfc3339(0), "item": {"index": 0, "key": mark}}
     NodeRun.objects.bulk_create(
         NodeRun(
             tenant=world.tenant, run_id=world.names["queued"], node_id=f"{mark}_ask_{number}", state="waiting",
-            wait={"until": None, "signal": f"approval:{mark}_ask_{number}", "details": details},
+            wait={"until": None, "signal": f"approval:{mark}_ask_{number}", "details": details}, progress=progress,
         )
         for number in numbers
     )  # fmt: skip

@@ -390,7 +390,7 @@ async def test_a_template_that_fails_for_one_item_fails_that_item_alone():
 GROWTH = """
     import asyncio, sys
     from tests.support import memory
-    from tests.unit.core import stage
+    from tests.support import stage
     from tests.support.stage import node, workflow
 
     length = int(sys.argv[1])
