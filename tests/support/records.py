@@ -60,4 +60,5 @@ def succeeded(output: Any) -> dict[str, Any]:
         "finished_at": now,
         "wake_at": None,
         "wait": None,
+        "progress": None,
     }
