@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pyflow.core.errors import PyFlowError
+from pyflow.core.errors import ErrorCategory, PyFlowError
 
 
 class NodeTypeMissingError(PyFlowError):
     """There is no node type of that name in this installation."""
 
     code: ClassVar[str] = "node_type_not_found"
+    category: ClassVar[ErrorCategory] = ErrorCategory.NOT_FOUND

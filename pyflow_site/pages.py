@@ -6,7 +6,7 @@ from typing import Any
 
 from django.views.generic import TemplateView
 
-from pyflow_site.problems import STATUS_OF, TITLES
+from pyflow_site.problems import STATUS_OF, TITLES, documented_errors
 
 
 class ProblemsPage(TemplateView):
@@ -18,7 +18,8 @@ class ProblemsPage(TemplateView):
         """``problems``: ``{code, status, title, text}``, sorted by code."""
         own = [
             {"code": cls.code, "status": status, "title": TITLES[status], "text": (cls.__doc__ or "").strip()}
-            for cls, status in STATUS_OF.items()
+            for cls in documented_errors()
+            if (status := STATUS_OF[cls.category])
         ]
         codes = {item["code"] for item in own}
         problems = [*own, *(item for item in GENERAL if item["code"] not in codes)]

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents. The only place that knows which error is which status."""
+"""Errors as RFC 9457 problem documents. The only place that knows which category of errors is which status."""
 
 from __future__ import annotations
 
@@ -13,77 +13,11 @@ from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from plugins.errors import NodeTypeMissingError
 from pyflow.core.document import make_pointer
-from pyflow.core.errors import DefinitionError, DocumentError, DocumentTooLargeError, InputError, PyFlowError
-from pyflow.isolation.computations import ComputationBusyError, ComputationLimitError
-from pyflow.nodes.approval import DecisionError
+from pyflow.core.errors import DefinitionError, ErrorCategory, InputError, PyFlowError
 from pyflow_site.formats import YAML_TYPE, to_json, to_yaml
 from pyflow_site.outages import is_outage
-from runs.errors import (
-    NodeNotFoundError,
-    NotAssigneeError,
-    RerunError,
-    RunFinishedError,
-    RunNotFoundError,
-    RunStateError,
-    RunUndoneError,
-    SignalNotAwaitedError,
-    ValueCorruptError,
-    ValueMissingError,
-)
-from secrets_vault.errors import (
-    MasterKeyUnknownError,
-    SecretExistsError,
-    SecretInvalidError,
-    SecretMissingError,
-    SecretVersionCurrentError,
-    SecretVersionMissingError,
-    VaultNotConfiguredError,
-)
-from tenants.errors import (
-    AuditBrokenError,
-    BeyondOwnRightsError,
-    CursorError,
-    ForbiddenError,
-    GrantNotFoundError,
-    IdempotencyConflictError,
-    IdempotencyKeyError,
-    IdempotencyMismatchError,
-    InvalidKeyError,
-    InvalidTokenError,
-    InvitationClosedError,
-    InvitationExistsError,
-    InvitationNotFoundError,
-    InvitationTokenError,
-    KeyNameTakenError,
-    KeyNotFoundError,
-    KeyNotUsableError,
-    LastOwnerError,
-    LoginError,
-    MemberExistsError,
-    MemberNotFoundError,
-    PasswordError,
-    PlanError,
-    PreconditionFailedError,
-    PreconditionRequiredError,
-    QuotaExceededError,
-    RateLimitedError,
-    TokensDisabledError,
-    TooManyFailuresError,
-    UpgradeNeededError,
-)
 from tenants.transactions import is_contention
-from workflows.errors import (
-    GraphTooLargeError,
-    NothingPublishedError,
-    VersionMissingError,
-    VersionStateError,
-    WorkflowArchivedError,
-    WorkflowExistsError,
-    WorkflowInUseError,
-    WorkflowMissingError,
-)
 
 logger = logging.getLogger(__name__)
 PROBLEM_JSON = "application/problem+json"
@@ -92,75 +26,27 @@ PROBLEM_YAML = "application/problem+yaml"
 RETRY_SECONDS = 2
 DATABASE_UNAVAILABLE = "database_unavailable"
 OUTAGE = (
-    "The database could not be reached, or was too busy to do this. Send the request again after `Retry-After` "
-    "seconds; with an `Idempotency-Key`, nothing is done twice."
+    "The database could not be reached or is too busy. Send the request again after `Retry-After` seconds; "
+    "an `Idempotency-Key` prevents that it takes effect twice."
 )
+INTERNAL = "The server failed to answer the request. Its operator finds the cause in the logs under `request_id`."
 
-#: The most specific class decides; what is not listed is a mistake of ours: 500.
-STATUS_OF: Mapping[type[PyFlowError], int] = {
-    DocumentError: status.HTTP_400_BAD_REQUEST,
-    DocumentTooLargeError: status.HTTP_413_REQUEST_ENTITY_TOO_LARGE,
-    DefinitionError: status.HTTP_422_UNPROCESSABLE_ENTITY,
-    InputError: status.HTTP_422_UNPROCESSABLE_ENTITY,
-    InvalidKeyError: status.HTTP_401_UNAUTHORIZED,
-    InvalidTokenError: status.HTTP_401_UNAUTHORIZED,
-    LoginError: status.HTTP_401_UNAUTHORIZED,
-    TokensDisabledError: status.HTTP_503_SERVICE_UNAVAILABLE,
-    ForbiddenError: status.HTTP_403_FORBIDDEN,
-    GrantNotFoundError: status.HTTP_404_NOT_FOUND,
-    CursorError: status.HTTP_400_BAD_REQUEST,
-    IdempotencyKeyError: status.HTTP_400_BAD_REQUEST,
-    IdempotencyConflictError: status.HTTP_409_CONFLICT,
-    IdempotencyMismatchError: status.HTTP_422_UNPROCESSABLE_ENTITY,
-    PreconditionFailedError: status.HTTP_412_PRECONDITION_FAILED,
-    PreconditionRequiredError: status.HTTP_428_PRECONDITION_REQUIRED,
-    TooManyFailuresError: status.HTTP_429_TOO_MANY_REQUESTS,
-    BeyondOwnRightsError: status.HTTP_403_FORBIDDEN,
-    MemberNotFoundError: status.HTTP_404_NOT_FOUND,
-    MemberExistsError: status.HTTP_409_CONFLICT,
-    LastOwnerError: status.HTTP_409_CONFLICT,
-    InvitationNotFoundError: status.HTTP_404_NOT_FOUND,
-    InvitationExistsError: status.HTTP_409_CONFLICT,
-    InvitationClosedError: status.HTTP_409_CONFLICT,
-    InvitationTokenError: status.HTTP_403_FORBIDDEN,
-    PasswordError: status.HTTP_422_UNPROCESSABLE_ENTITY,
-    KeyNotFoundError: status.HTTP_404_NOT_FOUND,
-    KeyNotUsableError: status.HTTP_409_CONFLICT,
-    KeyNameTakenError: status.HTTP_409_CONFLICT,
-    AuditBrokenError: status.HTTP_500_INTERNAL_SERVER_ERROR,
-    PlanError: status.HTTP_422_UNPROCESSABLE_ENTITY,
-    QuotaExceededError: status.HTTP_403_FORBIDDEN,
-    UpgradeNeededError: status.HTTP_402_PAYMENT_REQUIRED,
-    RateLimitedError: status.HTTP_429_TOO_MANY_REQUESTS,
-    WorkflowMissingError: status.HTTP_404_NOT_FOUND,
-    WorkflowExistsError: status.HTTP_409_CONFLICT,
-    ComputationLimitError: status.HTTP_422_UNPROCESSABLE_ENTITY,
-    ComputationBusyError: status.HTTP_503_SERVICE_UNAVAILABLE,
-    GraphTooLargeError: status.HTTP_422_UNPROCESSABLE_ENTITY,
-    VersionMissingError: status.HTTP_404_NOT_FOUND,
-    VersionStateError: status.HTTP_409_CONFLICT,
-    NothingPublishedError: status.HTTP_409_CONFLICT,
-    WorkflowArchivedError: status.HTTP_409_CONFLICT,
-    WorkflowInUseError: status.HTTP_409_CONFLICT,
-    NodeTypeMissingError: status.HTTP_404_NOT_FOUND,
-    RunNotFoundError: status.HTTP_404_NOT_FOUND,
-    NodeNotFoundError: status.HTTP_404_NOT_FOUND,
-    RunFinishedError: status.HTTP_409_CONFLICT,
-    RunStateError: status.HTTP_409_CONFLICT,
-    RunUndoneError: status.HTTP_409_CONFLICT,
-    SignalNotAwaitedError: status.HTTP_409_CONFLICT,
-    NotAssigneeError: status.HTTP_403_FORBIDDEN,
-    ValueMissingError: status.HTTP_500_INTERNAL_SERVER_ERROR,
-    ValueCorruptError: status.HTTP_500_INTERNAL_SERVER_ERROR,
-    RerunError: status.HTTP_422_UNPROCESSABLE_ENTITY,
-    SecretMissingError: status.HTTP_404_NOT_FOUND,
-    SecretVersionMissingError: status.HTTP_404_NOT_FOUND,
-    SecretExistsError: status.HTTP_409_CONFLICT,
-    SecretVersionCurrentError: status.HTTP_409_CONFLICT,
-    SecretInvalidError: status.HTTP_422_UNPROCESSABLE_ENTITY,
-    VaultNotConfiguredError: status.HTTP_503_SERVICE_UNAVAILABLE,
-    MasterKeyUnknownError: status.HTTP_503_SERVICE_UNAVAILABLE,
-    DecisionError: status.HTTP_422_UNPROCESSABLE_ENTITY,
+STATUS_OF: Mapping[ErrorCategory, int] = {
+    ErrorCategory.MALFORMED: status.HTTP_400_BAD_REQUEST,
+    ErrorCategory.UNAUTHENTICATED: status.HTTP_401_UNAUTHORIZED,
+    ErrorCategory.UPGRADE_NEEDED: status.HTTP_402_PAYMENT_REQUIRED,
+    ErrorCategory.FORBIDDEN: status.HTTP_403_FORBIDDEN,
+    ErrorCategory.EXHAUSTED: status.HTTP_403_FORBIDDEN,
+    ErrorCategory.NOT_FOUND: status.HTTP_404_NOT_FOUND,
+    ErrorCategory.CONFLICT: status.HTTP_409_CONFLICT,
+    ErrorCategory.PRECONDITION_FAILED: status.HTTP_412_PRECONDITION_FAILED,
+    ErrorCategory.TOO_LARGE: status.HTTP_413_REQUEST_ENTITY_TOO_LARGE,
+    ErrorCategory.INVALID: status.HTTP_422_UNPROCESSABLE_ENTITY,
+    ErrorCategory.PRECONDITION_REQUIRED: status.HTTP_428_PRECONDITION_REQUIRED,
+    ErrorCategory.RATE_LIMITED: status.HTTP_429_TOO_MANY_REQUESTS,
+    ErrorCategory.UNAVAILABLE: status.HTTP_503_SERVICE_UNAVAILABLE,
+    ErrorCategory.DATA_LOSS: status.HTTP_500_INTERNAL_SERVER_ERROR,
+    ErrorCategory.INTERNAL: status.HTTP_500_INTERNAL_SERVER_ERROR,
 }
 TITLES = {
     400: "Bad request",
@@ -225,33 +111,29 @@ def describe(error: Exception) -> dict[str, Any]:
         return problem(403, "forbidden", "This is not allowed.")
     if is_outage(error) or is_contention(error):
         return problem(503, DATABASE_UNAVAILABLE, OUTAGE)
-    return problem(500, "internal_error", "Something went wrong here. The request id finds it in the logs.")
+    return problem(500, "internal_error", INTERNAL)
 
 
 def _describe_own(error: PyFlowError) -> dict[str, Any]:
-    known = next((STATUS_OF[cls] for cls in type(error).__mro__ if cls in STATUS_OF), None)
-    if known is None:
-        return problem(500, "internal_error", "Something went wrong here. The request id finds it in the logs.")
+    if error.category is ErrorCategory.INTERNAL:
+        return problem(500, "internal_error", INTERNAL)
+    detail = str(error)
     if isinstance(error, DefinitionError | InputError):
         what = "workflow" if isinstance(error, DefinitionError) else "input"
         count = len(error.problems)
         detail = f"The {what} has {count} problem{'s' if count != 1 else ''}: {error.problems[0]}"
-        errors = [item.as_dict() for item in error.problems]
-        if isinstance(error, InputError):  # pointers go into the request, where the input is one of the fields
-            errors = [item | {"pointer": f"/input{item['pointer']}"} for item in errors]
-        return problem(known, error.code, detail, errors)
-    if isinstance(error, DecisionError):  # as above; a decision is the payload of a signal
-        errors = [item.as_dict() for item in error.problems]
-        return problem(known, error.code, str(error), [e | {"pointer": f"/payload{e['pointer']}"} for e in errors])
-    if isinstance(error, QuotaExceededError):
-        members = {"quota": error.quota, "limit": error.limit, "used": error.used, "resets_at": error.resets_at}
-        return problem(known, error.code, str(error)) | members
-    if isinstance(error, RunStateError):
-        return problem(known, error.code, str(error)) | {"state": error.state, "possible": error.possible}
-    if isinstance(error, SignalNotAwaitedError):
-        return problem(known, error.code, str(error)) | {"awaited": error.awaited}
-    located = [error.problem.as_dict()] if isinstance(error, DocumentError) else None
-    return problem(known, error.code, str(error), located)
+    return problem(STATUS_OF[error.category], error.code, detail) | error.problem_members()
+
+
+def documented_errors() -> list[type[PyFlowError]]:
+    """List the error classes that the API answers with, of all modules that are loaded, by their code."""
+    found: set[type[PyFlowError]] = set()
+    waiting: list[type[PyFlowError]] = [PyFlowError]
+    while waiting:
+        subclasses = waiting.pop().__subclasses__()
+        waiting += subclasses
+        found.update(cls for cls in subclasses if cls.category is not ErrorCategory.INTERNAL and "code" in vars(cls))
+    return sorted(found, key=lambda cls: cls.code)
 
 
 def problem(status_code: int, code: str, detail: str, errors: list[dict[str, Any]] | None = None) -> dict[str, Any]:
@@ -324,5 +206,4 @@ def server_error(request: HttpRequest) -> HttpResponse:
         response = _plain(request, problem(503, DATABASE_UNAVAILABLE, OUTAGE))
         response.headers["Retry-After"] = str(RETRY_SECONDS)
         return response
-    detail = "Something went wrong here. The request id finds it in the logs."
-    return _plain(request, problem(500, "internal_error", detail))
+    return _plain(request, problem(500, "internal_error", INTERNAL))

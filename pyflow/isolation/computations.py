@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pyflow.core.errors import PyFlowError
+from pyflow.core.errors import ErrorCategory, PyFlowError
 from pyflow.isolation.environment import SETTING, child_environment
 
 __all__ = ["MAX_PROCESSES", "ComputationBusyError", "ComputationLimitError", "compute"]
@@ -42,12 +42,14 @@ class ComputationLimitError(PyFlowError):
     """A computation of a request takes more CPU time or memory than all of its templates together may."""
 
     code: ClassVar[str] = "computation_limit"
+    category: ClassVar[ErrorCategory] = ErrorCategory.INVALID
 
 
 class ComputationBusyError(PyFlowError):
     """Every process for computations is in use; the same request can be sent again."""
 
     code: ClassVar[str] = "computation_busy"
+    category: ClassVar[ErrorCategory] = ErrorCategory.UNAVAILABLE
     retry_after = 2
 
 

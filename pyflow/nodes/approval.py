@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from pyflow.core.errors import NonRetryableError, Problem
+from pyflow.core.errors import ErrorCategory, NonRetryableError, Problem
 from pyflow.core.suspension import Signal, Suspension
 from pyflow.expressions.template import is_template
 from pyflow.nodes.fields import AnyValue, NodeConfig, NodeOutput, Seconds, TemplateText
@@ -26,10 +26,15 @@ class DecisionError(NonRetryableError, ValueError):
     """A decision is not of the shape that the approval asks for. ``problems`` has everything that is wrong."""
 
     code: ClassVar[str] = "decision_invalid"
+    category: ClassVar[ErrorCategory] = ErrorCategory.INVALID
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__(f"not a decision: {as_text(list(problems))}", kind=self.code)
+
+    def problem_members(self) -> dict[str, Any]:
+        """Return ``{errors}``, with pointers into a request, of which the decision is the field ``payload``."""
+        return {"errors": [problem.as_dict("/payload") for problem in self.problems]}
 
 
 class ApprovalRejectedError(NonRetryableError):

@@ -5,7 +5,7 @@ import re
 import pytest
 from django.contrib.staticfiles import finders
 
-from tests.support.api import DOCUMENTED, YAML, Api, assert_problem
+from tests.support.api import YAML, Api, assert_problem, documented
 
 pytestmark = pytest.mark.database
 
@@ -39,7 +39,7 @@ def test_the_page_of_problems_explains_each(nobody: Api):
     html = nobody.get("/api/docs/problems", accept="text/html").content.decode()
     shown = re.findall(r'<h2 id="(\w+)">', html)
     assert sorted(shown) == sorted(set(shown))
-    assert set(shown) == DOCUMENTED
+    assert set(shown) == documented()
 
 
 def test_the_type_of_a_problem_leads_to_its_explanation(nobody: Api):

@@ -2,18 +2,55 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from enum import StrEnum
+from typing import Any, ClassVar
+
+
+class ErrorCategory(StrEnum):
+    """What sort of failure an error class is, for callers that know no single class: the API derives its status."""
+
+    #: The text cannot be read, or a header is not well-formed.
+    MALFORMED = "malformed"
+    UNAUTHENTICATED = "unauthenticated"
+    #: A quota of the plan is used up, and a larger plan would allow this.
+    UPGRADE_NEEDED = "upgrade_needed"
+    FORBIDDEN = "forbidden"
+    #: A quota is used up.
+    EXHAUSTED = "exhausted"
+    NOT_FOUND = "not_found"
+    #: The object's state, or another object, does not allow this.
+    CONFLICT = "conflict"
+    #: The object has changed since the caller read it.
+    PRECONDITION_FAILED = "precondition_failed"
+    TOO_LARGE = "too_large"
+    #: The text can be read, but its values are not valid.
+    INVALID = "invalid"
+    #: The request lacks the condition that protects against lost updates.
+    PRECONDITION_REQUIRED = "precondition_required"
+    RATE_LIMITED = "rate_limited"
+    #: The same request can succeed later, or once the operator has configured what is missing.
+    UNAVAILABLE = "unavailable"
+    #: Stored data is damaged or gone. The caller reads which; an internal error says nothing of the sort.
+    DATA_LOSS = "data_loss"
+    #: A defect, or an error that no caller of the API is meant to see: its text stays in the logs.
+    INTERNAL = "internal"
 
 
 class PyFlowError(Exception):
     """Base of all errors that PyFlow raises.
 
-    ``code`` is stable and machine-readable (snake_case); the message is for people and says what to do. ``permanent``:
-    the same attempt fails again, whatever happens meanwhile, so that ``retry`` does not repeat it.
+    ``code`` is stable and machine-readable (snake_case); the message is for people and says what to do. ``category``
+    is the sort of failure, which subclasses inherit. ``permanent``: the same attempt fails again, whatever happens
+    meanwhile, so that ``retry`` does not repeat it.
     """
 
     code: ClassVar[str] = "pyflow_error"
+    category: ClassVar[ErrorCategory] = ErrorCategory.INTERNAL
     permanent: ClassVar[bool] = False
+
+    def problem_members(self) -> dict[str, Any]:
+        """Return what a problem document has of this error besides its code and text (RFC 9457, extension members)."""
+        return {}
 
 
 class NodeError(PyFlowError):
