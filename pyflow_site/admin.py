@@ -35,15 +35,12 @@ class ScheduleAdmin(CheckedAddress[Any]):
         return is_operator(request)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """See the class."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """See the class."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """See the class."""
         return False
 
 

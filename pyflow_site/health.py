@@ -52,7 +52,7 @@ class ReadyView(StrictView):
                 "Ready",
                 {
                     "status": serializers.ChoiceField(
-                        ["ok", "degraded"], help_text="`checks` says which part is away."
+                        ["ok", "degraded"], help_text="`checks` says which part is unavailable."
                     ),
                     "checks": serializers.DictField(),
                 },
@@ -61,7 +61,7 @@ class ReadyView(StrictView):
                 inline_serializer(
                     "NotReady", {"status": serializers.ChoiceField(["failing"]), "checks": serializers.DictField()}
                 ),
-                description="A part is missing; `checks` says which.",
+                description="A required part is unavailable; `checks` says which.",
             ),
         },
     )

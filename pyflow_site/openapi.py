@@ -19,14 +19,14 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     {"type": "string", "pattern": "^[!-~]{1,255}$"},
     OpenApiParameter.HEADER,
-    description="Makes repeating the request safe for 24 hours: it is done once, and answered alike.",
+    description="A repeated request with the same key within 24 hours takes effect once and gets the same response.",
 )
 
 
 #: Headers of answers. Those of every answer first.
 HEADERS: dict[str, dict[str, Any]] = {
     "X-Request-ID": {
-        "description": "Finds the request in the logs: the one that was sent, or a new one.",
+        "description": "Identifies the request in the logs: the id that the client sent, or a new one.",
         "required": True,
         "schema": {"type": "string"},
         "example": "0198b2f0-7c3a-7e5f-8a51-3f1de5b6d0aa",
@@ -38,12 +38,12 @@ HEADERS: dict[str, dict[str, Any]] = {
         "example": '"tenant";q=600;w=60, "key";q=300;w=60',
     },
     "RateLimit": {
-        "description": "What is left of each: `r` requests; there are more in `t` seconds.",
+        "description": "What is left of each limit: `r` requests; the limit refills in `t` seconds.",
         "schema": {"type": "string"},
         "example": '"tenant";r=599;t=60, "key";r=299;t=60',
     },
     "Retry-After": {
-        "description": "In how many seconds it is worth trying again.",
+        "description": "Seconds to wait before the next attempt.",
         "schema": {"type": "integer", "minimum": 1},
         "example": 17,
     },
@@ -71,12 +71,12 @@ EVERYWHERE = ("X-Request-ID", "RateLimit-Policy", "RateLimit")
 
 
 class ProblemItem(serializers.Serializer[Any]):
-    """One of the things that are wrong with a request."""
+    """One problem of a request."""
 
     pointer = serializers.CharField(help_text="JSON Pointer (RFC 6901) into the request.")
     code = serializers.CharField()
     detail = serializers.CharField()
-    line = serializers.IntegerField(required=False, help_text="Of a workflow document, from 1.")
+    line = serializers.IntegerField(required=False, help_text="Line in the workflow document, from 1.")
     column = serializers.IntegerField(required=False)
     suggestion = serializers.CharField(required=False)
 
@@ -89,13 +89,15 @@ class Problem(serializers.Serializer[Any]):
     status = serializers.IntegerField()
     detail = serializers.CharField()
     instance = serializers.CharField()
-    code = serializers.CharField(help_text="Stable, for programs.")
+    code = serializers.CharField(help_text="Stable, machine-readable code of the problem.")
     request_id = serializers.CharField()
     errors = ProblemItem(many=True, required=False)  # type: ignore[assignment]
-    quota = serializers.CharField(required=False, help_text="Of a quota that is exceeded: its name.")
+    quota = serializers.CharField(required=False, help_text="Name of the exceeded quota.")
     limit = serializers.IntegerField(required=False)
     used = serializers.IntegerField(required=False)
-    resets_at = serializers.DateTimeField(required=False, allow_null=True, help_text="When it begins anew, if it does.")
+    resets_at = serializers.DateTimeField(
+        required=False, allow_null=True, help_text="Time at which the quota resets, or null."
+    )
 
 
 class Schema(AutoSchema):
@@ -135,9 +137,9 @@ class Schema(AutoSchema):
             if self.method == "POST":
                 common["409"] = "Conflict"
         if self.method in {"POST", "PUT", "PATCH"}:
-            common |= {"400": "Not readable", "413": "Too large", "415": "Unsupported media type"}
+            common |= {"400": "The body cannot be parsed", "413": "Too large", "415": "Unsupported media type"}
         if "cursor" in self._names_in_query():
-            common["400"] = "The cursor is not one of these"
+            common["400"] = "The cursor is not valid for this list"
         if "{" in self.path:
             common["404"] = "Not found"
         own = {

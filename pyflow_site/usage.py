@@ -29,11 +29,11 @@ DEFAULT_DAYS = 30
 
 
 class QuotaShape(serializers.Serializer[Any]):
-    """One limit."""
+    """The limit of one quota."""
 
     quota = serializers.ChoiceField(list(Quota))
-    limit = serializers.IntegerField(allow_null=True, help_text="null: no limit.")
-    overridden = serializers.BooleanField(help_text="Whether it is the tenant's own, instead of its plan's.")
+    limit = serializers.IntegerField(allow_null=True, help_text="null if unlimited.")
+    overridden = serializers.BooleanField(help_text="True if the tenant has its own limit instead of its plan's.")
     meaning = serializers.CharField()
 
 
@@ -45,23 +45,23 @@ class QuotasShape(serializers.Serializer[Any]):
 
 
 class UsedShape(serializers.Serializer[Any]):
-    """How much of a quota is used."""
+    """Usage of one quota."""
 
     quota = serializers.ChoiceField(list(Quota))
-    used = serializers.IntegerField(allow_null=True, help_text="null where nothing adds up: it limits one thing each.")
-    limit = serializers.IntegerField(allow_null=True, help_text="null: no limit.")
-    resets_at = serializers.DateTimeField(allow_null=True, help_text="When some of it is free again by itself.")
+    used = serializers.IntegerField(allow_null=True, help_text="null for limits that apply to each object separately.")
+    limit = serializers.IntegerField(allow_null=True, help_text="null if unlimited.")
+    resets_at = serializers.DateTimeField(allow_null=True, help_text="Time at which the usage resets, or null.")
 
 
 class DayShape(serializers.Serializer[Any]):
-    """What was counted on a day of UTC."""
+    """Counts for one day (UTC)."""
 
     date = serializers.DateField()
     runs = serializers.IntegerField()
 
 
 class UsageShape(serializers.Serializer[Any]):
-    """What of a tenant's quotas is used, and what was used on each day."""
+    """Usage of a tenant's quotas, in total and per day."""
 
     plan = serializers.ChoiceField(list(Plan))
     quotas = UsedShape(many=True)
@@ -74,8 +74,10 @@ class HistoryQuery(Strict):
     def get_fields(self) -> dict[str, Any]:
         """``from`` and ``to``, of which one is a word of Python's."""
         return {
-            "from": serializers.DateField(required=False, help_text="The first day; 29 days before `to` if left out."),
-            "to": serializers.DateField(required=False, help_text="The last day; today in UTC if left out."),
+            "from": serializers.DateField(
+                required=False, help_text="First day (inclusive). Default: 29 days before `to`."
+            ),
+            "to": serializers.DateField(required=False, help_text="Last day (inclusive). Default: today in UTC."),
         }
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +99,7 @@ class QuotasView(TenantView):
 
     @extend_schema(operation_id="quotas_read", summary="Read the plan and its limits", responses=QuotasShape)
     def get(self, request: Request) -> Response:  # noqa: ARG002 - DRF hands it over
-        """What the tenant may have and do."""
+        """Read the tenant's plan and its limits."""
         allowance = allowance_of(self.principal.tenant_id)
         quotas = [
             {
@@ -117,11 +119,9 @@ class UsageView(TenantView):
     permissions: ClassVar = {"GET": Permission.TENANT_READ}
     reads_query = frozenset({"GET"})
 
-    @extend_schema(
-        operation_id="usage_read", summary="Read what is used", parameters=[HistoryQuery], responses=UsageShape
-    )
+    @extend_schema(operation_id="usage_read", summary="Read usage", parameters=[HistoryQuery], responses=UsageShape)
     def get(self, request: Request) -> Response:
-        """Every quota with what is used of it, and the runs of each day."""
+        """Read how much of each quota is used, and the number of runs per day."""
         query = validated(HistoryQuery, request.query_params)
         tenant_id = self.principal.tenant_id
         days = history(tenant_id=tenant_id, first=query["from"], last=query["to"])

@@ -18,17 +18,14 @@ class RunsOfWorkflows:
     """Answers from the tables."""
 
     def exist(self, *, tenant_id: UUID, workflow_id: UUID) -> bool:
-        """See ``workflows.dependents.Dependents``."""
         return Run.objects.for_tenant(tenant_id).filter(workflow=workflow_id).exists()
 
     def in_flight(self, *, tenant_id: UUID, workflow_id: UUID) -> dict[int, int]:
-        """See ``workflows.dependents.Dependents``."""
         rows = Run.objects.for_tenant(tenant_id).filter(workflow=workflow_id).exclude(state__in=TERMINAL_RUN_STATES)
         counted = rows.order_by().values("version__number").annotate(count=Count("pk"))
         return {row["version__number"]: row["count"] for row in counted.order_by("version__number")}
 
     def delete(self, *, tenant_id: UUID, workflow_id: UUID) -> None:
-        """See ``workflows.dependents.Dependents``."""
         ids = Run.objects.for_tenant(tenant_id).filter(workflow=workflow_id).order_by("pk").values_list("pk", flat=True)
         while chunk := list(ids[:CHUNK]):
             remove_runs(tenant_id=tenant_id, run_ids=chunk)

@@ -76,7 +76,6 @@ class RunManager(TenantManager["Run"]):
     """Runs of a tenant, or of all."""
 
     def for_tenant(self, tenant: Any) -> RunQuerySet:
-        """See ``TenantManager``."""
         return self._unscoped().filter(tenant=tenant)
 
     def _unscoped(self) -> RunQuerySet:

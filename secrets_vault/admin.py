@@ -35,7 +35,7 @@ class SecretForm(forms.ModelForm[Secret]):
     value = forms.CharField(
         strip=False,
         widget=WriteOnly(attrs={"rows": 4, "autocomplete": "off", "spellcheck": "false"}),
-        help_text="Write-only. It is encrypted; nothing shows it again.",
+        help_text="Write-only: stored encrypted and never shown again.",
     )
 
     class Meta:

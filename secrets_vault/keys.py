@@ -67,7 +67,6 @@ class LocalWrapper:
 
     @property
     def known(self) -> frozenset[str]:
-        """See ``KeyWrapper``."""
         return frozenset(self._keys)
 
     def guessable(self) -> list[str]:
@@ -75,12 +74,10 @@ class LocalWrapper:
         return [key_id for key_id, key in self._keys.items() if _is_guessable(key)]
 
     def wrap(self, data_key: bytes, place: bytes) -> bytes:
-        """See ``KeyWrapper``."""
         nonce, ciphertext = seal(self._keys[self.current], data_key, place)
         return nonce + ciphertext
 
     def unwrap(self, key_id: str, wrapped: bytes, place: bytes) -> bytes:
-        """See ``KeyWrapper``."""
         key = self._keys.get(key_id)
         if key is None:
             raise MasterKeyUnknownError(

@@ -53,11 +53,10 @@ class EnvironmentProvider:
         return "__" not in name and self._prefix + name in os.environ
 
     def find(self, name: str) -> tuple[str, str]:
-        """See ``TenantSource``."""
         return self.get(name), self.MARK + name
 
     def recall(self, marks: Iterable[str]) -> list[str]:
-        """See ``TenantSource``: what the variables hold now."""
+        """Return the current values of the variables."""
         names = [mark.removeprefix(self.MARK) for mark in marks if mark.startswith(self.MARK)]
         return [os.environ[self._prefix + name] for name in names if self._prefix + name in os.environ]
 
@@ -75,7 +74,6 @@ class VaultProvider:
         return self.find(name)[0]
 
     def find(self, name: str) -> tuple[str, str]:
-        """See ``TenantSource``."""
         if not is_name(name):
             raise KeyError(name)
         rows = SecretVersion.objects.for_tenant(self._tenant_id).select_related("data_key")
@@ -92,7 +90,7 @@ class VaultProvider:
             raise MasterKeyUnknownError(f"The secret {name} cannot be decrypted. {error}") from None
 
     def recall(self, marks: Iterable[str]) -> list[str]:
-        """See ``TenantSource``: each version that a run saw, unless it was destroyed."""
+        """Return each version that the run has seen, unless it was destroyed."""
         wanted = {tuple(mark.removeprefix(self.MARK).split(":")) for mark in marks if mark.startswith(self.MARK)}
         if not wanted:
             return []
@@ -121,7 +119,6 @@ class ChainProvider:
         return self.find(name)[0]
 
     def find(self, name: str) -> tuple[str, str]:
-        """See ``TenantSource``."""
         for source in self._sources:
             try:
                 return source.find(name)
@@ -130,7 +127,6 @@ class ChainProvider:
         raise KeyError(name)
 
     def recall(self, marks: Iterable[str]) -> list[str]:
-        """See ``TenantSource``."""
         marks = list(marks)
         return [value for source in self._sources for value in source.recall(marks)]
 

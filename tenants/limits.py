@@ -93,7 +93,6 @@ class MemoryLimiter(Limiter):
         self._calls: OrderedDict[str, tuple[float, deque[float]]] = OrderedDict()
 
     def judge(self, rules: Sequence[Rule], *, count: bool = True) -> list[Verdict]:
-        """See ``Limiter``."""
         with self._lock:
             now = self._clock()
             windows = [self._window(rule, now) for rule in rules]
@@ -110,7 +109,6 @@ class MemoryLimiter(Limiter):
             ]
 
     def take_back(self, rules: Sequence[Rule]) -> None:
-        """See ``Limiter``."""
         with self._lock:
             for rule in rules:
                 if rule.key in self._calls and self._calls[rule.key][1]:
@@ -197,7 +195,6 @@ class RedisLimiter(Limiter):
         self._is_away = False
 
     def judge(self, rules: Sequence[Rule], *, count: bool = True) -> list[Verdict]:
-        """See ``Limiter``."""
         if self._is_away and time.monotonic() < self._away_until:
             return self._alone.judge(rules, count=count)
         try:
@@ -214,7 +211,7 @@ class RedisLimiter(Limiter):
         return verdicts
 
     def take_back(self, rules: Sequence[Rule]) -> None:
-        """See ``Limiter``. What Redis does not hear of is forgotten with the window."""
+        """Give back what was taken. If Redis is unreachable, it expires with the window."""
         self._alone.take_back(rules)
         if self._is_away:
             return

@@ -95,7 +95,7 @@ def check(*, tenant_id: UUID, quota: Quota, wanted: int) -> None:
     """Whether one thing may be as large as ``wanted`` (of schedules: as frequent). Raises ``QuotaExceededError``."""
     limit = limit_of(tenant_id, quota)
     if limit is not None and (wanted < limit if quota in LEAST else wanted > limit):
-        raise _exceeded(tenant_id, quota, limit, wanted, "this would be")
+        raise _exceeded(tenant_id, quota, limit, wanted, "requested")
 
 
 def check_room(*, tenant_id: UUID, quota: Quota, count: Callable[[], int]) -> None:
@@ -353,13 +353,14 @@ def _gather(tenant_id: UUID, quota: Quota) -> None:
         _names(*_taking(tenant_id, {quota: total}, {quota: MOST}, {quota: PERIODS[quota]()}))
 
 
-def _exceeded(tenant_id: UUID, quota: Quota, limit: int, used: int, said: str = "used are") -> QuotaExceededError:
+def _exceeded(tenant_id: UUID, quota: Quota, limit: int, used: int, amount: str = "used") -> QuotaExceededError:
     allowance = allowance_of(tenant_id)
     better = None if quota in allowance.overridden else better_plan(quota, limit)
     resets = resets_at(quota)
-    detail = f"The quota `{quota}` is at {'least' if quota in LEAST else 'most'} {limit}; {said} {used}."
+    bound = "minimum" if quota in LEAST else "limit"
+    detail = f"Quota `{quota}` exceeded: {bound} {limit}, {amount} {used}."
     if resets is not None:
-        detail += f" It begins anew at {resets:%Y-%m-%d %H:%M} UTC."
+        detail += f" Resets at {resets:%Y-%m-%d %H:%M} UTC."
     if better is not None:
         detail += f" The plan `{better}` allows more than `{allowance.plan}`."
     kind = QuotaExceededError if better is None else UpgradeNeededError

@@ -163,7 +163,7 @@ class VersionAdmin(TenantOwnedAdmin[Version]):
     @admin.display(description="Compared")
     def difference(self, version: Version) -> SafeString:
         """Where it is compared with others."""
-        return format_html('<a href="{}">Difference to the version before</a>', _difference(version))
+        return format_html('<a href="{}">Difference from the previous version</a>', _difference(version))
 
     @admin.display(description="Graph")
     def graph(self, version: Version) -> SafeString:
@@ -202,7 +202,7 @@ class VersionAdmin(TenantOwnedAdmin[Version]):
         context = {
             **self.admin_site.each_context(request),
             "title": f"{version.workflow.name}, version {version.number}"
-            + ("" if against is None else f": difference to version {against.number}"),
+            + ("" if against is None else f": difference from version {against.number}"),
             "workflow": version.workflow,
             "version": version,
             "against": against,

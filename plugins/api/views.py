@@ -43,7 +43,9 @@ class PluginShape(serializers.Serializer[Any]):
     distribution = serializers.CharField(allow_blank=True)
     version = serializers.CharField(allow_blank=True)
     status = serializers.ChoiceField(["loaded", "broken"])
-    error = serializers.CharField(allow_null=True, help_text="Why it is broken; null for who is no admin.")
+    error = serializers.CharField(
+        allow_null=True, help_text="Error of a broken plugin; null if the caller is not an admin."
+    )
 
 
 class PluginListShape(serializers.Serializer[Any]):
@@ -59,7 +61,7 @@ class NodesView(TenantView):
 
     @extend_schema(operation_id="nodes_list", summary="List the node types", responses=NodeTypeListShape)
     def get(self, request: Request) -> Response:
-        """All of them by name, with the schemas of their config and output."""
+        """List all node types by name, with the JSON Schemas of their config and output."""
         return Response({"results": describe(discover().registry)})
 
 
@@ -71,7 +73,9 @@ class NodeView(TenantView):
     @extend_schema(
         operation_id="nodes_read",
         summary="Read a node type",
-        parameters=[OpenApiParameter("type", str, OpenApiParameter.PATH, description="Its name, such as `http`.")],
+        parameters=[
+            OpenApiParameter("type", str, OpenApiParameter.PATH, description="Name of the node type, such as `http`.")
+        ],
         responses=NodeTypeShape,
     )
     def get(self, request: Request, type: str) -> Response:
@@ -89,7 +93,7 @@ class PluginsView(TenantView):
 
     @extend_schema(operation_id="plugins_list", summary="List the plugins", responses=PluginListShape)
     def get(self, request: Request) -> Response:
-        """Those that bring node types, by name. What is broken disables only itself; admins see why."""
+        """List plugins that provide node types, by name. A broken plugin is disabled alone; admins see the error."""
         admin = self.principal.role.rank >= Role.ADMIN.rank
         return Response({"results": [_show(plugin, admin=admin) for plugin in discover().plugins]})
 

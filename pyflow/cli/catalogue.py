@@ -15,8 +15,8 @@ from pyflow.validation.checker import suggest
 
 
 def nodes(
-    type: Annotated[str | None, typer.Argument(metavar="TYPE", help="One node type, in full.")] = None,
-    format: Annotated[Literal["text", "json"], typer.Option("--format", help="How to print it.")] = "text",
+    type: Annotated[str | None, typer.Argument(metavar="TYPE", help="Show one node type in detail.")] = None,
+    format: Annotated[Literal["text", "json"], typer.Option("--format", help="Output format.")] = "text",
 ) -> None:
     """List the node types, or show one with its config, output and an example."""
     for plugin in default_registry.plugins():

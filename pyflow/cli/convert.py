@@ -30,10 +30,10 @@ def convert(
     to: Annotated[Literal["2"], typer.Option("--to", help="The version to convert to.")] = "2",  # noqa: ARG001 - the only one
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="OUT", help="Write the result there, not to standard output."),
+        typer.Option("--output", "-o", metavar="OUT", help="Write the result to this file instead of standard output."),
     ] = None,
     only_check: Annotated[
-        bool, typer.Option("--check", help="Print only the notes: what would change, and how it is kept.")
+        bool, typer.Option("--check", help="Print only the notes about changes in meaning, without the result.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
     format: Annotated[

@@ -23,13 +23,13 @@ _File = Annotated[Path, typer.Argument(metavar="FILE", help="The workflow: YAML,
 
 def validate(
     file: _File,
-    format: Annotated[Literal["text", "json"], typer.Option("--format", help="How to print the verdict.")] = "text",
+    format: Annotated[Literal["text", "json"], typer.Option("--format", help="Output format.")] = "text",
     lint: Annotated[
-        bool, typer.Option("--lint", help="Also warn of what is valid and probably a mistake, and list the secrets.")
+        bool, typer.Option("--lint", help="Also warn about probable mistakes, and list the secrets.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="--lint, and exit with 1 if there are warnings.")] = False,
 ) -> None:
-    """Check a workflow file: everything that is wrong, with line and column.
+    """Validate a workflow file and list all errors, with line and column.
 
     Exit codes: 0 valid; 3 an invalid version 2 document; 1 any other file, or with --strict one with warnings.
     """
@@ -63,7 +63,9 @@ def _verdict_lines(file: Path, verdict: Mapping[str, Any], warnings: Sequence[Pr
 
 
 def list_workflows(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the workflow files are.")] = Path("workflows"),
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the workflow files.")] = Path(
+        "workflows"
+    ),
 ) -> None:
     """List the workflows of a directory (*.yaml and *.yml)."""
     if directory.exists() and not directory.is_dir():
@@ -89,7 +91,7 @@ def list_workflows(
 def inspect(
     file: _File,
     format: Annotated[
-        Literal["tree", "mermaid", "dot", "json"], typer.Option("--format", help="How to draw the graph.")
+        Literal["tree", "mermaid", "dot", "json"], typer.Option("--format", help="Output format.")
     ] = "tree",
 ) -> None:
     """Show the graph of a workflow file."""
@@ -107,7 +109,7 @@ def inspect(
 
 
 def schema() -> None:
-    """Print the JSON Schema of workflow files, for editors that check and complete them."""
+    """Print the JSON Schema of workflow files, for validation and completion in editors."""
     out_json(json_schema())
 
 

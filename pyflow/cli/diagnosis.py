@@ -43,7 +43,7 @@ class Finding:
 
 
 def doctor(
-    format: Annotated[Literal["text", "json"], typer.Option("--format", help="How to print the findings.")] = "text",
+    format: Annotated[Literal["text", "json"], typer.Option("--format", help="Output format.")] = "text",
 ) -> None:
     """Check Python, the optional parts, the storage root, and the database and Redis that the environment names.
 
@@ -55,7 +55,7 @@ def doctor(
         out_json({"healthy": not broken, "findings": [asdict(finding) for finding in findings]})
     else:
         out("\n".join(table((f.state, f.name, f.detail) for f in findings)))
-        out("Everything that is needed works." if not broken else f"{len(broken)} of {len(findings)} are broken.")
+        out("All required parts work." if not broken else f"{len(broken)} of {len(findings)} are broken.")
     raise typer.Exit(ExitCode.FAILED if broken else ExitCode.OK)
 
 

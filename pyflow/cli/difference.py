@@ -14,7 +14,7 @@ from pyflow.compare.diff import compare, json_patch
 
 def diff(
     before: Annotated[Path, typer.Argument(metavar="A", help="A workflow: YAML, or JSON by its ending.")],
-    after: Annotated[Path, typer.Argument(metavar="B", help="What became of it.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="The workflow to compare with A.")],
     format: Annotated[
         Literal["text", "json", "json-patch"],
         typer.Option("--format", help="json-patch: the operations (RFC 6902) that make B's definition of A's."),

@@ -26,7 +26,7 @@ MockOption = Annotated[
     typer.Option(
         "--mock",
         metavar="NODE=FILE",
-        help="Do not run NODE: its output is what FILE holds. A node of a child run is WORKFLOW/NODE. May be repeated.",
+        help="Use FILE as the output of NODE instead of running it. In a child run: WORKFLOW/NODE. May be repeated.",
     ),
 ]
 SignalOption = Annotated[
@@ -34,22 +34,24 @@ SignalOption = Annotated[
     typer.Option(
         "--signal",
         metavar="NAME=JSON|@FILE",
-        help="A signal that the run has from its start. The decision of an approval node is approval:NODE. "
+        help="A signal that the run receives when it starts. The decision of an approval node: approval:NODE. "
         "May be repeated.",
     ),
 ]
 StopAtOption = Annotated[
     str | None,
-    typer.Option("--stop-at", metavar="NODE", help="Run NODE and what it depends on, and nothing else."),
+    typer.Option("--stop-at", metavar="NODE", help="Run only NODE and its dependencies."),
 ]
 FromOption = Annotated[
     str | None,
-    typer.Option("--from", metavar="NODE", help="Run NODE and what comes after it; see --results."),
+    typer.Option("--from", metavar="NODE", help="Run NODE and everything downstream of it; needs --results."),
 ]
 ResultsOption = Annotated[
     Path | None,
     typer.Option(
-        "--results", metavar="FILE", help="An earlier run, saved from --format json: its outputs before --from."
+        "--results",
+        metavar="FILE",
+        help="An earlier result, saved from --format json: its outputs are used for nodes before --from.",
     ),
 ]
 FormatOption = Annotated[

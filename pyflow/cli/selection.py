@@ -31,7 +31,7 @@ class Selection:
 def select(plan: Plan, stop_at: str | None, start: str | None, results: Path | None) -> Selection:
     """The selection that the options describe; exits with a message if they describe none."""
     if results is not None and start is None:
-        fail("--results goes with --from NODE: it holds the results of what came before NODE")
+        fail("--results needs --from NODE: it provides the results of the nodes before NODE")
     if stop_at is None and start is None:
         return Selection()
     main = Graph(plan.graph.dependencies[: len(plan.sections[MAIN])])
@@ -55,7 +55,7 @@ def _index(plan: Plan, node_id: str, option: str) -> int:
         hint = f" (did you mean {near!r}?)" if near else ""
         fail(f"{option}: there is no node {node_id!r} in workflow {plan.workflow.name!r}{hint}")
     if index not in plan.sections[MAIN]:
-        fail(f"{option}: {node_id!r} does not stand under `nodes`")
+        fail(f"{option}: {node_id!r} is not in the section `nodes`")
     return index
 
 

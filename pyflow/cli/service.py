@@ -11,7 +11,9 @@ from pyflow.cli.console import ExitCode, fail, out
 
 
 def serve(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the workflow files are.")] = Path("workflows"),
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the workflow files.")] = Path(
+        "workflows"
+    ),
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port to listen on.")] = 8000,
 ) -> None:

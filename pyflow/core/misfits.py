@@ -130,7 +130,7 @@ def misfits(error: ValidationError, value: Any) -> list[Misfit]:
 
 
 def choose(details: Sequence[ErrorDetails], value: Any) -> list[Misfit]:
-    """See ``misfits``; for some of the details of an error."""
+    """Choose the misfits to report from the details of an error."""
     return _chosen(details, 0, value, ())
 
 

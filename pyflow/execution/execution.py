@@ -300,7 +300,7 @@ class Execution:
     # --- runners
 
     def _pump(self) -> None:
-        """See to it that somebody looks at what is ready; end the run when there is nobody and nothing left."""
+        """Start what is ready, unless another task does; end the run when no task and nothing ready is left."""
         if self._state.ready and not self._state.pausing:
             if not self._spare and not self.abandoned:
                 self._spare = True

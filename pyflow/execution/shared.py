@@ -143,7 +143,6 @@ class Slots:
     def hold_run(
         self, key: str, limit: int, on_limit: str, give_way: Callable[[], object]
     ) -> AbstractAsyncContextManager[None]:
-        """See ``SlotSource``."""
         return self.hold(f"run:{key}", limit, on_limit, give_way)
 
     async def _enter(self, lane: _Lane, claim: _Claim, key: str, limit: int, on_limit: str) -> None:

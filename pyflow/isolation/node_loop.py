@@ -48,7 +48,7 @@ class NodeTask(asyncio.Task[Any]):
         super().__init__(*args, **kwargs)
 
     def cancel(self, msg: Any = None) -> bool:
-        """See ``asyncio.Task``. Raises ``EventLoopMisuseError`` in the scope of another node."""
+        """Cancel the task. Raises ``EventLoopMisuseError`` in the scope of another node."""
         caller = _scope.get()
         loop = self.get_loop()
         # A task hands its cancellation on to what it awaits: that is the wish of whoever may cancel the first one.
@@ -66,7 +66,6 @@ class NodeTask(asyncio.Task[Any]):
             loop.is_cancelling = False
 
     def uncancel(self) -> int:
-        """See ``asyncio.Task``."""
         left = super().uncancel()
         if not left:
             self.is_cancelled_from_outside = False
@@ -113,7 +112,6 @@ class NodeLoop(asyncio.SelectorEventLoop):
     shutdown_default_executor = _refused_to_nodes("shutdown_default_executor")
 
     def run_until_complete(self, future: Any) -> Any:
-        """See ``asyncio``."""
         self._main = asyncio.ensure_future(future, loop=self)
         try:
             return super().run_until_complete(self._main)
@@ -121,7 +119,7 @@ class NodeLoop(asyncio.SelectorEventLoop):
             self._main = None
 
     def run_forever(self) -> None:
-        """See ``asyncio``. Tasks and callbacks that nodes left behind cannot end it by ``SystemExit``."""
+        """Run until stopped. A ``SystemExit`` of a task or callback that a node left behind does not end the loop."""
         while True:
             try:
                 super().run_forever()

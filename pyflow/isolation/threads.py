@@ -27,7 +27,7 @@ class _Call(Future[Any]):
         self.given_up = False
 
     def cancel(self) -> bool:
-        """See ``Future``. A call that runs goes on, yet nobody waits for it."""
+        """Cancel the future. A call that is running continues, but its result is dropped."""
         if super().cancel():
             return True
         if self.running() and not self.given_up:

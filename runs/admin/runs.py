@@ -29,22 +29,22 @@ from tenants.admin.base import RowT, TenantFilter, TenantOwnedAdmin, badge, pret
 
 #: Seconds between two looks at a run that goes on.
 LIVE_SECONDS = 5
-#: How many refusals are told one by one.
+#: How many refusals are shown one by one.
 MOST_TOLD = 5
 #: What is asked before it is done, with what it does. The other actions can be taken back.
 ASKED = {
     "cancel": "Running nodes are cancelled, completed ones are compensated, and then `finally` runs.",
-    "terminate": "They end at once. Nothing is compensated, and `finally` does not run.",
-    "retry": "What failed or was not reached is done again, with what it does elsewhere. What has completed stays.",
-    "rerun": "Each is started anew, as a run of its own, with what that does elsewhere.",
+    "terminate": "The runs end at once. No node is compensated, and `finally` does not run.",
+    "retry": "Nodes that failed or were not reached run, with their side effects. Completed nodes keep their results.",
+    "rerun": "Each run is repeated as a new run, with all side effects.",
 }
 DONE = {
-    "cancel": "asked to stop",
+    "cancel": "being cancelled",
     "terminate": "terminated",
-    "pause": "asked to pause",
+    "pause": "pausing",
     "resume": "resumed",
     "retry": "queued again",
-    "rerun": "started anew",
+    "rerun": "repeated",
 }
 VERSIONS = ("original", "latest")
 
@@ -79,7 +79,7 @@ class OfOneRun(OfRuns[RowT]):
     """Rows below a run, found by its id."""
 
     search_fields = ("node_id",)
-    search_help_text = "The id of a run, or a whole id of a node."
+    search_help_text = "A run id, or a complete node id."
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[RowT], search_term: str
@@ -101,7 +101,7 @@ class RunAdmin(OfRuns[Run]):
     list_filter = ("state", TenantFilter, "trigger", ("created_at", admin.DateFieldListFilter))
     list_select_related = ("workflow", "tenant")
     search_fields = ("workflow__name",)
-    search_help_text = "The id of a run, or a part of a workflow's name."
+    search_help_text = "A run id, or part of a workflow's name."
     change_form_template = "runs/admin/run.html"
     fields = ("id", "state")
     actions = ("cancel", "terminate", "pause", "resume", "retry", "rerun")
@@ -177,7 +177,7 @@ class RunAdmin(OfRuns[Run]):
         """Take each up again."""
         return self._act(request, queryset, "retry")
 
-    @admin.action(description="Run the selected runs anew", permissions=["write"])
+    @admin.action(description="Repeat the selected runs as new runs", permissions=["write"])
     def rerun(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
         """Repeat each in a new run; of a single one, from a node that is chosen."""
         return self._act(request, queryset, "rerun")
@@ -187,7 +187,7 @@ class RunAdmin(OfRuns[Run]):
         rows = queryset.select_related("workflow", "version", "tenant")[: MOST_RUNS + 1]
         runs = [run for run in rows if self.has_write_permission(request, run)]
         if len(runs) > MOST_RUNS:
-            self.message_user(request, f"Choose {MOST_RUNS} runs at most.", messages.ERROR)
+            self.message_user(request, f"Select at most {MOST_RUNS} runs.", messages.ERROR)
             return None
         if action in ASKED and "confirmed" not in request.POST:
             return self._asked(request, runs, action)
@@ -219,7 +219,7 @@ class RunAdmin(OfRuns[Run]):
         for refusal in refusals[:MOST_TOLD]:
             self.message_user(request, refusal, messages.ERROR)
         if len(refusals) > MOST_TOLD:
-            self.message_user(request, f"{len(refusals) - MOST_TOLD} more refused.", messages.ERROR)
+            self.message_user(request, f"{len(refusals) - MOST_TOLD} more runs refused the action.", messages.ERROR)
 
     def _back(
         self, request: HttpRequest, runs: Sequence[Run], outcomes: Sequence[Run | PyFlowError]
@@ -327,7 +327,7 @@ class NodeItemAdmin(OfOneRun[NodeItem]):
     list_display = ("run_id", "node_id", "index", "key", "shown_state", "attempts", "at")
     list_filter = ("state", TenantFilter)
     search_fields = ("key",)
-    search_help_text = "The id of a run, or a whole key of an item."
+    search_help_text = "A run id, or the complete key of an item."
     fields = ("run", "node_id", "index", "key", "tenant", "state", "attempts", "at", "shown_output", "shown_error")
 
 
@@ -338,7 +338,7 @@ class RunSignalAdmin(OfOneRun[RunSignal]):
     list_display = ("run_id", "name", "consumed", "created_at")
     list_filter = ("consumed", TenantFilter)
     search_fields = ("name",)
-    search_help_text = "The id of a run, or a whole name of a signal."
+    search_help_text = "A run id, or the complete name of a signal."
     fields = ("run", "tenant", "name", "dedupe_id", "consumed", "created_at", "shown_payload")
 
     @admin.display(description="Payload")

@@ -132,7 +132,11 @@ def _error(error: dict[str, Any]) -> str:
 def apart(reference: Any) -> str:
     """What is said of a value that is too large for its row."""
     found = Reference.of(reference)
-    return "" if found is None else f"{found.size:,} bytes of JSON, stored apart (SHA-256 {found.sha256}); see the API"
+    return (
+        ""
+        if found is None
+        else f"{found.size:,} bytes of JSON, stored separately (SHA-256 {found.sha256}); read it with the API"
+    )
 
 
 def _output(row: Any) -> str:

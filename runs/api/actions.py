@@ -23,20 +23,26 @@ from tenants.errors import ForbiddenError
 
 
 class RunActions(Strict):
-    """What is asked of which runs: of ``runs``, or of those that match a ``filter``."""
+    """An action, and the runs that it applies to: ``runs``, or those that match a ``filter``."""
 
     action = serializers.ChoiceField([action.value for action in Action])
     runs = serializers.ListField(
-        child=serializers.UUIDField(), required=False, min_length=1, max_length=MOST_RUNS, help_text="Their ids."
+        child=serializers.UUIDField(), required=False, min_length=1, max_length=MOST_RUNS, help_text="Run ids."
     )
     filter = AllRunsFilter(
         required=False,
         help_text="As the filters of the list of runs, at least one. Of those that match, the ones that the action "
         "would change are asked, in the order of their ids.",
     )
-    after = serializers.UUIDField(required=False, help_text="With a `filter`: only runs beyond this id, see `next`.")
+    after = serializers.UUIDField(
+        required=False, help_text="With a `filter`: continue after this id, the `next` of the previous response."
+    )
     limit = serializers.IntegerField(
-        required=False, default=MOST_RUNS, min_value=1, max_value=MOST_RUNS, help_text="With a `filter`: of how many."
+        required=False,
+        default=MOST_RUNS,
+        min_value=1,
+        max_value=MOST_RUNS,
+        help_text="With a `filter`: maximum number of runs.",
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -51,20 +57,24 @@ class RunActions(Strict):
 
 
 class ActionShape(serializers.Serializer[Any]):
-    """What became of one run: the run, or a problem."""
+    """The result for one run: the run, or a problem document."""
 
     id = serializers.UUIDField()
-    status = serializers.IntegerField(help_text="As the single request would be answered: 200 or 202, or refused.")
+    status = serializers.IntegerField(
+        help_text="Status that the single request would have: 200 or 202, or that of the problem."
+    )
     run = RunSummaryShape(required=False)
     problem = serializers.DictField(required=False, help_text="A problem document.")
 
 
 class ActionsShape(serializers.Serializer[Any]):
-    """What became of each run, in the order in which they were asked."""
+    """The result for each run, in the order of the request."""
 
     results = ActionShape(many=True)
-    accepted = serializers.IntegerField(help_text="How many did not refuse.")
-    next = serializers.UUIDField(allow_null=True, help_text="With a `filter`: there are more; send it as `after`.")
+    accepted = serializers.IntegerField(help_text="Number of runs that accepted the action.")
+    next = serializers.UUIDField(
+        allow_null=True, help_text="With a `filter`: more runs match; send this value as `after`."
+    )
 
 
 class ActionsView(TenantView):
@@ -76,14 +86,14 @@ class ActionsView(TenantView):
 
     @extend_schema(
         operation_id="runs_actions",
-        summary="Ask the same of many runs",
+        summary="Apply one action to many runs",
         request=RunActions,
-        responses={200: OpenApiResponse(ActionsShape, description="One answer a run.")},
+        responses={200: OpenApiResponse(ActionsShape, description="One result per run.")},
     )
     def post(self, request: Request) -> Response:
         """Cancel, terminate, pause, resume or retry up to 100 runs, ten in each transaction.
 
-        A run that refuses keeps no other from being asked. If the answer is lost, send the request again with the same
+        A refusal by one run does not affect the others. If the response is lost, repeat the request with the same
         `Idempotency-Key`: runs are changed together with the record of it, so none is asked twice, whatever crashed in
         between. Without a key, asking again asks the runs as they are by then.
         """

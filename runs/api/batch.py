@@ -32,14 +32,14 @@ class BatchView(OfWorkflow):
         parameters=[NAME, PREFER],
         request=StartRuns,
         responses={
-            202: OpenApiResponse(BatchShape, description="One answer a start, in their order."),
-            200: OpenApiResponse(BatchShape, description="As above, and all runs that were started have ended."),
+            202: OpenApiResponse(BatchShape, description="One result per start, in the order of the request."),
+            200: OpenApiResponse(BatchShape, description="As 202, and all accepted runs have ended."),
         },
     )
     def post(self, request: Request, name: str) -> Response:
-        """What is valid is started, all of it in one transaction; what is not is answered with a problem each.
+        """Valid starts are accepted in one transaction; each invalid one gets a problem document.
 
-        So are those for which a quota has no room: the first ones are started.
+        If a quota is exceeded on the way, the first starts are accepted and the others get a problem document.
         """
         bodies = validated(StartRuns, request.data)["runs"]
         read = [_read(body) for body in bodies]

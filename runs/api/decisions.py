@@ -34,24 +34,24 @@ class SignalsView(OfRun):
         summary="Send a signal to a run",
         request=SendSignal,
         responses={
-            202: OpenApiResponse(SignalShape, description="Kept, whether or not a node waits for it already."),
+            202: OpenApiResponse(SignalShape, description="Stored; a node that waits for it later receives it, too."),
             (403, _PROBLEM): OpenApiResponse(
-                OpenApiTypes.OBJECT, description="A decision of a caller who is not among the `assignees`."
+                OpenApiTypes.OBJECT, description="The caller is not among the `assignees` of the approval."
             ),
             (409, _PROBLEM): OpenApiResponse(
                 OpenApiTypes.OBJECT,
-                description="The run has ended, or none of its nodes waits for a signal of this name, now or later: "
-                "`awaited` has the names.",
+                description="The run has ended, or no node of it can wait for a signal of this name; `awaited` lists "
+                "the possible names.",
             ),
             (422, _PROBLEM): OpenApiResponse(
-                OpenApiTypes.OBJECT, description="Not valid; of a decision, `errors` points at what is wrong with it."
+                OpenApiTypes.OBJECT, description="Not valid; for a decision, `errors` lists each problem."
             ),
         },
     )
     def post(self, request: Request, run_id: UUID) -> Response:
-        """Deliver a named payload. A decision is checked before it is accepted, also before its approval waits.
+        """Deliver a named payload. A decision is validated on receipt, even if its approval does not wait yet.
 
-        The caller is kept with it as `by`; a program that decides for a person says so in `on_behalf_of`.
+        The caller is recorded as `by`; a program that decides for a person names that person in `on_behalf_of`.
         """
         signal = validated(SendSignal, request.data)
         delivered = signal_run(
@@ -71,12 +71,12 @@ class ApprovalsQuery(PageQuery):
     assignee = serializers.CharField(
         required=False,
         max_length=255,
-        help_text="`me`: those that the caller may decide. Or a name as `assignees` have it, such as `role:admin`.",
+        help_text="`me`: approvals that the caller may decide; or an entry of `assignees`, such as `role:admin`.",
     )
     workflow = serializers.ListField(
-        child=serializers.CharField(max_length=128), required=False, max_length=50, help_text="Its name."
+        child=serializers.CharField(max_length=128), required=False, max_length=50, help_text="Name of the workflow."
     )
-    run = serializers.UUIDField(required=False, help_text="Only of this run.")
+    run = serializers.UUIDField(required=False, help_text="Only approvals of this run.")
 
 
 class ApprovalShape(serializers.Serializer[Any]):
@@ -88,13 +88,15 @@ class ApprovalShape(serializers.Serializer[Any]):
     version = serializers.IntegerField()
     node_id = serializers.CharField()
     signal = serializers.CharField(help_text="The name of the signal that decides it.")
-    assignees = serializers.ListField(child=serializers.CharField(), help_text="Who may decide, besides owners.")
-    message = serializers.JSONField(allow_null=True, help_text="What is to be decided.")
+    assignees = serializers.ListField(child=serializers.CharField(), help_text="Who may decide; owners always may.")
+    message = serializers.JSONField(allow_null=True, help_text="The question to decide.")
     form = serializers.DictField(allow_null=True, help_text="JSON Schema of the decision's `data`.")
     since = serializers.DateTimeField(allow_null=True)
-    until = serializers.DateTimeField(allow_null=True, help_text="When it ends by itself.")
-    on_timeout = serializers.ChoiceField(["fail", "approve", "reject"], help_text="How it ends by itself.")
-    may_decide = serializers.BooleanField(help_text="Whether the caller is among those who may decide.")
+    until = serializers.DateTimeField(allow_null=True, help_text="Time at which the approval times out.")
+    on_timeout = serializers.ChoiceField(
+        ["fail", "approve", "reject"], help_text="Outcome when the approval times out."
+    )
+    may_decide = serializers.BooleanField(help_text="Whether the caller may decide.")
 
 
 class ApprovalsShape(serializers.Serializer[Any]):
@@ -118,7 +120,7 @@ class ApprovalsView(TenantView):
         responses=ApprovalsShape,
     )
     def get(self, request: Request) -> Response:
-        """The approvals that wait for a decision, the oldest first."""
+        """List approvals that wait for a decision, oldest first."""
         query = validated(ApprovalsQuery, request.query_params)
         mine, assignee = names_of(self.principal), query.get("assignee")
         names = mine if assignee == "me" else None if assignee is None else frozenset({_named(assignee)})

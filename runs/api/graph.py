@@ -47,7 +47,7 @@ class GraphView(OfRun):
         },
     )
     def get(self, request: Request, run_id: UUID) -> Response | HttpResponse:
-        """Nodes and edges, with the state of each node by now: to be drawn, or drawn already."""
+        """Read nodes and edges with the current state of each node, as data or as a drawing."""
         wanted = validated(GraphQuery, request.query_params)["format"]
         run = find_run(tenant_id=self.principal.tenant_id, run_id=run_id)
         rows = NodeRun.objects.for_tenant(run.tenant_id).filter(run=run)

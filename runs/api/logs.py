@@ -28,10 +28,12 @@ NUMBERS = {name: number for number, name in LEVELS.items()}
 class LogLineShape(serializers.Serializer[Any]):
     """A line that a node logged."""
 
-    seq = serializers.IntegerField(help_text="1, 2, 3… without holes.")
+    seq = serializers.IntegerField(help_text="1, 2, 3… without gaps.")
     at = serializers.DateTimeField()
     level = serializers.ChoiceField(list(NUMBERS))
-    node_id = serializers.CharField(allow_null=True, help_text="Null: the line says that the log was cut here.")
+    node_id = serializers.CharField(
+        allow_null=True, help_text="Null for the line that marks the truncation of the log."
+    )
     attempt = serializers.IntegerField(allow_null=True)
     item = serializers.IntegerField(allow_null=True, help_text="The index of the item of a fan-out.")
     message = serializers.CharField(help_text="May have several lines of text. Secrets are masked.")
@@ -43,16 +45,16 @@ class LogShape(serializers.Serializer[Any]):
     results = LogLineShape(many=True)
     next = serializers.URLField(allow_null=True)
     previous = serializers.URLField(allow_null=True)
-    state = serializers.ChoiceField([state.value for state in RunState], help_text="The run's state by now.")
+    state = serializers.ChoiceField([state.value for state in RunState], help_text="The current state of the run.")
 
 
 class LogQuery(PageQuery):
     """Which lines."""
 
-    node = serializers.CharField(required=False, max_length=255, help_text="Only of this node.")
-    level = serializers.ChoiceField(list(NUMBERS), required=False, help_text="This level, and what is more important.")
+    node = serializers.CharField(required=False, max_length=255, help_text="Only lines of this node.")
+    level = serializers.ChoiceField(list(NUMBERS), required=False, help_text="Minimum level.")
     after = serializers.IntegerField(
-        required=False, default=0, min_value=0, max_value=2**31 - 1, help_text="The `seq` of the last line you have."
+        required=False, default=0, min_value=0, max_value=2**31 - 1, help_text="The `seq` of the last line received."
     )
 
 
@@ -74,9 +76,9 @@ class LogsView(OfRun):
         },
     )
     def get(self, request: Request, run_id: UUID) -> Response | HttpResponse:
-        """What nodes wrote to their loggers, and `log` nodes, in order.
+        """List lines that nodes wrote to their loggers, and lines of `log` nodes, in order.
 
-        Lines come with the next thing that is recorded of the run, or a moment later; those of a node that is executed
+        Lines are stored with the run's next event or shortly afterwards; those of a node that is executed
         by a worker of another queue come with its end. When there are none after the last one and `state` is final,
         there will be no more.
         """

@@ -41,7 +41,7 @@ class NodesView(OfRun):
         responses=NodeRunsShape,
     )
     def get(self, request: Request, run_id: UUID) -> Response:
-        """The nodes that have come to anything, in the order in which they first did."""
+        """List the nodes that have a state other than `pending`, in the order in which they were first recorded."""
         query = validated(NodesQuery, request.query_params)
         run = find_run(tenant_id=self.principal.tenant_id, run_id=run_id)
         rows = NodeRun.objects.for_tenant(run.tenant_id).filter(run=run)
@@ -62,7 +62,7 @@ class NodeView(OfRun):
         responses=NodeRunDetailShape,
     )
     def get(self, request: Request, run_id: UUID, node_id: str) -> Response:
-        """The node with its attempts; one that nothing happened to yet is `pending`."""
+        """Read a node with its attempts. A node without any record is `pending`."""
         node, type = find_node(tenant_id=self.principal.tenant_id, run_id=run_id, node_id=node_id)
         rows: dict[str, Any] = {"run": node.run_id, "node_id": node_id}
         events = RunEvent.objects.for_tenant(node.tenant_id).filter(**rows).order_by("seq")
@@ -83,7 +83,7 @@ class ItemsView(OfRun):
         responses=ItemsShape,
     )
     def get(self, request: Request, run_id: UUID, node_id: str) -> Response:
-        """The items that have come to anything, in their order."""
+        """List the items that have a state other than `pending`, by index."""
         query = validated(NodesQuery, request.query_params)
         node, _ = find_node(tenant_id=self.principal.tenant_id, run_id=run_id, node_id=node_id)
         rows = NodeItem.objects.for_tenant(node.tenant_id).filter(run=node.run_id, node_id=node_id)

@@ -29,7 +29,7 @@ PREFER = OpenApiParameter(
     "Prefer",
     str,
     OpenApiParameter.HEADER,
-    description="`wait=N` (RFC 7240): answer with the run, or runs, as they have ended, within N seconds (60 at most).",
+    description="`wait=N` (RFC 7240): respond when the run or runs have ended, or after N seconds (at most 60).",
 )
 
 

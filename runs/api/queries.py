@@ -33,23 +33,21 @@ class RunsFilter(Strict):
         child=serializers.RegexField(LABEL),
         required=False,
         max_length=10,
-        help_text="`name:value`; several times: all of them.",
+        help_text="`name:value`. If repeated, a run must have all of them.",
     )
     parent = serializers.UUIDField(required=False, help_text="Only the child runs of this run.")  # type: ignore[assignment]
-    created_after = serializers.DateTimeField(required=False, help_text="Or at that moment.")
+    created_after = serializers.DateTimeField(required=False, help_text="Created at or after this time (inclusive).")
     created_before = serializers.DateTimeField(required=False)
-    finished_after = serializers.DateTimeField(required=False, help_text="Or at that moment.")
+    finished_after = serializers.DateTimeField(required=False, help_text="Created at or after this time (inclusive).")
     finished_before = serializers.DateTimeField(required=False)
-    search = serializers.CharField(
-        required=False, max_length=255, help_text="A part of the workflow's name, or a run's id."
-    )
+    search = serializers.CharField(required=False, max_length=255, help_text="Part of a workflow's name, or a run id.")
 
 
 class AllRunsFilter(RunsFilter):
-    """Which runs, of all workflows."""
+    """A filter for runs of all workflows."""
 
     workflow = serializers.ListField(
-        child=serializers.CharField(max_length=128), required=False, max_length=50, help_text="Its name."
+        child=serializers.CharField(max_length=128), required=False, max_length=50, help_text="Name of the workflow."
     )
 
 
@@ -57,7 +55,7 @@ class RunsQuery(PageQuery, RunsFilter):
     """Which runs of a workflow, in which order."""
 
     ordering = serializers.ChoiceField(
-        list(ORDERS), required=False, default="-created_at", help_text="By `finished_at`: only runs that have ended."
+        list(ORDERS), required=False, default="-created_at", help_text="`finished_at` lists only runs that have ended."
     )
 
 

@@ -19,24 +19,30 @@ MOST_LABELS = 32
 
 
 class StartRun(Strict):
-    """What a run is started with."""
+    """The input and options of a new run."""
 
     input = serializers.DictField(
         required=False, default=dict, help_text="Checked against the workflow's `inputs`; `trigger` of a v1 workflow."
     )
     version = serializers.IntegerField(
-        required=False, min_value=1, max_value=2**31 - 1, help_text="Its number. Without it: the newest."
+        required=False, min_value=1, max_value=2**31 - 1, help_text="Version number. Default: the published version."
     )
     labels = serializers.DictField(
-        child=serializers.CharField(max_length=255), required=False, default=dict, help_text="Besides the workflow's."
+        child=serializers.CharField(max_length=255),
+        required=False,
+        default=dict,
+        help_text="Labels in addition to those of the workflow.",
     )
     priority = serializers.IntegerField(
-        required=False, min_value=1, max_value=9, help_text="From 1 (last) to 9 (first). Without it: the workflow's."
+        required=False,
+        min_value=1,
+        max_value=9,
+        help_text="From 1 (lowest) to 9 (highest). Default: the priority of the workflow.",
     )
     key = serializers.CharField(
         required=False,
         max_length=255,
-        help_text="A workflow has one run of each key: a second start answers with the first run.",
+        help_text="A workflow has at most one run per key: a second start with the same key returns the first run.",
     )
 
     def validate_labels(self, labels: dict[str, str]) -> dict[str, str]:
@@ -56,7 +62,7 @@ class StartRuns(Strict):
         child=serializers.JSONField(allow_null=True),  # read one by one: what is none keeps no other from being started
         min_length=1,
         max_length=1000,
-        help_text="Each as the body of a single start.",
+        help_text="Each item is like the body of a single start.",
     )
 
 
@@ -76,26 +82,26 @@ class SendSignal(Strict):
 
 
 class SignalShape(serializers.Serializer[Any]):
-    """What became of a signal."""
+    """The delivery of a signal."""
 
-    delivered = serializers.BooleanField(help_text="False: a signal with this id was delivered before.")
+    delivered = serializers.BooleanField(help_text="False if a signal with this id was delivered before.")
 
 
 class ErrorShape(serializers.Serializer[Any]):
-    """Why a run or a node failed."""
+    """The error of a run or a node."""
 
     code = serializers.CharField()
     message = serializers.CharField()
-    type = serializers.CharField(help_text="The name of its class, such as KeyError.")
+    type = serializers.CharField(help_text="Name of the exception class, such as `KeyError`.")
     node_id = serializers.CharField(allow_null=True)
     traceback = serializers.CharField(
         required=False,
-        help_text="Of a node, and only of an error that it did not raise on purpose: the way to it through its code.",
+        help_text="Traceback through the node's code; only for unexpected exceptions of a node.",
     )
 
 
 class StartedByShape(serializers.Serializer[Any]):
-    """Who started a run."""
+    """The key, user or system that started a run."""
 
     kind = serializers.CharField(help_text="key, user or system.")
     id = serializers.CharField()
@@ -107,57 +113,66 @@ class CalledByShape(serializers.Serializer[Any]):
     """The attempt of a node that started a child run."""
 
     node_id = serializers.CharField()
-    item = serializers.CharField(allow_null=True, help_text="The key of the item, of a fan-out.")
-    attempt = serializers.IntegerField(help_text="Counted from 1, and again after each retry of the parent.")
-    retry = serializers.IntegerField(help_text="How often the parent had been retried by then.")
+    item = serializers.CharField(allow_null=True, help_text="Key of the fan-out item.")
+    attempt = serializers.IntegerField(help_text="Counted from 1; starts again at 1 after each retry of the parent.")
+    retry = serializers.IntegerField(help_text="Number of retries of the parent before this attempt.")
 
 
 class RunSummaryShape(serializers.Serializer[Any]):
-    """A run without what went into it and came out of it."""
+    """A run without its input and outputs."""
 
     id = serializers.UUIDField()
     workflow = serializers.CharField()
     version = serializers.IntegerField()
     state = serializers.ChoiceField([state.value for state in RunState])
-    trigger = serializers.ChoiceField([trigger.value for trigger in Trigger], help_text="What started it.")
+    trigger = serializers.ChoiceField(
+        [trigger.value for trigger in Trigger], help_text="The trigger that started the run."
+    )
     started_by = StartedByShape(allow_null=True)
     labels = serializers.DictField(child=serializers.CharField())
-    priority = serializers.IntegerField(help_text="From 1 (last) to 9 (first).")
+    priority = serializers.IntegerField(help_text="From 1 (lowest) to 9 (highest).")
     key = serializers.CharField(allow_null=True)
     error = ErrorShape(allow_null=True)
-    compensation = serializers.CharField(allow_null=True, help_text="How undoing went: succeeded or failed.")
-    wake_at = serializers.DateTimeField(allow_null=True, help_text="When a waiting run goes on, signals apart.")
-    parent = serializers.UUIDField(allow_null=True)  # type: ignore[assignment]
-    called_by = CalledByShape(allow_null=True, help_text="Which attempt of which node of its parent started it.")
-    source_run = serializers.UUIDField(allow_null=True, help_text="The run that this one repeats.")
-    retries = serializers.IntegerField(help_text="How often it was taken up again after its end.")
-    cancel_requested_at = serializers.DateTimeField(
-        allow_null=True, help_text="Since then it stops; a run that waited is `queued` until a worker stops it."
+    compensation = serializers.CharField(allow_null=True, help_text="Result of the compensation: succeeded or failed.")
+    wake_at = serializers.DateTimeField(
+        allow_null=True, help_text="Time at which a waiting run continues, unless a signal comes first."
     )
-    pause_requested_at = serializers.DateTimeField(allow_null=True, help_text="Since then no more nodes start.")
+    parent = serializers.UUIDField(allow_null=True)  # type: ignore[assignment]
+    called_by = CalledByShape(allow_null=True, help_text="The node attempt of the parent run that started it.")
+    source_run = serializers.UUIDField(allow_null=True, help_text="The run that this run repeats.")
+    retries = serializers.IntegerField(help_text="Number of retries.")
+    cancel_requested_at = serializers.DateTimeField(
+        allow_null=True, help_text="Time of the cancel request. A waiting run is `queued` until a worker stops it."
+    )
+    pause_requested_at = serializers.DateTimeField(
+        allow_null=True, help_text="Time of the pause request; no more nodes start after it."
+    )
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
 
 
 class ReferenceShape(serializers.Serializer[Any]):
-    """Where a value is that is too large to be shown among others."""
+    """Reference to a value that is too large for this response."""
 
-    sha256 = serializers.CharField(help_text="Of its JSON.")
-    size = serializers.IntegerField(help_text="Bytes of its JSON.")
+    sha256 = serializers.CharField(help_text="SHA-256 of the value as JSON.")
+    size = serializers.IntegerField(help_text="Size of the value as JSON, in bytes.")
 
 
 def _reference(where: str, what: str) -> ReferenceShape:
-    return ReferenceShape(allow_null=True, help_text=f"If it is there, {what}, and `{where}` has it.")
+    return ReferenceShape(
+        allow_null=True,
+        help_text=f"Present if the value is stored separately because of its size: {what}, and `{where}` returns it.",
+    )
 
 
 class RunShape(RunSummaryShape):
     """A run."""
 
     input = serializers.DictField()
-    input_ref = _reference("/input", "`input` is empty because it is large")
+    input_ref = _reference("/input", "`input` is empty")
     outputs = serializers.JSONField()
-    outputs_ref = _reference("/outputs", "`outputs` is null because it is large")
+    outputs_ref = _reference("/outputs", "`outputs` is null")
 
 
 class RunsShape(serializers.Serializer[Any]):
@@ -176,12 +191,12 @@ class ProgressItemShape(serializers.Serializer[Any]):
 
 
 class ProgressShape(serializers.Serializer[Any]):
-    """How far a node says that it has come."""
+    """Progress reported by a node."""
 
     fraction = serializers.FloatField(min_value=0, max_value=1)
     message = serializers.CharField(help_text="Secrets in it are masked.")
     at = serializers.DateTimeField()
-    item = ProgressItemShape(allow_null=True, help_text="Of a fan-out: the item that reported.")
+    item = ProgressItemShape(allow_null=True, help_text="The fan-out item that reported it.")
 
 
 class NodeRunShape(serializers.Serializer[Any]):
@@ -191,14 +206,14 @@ class NodeRunShape(serializers.Serializer[Any]):
     state = serializers.ChoiceField([state.value for state in NodeState])
     attempts = serializers.IntegerField()
     output = serializers.JSONField()
-    output_ref = _reference("/output", "`output` is null because it is large")
+    output_ref = _reference("/output", "`output` is null")
     error = ErrorShape(allow_null=True)
-    reason = serializers.CharField(allow_null=True, help_text="Why it was skipped.")
-    wait = serializers.DictField(allow_null=True, help_text="What it waits for: {until, signal, details}.")
+    reason = serializers.CharField(allow_null=True, help_text="Reason why the node was skipped.")
+    wait = serializers.DictField(allow_null=True, help_text="What the node waits for: {until, signal, details}.")
     progress = ProgressShape(
         allow_null=True,
-        help_text="What its attempt reported last, at most about a second ago. Of a node that did not succeed: how far "
-        "it had come; null once it has succeeded.",
+        help_text="The last progress report of the attempt, at most about one second old. Kept if the node fails; null "
+        "once it has succeeded.",
     )
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
@@ -218,8 +233,8 @@ class NodeRunDetailShape(NodeRunShape):
     """A node of a run with its attempts."""
 
     type = serializers.CharField()
-    history = AttemptShape(many=True, help_text="Its attempts, those of fan-out items apart.")
-    items = serializers.IntegerField(help_text="How many items of a fan-out are on record; `/items` has them.")
+    history = AttemptShape(many=True, help_text="Attempts of the node, without those of fan-out items.")
+    items = serializers.IntegerField(help_text="Number of recorded fan-out items; `/items` lists them.")
 
 
 class NodeRunsShape(serializers.Serializer[Any]):
@@ -238,11 +253,11 @@ class ItemShape(serializers.Serializer[Any]):
     state = serializers.ChoiceField([state.value for state in NodeState])
     attempts = serializers.IntegerField()
     output = serializers.JSONField()
-    output_ref = _reference("/output", "`output` is null because it is large")
+    output_ref = _reference("/output", "`output` is null")
     error = ErrorShape(allow_null=True)
-    started_at = serializers.DateTimeField(allow_null=True, help_text="When its first attempt began.")
-    wake_at = serializers.DateTimeField(allow_null=True, help_text="When its next attempt is due.")
-    at = serializers.DateTimeField(help_text="When this became so.")
+    started_at = serializers.DateTimeField(allow_null=True, help_text="Start time of the first attempt.")
+    wake_at = serializers.DateTimeField(allow_null=True, help_text="Time at which the next attempt is due.")
+    at = serializers.DateTimeField(help_text="Time of the last change of state.")
 
 
 class ItemsShape(serializers.Serializer[Any]):
@@ -254,22 +269,26 @@ class ItemsShape(serializers.Serializer[Any]):
 
 
 class BatchItemShape(serializers.Serializer[Any]):
-    """What became of one start: a run, or a problem."""
+    """The result of one start: a run, or a problem document."""
 
-    status = serializers.IntegerField(help_text="202: accepted. 200: started before with this key. Else: refused.")
+    status = serializers.IntegerField(
+        help_text="202: accepted. 200: a run with this `key` already existed. Other: refused."
+    )
     run = RunSummaryShape(required=False)
-    problem = serializers.DictField(required=False, help_text="A problem document; its pointers go into the item.")
+    problem = serializers.DictField(
+        required=False, help_text="A problem document; its pointers are relative to the item."
+    )
 
 
 class BatchShape(serializers.Serializer[Any]):
-    """What became of each start, in their order."""
+    """The result of each start, in the order of the request."""
 
     results = BatchItemShape(many=True)
-    accepted = serializers.IntegerField(help_text="How many are new runs.")
+    accepted = serializers.IntegerField(help_text="Number of new runs.")
 
 
 class EventShape(serializers.Serializer[Any]):
-    """A fact about a run; `seq` is 1, 2, 3… in the order of commits."""
+    """An event of a run; `seq` is 1, 2, 3… in the order of commits."""
 
     seq = serializers.IntegerField()
     type = serializers.CharField()
@@ -282,14 +301,14 @@ class RunDetailShape(RunShape):
     """A run with its nodes and events."""
 
     nodes = NodeRunShape(many=True)
-    events = EventShape(many=True, help_text="The first 1,000; `/events` has all of them.")
+    events = EventShape(many=True, help_text="The first 1,000 events; `/events` lists all.")
 
 
 class EventsShape(serializers.Serializer[Any]):
-    """Events after a given one."""
+    """A page of events."""
 
     results = EventShape(many=True)
-    state = serializers.ChoiceField([state.value for state in RunState], help_text="The run's state by now.")
+    state = serializers.ChoiceField([state.value for state in RunState], help_text="The current state of the run.")
 
 
 _CALLED_BY = ("node_id", "item", "attempt", "retry")

@@ -26,11 +26,11 @@ from tenants.api.conditional import etag, is_known
 
 JSON_TYPE = "application/json"
 Answer = Response | HttpResponse | StreamingHttpResponse
-INDEX = OpenApiParameter("index", int, OpenApiParameter.PATH, description="The item's place, from 0.")
+INDEX = OpenApiParameter("index", int, OpenApiParameter.PATH, description="Index of the item, from 0.")
 SHAPES = {
-    (200, "application/json"): OpenApiResponse(OpenApiTypes.ANY, description="The value; `null` if there is none."),
-    (200, "application/yaml"): OpenApiResponse(OpenApiTypes.ANY, description="The value; `null` if there is none."),
-    304: OpenApiResponse(description="As `If-None-Match` has it"),
+    (200, "application/json"): OpenApiResponse(OpenApiTypes.ANY, description="The value, or `null` if there is none."),
+    (200, "application/yaml"): OpenApiResponse(OpenApiTypes.ANY, description="The value, or `null` if there is none."),
+    304: OpenApiResponse(description="Not modified since the `ETag` in `If-None-Match`"),
 }
 
 
@@ -84,7 +84,7 @@ class InputView(ValueView):
 
     @extend_schema(operation_id="run_input_read", summary="Read a run's input", responses=SHAPES)
     def get(self, request: Request, run_id: UUID) -> Answer:
-        """All of it, however large it is."""
+        """Read the whole input; its size is not limited."""
         return self.answer(request, find_run(tenant_id=self.principal.tenant_id, run_id=run_id), "input")
 
 
@@ -93,7 +93,7 @@ class OutputsView(ValueView):
 
     @extend_schema(operation_id="run_outputs_read", summary="Read a run's outputs", responses=SHAPES)
     def get(self, request: Request, run_id: UUID) -> Answer:
-        """All of them, however large they are."""
+        """Read all outputs; their size is not limited."""
         return self.answer(request, find_run(tenant_id=self.principal.tenant_id, run_id=run_id), "outputs")
 
 
@@ -107,7 +107,7 @@ class OutputView(ValueView):
         responses=SHAPES,
     )
     def get(self, request: Request, run_id: UUID, node_id: str) -> Answer:
-        """All of it, however large it is."""
+        """Read the whole input; its size is not limited."""
         node, _ = find_node(tenant_id=self.principal.tenant_id, run_id=run_id, node_id=node_id)
         return self.answer(request, node, "output")
 
@@ -122,6 +122,6 @@ class ItemOutputView(ValueView):
         responses=SHAPES,
     )
     def get(self, request: Request, run_id: UUID, node_id: str, index: int) -> Answer:
-        """All of it, however large it is."""
+        """Read the whole input; its size is not limited."""
         item = find_item(tenant_id=self.principal.tenant_id, run_id=run_id, node_id=node_id, index=index)
         return self.answer(request, item, "output")

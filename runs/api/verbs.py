@@ -49,7 +49,7 @@ class StateVerb(OfRun):
 ViewT = TypeVar("ViewT", bound=type[StateVerb])
 
 
-_WAITED = "With `Prefer: wait`: what was asked for has come, or the run has ended."
+_WAITED = "With `Prefer: wait`: the requested state is reached, or the run has ended."
 
 
 def _described(name: str, does: str, answer: str) -> Callable[[ViewT], ViewT]:
@@ -75,8 +75,8 @@ def _described(name: str, does: str, answer: str) -> Callable[[ViewT], ViewT]:
 
 @_described(
     "cancel",
-    "Cooperative: running nodes are cancelled, completed ones compensated, then `finally` runs.",
-    "The run stops as soon as it can.",
+    "Stop a run gracefully: running nodes are cancelled, completed nodes are compensated, then `finally` runs.",
+    "Accepted; the run stops as soon as its nodes allow.",
 )
 class CancelView(StateVerb):
     """The request to stop a run."""
@@ -86,8 +86,8 @@ class CancelView(StateVerb):
 
 @_described(
     "terminate",
-    "Without clean-up: nothing is compensated and `finally` does not run. `cancel` is the gentle way.",
-    "It has ended, as `cancelled`.",
+    "End a run at once, without clean-up: no node is compensated and `finally` does not run. Prefer `cancel`.",
+    "The run has ended as `cancelled`.",
 )
 class TerminateView(StateVerb):
     """The end of a run, at once."""
@@ -98,8 +98,8 @@ class TerminateView(StateVerb):
 
 @_described(
     "pause",
-    "No more nodes start, until `resume`. Timers that come due and signals wait; a paused run holds no worker.",
-    "Nodes that run end first, and then it is `paused`.",
+    "Start no more nodes until `resume`. Due timers and signals are kept until then. A paused run occupies no worker.",
+    "Accepted; the run is `paused` when its running nodes have ended.",
 )
 class PauseView(StateVerb):
     """The request to start nothing more."""
@@ -108,7 +108,7 @@ class PauseView(StateVerb):
     awaited = TERMINAL_RUN_STATES | {RunState.PAUSED}
 
 
-@_described("resume", "Let a paused run go on.", "It goes on as soon as a worker is free.")
+@_described("resume", "Continue a paused run.", "Accepted; the run continues as soon as a worker is free.")
 class ResumeView(StateVerb):
     """The end of a pause."""
 
@@ -117,7 +117,7 @@ class ResumeView(StateVerb):
 
 @_described(
     "retry",
-    "The same run goes on: what failed or was not reached is done; what has completed, items too, stays.",
+    "Continue the same run: only nodes and items without a result run again; completed ones keep theirs.",
     "The same run is queued again.",
 )
 class RetryView(StateVerb):
@@ -127,35 +127,41 @@ class RetryView(StateVerb):
 
 
 class Rerun(Strict):
-    """How a run is repeated."""
+    """The options of a rerun."""
 
     version = serializers.RegexField(
         r"^(original|latest|[1-9][0-9]{0,8})$",
         required=False,
         default="original",
-        help_text="`original`: that of the run; `latest`: the one published last; or a number.",
+        help_text="`original`: the version of the run; `latest`: the version published last; or a number.",
     )
-    input = serializers.DictField(required=False, help_text="Instead of the run's own; checked as that of a start.")
+    input = serializers.DictField(
+        required=False, help_text="Input to use instead of the original one; validated like the input of a start."
+    )
     plan = serializers.BooleanField(
-        required=False, default=False, help_text="Only tell what would become of each node."
+        required=False, default=False, help_text="Return the planned action for each node without starting a run."
     )
 
     def get_fields(self) -> dict[str, Any]:
         """``from``, too, which is no name in Python."""
-        help_text = "This node and what comes after it is run; other results are reused. Without it: all is run."
+        help_text = (
+            "Run this node and everything downstream of it, and reuse the other results. Default: run all nodes."
+        )
         start = serializers.CharField(required=False, max_length=255, help_text=help_text)
         return {"from": start} | super().get_fields()
 
 
 class NodePlanShape(serializers.Serializer[Any]):
-    """What becomes of one node."""
+    """The planned action for one node."""
 
     node = serializers.CharField()
-    action = serializers.ChoiceField(["reuse", "run", "orphan"], help_text="`orphan`: only the source has it.")
+    action = serializers.ChoiceField(
+        ["reuse", "run", "orphan"], help_text="`orphan`: only the source run has this node."
+    )
 
 
 class RerunPlanShape(serializers.Serializer[Any]):
-    """What a rerun would do."""
+    """The plan of a rerun."""
 
     version = serializers.IntegerField()
     nodes = NodePlanShape(many=True)
@@ -187,7 +193,7 @@ class RerunView(OfRun):
         },
     )
     def post(self, request: Request, run_id: UUID) -> Response:
-        """Start a new run, on the same version or another one, that may reuse the results upstream of a node."""
+        """Start a new run with the same or another version, which can reuse results of nodes upstream of `from`."""
         wanted = validated(Rerun, request.data)
         version = wanted["version"] if wanted["version"] in {"original", "latest"} else int(wanted["version"])
         start_from = wanted.get("from")

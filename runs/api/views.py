@@ -42,7 +42,8 @@ from workflows.services import find_workflow
 
 CONFLICT = {
     (409, "application/problem+json"): OpenApiResponse(
-        OpenApiTypes.OBJECT, description="Not in this `state`; `possible` is what can be asked of the run now."
+        OpenApiTypes.OBJECT,
+        description="The run's `state` does not allow this; `possible` lists the actions that it allows.",
     )
 }
 NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, description="The workflow's name.")
@@ -62,7 +63,7 @@ class WorkflowRunsView(OfWorkflow):
         responses=RunsShape,
     )
     def get(self, request: Request, name: str) -> Response:
-        """Its runs, the newest first unless `ordering` says otherwise."""
+        """List the workflow's runs, newest first unless `ordering` is given."""
         query = validated(RunsQuery, request.query_params)
         workflow = find_workflow(tenant_id=self.principal.tenant_id, name=name)
         runs = Run.objects.for_tenant(workflow.tenant_id).filter(workflow=workflow)
@@ -74,14 +75,14 @@ class WorkflowRunsView(OfWorkflow):
         parameters=[NAME, PREFER],
         request=StartRun,
         responses={
-            202: OpenApiResponse(
-                RunShape, description="Accepted: it will be executed. `Location` is where it can be followed."
+            202: OpenApiResponse(RunShape, description="Accepted: the run will be executed. `Location` is its URL."),
+            200: OpenApiResponse(
+                RunShape, description="The run has already ended, or a run with this `key` already existed."
             ),
-            200: OpenApiResponse(RunShape, description="It has ended already, or a run of this `key` was there."),
         },
     )
     def post(self, request: Request, name: str) -> Response:
-        """Start a run, of the newest version unless another is named. Once this is answered, nothing loses the run."""
+        """Start a run of the published version, or of `version`. The run is stored durably before the response."""
         start = Start(**validated(StartRun, request.data))
         started = start_run(by=self.actor, workflow_name=name, start=start)
         headers = links(request, started.run, is_new=True)
@@ -105,7 +106,7 @@ class RunsView(TenantView):
         responses=RunsShape,
     )
     def get(self, request: Request) -> Response:
-        """The tenant's runs, the newest first unless `ordering` says otherwise."""
+        """List the tenant's runs, newest first unless `ordering` is given."""
         query = validated(AllRunsQuery, request.query_params)
         return _page(request, self.principal, Run.objects.for_tenant(self.principal.tenant_id), query)
 
@@ -125,7 +126,9 @@ class RunQuery(Strict):
     """How much of a run is wanted."""
 
     fields = serializers.CharField(  # type: ignore[assignment]
-        required=False, max_length=500, help_text="Only these, separated by commas: `id,state` is little to poll for."
+        required=False,
+        max_length=500,
+        help_text="Only these fields, separated by commas; `id,state` makes a small response for polling.",
     )
 
     def validate_fields(self, text: str) -> frozenset[str]:
@@ -146,12 +149,15 @@ class RunView(OfRun):
         operation_id="runs_read",
         summary="Read a run",
         parameters=[RunQuery, PREFER],
-        responses={200: RunDetailShape, 304: OpenApiResponse(description="As `If-None-Match` has it")},
+        responses={
+            200: RunDetailShape,
+            304: OpenApiResponse(description="Not modified since the `ETag` in `If-None-Match`"),
+        },
     )
     def get(self, request: Request, run_id: UUID) -> Response:
         """The run with its node runs and its first 1,000 events. `ETag` and `If-None-Match` make polling cheap.
 
-        With `Prefer: wait`, the run as it is once it has ended, or after that time.
+        With `Prefer: wait=N`, respond when the run has ended, or after N seconds at the latest.
         """
         fields = validated(RunQuery, request.query_params).get("fields", frozenset(FIELDS))
         run = find_run(tenant_id=self.principal.tenant_id, run_id=run_id)
@@ -213,7 +219,7 @@ class EventsQuery(Strict):
     """Where to go on reading."""
 
     after = serializers.IntegerField(
-        required=False, default=0, min_value=0, max_value=2**31 - 1, help_text="The `seq` of the last event you have."
+        required=False, default=0, min_value=0, max_value=2**31 - 1, help_text="The `seq` of the last event received."
     )
     limit = serializers.IntegerField(required=False, default=200, min_value=1, max_value=1000)
 
@@ -228,7 +234,7 @@ class EventsView(OfRun):
         operation_id="runs_events", summary="Read a run's events", parameters=[EventsQuery], responses=EventsShape
     )
     def get(self, request: Request, run_id: UUID) -> Response:
-        """The events after `after`, in order. When they are empty and `state` is final, there will be no more."""
+        """List events after `after`, in order. The list is complete when it is empty and `state` is final."""
         query = validated(EventsQuery, request.query_params)
         tenant_id = self.principal.tenant_id
         # The state is read before the events: a final state then means that no event is missing.

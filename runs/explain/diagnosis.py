@@ -129,12 +129,12 @@ def _reasons(facts: Facts) -> Iterable[Reason]:
         yield Reason("ended", f"It has ended, as {state}{why}.")
         return
     if run.cancel_requested_at is not None:
-        yield Reason("cancelling", f"It was asked to stop at {_time(run.cancel_requested_at)}: it cleans up.")
+        yield Reason("cancelling", f"Cancelling since {_time(run.cancel_requested_at)}: clean-up is in progress.")
     elif state is RunState.PAUSED:
         since = "" if run.pause_requested_at is None else f" since {_time(run.pause_requested_at)}"
-        yield Reason("paused", f"It is paused{since}: nothing starts until it is resumed.")
+        yield Reason("paused", f"Paused{since}: no node starts until the run is resumed.")
     elif run.pause_requested_at is not None:
-        yield Reason("pausing", "It was asked to pause: what runs ends first, nothing else starts.")
+        yield Reason("pausing", "Pausing: running nodes finish first; no other node starts.")
     if state is RunState.QUEUED:
         yield from _reasons_of_queued(facts)
     elif state is RunState.RUNNING:
@@ -147,14 +147,16 @@ def _reasons(facts: Facts) -> Iterable[Reason]:
 def _reasons_of_queued(facts: Facts) -> Iterable[Reason]:
     run, limit = facts.run, facts.limit
     name = _queue_name(run.queue)
-    first = f"{facts.ahead:,}{' or more' if facts.ahead >= MOST_AHEAD else ''} of its tenant's runs come first"
-    next_one = "it is the next one of its tenant" if facts.ahead == 0 else first
-    yield Reason("queue", f"It waits in {name} with priority {run.priority} for a worker of that queue: {next_one}.")
+    first = f"{facts.ahead:,}{' or more' if facts.ahead >= MOST_AHEAD else ''} of the tenant's runs are ahead of it"
+    next_one = "it is the next run of its tenant" if facts.ahead == 0 else first
+    yield Reason("queue", f"Queued in {name} with priority {run.priority}, waiting for a worker: {next_one}.")
     if limit is not None and facts.running >= limit:
-        detail = f"{facts.running:,} of its tenant's runs are executed; the quota `concurrent_runs` allows {limit:,}."
+        detail = (
+            f"{facts.running:,} of the tenant's runs are being executed; the quota `concurrent_runs` allows {limit:,}."
+        )
         yield Reason("quota", detail)
     if run.queue_deadline is not None and run.started_at is None:
-        yield Reason("queue_timeout", f"Not started by {_time(run.queue_deadline)}, it times out.")
+        yield Reason("queue_timeout", f"The run times out if it has not started by {_time(run.queue_deadline)}.")
 
 
 def _reasons_of_queues(facts: Facts) -> Iterable[Reason]:
@@ -162,10 +164,10 @@ def _reasons_of_queues(facts: Facts) -> Iterable[Reason]:
     for queue, presence in facts.presence.items():
         name = _queue_name(queue)
         if presence.served is None:
-            detail = f"Whether a worker serves {name} cannot be told: {presence.detail}."
+            detail = f"Unknown whether a worker serves {name}: {presence.detail}."
             yield Reason("presence_unknown", detail)
         elif not presence.served:
-            detail = f"No worker serves {name}: {presence.detail}. What waits in it starts when a worker of it does."
+            detail = f"No worker serves {name}: {presence.detail}. Its runs and tasks start when a worker serves it."
             yield Reason("unserved", detail)
 
 
@@ -177,8 +179,10 @@ def _reason_of_running(facts: Facts) -> Reason:
     lease = _lease(facts)
     if lease.expired:
         until = "" if lease.until is None else f" at {_time(lease.until)}"
-        return Reason("lost", f"The lease of its worker ({lease.owner}) has run out{until}: another one takes it over.")
-    return Reason("running", f"It is executed by {lease.owner} (epoch {lease.epoch}).")
+        return Reason(
+            "lost", f"The lease of its worker ({lease.owner}) expired{until}: another worker takes over the run."
+        )
+    return Reason("running", f"Executed by {lease.owner} (epoch {lease.epoch}).")
 
 
 def _reason_of_waiting(facts: Facts) -> Reason:
@@ -187,8 +191,8 @@ def _reason_of_waiting(facts: Facts) -> Reason:
     if own:
         return Reason("slot", _slot_sentence(own[0]))
     waiting = [row.node_id for row in facts.nodes.values() if row.state in (NodeState.WAITING, NodeState.RETRYING)]
-    until = "" if run.wake_at is None else f" It is looked at again at {_time(run.wake_at)}."
-    return Reason("waiting", f"Nothing can go on but by what its nodes wait for ({_names(waiting)}).{until}")
+    until = "" if run.wake_at is None else f" It continues at {_time(run.wake_at)} at the latest."
+    return Reason("waiting", f"All active nodes wait ({_names(waiting)}).{until}")
 
 
 def _queue(facts: Facts) -> QueuePlace:
@@ -233,7 +237,7 @@ def _why(facts: Facts, node_id: str, row: NodeRun | None, state: NodeState) -> T
     if state in TERMINAL_NODE_STATES:
         return _why_ended(row, state)
     if facts.run.state in TERMINAL_RUN_STATES:
-        return "not_reached", "The run ended before it was its turn.", {}
+        return "not_reached", "Not reached before the run ended.", {}
     places = [place for place in facts.places if place.node_id == node_id and place.ahead is not None]
     if places:
         return "slot", _slot_sentence(places[0]), {}
@@ -241,7 +245,11 @@ def _why(facts: Facts, node_id: str, row: NodeRun | None, state: NodeState) -> T
         return _why_waiting(facts, row)
     if row is not None and state is NodeState.RETRYING:
         when = "" if row.wake_at is None else f" at {_time(row.wake_at)}"
-        return "retry", f"Attempt {row.attempts} failed: the next one is{when or ' soon'}.", {"until": row.wake_at}
+        return (
+            "retry",
+            f"Attempt {row.attempts} failed: the next attempt starts{when or ' soon'}.",
+            {"until": row.wake_at},
+        )
     if row is not None and state is NodeState.RUNNING:
         return _why_running(facts, row)
     return _why_pending(facts, node_id)
@@ -261,17 +269,17 @@ def _why_waiting(facts: Facts, row: NodeRun) -> Told:
         awaited = [_child(facts.children[name]) for name in _details(row)["runs"] if name in facts.children]
         told = ", ".join(f"{child.run_id} of {child.workflow!r} ({child.state})" for child in awaited[:MOST_NAMES])
         children = awaited + [child for child in _started_by(facts, row.node_id) if child not in awaited]
-        return "child_run", f"It waits for a child run{or_until}: {told}.", {"children": children, "until": until}
+        return "child_run", f"Waits for a child run{or_until}: {told}.", {"children": children, "until": until}
     if _details(row).get("kind") == "paused":
-        return "paused", "The run was paused when some of its items were left: they start when it is resumed.", {}
+        return "paused", "The run was paused before all items had started: the others start when it is resumed.", {}
     signal = wait.get("signal")
     if signal is None:
-        return "timer", f"It waits until {'a moment' if until is None else _time(until)}.", {"until": until}
+        return "timer", f"Waits {'for a moment' if until is None else f'until {_time(until)}'}.", {"until": until}
     if signal == f"approval:{row.node_id}":
         who = ", ".join(map(str, _details(row).get("assignees") or ()))
         asked = f" of {who}" if who else ""
-        return "approval", f"It waits for the decision{asked} (signal {signal!r}){or_until}.", _signalled(signal, until)
-    return "signal", f"It waits for the signal {signal!r}{or_until}.", _signalled(signal, until)
+        return "approval", f"Waits for the decision{asked} (signal {signal!r}){or_until}.", _signalled(signal, until)
+    return "signal", f"Waits for the signal {signal!r}{or_until}.", _signalled(signal, until)
 
 
 def _signalled(signal: str, until: datetime | None) -> dict[str, Any]:
@@ -281,7 +289,7 @@ def _signalled(signal: str, until: datetime | None) -> dict[str, Any]:
 def _why_running(facts: Facts, row: NodeRun) -> Told:
     run = facts.run
     if run.state != RunState.RUNNING:
-        return "interrupted", "Its worker handed the run back: it starts again when the run goes on.", {}
+        return "interrupted", "Its worker released the run: the node starts again when the run continues.", {}
     tasks = [
         TaskPlace(task.queue, len(task.places), task.owner, task.epoch, task.lease_until)
         for task in facts.tasks
@@ -291,12 +299,12 @@ def _why_running(facts: Facts, row: NodeRun) -> Told:
     if tasks:
         claimed = sum(bool(task.owner) for task in tasks)
         queues = _names(sorted({task.queue or "default" for task in tasks}))
-        detail = f"It is executed elsewhere, as tasks of the queue {queues}: workers have {claimed} of {len(tasks)}."
+        detail = f"Executed as tasks of the queue {queues}: workers have claimed {claimed} of {len(tasks)}."
         return "task", detail + told, {"tasks": tasks, "progress": row.progress}
     if _lease(facts).expired:
-        return "lost", "The lease of its worker has run out: whoever takes the run over starts it again.", {}
-    since = "" if row.started_at is None else f" It began at {_time(row.started_at)}."
-    return "running", f"Attempt {row.attempts} is executed.{since}{told}", {"progress": row.progress}
+        return "lost", "The lease of its worker expired: the worker that takes over the run starts the node again.", {}
+    since = "" if row.started_at is None else f" Started at {_time(row.started_at)}."
+    return "running", f"Attempt {row.attempts} is running.{since}{told}", {"progress": row.progress}
 
 
 def _progress_sentence(progress: dict[str, Any] | None) -> str:
@@ -310,20 +318,20 @@ def _progress_sentence(progress: dict[str, Any] | None) -> str:
 def _why_pending(facts: Facts, node_id: str) -> Told:
     plan, index = facts.plan, None if facts.plan is None else facts.plan.by_id.get(node_id)
     if plan is None or index is None:
-        return "pending", "It has not begun.", {}
+        return "pending", "Not started yet.", {}
     missing = [
         name
         for name in plan.ids(plan.graph.dependencies[index])
         if _state(facts.nodes, name) not in TERMINAL_NODE_STATES
     ]
     if missing:
-        return "dependencies", f"It waits for {_names(missing)}.", {"waits_for": missing[:MOST_NAMES]}
+        return "dependencies", f"Waits for {_names(missing)}.", {"waits_for": missing[:MOST_NAMES]}
     section = plan.nodes[index].section
     if section != MAIN:
-        return "section", f"It is of `{PLAN_SECTIONS[section]}`: its turn comes at the end of `nodes`.", {}
+        return "section", f"Part of `{PLAN_SECTIONS[section]}`, which runs after `nodes`.", {}
     return (
         "ready",
-        f"All that it depends on is done: it starts when the run, which is {facts.run.state}, goes on.",
+        f"Ready: all dependencies have ended. It starts when the run, now {facts.run.state}, continues.",
         {},
     )
 
@@ -362,7 +370,7 @@ def _consequences(facts: Facts, cause: str) -> list[Consequence]:
 
 
 def _refusal(facts: Facts, verb: str) -> str | None:
-    """Why the verb is not possible now; ``None`` if it is."""
+    """Say why the verb is not possible now; return ``None`` if it is."""
     run, state = facts.run, RunState(facts.run.state)
     if verb == "rerun":
         archived = run.workflow.archived_at is not None
@@ -372,9 +380,9 @@ def _refusal(facts: Facts, verb: str) -> str | None:
     if state in TERMINAL_RUN_STATES:
         return f"The run has ended, as {state}."
     if verb in {"cancel", "pause"} and run.cancel_requested_at is not None:
-        return "The run has been asked to stop."
+        return "The run is being cancelled."
     if verb == "pause" and run.pause_requested_at is not None:
-        return "The run is paused, or was asked to."
+        return "The run is paused or pausing."
     if verb == "resume" and run.pause_requested_at is None:
         return "The run is not paused."
     return None
@@ -382,17 +390,17 @@ def _refusal(facts: Facts, verb: str) -> str | None:
 
 def _refusal_of_retry(facts: Facts, state: RunState) -> str | None:
     if state not in TERMINAL_RUN_STATES:
-        return f"The run has not ended, it is {state}."
+        return f"The run has not ended: it is {state}."
     if state is RunState.SUCCEEDED:
         return "The run has succeeded."
     undone = [name for name in facts.nodes if facts.plan is not None and _section(facts.plan, name) == COMPENSATE]
-    return f"What the run had done has been undone ({undone[0]})." if undone else None
+    return f"The run was compensated ({undone[0]}) and cannot continue." if undone else None
 
 
 def _slot_sentence(place: SlotPlace) -> str:
     holders = _names([f"{holder.run_id}{f'/{holder.node_id}' if holder.node_id else ''}" for holder in place.holders])
-    first = f"{place.ahead:,} come first; " if place.ahead else ""
-    return f"It waits for one of {place.limit:,} slots of {place.key!r}: {first}{place.held:,} are held, by {holders}."
+    first = f"{place.ahead:,} ahead of it; " if place.ahead else ""
+    return f"Waits for one of {place.limit:,} slots of {place.key!r}: {first}{place.held:,} in use, by {holders}."
 
 
 def _child(run: Run) -> ChildRun:

@@ -86,7 +86,7 @@ class NodeReason:
 
 @dataclass(frozen=True, slots=True)
 class Consequence:
-    """A node that did not succeed because of others."""
+    """A node that did not succeed because another node failed."""
 
     id: str
     state: str

@@ -195,7 +195,6 @@ class _Sender:
             self._changed.notify_all()
 
     def settle(self, timeout: float) -> bool:
-        """See the module's ``settle``."""
         deadline = time.monotonic() + timeout
         with self._changed:
             while self._parcel or self._sending:

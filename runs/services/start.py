@@ -32,7 +32,7 @@ DEFAULT_PRIORITY = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What a run is started with.
+    """The input and options of a new run.
 
     ``version``: its number; ``None`` is the one published last. ``labels`` are added to the workflow's own.
     ``priority``: 1 (last) to 9 (first). ``key``: a workflow has one run of each key, whoever asks how often.

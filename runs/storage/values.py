@@ -102,7 +102,7 @@ class DirectoryStore:
         self._root = root
 
     def put(self, owner: Owner, name: str, blob: bytes) -> None:
-        """See ``ValueStore``: written beside its place, made durable, and moved there in one step."""
+        """Write the value to a temporary file, sync it, and rename it into place."""
         path = self._path(owner, name)
         if path.exists():
             return
@@ -120,28 +120,24 @@ class DirectoryStore:
         _sync(path.parent)
 
     def open(self, owner: Owner, name: str) -> BinaryIO:
-        """See ``ValueStore``."""
         try:
             return os.fdopen(os.open(self._path(owner, name), _READ), "rb")
         except FileNotFoundError:
             raise ValueMissingError(f"The value {name} of run {owner.run_id} is not in the storage.") from None
 
     def copy(self, source: Owner, to: Owner, name: str) -> None:
-        """See ``ValueStore``."""
         with self.open(source, name) as file:
             self.put(to, name, file.read())
 
     def delete(self, owner: Owner, name: str) -> None:
-        """See ``ValueStore``."""
         self._path(owner, name).unlink(missing_ok=True)
 
     def delete_all(self, owner: Owner) -> None:
-        """See ``ValueStore``."""
         with suppress(FileNotFoundError):  # another process does the same
             shutil.rmtree(self._directory(owner))
 
     def owners(self, tenant_id: UUID | None = None) -> Iterator[tuple[Owner, float]]:
-        """See ``ValueStore``. What is not named like ours is left alone."""
+        """List the owners. Files with foreign names are ignored."""
         tenants = _uuids(self._root) if tenant_id is None else [tenant_id]
         for tenant in tenants:
             for shard in _names(self._root / str(tenant)):

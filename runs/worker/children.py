@@ -54,7 +54,7 @@ class DatabaseChildRuns:
         self._ends: dict[UUID, asyncio.Event] = {}
 
     async def run(self, request: ChildRequest) -> object:
-        """See ``pyflow.core.children.ChildRuns``. Asking again for the same child finds the one that was started."""
+        """Start a child run, or find it if the same attempt has already started it."""
         check_lineage(request)
         if self._secrets.redact(request.config.input) != request.config.input:
             raise ChildRunRefusedError(
@@ -94,7 +94,6 @@ class DatabaseChildRuns:
         return child_output(request, str(child_id), child.state, results, child.error)
 
     async def stop(self, wait: Suspension) -> None:
-        """See ``pyflow.core.children.ChildRuns``."""
         run_ids = {UUID(run_id) for run_id in awaited(wait)}
         self.awaited -= run_ids
         if run_ids:

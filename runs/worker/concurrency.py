@@ -60,7 +60,6 @@ class DatabaseSlots:
 
     @asynccontextmanager
     async def hold(self, key: str, limit: int, on_limit: str, *, node_id: str = "") -> AsyncIterator[None]:
-        """See ``pyflow.execution.shared.SlotSource``."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - coroutines run in tasks
         ticket = self._ticket(key, limit, on_limit, node_id=node_id, epoch=self._claim.epoch)
@@ -85,7 +84,7 @@ class DatabaseSlots:
         on_limit: str,
         give_way: Callable[[], object],  # noqa: ARG002 - of the protocol, see below
     ) -> AsyncIterator[None]:
-        """See ``pyflow.execution.shared.SlotSource``. Whoever records the end of the run gives its slot back.
+        """Hold the slot of the run; it is released by the transaction that records the end of the run.
 
         ``give_way`` is not called: a run that is to make room is told so like one that is cancelled.
         """

@@ -50,12 +50,10 @@ class RunValues:
             event.data[f"{place}_ref"] = reference.as_dict()
 
     async def put(self, value: Any) -> tuple[Any, Reference | None]:
-        """See ``values.outsource``."""
         stored: tuple[Any, Reference | None] = await self._call(values.outsource, self._owner, value)
         return stored
 
     async def load(self, reference: Reference) -> Any:
-        """See ``values.load``."""
         return await self._call(values.load, self._owner, reference)
 
     async def forget(self, reference: Reference) -> None:

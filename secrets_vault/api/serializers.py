@@ -12,7 +12,7 @@ from tenants.api.conditional import etag
 from tenants.api.pagination import PageQuery
 from tenants.api.serializers import Strict
 
-_NAME_HELP = "A capital letter, then capitals, digits and `_`; at most 128 characters."
+_NAME_HELP = "A capital letter, followed by capital letters, digits and `_`; at most 128 characters."
 _VALUE_HELP = f"UTF-8 text of {MIN_LENGTH} characters to {MAX_VALUE_BYTES:,} bytes. It is never shown again."
 
 
@@ -51,14 +51,14 @@ class CreateSecret(Strict):
 
 
 class ReplaceSecret(Strict):
-    """A new value of a secret; its description stays if none is given."""
+    """A new value of a secret. Without a description, the old one is kept."""
 
     value = SecretValueField()
     description = serializers.CharField(required=False, default=None, allow_blank=True, max_length=1000)
 
 
 class RotateSecret(Strict):
-    """The new value of a secret whose earlier ones are to be destroyed."""
+    """The new value of a secret whose earlier values are destroyed."""
 
     value = SecretValueField()
 
@@ -66,7 +66,7 @@ class RotateSecret(Strict):
 class SecretsQuery(PageQuery):
     """Which secrets."""
 
-    search = serializers.CharField(required=False, default="", allow_blank=True, help_text="Part of the name.")
+    search = serializers.CharField(required=False, default="", allow_blank=True, help_text="Part of the secret's name.")
 
 
 class SecretShape(serializers.Serializer[Any]):
@@ -93,7 +93,9 @@ class SecretVersionShape(serializers.Serializer[Any]):
     number = serializers.IntegerField()
     current = serializers.BooleanField()
     created_at = serializers.DateTimeField()
-    destroyed_at = serializers.DateTimeField(allow_null=True, help_text="When its value was destroyed for good.")
+    destroyed_at = serializers.DateTimeField(
+        allow_null=True, help_text="Time at which the value was permanently destroyed."
+    )
 
 
 class SecretVersionListShape(serializers.Serializer[Any]):

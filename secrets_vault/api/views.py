@@ -42,13 +42,19 @@ from tenants.api.views import TenantView
 PROBLEM = "application/problem+json"
 NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, description="The secret's name.")
 IF_MATCH = OpenApiParameter(
-    "If-Match", str, OpenApiParameter.HEADER, description="The `ETag` that was read: 412 if the secret changed since."
+    "If-Match",
+    str,
+    OpenApiParameter.HEADER,
+    description="The `ETag` of an earlier response: 412 if the secret has changed since then.",
 )
 IF_NONE_MATCH = OpenApiParameter(
-    "If-None-Match", str, OpenApiParameter.HEADER, description="The `ETag` that was read: 304 if nothing changed."
+    "If-None-Match",
+    str,
+    OpenApiParameter.HEADER,
+    description="The `ETag` of an earlier response: 304 if the secret has not changed.",
 )
 ETAG = OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[200, 201], description="For `If-Match`.")
-FORBIDDEN = {(403, PROBLEM): OpenApiResponse(OpenApiTypes.OBJECT, description="The role or a scope is missing")}
+FORBIDDEN = {(403, PROBLEM): OpenApiResponse(OpenApiTypes.OBJECT, description="The role or scopes do not allow this")}
 STALE = {(412, PROBLEM): OpenApiResponse(OpenApiTypes.OBJECT, description="It has changed since it was read")}
 NO_VAULT = {(503, PROBLEM): OpenApiResponse(OpenApiTypes.OBJECT, description="The server has no usable master key")}
 EXAMPLE = OpenApiExample(
@@ -70,7 +76,7 @@ class SecretsView(TenantView):
         responses={200: SecretListShape, **FORBIDDEN},
     )
     def get(self, request: Request) -> Response:
-        """Names, descriptions and versions; no values."""
+        """List secrets with their descriptions and versions, without values."""
         query = validated(SecretsQuery, request.query_params)
         tenant_id = self.principal.tenant_id
         rows = Secret.objects.for_tenant(tenant_id).filter(name__icontains=query["search"])
@@ -90,7 +96,7 @@ class SecretsView(TenantView):
         },
     )
     def post(self, request: Request) -> Response:
-        """The value is encrypted before it is stored, and never shown again."""
+        """The value is stored encrypted and never shown again."""
         secret = create_secret(**validated(CreateSecret, request.data), by=self.actor)
         location = reverse("secret", kwargs={"name": secret.name}, request=request)
         return Response(show(secret), status=201, headers={"Location": location, "ETag": tag(secret)})
@@ -112,7 +118,7 @@ class SecretView(TenantView):
         responses={200: SecretShape, 304: OpenApiResponse(description="Nothing changed"), **FORBIDDEN},
     )
     def get(self, request: Request, name: str) -> Response:
-        """Everything about it but the value."""
+        """Read the metadata of a secret, without its value."""
         secret = find_secret(tenant_id=self.principal.tenant_id, name=name)
         headers = {"ETag": tag(secret)}
         if is_known(request, tag(secret)):
@@ -127,7 +133,7 @@ class SecretView(TenantView):
         responses={200: SecretShape, **FORBIDDEN, **STALE, **NO_VAULT},
     )
     def put(self, request: Request, name: str) -> Response:
-        """Nodes that start from now on get the new value. The old one is kept, encrypted, until it is destroyed."""
+        """Nodes that start from now on receive the new value. The old one stays stored, encrypted, until destroyed."""
         change = validated(ReplaceSecret, request.data)
         secret = replace_secret(secret=self._matched(request, name), **change, by=self.actor)
         return Response(show(secret), headers={"ETag": tag(secret)})
@@ -139,7 +145,7 @@ class SecretView(TenantView):
         responses={204: None, **FORBIDDEN, **STALE},
     )
     def delete(self, request: Request, name: str) -> Response:
-        """All its versions go with it. Nodes that ask for it from now on fail."""
+        """Delete a secret with all its versions. Nodes that need it from now on fail."""
         delete_secret(secret=self._matched(request, name), by=self.actor)
         return Response(status=204)
 
@@ -162,7 +168,7 @@ class RotateView(TenantView):
         responses={200: SecretShape, **FORBIDDEN, **STALE, **NO_VAULT},
     )
     def post(self, request: Request, name: str) -> Response:
-        """For a value that leaked or was withdrawn: the earlier ones cannot be decrypted any more, by anybody."""
+        """Use it when a value has leaked or was withdrawn: the earlier values can never be decrypted again."""
         change = validated(RotateSecret, request.data)
         secret = find_secret(tenant_id=self.principal.tenant_id, name=name, lock=True)
         check_match(request, tag(secret), required=False)
@@ -183,7 +189,7 @@ class VersionsView(TenantView):
         responses={200: SecretVersionListShape, **FORBIDDEN},
     )
     def get(self, request: Request, name: str) -> Response:
-        """The newest first; destroyed ones stay in the list."""
+        """List versions, newest first, including destroyed ones."""
         query = validated(PageQuery, request.query_params)
         tenant_id = self.principal.tenant_id
         secret = find_secret(tenant_id=tenant_id, name=name)
@@ -208,7 +214,7 @@ class VersionView(TenantView):
         },
     )
     def delete(self, request: Request, name: str, number: int) -> Response:
-        """Its ciphertext is removed for good; the record that it existed stays."""
+        """Remove the ciphertext permanently; the version stays in the list as destroyed."""
         secret = find_secret(tenant_id=self.principal.tenant_id, name=name, lock=True)
         destroy_version(secret=secret, number=number, by=self.actor)
         return Response(status=204)

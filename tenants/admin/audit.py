@@ -39,7 +39,7 @@ class AuditEntryAdmin(TenantOwnedAdmin[AuditEntry]):
     list_filter = (TenantFilter, KindFilter, ("at", admin.DateFieldListFilter))
     list_select_related = ("tenant",)
     search_fields = ("=actor", "=action", "=target")
-    search_help_text = "A whole actor, action (run.cancel_requested) or target (secret:API_KEY)."
+    search_help_text = "A complete actor, action (run.cancel_requested) or target (secret:API_KEY)."
     fields = ("id", "tenant", "seq", "at", "who", "action", "target", "entry", "previous", "hash")
 
     @admin.display(description="Who")

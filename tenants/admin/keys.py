@@ -30,7 +30,7 @@ class ApiKeyForm(forms.ModelForm[ApiKey]):
         choices=SCOPES,
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text="Narrow the role to these. None chosen: not narrowed.",
+        help_text="Restrict the role to these scopes. Without a selection: no restriction.",
     )
 
     class Meta:
@@ -43,7 +43,7 @@ class ApiKeyForm(forms.ModelForm[ApiKey]):
         """In the future."""
         expires_at: datetime | None = self.cleaned_data["expires_at"]
         if expires_at is not None and expires_at <= timezone.now():
-            raise forms.ValidationError("It has passed already.")
+            raise forms.ValidationError("This time is in the past.")
         return expires_at
 
     def clean_scopes(self) -> list[str] | None:

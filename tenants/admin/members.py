@@ -138,23 +138,18 @@ class OperatorsOnly:
     """
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        """See the class."""
         return is_operator(request)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """See the class."""
         return is_operator(request)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """See the class."""
         return is_operator(request)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """See the class."""
         return is_operator(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """See the class."""
         return False
 
 

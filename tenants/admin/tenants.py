@@ -65,7 +65,7 @@ class TenantAdmin(TenantOwnedAdmin[Tenant]):
         """Active or suspended."""
         return badge("suspended" if tenant.suspended_at else "active")
 
-    @admin.display(description="Limits and use")
+    @admin.display(description="Limits and usage")
     def usage(self, tenant: Tenant) -> SafeString:
         """Every quota with what is counted of it."""
         overridden = allowance_of(tenant.pk).overridden
@@ -99,7 +99,9 @@ class TenantAdmin(TenantOwnedAdmin[Tenant]):
         tenants = list(queryset.filter(suspended_at__isnull=True))
         for tenant in tenants:
             suspend_tenant(tenant=tenant, by=acting(request, tenant.pk))
-        self.message_user(request, f"{len(tenants)} suspended: nobody acts for them until they are resumed.")
+        self.message_user(
+            request, f"{len(tenants)} suspended: all requests and new runs are refused until they are resumed."
+        )
 
     @admin.action(description="Resume the selected tenants", permissions=["write"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:

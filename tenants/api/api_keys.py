@@ -22,7 +22,9 @@ from tenants.api.views import TenantView
 from tenants.api_keys import DEFAULT_GRACE, MAX_GRACE, find_key, issue_key, keys_of, revoke_key, rotate_key
 from tenants.models import ApiKey
 
-LOCATION = OpenApiParameter("Location", str, OpenApiParameter.HEADER, response=[201], description="Where it is.")
+LOCATION = OpenApiParameter(
+    "Location", str, OpenApiParameter.HEADER, response=[201], description="URL of the new object."
+)
 
 
 class KeyShape(serializers.Serializer[Any]):
@@ -30,27 +32,31 @@ class KeyShape(serializers.Serializer[Any]):
 
     id = serializers.UUIDField()
     name = serializers.CharField()
-    prefix = serializers.CharField(help_text="The key begins with it, but for the environment.")
+    prefix = serializers.CharField(help_text="Start of the key, without its environment part.")
     last4 = serializers.CharField()
     role = serializers.ChoiceField(ROLES)
     scopes = serializers.ListField(child=serializers.ChoiceField(SCOPES), allow_null=True)
-    usable = serializers.BooleanField(help_text="Neither revoked nor expired.")
-    created_by = UserShape(allow_null=True, help_text="The key ends with this membership.")
+    usable = serializers.BooleanField(help_text="True if the key is neither revoked nor expired.")
+    created_by = UserShape(allow_null=True, help_text="The key is revoked when this membership ends.")
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
     revoked_at = serializers.DateTimeField(allow_null=True)
-    last_used_at = serializers.DateTimeField(allow_null=True, help_text="To the minute.")
+    last_used_at = serializers.DateTimeField(
+        allow_null=True, help_text="Time of last use, with a precision of one minute."
+    )
     replaced_by = serializers.UUIDField(allow_null=True)
 
 
 class NewKeyShape(KeyShape):
-    """A key that was just made."""
+    """A new API key with its secret."""
 
-    key = serializers.CharField(allow_null=True, help_text="Shown this once; null in a repeated answer.")
+    key = serializers.CharField(
+        allow_null=True, help_text="Shown only once; null in the response to a repeated request."
+    )
 
 
 class KeyPageShape(serializers.Serializer[Any]):
-    """Some keys of the tenant."""
+    """A page of API keys."""
 
     results = KeyShape(many=True)
     next = serializers.URLField(allow_null=True)
@@ -58,7 +64,7 @@ class KeyPageShape(serializers.Serializer[Any]):
 
 
 class CreateKey(Strict):
-    """What a key is for and may do."""
+    """Name, role and scopes of a new key."""
 
     name = serializers.CharField(max_length=200)
     role = serializers.ChoiceField(ROLES)
@@ -69,7 +75,7 @@ class CreateKey(Strict):
         default=None,
         allow_empty=False,
         max_length=len(SCOPES),
-        help_text="Narrow the role to these; left out: all that the role may do.",
+        help_text="Restrict the role to these scopes. Default: everything that the role allows.",
     )
     expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
 
@@ -81,14 +87,14 @@ class CreateKey(Strict):
 
 
 class RotateKey(Strict):
-    """How the old key ends."""
+    """When the old key ends."""
 
     grace = serializers.IntegerField(
         required=False,
         default=DEFAULT_GRACE,
         min_value=0,
         max_value=MAX_GRACE,
-        help_text="For how many seconds the old key goes on working.",
+        help_text="Seconds for which the old key stays valid.",
     )
 
 
@@ -107,7 +113,7 @@ class KeysView(TenantView):
         responses=KeyPageShape,
     )
     def get(self, request: Request) -> Response:
-        """The newest first, those that ended included."""
+        """List API keys, newest first, including revoked and expired ones."""
         query = validated(PageQuery, request.query_params)
         rows = keys_of(self.principal.tenant_id)
         page = paginate(request, rows, query, tenant_id=self.principal.tenant_id, order=("-id",))
@@ -119,12 +125,12 @@ class KeysView(TenantView):
         tags=["api-keys"],
         parameters=[LOCATION],
         request=CreateKey,
-        responses={201: NewKeyShape, **problem(409, "Another key of the tenant has this name (whatever its case)")},
+        responses={201: NewKeyShape, **problem(409, "Another API key of the tenant has this name (case is ignored)")},
     )
     def post(self, request: Request) -> Response:
-        """The answer has the key, this once. It may do no more than whoever makes it.
+        """The response contains the key; it is shown only once. A key cannot have more permissions than its creator.
 
-        A name is free again when its key is revoked: approvals name keys by it.
+        Names of active keys are unique, because approvals refer to keys by name.
         """
         body = validated(CreateKey, request.data)
         scopes = body["scopes"]
@@ -153,10 +159,10 @@ class KeyView(TenantView):
         operation_id="api_keys_revoke",
         summary="Revoke an API key",
         tags=["api-keys"],
-        responses={204: OpenApiResponse(description="Revoked; every server notices within 5 seconds")},
+        responses={204: OpenApiResponse(description="Revoked; all servers refuse the key within 5 seconds")},
     )
     def delete(self, request: Request, key_id: UUID) -> Response:
-        """Revoking it again changes nothing. A key may revoke itself."""
+        """Idempotent: revoking a revoked key changes nothing. A key can revoke itself."""
         revoke_key(by=self.actor, key_id=key_id)
         return Response(status=204)
 
@@ -173,10 +179,10 @@ class RotateKeyView(TenantView):
         tags=["api-keys"],
         parameters=[LOCATION],
         request=RotateKey,
-        responses={201: NewKeyShape, **problem(409, "The key has ended or is replaced already")},
+        responses={201: NewKeyShape, **problem(409, "The key is revoked, expired or already replaced")},
     )
     def post(self, request: Request, key_id: UUID) -> Response:
-        """A new key with the same name and rights; the old one goes on working for `grace` seconds."""
+        """Create a new key with the same name and permissions. The old key stays valid for `grace` seconds."""
         grace = validated(RotateKey, request.data)["grace"]
         key, text = rotate_key(by=self.actor, principal=self.principal, key_id=key_id, grace=grace)
         return _made(request, key, text)

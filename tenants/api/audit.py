@@ -34,7 +34,7 @@ NDJSON_TYPE = NdjsonRenderer.media_type
 
 
 class AuditActorShape(serializers.Serializer[Any]):
-    """Who did it."""
+    """The key or user that performed the action."""
 
     kind = serializers.ChoiceField(["key", "user", "system"])
     id = serializers.CharField()
@@ -42,7 +42,7 @@ class AuditActorShape(serializers.Serializer[Any]):
 
 
 class AuditEntryShape(serializers.Serializer[Any]):
-    """Something that was done.
+    """An audited action.
 
     ``hash`` is the SHA-256 of ``previous``, a newline and the canonical JSON (sorted keys, no spaces, UTF-8) of the
     other fields.
@@ -50,8 +50,8 @@ class AuditEntryShape(serializers.Serializer[Any]):
 
     id = serializers.UUIDField()
     tenant = serializers.UUIDField()
-    seq = serializers.IntegerField(help_text="1, 2, 3… without holes.")
-    at = serializers.CharField(help_text="RFC 3339, UTC, exactly as it was hashed.")
+    seq = serializers.IntegerField(help_text="1, 2, 3… without gaps.")
+    at = serializers.CharField(help_text="RFC 3339 timestamp in UTC, exactly as in the hash.")
     actor = AuditActorShape()
     action = serializers.CharField(help_text="A noun and a verb: `member.removed`.")
     target = serializers.CharField(help_text="A type and an id: `member:…`.")
@@ -64,7 +64,7 @@ class AuditEntryShape(serializers.Serializer[Any]):
 
 
 class AuditPageShape(serializers.Serializer[Any]):
-    """Some entries of the audit."""
+    """A page of audit entries."""
 
     results = AuditEntryShape(many=True)
     next = serializers.URLField(allow_null=True)
@@ -74,11 +74,11 @@ class AuditPageShape(serializers.Serializer[Any]):
 class AuditQuery(PageQuery):
     """Which entries."""
 
-    action = serializers.CharField(required=False, max_length=64, help_text="Exactly, as `member.removed`.")
-    actor = serializers.CharField(required=False, max_length=80, help_text="The id of a key or a user.")
-    target = serializers.CharField(required=False, max_length=320, help_text="Exactly, as `workflow:hello`.")
-    since = serializers.DateTimeField(required=False, help_text="At this time or later.")
-    until = serializers.DateTimeField(required=False, help_text="Before this time.")
+    action = serializers.CharField(required=False, max_length=64, help_text="Exact action, such as `member.removed`.")
+    actor = serializers.CharField(required=False, max_length=80, help_text="Id of an API key or a user.")
+    target = serializers.CharField(required=False, max_length=320, help_text="Exact target, such as `workflow:hello`.")
+    since = serializers.DateTimeField(required=False, help_text="At or after this time (inclusive).")
+    until = serializers.DateTimeField(required=False, help_text="Before this time (exclusive).")
 
 
 class AuditView(TenantView):
@@ -102,9 +102,9 @@ class AuditView(TenantView):
         },
     )
     def get(self, request: Request) -> Response | StreamingHttpResponse:
-        """Pages, the newest first; with `Accept: application/x-ndjson` all of it as a stream, the oldest first.
+        """List audit entries, newest first; with `Accept: application/x-ndjson`, stream all of them, oldest first.
 
-        The start of a single run is no entry: who started it is `started_by` of the run. Batches of starts are.
+        Starts of single runs are not audited: `started_by` of the run has the caller. Batches of starts are audited.
         """
         query = validated(AuditQuery, request.query_params)
         rows = _filtered(AuditEntry.objects.for_tenant(self.principal.tenant_id), query)
@@ -115,24 +115,27 @@ class AuditView(TenantView):
 
 
 class FindingShape(serializers.Serializer[Any]):
-    """Something that is not as it was written."""
+    """A difference between an audit entry and what was originally written."""
 
-    seq = serializers.IntegerField(help_text="The number of the entry.")
+    seq = serializers.IntegerField(help_text="Sequence number of the entry.")
     kind = serializers.ChoiceField(FINDING_KINDS)
-    detail = serializers.CharField(help_text="For people.")
+    detail = serializers.CharField(help_text="Human-readable description.")
 
 
 class VerificationShape(serializers.Serializer[Any]):
-    """Whether the entries that were read, and what they hang together by, are as they were written."""
+    """The result of verifying a part of the audit chain."""
 
-    whole = serializers.BooleanField(help_text="Nothing is wrong with what this answer is about.")
-    complete = serializers.BooleanField(help_text="It is about the end of the chain, too; else go on with `next`.")
-    entries = serializers.IntegerField(help_text="How many were read for this answer.")
-    seq = serializers.IntegerField(help_text="The number of the last one that was read; 0: there is none.")
-    hash = serializers.CharField(
-        allow_blank=True, help_text="Its hash. Kept elsewhere, it shows a chain that was rewritten as a whole, too."
+    whole = serializers.BooleanField(help_text="True if the checked entries are intact.")
+    complete = serializers.BooleanField(
+        help_text="True if the end of the chain was checked; otherwise continue with `next`."
     )
-    findings = FindingShape(many=True, help_text="The first 100.")
+    entries = serializers.IntegerField(help_text="Number of entries checked for this response.")
+    seq = serializers.IntegerField(help_text="Sequence number of the last checked entry; 0 if there is none.")
+    hash = serializers.CharField(
+        allow_blank=True,
+        help_text="Hash of that entry. A copy of it elsewhere detects a chain that was rewritten completely.",
+    )
+    findings = FindingShape(many=True, help_text="The first 100 findings.")
     more_findings = serializers.IntegerField()
     next = serializers.URLField(allow_null=True)
 
@@ -141,14 +144,14 @@ class VerifyQuery(Strict):
     """From where on."""
 
     after = serializers.IntegerField(
-        required=False, default=0, min_value=0, max_value=2**62, help_text="Only entries after the one of this number."
+        required=False, default=0, min_value=0, max_value=2**62, help_text="Only entries after this sequence number."
     )
     hash = serializers.RegexField(
         "^([0-9a-f]{64})?$",
         required=False,
         default="",
         allow_blank=True,
-        help_text="The hash of the entry `after`, as an earlier answer had it: what follows has to continue it.",
+        help_text="Hash of the entry `after`, taken from an earlier response: the following entries must continue it.",
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -172,7 +175,7 @@ class VerifyAuditView(TenantView):
         responses=VerificationShape,
     )
     def get(self, request: Request) -> Response:
-        """Reads the chain as `manage.py verify_audit` does, at most 5,000 entries for an answer; `next` goes on."""
+        """Verify the hash chain like `manage.py verify_audit`, up to 5,000 entries; `next` continues."""
         query = validated(VerifyQuery, request.query_params)
         read = Verification(seq=query["after"], hash=query["hash"])
         findings = list(verify(tenant_id=self.principal.tenant_id, progress=read, most=MOST_VERIFIED))

@@ -22,7 +22,7 @@ PROBLEM = "application/problem+json"
 
 
 class Login(Strict):
-    """Who wants to act for which tenant."""
+    """Credentials of a user, and the tenant."""
 
     username = serializers.CharField(max_length=150)
     password = serializers.CharField(max_length=1024, trim_whitespace=False, write_only=True)
@@ -30,19 +30,19 @@ class Login(Strict):
 
 
 class Refresh(Strict):
-    """The refresh token that came last."""
+    """The latest refresh token."""
 
     refresh_token = serializers.CharField(max_length=200, trim_whitespace=False)
 
 
 class PairShape(serializers.Serializer[Any]):
-    """An access token, and the refresh token that is traded for the next pair (RFC 6749, 5.1)."""
+    """An access token, and the refresh token for the next pair (RFC 6749, 5.1)."""
 
     access_token = serializers.CharField()
     token_type = serializers.ChoiceField(["Bearer"])
-    expires_in = serializers.IntegerField(help_text="Seconds for which the access token is good.")
-    refresh_token = serializers.CharField(help_text="Good once.")
-    refresh_expires_in = serializers.IntegerField(help_text="Seconds for which the refresh token is good.")
+    expires_in = serializers.IntegerField(help_text="Lifetime of the access token in seconds.")
+    refresh_token = serializers.CharField(help_text="Can be used once.")
+    refresh_expires_in = serializers.IntegerField(help_text="Lifetime of the refresh token in seconds.")
 
 
 class JwksShape(serializers.Serializer[Any]):
@@ -56,8 +56,8 @@ def _problem(text: str) -> OpenApiResponse:
 
 
 REFUSED = {
-    (401, PROBLEM): _problem("Refused; in the same words whatever is wrong."),
-    (429, PROBLEM): _problem("Too many attempts have failed; `Retry-After` says how many seconds to wait."),
+    (401, PROBLEM): _problem("Refused. The response does not say which value is wrong."),
+    (429, PROBLEM): _problem("Too many failed attempts; retry after `Retry-After` seconds."),
     (503, PROBLEM): _problem("This installation issues no tokens."),
 }
 
@@ -86,7 +86,7 @@ class TokenView(_OpenView):
         ],
     )
     def post(self, request: Request) -> Response:
-        """Trade a user's name and password for a pair of tokens of one tenant."""
+        """Exchange a user name and password for a pair of tokens for one tenant."""
         return _show(log_in(**validated(Login, request.data), **self.origin(request)))
 
 
@@ -97,7 +97,7 @@ class RefreshView(_OpenView):
         operation_id="auth_refresh", summary="Renew a session", request=Refresh, responses={200: PairShape, **REFUSED}
     )
     def post(self, request: Request) -> Response:
-        """Trade a refresh token for the next pair. One that is shown a second time ends the session."""
+        """Exchange a refresh token for a new pair of tokens. Using a refresh token twice ends the session."""
         token = validated(Refresh, request.data)["refresh_token"]
         return _show(refresh(token=token, **self.origin(request)))
 
@@ -112,7 +112,7 @@ class RevokeView(_OpenView):
         responses={204: OpenApiResponse(description="The session has ended, and its access tokens with it.")},
     )
     def post(self, request: Request) -> Response:
-        """End a session by its refresh token; an unknown one is answered alike (RFC 7009)."""
+        """End a session by its refresh token. An unknown token gets the same response (RFC 7009)."""
         log_out(token=validated(Refresh, request.data)["refresh_token"], **self.origin(request))
         return Response(status=204, headers=NOT_STORED)
 
@@ -122,7 +122,7 @@ class JwksView(_OpenView):
 
     @extend_schema(operation_id="auth_jwks", summary="Read the public keys of access tokens", responses=JwksShape)
     def get(self, request: Request) -> Response:
-        """The key that signs now, and those that are still accepted."""
+        """The current signing key, and older keys whose tokens are still accepted."""
         return Response(tokens.jwks(), headers={"Cache-Control": "public, max-age=300"})
 
 

@@ -11,12 +11,21 @@ from rest_framework.request import Request
 from tenants.errors import PreconditionFailedError, PreconditionRequiredError
 
 #: For the OpenAPI document: what an answer carries, and what a request that changes it sends back.
-ETAG = OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[200, 201], description="Of the present state.")
+ETAG = OpenApiParameter(
+    "ETag", str, OpenApiParameter.HEADER, response=[200, 201], description="ETag of the current state."
+)
 IF_MATCH = OpenApiParameter(
-    "If-Match", str, OpenApiParameter.HEADER, required=True, description="The `ETag` of what was read, or `*`."
+    "If-Match",
+    str,
+    OpenApiParameter.HEADER,
+    required=True,
+    description="The `ETag` of the object as it was read, or `*`.",
 )
 IF_MATCH_OPTIONAL = OpenApiParameter(
-    "If-Match", str, OpenApiParameter.HEADER, description="The `ETag` of what was read: refused if it has changed."
+    "If-Match",
+    str,
+    OpenApiParameter.HEADER,
+    description="The `ETag` of the object as it was read: 412 if it has changed.",
 )
 
 

@@ -37,11 +37,13 @@ from tenants.scoping import tenant_scope
 from tenants.transactions import retried
 
 STATES = ["open", "accepted", "revoked", "expired"]
-LOCATION = OpenApiParameter("Location", str, OpenApiParameter.HEADER, response=[201], description="Where it is.")
+LOCATION = OpenApiParameter(
+    "Location", str, OpenApiParameter.HEADER, response=[201], description="URL of the new object."
+)
 
 
 class InviterShape(serializers.Serializer[Any]):
-    """Who invited."""
+    """The member that created the invitation."""
 
     id = serializers.IntegerField()
     username = serializers.CharField()
@@ -63,13 +65,15 @@ class InvitationShape(serializers.Serializer[Any]):
 
 
 class NewInvitationShape(InvitationShape):
-    """An invitation that was just made."""
+    """A new invitation with its token."""
 
-    token = serializers.CharField(allow_null=True, help_text="Shown this once; null in a repeated answer.")
+    token = serializers.CharField(
+        allow_null=True, help_text="Shown only once; null in the response to a repeated request."
+    )
 
 
 class InvitationPageShape(serializers.Serializer[Any]):
-    """Some invitations of the tenant."""
+    """A page of invitations."""
 
     results = InvitationShape(many=True)
     next = serializers.URLField(allow_null=True)
@@ -83,7 +87,7 @@ class InvitationQuery(PageQuery):
 
 
 class CreateInvitation(Strict):
-    """Who is invited, and as what."""
+    """The address and role of an invitation."""
 
     email = serializers.EmailField(max_length=EMAIL_LENGTH)
     role = serializers.ChoiceField(ROLES)
@@ -93,7 +97,7 @@ class CreateInvitation(Strict):
 
 
 class AcceptInvitation(Strict):
-    """The token, and how the caller proves who it is."""
+    """The invitation token, and the caller's proof of identity."""
 
     token = serializers.CharField(max_length=200)
     password = serializers.CharField(
@@ -102,12 +106,12 @@ class AcceptInvitation(Strict):
         allow_blank=True,
         max_length=128,
         trim_whitespace=False,
-        help_text="Of the account of the invited address, or for the one that is made. Not needed with a user's token.",
+        help_text="Password of the account, or of the new account. Not needed with a user's access token.",
     )
 
 
 class AcceptedShape(serializers.Serializer[Any]):
-    """What became of the invitation."""
+    """The accepted invitation."""
 
     tenant = TenantBriefShape()
     member = MemberShape()
@@ -128,7 +132,7 @@ class InvitationsView(TenantView):
         responses=InvitationPageShape,
     )
     def get(self, request: Request) -> Response:
-        """The newest first, whatever became of them."""
+        """List invitations, newest first, including accepted, revoked and expired ones."""
         query = validated(InvitationQuery, request.query_params)
         rows = invitations_of(self.principal.tenant_id)
         if "email" in query:
@@ -138,14 +142,17 @@ class InvitationsView(TenantView):
 
     @extend_schema(
         operation_id="invitations_create",
-        summary="Invite somebody",
+        summary="Create an invitation",
         tags=["invitations"],
         parameters=[LOCATION],
         request=CreateInvitation,
-        responses={201: NewInvitationShape, **problem(409, "The address has a member or an open invitation")},
+        responses={
+            201: NewInvitationShape,
+            **problem(409, "The address belongs to a member or has an open invitation"),
+        },
     )
     def post(self, request: Request) -> Response:
-        """The answer has the token; hand it over to whoever is invited. It is shown once, and no mail is sent."""
+        """The response contains the token; it is shown only once. Pass it to the invited person: no mail is sent."""
         body = validated(CreateInvitation, request.data)
         invitation, token = invite(
             by=self.actor,
@@ -181,7 +188,7 @@ class InvitationView(TenantView):
         responses={204: OpenApiResponse(description="Revoked"), **problem(409, "It was accepted")},
     )
     def delete(self, request: Request, invitation_id: UUID) -> Response:
-        """Its token is of no use afterwards. Revoking it again changes nothing."""
+        """The token can no longer be used. Idempotent: revoking it again changes nothing."""
         revoke_invitation(by=self.actor, invitation_id=invitation_id)
         return Response(status=204)
 
@@ -199,7 +206,12 @@ class AcceptInvitationView(StrictView):
         request=AcceptInvitation,
         parameters=[
             LOCATION,
-            OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER, description="Done once, answered alike."),
+            OpenApiParameter(
+                "Idempotency-Key",
+                str,
+                OpenApiParameter.HEADER,
+                description="A repeated request takes effect once and gets the same response.",
+            ),
         ],
         responses={
             201: AcceptedShape,
@@ -208,7 +220,7 @@ class AcceptInvitationView(StrictView):
         },
     )
     def post(self, request: Request) -> Response:
-        """Needs no credential but the token.
+        """The token is the only credential needed.
 
         An account of the invited address is proved by its password, or by sending the user's own access token as
         `Authorization`; without an account one is made, with the password and the address as its user name.

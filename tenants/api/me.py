@@ -22,17 +22,21 @@ SCOPES = [permission.value for permission in Permission]
 
 
 class MeShape(serializers.Serializer[Any]):
-    """Who asks, and what they may do."""
+    """The caller and its permissions."""
 
     kind = serializers.ChoiceField(["key", "user"])
-    id = serializers.CharField(help_text="Of the key, or of the user.")
+    id = serializers.CharField(help_text="Id of the API key or the user.")
     name = serializers.CharField()
     role = serializers.ChoiceField(ROLES)
     scopes = serializers.ListField(
-        child=serializers.ChoiceField(SCOPES), allow_null=True, help_text="What narrows the role; null: nothing does."
+        child=serializers.ChoiceField(SCOPES),
+        allow_null=True,
+        help_text="Scopes that restrict the role; null if there are none.",
     )
-    permissions = serializers.ListField(child=serializers.ChoiceField(SCOPES), help_text="What is left to do.")
-    user = UserShape(allow_null=True, help_text="The member behind the credential; null: a key of the tenant itself.")
+    permissions = serializers.ListField(child=serializers.ChoiceField(SCOPES), help_text="Effective permissions.")
+    user = UserShape(
+        allow_null=True, help_text="The member that the credential belongs to; null for a key of the tenant itself."
+    )
     tenant = TenantBriefShape()
 
 
@@ -41,9 +45,9 @@ class MeView(TenantView):
 
     permissions: ClassVar = {"GET": None, "DELETE": None}
 
-    @extend_schema(operation_id="me_read", summary="Read who you are", tags=["me"], responses=MeShape)
+    @extend_schema(operation_id="me_read", summary="Read the caller's identity", tags=["me"], responses=MeShape)
     def get(self, request: Request) -> Response:
-        """Any credential may ask."""
+        """Works with every valid credential."""
         principal = self.principal
         user = None if principal.user_id is None else User.objects.filter(pk=principal.user_id).first()
         return Response(
@@ -66,7 +70,7 @@ class MeView(TenantView):
         responses={204: OpenApiResponse(description="Left"), **LAST_OWNER},
     )
     def delete(self, request: Request) -> Response:
-        """End one's own membership, whatever the role; for users, not for keys."""
+        """End the caller's own membership. For users only, not for API keys."""
         if self.principal.kind != "user" or self.principal.user_id is None:
             raise ForbiddenError("A key cannot leave a tenant: sign in as a user, or revoke the key.")
         leave_tenant(by=self.actor, user_id=self.principal.user_id)

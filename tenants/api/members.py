@@ -22,11 +22,11 @@ from tenants.members import change_role, find_member, lock_member, members_of, r
 from tenants.models import Membership
 
 ROLES = [role.value for role in Role]
-LAST_OWNER = problem(409, "It is the last owner")
+LAST_OWNER = problem(409, "The member is the last owner")
 
 
 class UserShape(serializers.Serializer[Any]):
-    """Who somebody is."""
+    """A user."""
 
     id = serializers.IntegerField()
     username = serializers.CharField()
@@ -44,7 +44,7 @@ class MemberShape(serializers.Serializer[Any]):
 
 
 class MemberPageShape(serializers.Serializer[Any]):
-    """Some members of the tenant."""
+    """A page of members."""
 
     results = MemberShape(many=True)
     next = serializers.URLField(allow_null=True)
@@ -61,7 +61,7 @@ class MemberQuery(PageQuery):
 
 
 class ChangeRole(Strict):
-    """What of a member can be changed."""
+    """The fields of a member that can be changed."""
 
     role = serializers.ChoiceField(ROLES)
 
@@ -80,7 +80,7 @@ class MembersView(TenantView):
         responses=MemberPageShape,
     )
     def get(self, request: Request) -> Response:
-        """Those who joined first come first."""
+        """List members, in the order in which they joined."""
         query = validated(MemberQuery, request.query_params)
         rows = members_of(self.principal.tenant_id)
         if "role" in query:
@@ -121,7 +121,7 @@ class MemberView(TenantView):
         responses={200: MemberShape, **LAST_OWNER, **MISSED, **UNCONDITIONAL},
     )
     def patch(self, request: Request, member_id: UUID) -> Response:
-        """Nobody gives a role that may do more than they may, nor changes a member who may."""
+        """Nobody can assign a role above their own, or change a member with such a role."""
         role = Role(validated(ChangeRole, request.data)["role"])
         member = lock_member(tenant_id=self.principal.tenant_id, member_id=member_id)
         check_match(request, _tag(member), required=True)
@@ -135,7 +135,7 @@ class MemberView(TenantView):
         responses={204: OpenApiResponse(description="Removed"), **LAST_OWNER, **MISSED},
     )
     def delete(self, request: Request, member_id: UUID) -> Response:
-        """The keys that the member made end with the membership."""
+        """API keys that the member created are revoked with the membership."""
         member = lock_member(tenant_id=self.principal.tenant_id, member_id=member_id)
         check_match(request, _tag(member), required=False)
         remove_member(by=self.actor, principal=self.principal, member=member)

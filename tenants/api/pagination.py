@@ -35,7 +35,7 @@ class PageQuery(Strict):
         required=False,
         default="",
         allow_blank=True,
-        help_text="From `next` or `previous` of another page of the same list.",
+        help_text="The value of `next` or `previous` of another page of the same list.",
     )
 
 

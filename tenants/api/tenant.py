@@ -30,7 +30,7 @@ class TenantShape(serializers.Serializer[Any]):
 
 
 class TenantBriefShape(serializers.Serializer[Any]):
-    """Which tenant something is about."""
+    """A short description of a tenant."""
 
     id = serializers.UUIDField()
     slug = serializers.CharField()
@@ -38,7 +38,7 @@ class TenantBriefShape(serializers.Serializer[Any]):
 
 
 class RenameTenant(Strict):
-    """What of a tenant can be changed here."""
+    """The fields of a tenant that can be changed."""
 
     name = serializers.CharField(max_length=200)
 
@@ -64,7 +64,7 @@ class TenantDetailView(TenantView):
         responses={200: TenantShape, **MISSED, **UNCONDITIONAL},
     )
     def patch(self, request: Request) -> Response:
-        """Another name; the slug stays as it is."""
+        """Change the tenant's name. The slug cannot be changed."""
         name = validated(RenameTenant, request.data)["name"]
         tenant = Tenant.objects.select_for_update(no_key=True).get(pk=self.principal.tenant_id)
         check_match(request, _tag(tenant), required=True)

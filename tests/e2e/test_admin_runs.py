@@ -90,7 +90,7 @@ def test_what_cannot_be_taken_back_is_asked_first(root, tenant, run, action: str
 
 
 def test_a_run_is_paused_and_resumed_without_a_question(root, tenant, run):
-    assert "1 run asked to pause" in post(root, "pause", run)
+    assert "1 run pausing" in post(root, "pause", run)
     assert state(run) == "paused"
     assert "1 run resumed" in post(root, "resume", run)
     assert state(run) == "queued"
@@ -111,7 +111,7 @@ def test_what_a_run_refuses_is_a_message(root, tenant, run):
     other = make_run(tenant)
     Run.objects.for_tenant(tenant).filter(pk=other.pk).update(state="succeeded")
     told = post(root, "pause", run, other)
-    assert "1 run asked to pause" in told
+    assert "1 run pausing" in told
     assert "The run has ended already, as succeeded." in told
     assert "no node" in post(root, "rerun", run, confirmed="yes", **{"from": "nothing"})
 
@@ -134,8 +134,8 @@ def test_the_page_of_a_run_says_why_and_offers_what_is_possible(root, tenant):
     )
     run = make_run(tenant, source)
     html = page(root, run)
-    assert "it is the next one of its tenant" in html
-    assert "It waits for a." in html
+    assert "it is the next run of its tenant" in html
+    assert "Waits for a." in html
     assert 'title="The run is not paused."' in html
     shown = post(root, "pause", run, back="run")
     assert "nothing starts until it is resumed" in shown

@@ -101,7 +101,7 @@ def test_a_child_that_no_quota_has_room_for_is_refused(tenant, drain):
     run = parent(tenant)
     drain()
     assert ended(run, "failed").error["code"] == "child_run_refused"
-    assert "The quota `runs_per_day` is at most 1; used are 1." in run.error["message"]
+    assert "Quota `runs_per_day` exceeded: limit 1, used 1." in run.error["message"]
     assert [found.pk for found in Run.objects.for_tenant(tenant)] == [run.pk]
     assert UsageCounter.objects.for_tenant(tenant).get(name="runs_per_day").count == 1
 

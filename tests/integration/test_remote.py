@@ -63,7 +63,7 @@ def test_a_login_is_tried_and_kept_for_its_owner_only(server: str, key: str, tmp
     monkeypatch.delenv("PYFLOW_KEY")
     monkeypatch.delenv("PYFLOW_URL")
     file = tmp_path / "settings" / "profiles.json"
-    assert "does not take this key" in remote("login", "--url", server, input="pyf_live_wrong\n", code=4)
+    assert "refuses this key" in remote("login", "--url", server, input="pyf_live_wrong\n", code=4)
     assert not file.exists()
     told = remote("login", "prod", "--url", server, input=f"{key}\n")
     assert "laptop" in told
@@ -106,7 +106,7 @@ def test_what_the_server_refuses_is_said_with_its_place(server: str, stored):
 def test_a_run_that_fails_is_exit_code_1_and_is_retried(server: str, tenant, executor):
     run = make_run(tenant, FAILS)
     assert "no stock" in remote("watch", run.pk, code=1)
-    assert "Went wrong first: a" in remote("explain", run.pk)
+    assert "First failure: a" in remote("explain", run.pk)
     assert "queued" in remote("retry", run.pk)
     events = remote("watch", run.pk, "--format", "json", code=1).splitlines()
     assert [json.loads(line)["type"] for line in events].count("run.failed") == 2
@@ -155,7 +155,7 @@ def test_all_that_match_filters_are_acted_on_once_that_is_said(server: str, tena
     results = as_json("terminate", "--workflow", "hello", "--state", "queued", "--yes")
     assert sorted(item["id"] for item in results) == sorted(str(run.pk) for run in runs)
     assert {state_of(run) for run in runs} == {"cancelled"}
-    assert "No run matches" in remote("terminate", "--workflow", "hello", "--yes")
+    assert "No matching run" in remote("terminate", "--workflow", "hello", "--yes")
 
 
 def test_a_rerun_is_planned_and_done(server: str, tenant, executor):

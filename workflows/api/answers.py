@@ -36,10 +36,17 @@ HELLO = OpenApiExample(
 )
 NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, description="The workflow's name, or its id.")
 IF_MATCH = OpenApiParameter(
-    "If-Match", str, OpenApiParameter.HEADER, description="The `ETag` of the state that is meant; 412 for another."
+    "If-Match",
+    str,
+    OpenApiParameter.HEADER,
+    description="The `ETag` of an earlier response: 412 if the workflow has changed since then.",
 )
 NEEDS_IF_MATCH = OpenApiParameter(
-    "If-Match", str, OpenApiParameter.HEADER, required=True, description="As above, or `*`; 428 without it."
+    "If-Match",
+    str,
+    OpenApiParameter.HEADER,
+    required=True,
+    description="The `ETag` of an earlier response, or `*`. Required: 428 without it.",
 )
 
 

@@ -21,25 +21,27 @@ from workflows.versions import Comparison, compare_versions
 
 
 class ChangeShape(serializers.Serializer[Any]):
-    """One thing that differs."""
+    """One difference."""
 
     kind = serializers.ChoiceField(["added", "removed", "changed"])
-    pointer = serializers.CharField(help_text="JSON Pointer (RFC 6901) into what it is listed for.")
-    before = serializers.JSONField(required=False, help_text="Missing from what was added.")
-    after = serializers.JSONField(required=False, help_text="Missing from what was removed.")
+    pointer = serializers.CharField(help_text="JSON Pointer (RFC 6901), relative to the changed element.")
+    before = serializers.JSONField(required=False, help_text="Value before the change; absent for an addition.")
+    after = serializers.JSONField(required=False, help_text="Value after the change; absent for a removal.")
 
 
 class ElementShape(serializers.Serializer[Any]):
     """A node or a trigger."""
 
-    id = serializers.CharField(help_text="A trigger without one has that of its type.")
+    id = serializers.CharField(help_text="The id; for a trigger without one, its type.")
     type = serializers.CharField()
-    section = serializers.ChoiceField(["nodes", "on_failure", "finally"], required=False, help_text="Of a node.")
-    config = serializers.DictField(required=False, help_text="Of a trigger.")
+    section = serializers.ChoiceField(
+        ["nodes", "on_failure", "finally"], required=False, help_text="Section of the workflow; nodes only."
+    )
+    config = serializers.DictField(required=False, help_text="Config; triggers only.")
 
 
 class ChangedElementShape(ElementShape):
-    """A node or a trigger that differs, as it is afterwards."""
+    """A changed node or trigger, in its new form."""
 
     changes = ChangeShape(many=True)
 
@@ -53,13 +55,13 @@ class ElementsShape(serializers.Serializer[Any]):
 
 
 class EdgeShape(serializers.Serializer[Any]):
-    """That one node waits for another."""
+    """A dependency between two nodes."""
 
-    to = serializers.CharField(help_text="The node that waits.")
+    to = serializers.CharField(help_text="The dependent node.")
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """With ``from``, which is no name in Python."""
-        return {"from": serializers.CharField(help_text="The node that it waits for."), **super().get_fields()}
+        return {"from": serializers.CharField(help_text="The dependency."), **super().get_fields()}
 
 
 class EdgesShape(serializers.Serializer[Any]):
@@ -85,17 +87,22 @@ class InFlightShape(serializers.Serializer[Any]):
 
 
 class ImpactShape(serializers.Serializer[Any]):
-    """What else it concerns."""
+    """What the change affects."""
 
-    schedules = ElementsShape(help_text="Of the triggers, those that are schedules.")
-    callers = CallerShape(many=True, help_text="In the current versions of workflows; names made by templates are not.")
+    schedules = ElementsShape(help_text="Changed triggers of the type `schedule`.")
+    callers = CallerShape(
+        many=True,
+        help_text="Nodes that call the workflow, in current versions. Names computed by templates are not found.",
+    )
     runs_in_flight = InFlightShape(
-        many=True, allow_null=True, help_text="They keep their version. Null without the permission `runs:read`."
+        many=True,
+        allow_null=True,
+        help_text="Active runs, which keep their version. Null without the permission `runs:read`.",
     )
 
 
 class DiffShape(serializers.Serializer[Any]):
-    """What two versions mean differently."""
+    """The differences in meaning between two versions."""
 
     workflow = serializers.CharField()
     to = serializers.IntegerField()
@@ -110,7 +117,7 @@ class DiffShape(serializers.Serializer[Any]):
     vars = ChangeShape(many=True)
     settings = ChangeShape(many=True)
     reordered = serializers.ListField(
-        child=serializers.CharField(), help_text="Sections whose nodes stand in another order."
+        child=serializers.CharField(), help_text="Sections whose nodes have a different order."
     )
     impact = ImpactShape()
 
@@ -139,7 +146,7 @@ class DiffView(SharedWorkflowView):
         },
     )
     def get(self, request: Request, name: str) -> Response:
-        """What is added, removed and changed, and whom it concerns; or a JSON Patch of the definitions; or the lines.
+        """List what is added, removed and changed, and what it affects; or a JSON Patch; or a line diff.
 
         Any two versions, in either order, drafts included.
         """

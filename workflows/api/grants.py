@@ -21,7 +21,7 @@ PROBLEM = "application/problem+json"
 
 
 class ShareWorkflow(Strict):
-    """Whom to share with: a member or everybody of a role; and for what."""
+    """The grantee, a member or a role, and the level."""
 
     member = serializers.UUIDField(required=False)
     role = serializers.ChoiceField([role.value for role in Role], required=False)
@@ -37,7 +37,7 @@ class ShareWorkflow(Strict):
 
 
 class GrantShape(serializers.Serializer[Any]):
-    """That a workflow is shared with a member or a role."""
+    """Permission of a member or a role on a workflow."""
 
     id = serializers.CharField(help_text="`member:<id>` or `role:<role>`.")
     kind = serializers.ChoiceField(["member", "role"])
@@ -46,7 +46,7 @@ class GrantShape(serializers.Serializer[Any]):
 
 
 class GrantListShape(serializers.Serializer[Any]):
-    """With whom a workflow is shared."""
+    """The grants of a workflow."""
 
     results = GrantShape(many=True)
 
@@ -60,7 +60,7 @@ class GrantsView(TenantView):
         operation_id="grants_list", summary="List a workflow's grants", parameters=[NAME], responses=GrantListShape
     )
     def get(self, request: Request, name: str) -> Response:
-        """All grants of the workflow: roles, then members by name."""
+        """List the grants of a workflow: roles first, then members by name."""
         workflow = find_workflow(tenant_id=self.principal.tenant_id, name=name)
         return Response({"results": [_show(grant) for grant in grants_of(workflow)]})
 
@@ -73,7 +73,7 @@ class GrantsView(TenantView):
         examples=[OpenApiExample("Viewers may run it", value={"role": "viewer", "level": "run"}, request_only=True)],
     )
     def post(self, request: Request, name: str) -> Response:
-        """Share the workflow with a member or a role; a second time with the same is another level."""
+        """Share the workflow with a member or a role. Repeating it with another level changes the level."""
         body = validated(ShareWorkflow, request.data)
         workflow = find_workflow(tenant_id=self.principal.tenant_id, name=name)
         kind = "member" if "member" in body else "role"
@@ -99,12 +99,14 @@ class GrantView(TenantView):
         summary="Stop sharing a workflow",
         parameters=[NAME, OpenApiParameter("grant_id", str, OpenApiParameter.PATH, description="The grant's `id`.")],
         responses={
-            204: OpenApiResponse(description="It is shared no more with whom the grant named."),
-            (404, PROBLEM): OpenApiResponse(OpenApiTypes.OBJECT, description="There is no such workflow or grant."),
+            204: OpenApiResponse(description="The grant is removed."),
+            (404, PROBLEM): OpenApiResponse(
+                OpenApiTypes.OBJECT, description="The workflow or the grant does not exist."
+            ),
         },
     )
     def delete(self, request: Request, name: str, grant_id: str) -> Response:
-        """The role of whom it was shared with is what counts again, at once."""
+        """The grantee's role applies again immediately."""
         workflow = find_workflow(tenant_id=self.principal.tenant_id, name=name)
         unshare(by=self.actor, obj=workflow, target=f"workflow:{workflow.name}", grant_id=grant_id)
         return Response(status=204)

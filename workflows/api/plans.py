@@ -30,7 +30,7 @@ from workflows.versions import find_version
 
 
 class VerdictProblemShape(serializers.Serializer[Any]):
-    """One thing that is wrong or doubtful."""
+    """One error or warning."""
 
     code = serializers.CharField()
     detail = serializers.CharField()
@@ -41,25 +41,27 @@ class VerdictProblemShape(serializers.Serializer[Any]):
 
 
 class VerdictShape(serializers.Serializer[Any]):
-    """What is to be said of a document."""
+    """The result of a validation."""
 
     valid = serializers.BooleanField()
     name = serializers.CharField(allow_null=True)
     problems = VerdictProblemShape(many=True)
-    warnings = VerdictProblemShape(many=True, help_text="Valid, and probably a mistake.")
-    secrets = serializers.ListField(child=serializers.CharField(), help_text="The names of the secrets it uses.")
+    warnings = VerdictProblemShape(many=True, help_text="Valid, but probably a mistake.")
+    secrets = serializers.ListField(
+        child=serializers.CharField(), help_text="Names of the secrets that the document uses."
+    )
     missing_secrets = serializers.ListField(
         child=serializers.CharField(),
         allow_null=True,
-        help_text="Those that there are not; null without the permission `secrets:read`.",
+        help_text="Names of used secrets that do not exist; null without the permission `secrets:read`.",
     )
 
 
 class DryRunShape(serializers.Serializer[Any]):
-    """What a run would do."""
+    """The result of a dry run."""
 
     workflow = serializers.CharField()
-    version = serializers.IntegerField(help_text="Of the format.")
+    version = serializers.IntegerField(help_text="Version of the workflow format.")
     order = serializers.ListField(child=serializers.CharField())
     levels = serializers.ListField(child=serializers.ListField(child=serializers.CharField()))
     critical_path = serializers.ListField(child=serializers.CharField())
@@ -84,7 +86,7 @@ class ValidateView(TenantView):
         responses=VerdictShape,
     )
     def post(self, request: Request) -> Response:
-        """Everything that is wrong with it, with line, column and suggestion; what is doubtful; the secrets it uses."""
+        """List errors with line, column and suggestion, warnings, and the secrets that the document uses."""
         source = source_of(request)
         return Response({"source": source.text, "format": source.format})
 
@@ -111,7 +113,7 @@ class FormatView(TenantView):
         operation_id="workflows_schema", summary="Read the JSON Schema of workflows", responses=OpenApiTypes.OBJECT
     )
     def get(self, request: Request) -> Response:
-        """For editors that check and complete documents."""
+        """Read the JSON Schema that editors use to validate and complete workflow documents."""
         return Response(json_schema())
 
 
@@ -129,7 +131,7 @@ class DryRunView(SharedWorkflowView):
         responses=DryRunShape,
     )
     def post(self, request: Request, name: str) -> Response:
-        """Order, levels, critical path, what would be skipped, and references that would find nothing."""
+        """Compute the order, levels, critical path, nodes that would be skipped, and references without a target."""
         body = validated(DryRun, request.data)
         version = _version(self.principal.tenant_id, name, body)
         return _to_plan(version.source, version.source_format, body["input"], stored=True)
@@ -153,7 +155,7 @@ class DocumentDryRunView(TenantView):
         examples=[OpenApiExample("Hello", value={"document": HELLO.value, "input": {"who": "Ada"}}, request_only=True)],
     )
     def post(self, request: Request) -> Response:
-        """As for a stored workflow. What is wrong with the document is told as when it is stored."""
+        """Like a dry run of a stored workflow. The response to an invalid document lists all problems."""
         body = validated(DryRunDocument, request.data)
         document, format = body["document"], body["format"]
         if not isinstance(document, str):
@@ -183,7 +185,7 @@ class GraphView(SharedWorkflowView):
         },
     )
     def get(self, request: Request, name: str) -> Response:
-        """As data, as Mermaid or as SVG without scripts; a drawing has at most 500 nodes."""
+        """Read the graph as JSON, Mermaid, or SVG without scripts. A drawing has at most 500 nodes."""
         query = validated(GraphQuery, request.query_params)
         version = _version(self.principal.tenant_id, name, query)
         plan, headers = plan_of(version), {"ETag": version_tag(version)}

@@ -24,7 +24,9 @@ class WorkflowShape(serializers.Serializer[Any]):
     name = serializers.CharField()
     description = serializers.CharField(allow_blank=True)
     labels = serializers.DictField(child=serializers.CharField())
-    version = serializers.IntegerField(help_text="What runs start; if nothing is published, the newest version.")
+    version = serializers.IntegerField(
+        help_text="The published version, which new runs use; if none is published, the newest version."
+    )
     version_state = serializers.ChoiceField(VersionState.values)
     checksum = serializers.CharField(help_text="SHA-256 of the canonical definition.")
     archived_at = serializers.DateTimeField(allow_null=True)
@@ -57,7 +59,7 @@ class WorkflowListShape(serializers.Serializer[Any]):
     """A page of workflows."""
 
     results = WorkflowShape(many=True)
-    next = serializers.CharField(allow_null=True, help_text="The address of the next page.")
+    next = serializers.CharField(allow_null=True, help_text="URL of the next page.")
     previous = serializers.CharField(allow_null=True)
 
 
@@ -70,7 +72,7 @@ class VersionShape(serializers.Serializer[Any]):
     state = serializers.ChoiceField(VersionState.values)
     source_format = serializers.ChoiceField(FORMATS)
     checksum = serializers.CharField(help_text="SHA-256 of the canonical definition.")
-    copied_from = serializers.IntegerField(allow_null=True, help_text="The version that a rollback brought back.")
+    copied_from = serializers.IntegerField(allow_null=True, help_text="The version that a rollback copied.")
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
     published_at = serializers.DateTimeField(allow_null=True)
@@ -78,7 +80,7 @@ class VersionShape(serializers.Serializer[Any]):
 
 
 class VersionDetailShape(VersionShape):
-    """A version with what it says."""
+    """A version with its definition."""
 
     definition = serializers.DictField(help_text="The canonical definition.")
 
@@ -94,13 +96,13 @@ class VersionListShape(serializers.Serializer[Any]):
 class WorkflowsQuery(PageQuery):
     """Which workflows."""
 
-    search = serializers.CharField(required=False, help_text="In the name and the description.")
+    search = serializers.CharField(required=False, help_text="Text in the name or the description.")
     label = serializers.ListField(  # type: ignore[assignment] # `label` is an attribute of fields as well
         child=serializers.RegexField(r"(?s)^[^:]+:.*$"),
         required=False,
         default=list,
         max_length=MAX_LABELS,
-        help_text="`key:value`; given several times, all must be there.",
+        help_text="`key:value`. If repeated, a workflow must have all of them.",
     )
     state = serializers.ChoiceField(["active", "archived", "all"], required=False, default="active")
     created_after = serializers.DateTimeField(required=False)
@@ -108,7 +110,10 @@ class WorkflowsQuery(PageQuery):
     updated_after = serializers.DateTimeField(required=False)
     updated_before = serializers.DateTimeField(required=False)
     ordering = serializers.ChoiceField(
-        [*ORDERS, *(f"-{field}" for field in ORDERS)], required=False, default="name", help_text="`-`: descending."
+        [*ORDERS, *(f"-{field}" for field in ORDERS)],
+        required=False,
+        default="name",
+        help_text="Field to sort by; `-` for descending order.",
     )
 
     def validate_search(self, value: str) -> str:
@@ -138,21 +143,25 @@ class DocumentQuery(Strict):
     format = serializers.ChoiceField(
         FORMATS,
         required=False,
-        help_text="Answers with the document itself: byte for byte as it was sent if it was sent in this format.",
+        help_text="Respond with the document itself, byte for byte as it was sent if it was sent in this format.",
     )
 
 
 class CreateQuery(Strict):
     """How a new workflow is stored."""
 
-    draft = serializers.BooleanField(required=False, default=False, help_text="Do not publish it yet.")
+    draft = serializers.BooleanField(
+        required=False, default=False, help_text="Store the version as a draft instead of publishing it."
+    )
 
 
 class GraphQuery(Strict):
     """How a graph is drawn."""
 
     format = serializers.ChoiceField(["json", "mermaid", "svg"], required=False, default="json")
-    version = serializers.IntegerField(required=False, min_value=1, help_text="The current one if it is left out.")
+    version = serializers.IntegerField(
+        required=False, min_value=1, help_text="Version number. Default: the current version."
+    )
 
 
 class DiffQuery(Strict):
@@ -168,10 +177,12 @@ class DiffQuery(Strict):
 
 
 class DryRunDocument(Strict):
-    """A document that is not stored, and what it would be run with."""
+    """A document that is not stored, and the input of the dry run."""
 
     document = serializers.JSONField(help_text="The workflow as an object, or as text.")
-    format = serializers.ChoiceField(FORMATS, required=False, default="yaml", help_text="Of a text.")
+    format = serializers.ChoiceField(
+        FORMATS, required=False, default="yaml", help_text="Format of a document that is sent as text."
+    )
     input = serializers.DictField(required=False, default=dict)
 
     def validate_document(self, value: Any) -> Any:
@@ -182,10 +193,12 @@ class DryRunDocument(Strict):
 
 
 class DryRun(Strict):
-    """What a stored workflow would be run with."""
+    """The input of a dry run."""
 
     input = serializers.DictField(required=False, default=dict)
-    version = serializers.IntegerField(required=False, min_value=1, help_text="The current one if it is left out.")
+    version = serializers.IntegerField(
+        required=False, min_value=1, help_text="Version number. Default: the current version."
+    )
 
 
 def show(workflow: Workflow, *, number: int, state: str, checksum: str) -> dict[str, Any]:

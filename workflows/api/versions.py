@@ -53,7 +53,7 @@ from workflows.versions import (
     versions_of,
 )
 
-NOT_A_DRAFT = (409, "It is no draft any more, or the workflow is archived")
+NOT_A_DRAFT = (409, "The version is no longer a draft, or the workflow is archived")
 
 
 class VersionsView(SharedWorkflowView):
@@ -71,7 +71,7 @@ class VersionsView(SharedWorkflowView):
         responses=VersionListShape,
     )
     def get(self, request: Request, name: str) -> Response:
-        """The newest first, without their documents."""
+        """List versions, newest first, without their documents."""
         query = validated(VersionsQuery, request.query_params)
         workflow = find_workflow(tenant_id=self.principal.tenant_id, name=name)
         rows = versions_of(workflow)
@@ -91,7 +91,7 @@ class VersionsView(SharedWorkflowView):
         responses={201: VersionShape, **refused(ARCHIVED)},
     )
     def post(self, request: Request, name: str) -> Response:
-        """The next version as a draft: it can be edited, and no run starts it until it is published."""
+        """Store the next version as a draft: it can be edited, and runs cannot use it until it is published."""
         source = source_of(request)
         version = create_draft(by=self.actor, name=name, source=source.text, source_format=source.format)
         return Response(show_version(version), status=201, headers=version_headers(request, version))
@@ -115,7 +115,7 @@ class VersionView(SharedWorkflowView):
         parameters=[NAME, DocumentQuery],
         responses={
             200: OpenApiResponse(or_sent(VersionDetailShape), description=SENT_BACK),
-            304: OpenApiResponse(description="`If-None-Match` names this state."),
+            304: OpenApiResponse(description="Not modified since the `ETag` in `If-None-Match`."),
         },
     )
     def get(self, request: Request, name: str, number: int) -> Response:
@@ -158,7 +158,7 @@ class VersionView(SharedWorkflowView):
         responses={204: OpenApiResponse(description="It is gone."), **refused(NOT_A_DRAFT, STALE)},
     )
     def delete(self, request: Request, name: str, number: int) -> Response:
-        """Its number is not given again while a later version exists."""
+        """The number is not reused while a later version exists."""
         delete_draft(by=self.actor, name=name, number=number, precondition=version_unchanged(request))
         return Response(status=204)
 
@@ -178,7 +178,7 @@ class PublishView(SharedWorkflowView):
         responses={200: VersionShape, **refused(NOT_A_DRAFT, STALE)},
     )
     def post(self, request: Request, name: str, number: int) -> Response:
-        """It never changes again, and runs start it from now on. Runs in flight keep the version they began with."""
+        """New runs use the version from now on, and it can no longer be changed. Active runs keep their version."""
         return _answer(
             publish_version(by=self.actor, name=name, number=number, precondition=version_unchanged(request))
         )
@@ -195,10 +195,13 @@ class ArchiveVersionView(SharedWorkflowView):
         summary="Archive a published version",
         parameters=[NAME, IF_MATCH],
         request=None,
-        responses={200: VersionShape, **refused((409, "It is not published, or the workflow is archived"), STALE)},
+        responses={
+            200: VersionShape,
+            **refused((409, "The version is not published, or the workflow is archived"), STALE),
+        },
     )
     def post(self, request: Request, name: str, number: int) -> Response:
-        """Runs start the version that was published before it, or none if there is none."""
+        """New runs use the version published before it. If there is none, the workflow has no published version."""
         return _answer(
             archive_version(by=self.actor, name=name, number=number, precondition=version_unchanged(request))
         )
@@ -216,10 +219,10 @@ class RollbackView(SharedWorkflowView):
         summary="Publish a copy of an earlier version",
         parameters=[NAME],
         request=None,
-        responses={201: VersionShape, **refused((409, "It is a draft, or the workflow is archived"))},
+        responses={201: VersionShape, **refused((409, "The version is a draft, or the workflow is archived"))},
     )
     def post(self, request: Request, name: str, number: int) -> Response:
-        """History only grows: the copy is the next version, and `copied_from` says where it comes from."""
+        """Create the next version as a copy of an earlier one; `copied_from` has the earlier number."""
         version = rollback(by=self.actor, name=name, number=number)
         return Response(show_version(version), status=201, headers=version_headers(request, version))
 

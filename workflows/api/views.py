@@ -78,7 +78,7 @@ class WorkflowsView(TenantView):
         responses=WorkflowListShape,
     )
     def get(self, request: Request) -> Response:
-        """The workflows of the tenant by name, with the number and checksum of the version that runs start."""
+        """List the tenant's workflows by name, with the number and checksum of the version that new runs use."""
         query = validated(WorkflowsQuery, request.query_params)
         tenant_id = self.principal.tenant_id
         rows = with_current_version(_filtered(visible_workflows(self.principal), query), tenant_id)
@@ -95,7 +95,7 @@ class WorkflowsView(TenantView):
         responses={201: WorkflowShape, **refused((409, "The name is taken"))},
     )
     def post(self, request: Request) -> Response:
-        """The body is the workflow document, YAML or JSON. Everything that is wrong with it is told at once."""
+        """The body is the workflow document, YAML or JSON. The response to an invalid document lists all problems."""
         draft = validated(CreateQuery, request.query_params)["draft"]
         source = source_of(request)
         saved = create_workflow(by=self.actor, source=source.text, source_format=source.format, draft=draft)
@@ -125,11 +125,11 @@ class WorkflowView(SharedWorkflowView):
         parameters=[NAME, DocumentQuery],
         responses={
             200: OpenApiResponse(or_sent(WorkflowDetailShape), description=SENT_BACK),
-            304: OpenApiResponse(description="`If-None-Match` names this state."),
+            304: OpenApiResponse(description="Not modified since the `ETag` in `If-None-Match`."),
         },
     )
     def get(self, request: Request, name: str) -> Response:
-        """The workflow with the definition of its current version: what runs start or, with none, the newest."""
+        """Read a workflow with the definition of its published version or, without one, of its newest version."""
         query = validated(DocumentQuery, request.query_params)
         version = find_current(tenant_id=self.principal.tenant_id, name=name)
         tag = tag_of(version.workflow)
@@ -148,7 +148,7 @@ class WorkflowView(SharedWorkflowView):
         responses={200: WorkflowShape, 201: WorkflowShape, **refused(ARCHIVED, STALE)},
     )
     def put(self, request: Request, name: str) -> Response:
-        """201 for a new workflow, else 200; a document that changes nothing makes no version."""
+        """201 for a new workflow, otherwise 200. A document without changes creates no version."""
         source = source_of(request)
         saved = put_workflow(
             by=self.actor,
@@ -183,12 +183,12 @@ class WorkflowView(SharedWorkflowView):
         parameters=[NAME, IF_MATCH],
         request=None,
         responses={
-            204: OpenApiResponse(description="It is gone, with its versions and runs."),
-            **refused((409, "It has runs and is not archived, or runs are in flight"), STALE),
+            204: OpenApiResponse(description="The workflow, its versions and its runs are deleted."),
+            **refused((409, "The workflow has runs and is not archived, or it has active runs"), STALE),
         },
     )
     def delete(self, request: Request, name: str) -> Response:
-        """Refused while it has runs, unless it is archived: then they are deleted with it. Runs in flight must end."""
+        """Refused if the workflow has runs, unless it is archived and none is active: then they are deleted, too."""
         delete_workflow(by=self.actor, name=name, precondition=unchanged(request))
         return Response(status=204)
 
@@ -218,7 +218,7 @@ class ArchiveView(_ArchivingView):
         responses={200: WorkflowShape, **refused(STALE)},
     )
     def post(self, request: Request, name: str) -> Response:
-        """No run starts and nothing is changed until it is unarchived; runs in flight go on. Twice is once."""
+        """Refuse new runs and changes until the workflow is unarchived; active runs continue. Idempotent."""
         return self._archive(request, name)
 
 
@@ -235,7 +235,7 @@ class UnarchiveView(_ArchivingView):
         responses={200: WorkflowShape, **refused(STALE)},
     )
     def post(self, request: Request, name: str) -> Response:
-        """It can be run and changed again. Twice is once."""
+        """Allow new runs and changes again. Idempotent."""
         return self._archive(request, name)
 
 

@@ -35,7 +35,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def _group() -> None:
-    """Workflows and runs of a server. `pyflow remote login` first, or set PYFLOW_URL and PYFLOW_KEY.
+    """Use the workflows and runs of a server. Log in with `pyflow remote login`, or set PYFLOW_URL and PYFLOW_KEY.
 
     Exit codes: 0 it worked; 1 the run that was waited for did not succeed; 2 wrong usage; 3 the definition is invalid;
     4 the server is away, or refuses.

@@ -20,9 +20,11 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name of t
 
 def login(
     name: NameArgument = "default",
-    url: Annotated[str | None, typer.Option("--url", metavar="URL", help="The server. Else PYFLOW_URL.")] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="URL of the server. Default: PYFLOW_URL.")
+    ] = None,
 ) -> None:
-    """Keep a server and an API key for it as a profile, which becomes the default one.
+    """Save a server and its API key as a profile, which becomes the default profile.
 
     The key is read from PYFLOW_KEY or from standard input: never from an argument, which others can see. It is tried
     first. The file is readable by its owner only.
@@ -31,9 +33,9 @@ def login(
     known = profiles.by_name.get(name)
     url = url or os.environ.get("PYFLOW_URL") or (known.url if known else None)
     if not url:
-        fail("which server? Give --url URL")
+        fail("no server is given: use --url URL")
     if urlsplit(url).scheme == "http" and urlsplit(url).hostname not in {"localhost", "127.0.0.1", "::1"}:
-        err(f"Warning: {url} is not encrypted: whoever is on the way reads the key.")
+        err(f"Warning: {url} is not encrypted: the key can be read in transit.")
     profile = Profile(name, url, _key())
     with speaking(profile) as client:
         me = client.me()
@@ -54,7 +56,7 @@ def _key() -> str:
 
 
 def logout(name: NameArgument = "default") -> None:
-    """Forget a profile. Its key stays good: revoke it on the server."""
+    """Delete a profile. Its API key stays valid until it is revoked on the server."""
     profiles = store.load()
     if profiles.by_name.pop(name, None) is None:
         fail(f"there is no profile {name!r}")
@@ -65,7 +67,7 @@ def logout(name: NameArgument = "default") -> None:
 
 
 def profiles(format: FormatOption = "table") -> None:
-    """List the profiles, without their keys; `*` is the default one."""
+    """List the profiles, without their keys; `*` marks the default."""
     known = store.load()
     if format == "json":
         out_json([{"name": p.name, "url": p.url, "default": p.name == known.default} for p in known.by_name.values()])
@@ -73,11 +75,11 @@ def profiles(format: FormatOption = "table") -> None:
         rows = [("*" if p.name == known.default else " ", p.name, p.url) for p in known.by_name.values()]
         out("\n".join(table(rows, "")))
     else:
-        err("There are none: `pyflow remote login --url URL`.")
+        err("No profiles. Create one with `pyflow remote login --url URL`.")
 
 
 def use(name: NameArgument) -> None:
-    """Make a profile the default one."""
+    """Set the default profile."""
     known = store.load()
     if name not in known.by_name:
         fail(f"there is no profile {name!r} (there is {', '.join(known.by_name) or 'none'})")
@@ -87,7 +89,7 @@ def use(name: NameArgument) -> None:
 
 
 def whoami(profile: ProfileOption = None, format: FormatOption = "table") -> None:
-    """Say as whom the server knows this key, and what it may do."""
+    """Show the identity and the permissions of the API key."""
     with connected(profile) as client:
         me = client.me()
     if format == "json":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Format = Literal["table", "json"]
 ProfileOption = Annotated[
     str | None,
-    typer.Option("--profile", "-p", metavar="NAME", help="Which server: a profile of `login`. Else PYFLOW_PROFILE."),
+    typer.Option("--profile", "-p", metavar="NAME", help="Profile created by `login`. Default: PYFLOW_PROFILE."),
 ]
 FormatOption = Annotated[Format, typer.Option("--format", help="json: what the API answers.")]
 
@@ -76,7 +76,7 @@ def speaking(profile: Profile) -> Iterator[Client]:
             yield client
         except pyflow_client.NotAuthenticated as error:
             advice = f"`pyflow remote login {profile.name}`" if profile.name != "environment" else "see PYFLOW_KEY"
-            fail(f"{profile.url} does not take this key: {error.detail} ({advice})", ExitCode.REMOTE)
+            fail(f"{profile.url} refuses this key: {error.detail} ({advice})", ExitCode.REMOTE)
         except pyflow_client.ConnectionFailed as error:
             fail(f"{error}. Is {profile.url} the server, and does it run?", ExitCode.REMOTE)
         except pyflow_client.UnexpectedAnswer as error:

@@ -79,7 +79,7 @@ def log_line(line: LogLine) -> str:
 
 
 def explanation_text(told: Explanation) -> Iterator[str]:
-    """Why a run is where it is."""
+    """An explanation of a run's current state."""
     yield f"{told.run}  {told.workflow}  {told.state}"
     yield from (f"  {reason.detail}" for reason in told.reasons)
     states = ", ".join(f"{count} {state}" for state, count in told.states.items())
@@ -89,7 +89,7 @@ def explanation_text(told: Explanation) -> Iterator[str]:
     if told.more_nodes:
         yield f"  … and {told.more_nodes} more"
     if told.signals:
-        yield f"Kept signals: {', '.join(told.signals)}"
+        yield f"Signals received early: {', '.join(told.signals)}"
     yield from _failure_text(told)
     yield f"Possible now: {', '.join(told.possible) or 'nothing'}"
     yield from (f"  not {verb.verb}: {verb.why_not}" for verb in told.verbs if not verb.possible)
@@ -100,7 +100,7 @@ def _failure_text(told: Explanation) -> Iterator[str]:
     if failure is None:
         return
     error = f": {_headline(failure.error)}" if failure.error is not None else ""
-    yield f"Went wrong first: {failure.node_id or 'the run as a whole'}{error}"
+    yield f"First failure: {failure.node_id or 'the run as a whole'}{error}"
     if failure.child is not None:
         yield f"  in the run {failure.child.run_id} of {failure.child.workflow}, which {failure.child.state}"
     for item in failure.consequences:

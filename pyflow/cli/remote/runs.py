@@ -29,16 +29,18 @@ InputOption = Annotated[
         "May be repeated.",
     ),
 ]
-WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Follow the run to its end; 1 if it fails.")]
+WatchOption = Annotated[
+    bool, typer.Option("--watch", "-w", help="Follow the run until it ends. Exit with 1 if it fails.")
+]
 WorkflowOption = Annotated[
-    list[str] | None, typer.Option("--workflow", metavar="NAME", help="Only of this workflow. May be repeated.")
+    list[str] | None, typer.Option("--workflow", metavar="NAME", help="Only runs of this workflow. May be repeated.")
 ]
 StateOption = Annotated[
-    list[str] | None, typer.Option("--state", metavar="STATE", help="Only in this state. May be repeated.")
+    list[str] | None, typer.Option("--state", metavar="STATE", help="Only runs in this state. May be repeated.")
 ]
 LabelOption = Annotated[
     list[str] | None,
-    typer.Option("--label", metavar="NAME:VALUE", help="Only with this label. Repeated: with all of them."),
+    typer.Option("--label", metavar="NAME:VALUE", help="Only runs with this label. If repeated, with all of them."),
 ]
 Level = Literal["debug", "info", "warning", "error", "critical"]
 INTERRUPTED = 130
@@ -49,13 +51,21 @@ LOG_PAUSE = 0.5
 def run(
     workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="The name of a workflow on the server.")],
     input: InputOption = None,
-    version: Annotated[int | None, typer.Option("--version", metavar="N", help="Not the one published last.")] = None,
-    label: Annotated[
-        list[str] | None, typer.Option("--label", metavar="NAME:VALUE", help="Beside the workflow's. May be repeated.")
+    version: Annotated[
+        int | None, typer.Option("--version", metavar="N", help="Version number. Default: the published version.")
     ] = None,
-    priority: Annotated[int | None, typer.Option("--priority", min=1, max=9, help="From 1 (last) to 9.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label", metavar="NAME:VALUE", help="In addition to the labels of the workflow. May be repeated."
+        ),
+    ] = None,
+    priority: Annotated[
+        int | None, typer.Option("--priority", min=1, max=9, help="From 1 (lowest) to 9 (highest).")
+    ] = None,
     key: Annotated[
-        str | None, typer.Option("--key", help="A workflow has one run of each key: a second start finds the first.")
+        str | None,
+        typer.Option("--key", help="A workflow has at most one run per key: a second start returns the first run."),
     ] = None,
     watch: WatchOption = False,
     profile: ProfileOption = None,
@@ -85,7 +95,7 @@ def list_runs(
     profile: ProfileOption = None,
     format: FormatOption = "table",
 ) -> None:
-    """List the runs of the server, the newest first."""
+    """List runs, newest first."""
     with connected(profile) as client:
         found = list(islice(client.runs(**filters(workflow, state, label), limit=min(limit, 200)), limit))
     if format == "json":
@@ -101,7 +111,7 @@ def get(run_id: RunArgument, profile: ProfileOption = None, format: FormatOption
 
 
 def watch(run_id: RunArgument, profile: ProfileOption = None, format: FormatOption = "table") -> None:
-    """Follow a run to its end, a line an event (json: an object a line). Exit code 1 if it does not succeed.
+    """Follow a run until it ends, one line per event (json: one object per line). Exit code 1 if it fails.
 
     Interrupting this does not stop the run: `pyflow remote cancel` does.
     """
@@ -111,13 +121,13 @@ def watch(run_id: RunArgument, profile: ProfileOption = None, format: FormatOpti
 
 def logs(
     run_id: RunArgument,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
-    node: Annotated[str | None, typer.Option("--node", metavar="NODE", help="Only of this node.")] = None,
-    level: Annotated[Level | None, typer.Option("--level", help="This level, and what is more important.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until the run has ended.")] = False,
+    node: Annotated[str | None, typer.Option("--node", metavar="NODE", help="Only lines of this node.")] = None,
+    level: Annotated[Level | None, typer.Option("--level", help="Minimum level.")] = None,
     profile: ProfileOption = None,
     format: FormatOption = "table",
 ) -> None:
-    """Print what the nodes of a run logged, a line each (json: an object a line)."""
+    """Print the log lines of a run (json: one object per line)."""
     given = {name: value for name, value in (("node", node), ("level", level)) if value is not None}
     after, ended = 0, False
     with connected(profile) as client:
@@ -158,7 +168,7 @@ def _follow(client: Client, run_id: str | UUID, format: Format) -> None:
         raise
 
 
-_GOES_ON = "The run goes on: `pyflow remote watch {0}` follows it again, `pyflow remote cancel {0}` stops it."
+_GOES_ON = "The run continues: `pyflow remote watch {0}` follows it, `pyflow remote cancel {0}` cancels it."
 
 
 def _left(run_id: str | UUID) -> NoReturn:
@@ -167,7 +177,7 @@ def _left(run_id: str | UUID) -> NoReturn:
 
 
 def filters(workflow: list[str] | None, state: list[str] | None, label: list[str] | None) -> dict[str, Any]:
-    """The filters that were given, as the API names them."""
+    """Return the given filters, under the names of the API."""
     given = {"workflow": workflow, "state": state, "label": label}
     return {name: values for name, values in given.items() if values}
 

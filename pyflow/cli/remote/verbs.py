@@ -29,12 +29,16 @@ if TYPE_CHECKING:
 
 #: The server takes so many runs at once.
 _AT_ONCE = 100
-RunsArgument = Annotated[list[UUID] | None, typer.Argument(metavar="RUN…", help="The ids of runs, or filters instead.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before acting on all that match filters.")]
+RunsArgument = Annotated[
+    list[UUID] | None, typer.Argument(metavar="RUN…", help="Run ids. Use filters instead to select many runs.")
+]
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask for confirmation before acting on all matching runs.")
+]
 
 
 def explain(run_id: RunArgument, profile: ProfileOption = None, format: FormatOption = "table") -> None:
-    """Say why a run is where it is: what it and its nodes wait for, what went wrong, and what can be asked of it."""
+    """Explain a run: what it and its nodes wait for, the first failure, and the possible actions."""
     with connected(profile) as client:
         told = client.explain(run_id)
     if format == "json":
@@ -44,7 +48,7 @@ def explain(run_id: RunArgument, profile: ProfileOption = None, format: FormatOp
 
 
 def _state_verb(action: StateVerb, help: str) -> Callable[..., None]:
-    """A command that asks the same of many runs: those that are named, or all that match filters."""
+    """Make a command that applies one action to many runs: the given ids, or all that match filters."""
 
     def verb(
         runs: RunsArgument = None,
@@ -62,25 +66,29 @@ def _state_verb(action: StateVerb, help: str) -> Callable[..., None]:
 
 
 cancel = _state_verb(
-    "cancel", "Ask runs to stop: running nodes are cancelled, completed ones compensated, then `finally` runs."
+    "cancel", "Cancel runs: running nodes are cancelled, completed ones are compensated, then `finally` runs."
 )
-terminate = _state_verb("terminate", "End runs at once, without any clean-up.")
-pause = _state_verb("pause", "Let no more nodes of runs start, until they are resumed.")
-resume = _state_verb("resume", "Let paused runs go on.")
-retry = _state_verb("retry", "Take runs up again that did not succeed: what has completed stays.")
+terminate = _state_verb("terminate", "End runs at once, without clean-up.")
+pause = _state_verb("pause", "Pause runs: no more nodes start until the runs are resumed.")
+resume = _state_verb("resume", "Continue paused runs.")
+retry = _state_verb("retry", "Retry runs that did not succeed. Completed nodes keep their results.")
 
 
 def rerun(
     run_id: RunArgument,
     start: Annotated[
         str | None,
-        typer.Option("--from", metavar="NODE", help="Run NODE and what comes after it; reuse the other results."),
+        typer.Option(
+            "--from", metavar="NODE", help="Run NODE and everything downstream of it, and reuse the other results."
+        ),
     ] = None,
     version: Annotated[
-        str, typer.Option("--version", metavar="original|latest|N", help="On which version.")
+        str, typer.Option("--version", metavar="original|latest|N", help="Version to run.")
     ] = "original",
     input: InputOption = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Only tell what would become of each node.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show the planned action for each node without starting a run.")
+    ] = False,
     watch: WatchOption = False,
     profile: ProfileOption = None,
     format: FormatOption = "table",
@@ -100,17 +108,19 @@ def rerun(
 
 def signal(
     run_id: RunArgument,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What a node waits for; of an approval: approval:NODE.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the signal. For an approval: approval:NODE.")],
     payload: Annotated[
         str | None,
-        typer.Argument(metavar="JSON|@FILE", help='Its payload; of an approval: {"approved": true}. Else null.'),
+        typer.Argument(
+            metavar="JSON|@FILE", help='Payload, for example {"approved": true} for an approval. Default: null.'
+        ),
     ] = None,
     signal_id: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="A second signal of the same id is not delivered again.")
+        str | None, typer.Option("--id", metavar="ID", help="A signal with the same id is delivered only once.")
     ] = None,
     profile: ProfileOption = None,
 ) -> None:
-    """Deliver a signal to the node that waits for it, or will."""
+    """Send a signal to a run. A node that waits for it later receives it, too."""
     value = None if payload is None else read_value(payload, "the payload")
     with connected(profile) as client:
         delivered = client.signal(run_id, name, value, id=signal_id)
@@ -120,14 +130,18 @@ def signal(
 def approvals(
     assignee: Annotated[
         str | None,
-        typer.Option("--assignee", metavar="me|NAME", help="Only those you may decide, or those of role:admin, ada, …"),
+        typer.Option(
+            "--assignee",
+            metavar="me|NAME",
+            help="Only approvals that you may decide (me), or with this assignee: role:admin, ada, …",
+        ),
     ] = None,
     workflow: WorkflowOption = None,
-    run: Annotated[UUID | None, typer.Option("--run", metavar="RUN", help="Only of this run.")] = None,
+    run: Annotated[UUID | None, typer.Option("--run", metavar="RUN", help="Only approvals of this run.")] = None,
     profile: ProfileOption = None,
     format: FormatOption = "table",
 ) -> None:
-    """List the approvals that wait for a decision, the oldest first. `pyflow remote signal RUN SIGNAL` decides one."""
+    """List approvals that wait for a decision, oldest first. Decide one with `pyflow remote signal RUN SIGNAL`."""
     given: dict[str, Any] = {"assignee": assignee, "workflow": workflow, "run": None if run is None else str(run)}
     with connected(profile) as client:
         found = list(client.approvals(**{name: value for name, value in given.items() if value}))
@@ -162,7 +176,7 @@ def _act(
             for item in result.problem.get("errors", ()):
                 err(f"  {item['pointer'] or '/'}: {item['detail']}")
     if not results:
-        err("No run matches that this would change.")
+        err("No matching run would be changed.")
     if any(result.problem is not None for result in results):
         raise typer.Exit(ExitCode.REMOTE)
 
@@ -184,5 +198,5 @@ def _results(
 def _confirm(action: str, given: dict[str, Any]) -> None:
     told = ", ".join(f"{name} {' or '.join(values)}" for name, values in given.items())
     if not sys.stdin.isatty():
-        fail(f"{action} all runs with {told}? Say so with --yes")
+        fail(f"{action} all runs with {told}? Confirm with --yes")
     typer.confirm(f"{action} all runs with {told}?", abort=True, err=True)

@@ -19,7 +19,7 @@ def push(
     profile: ProfileOption = None,
     format: FormatOption = "table",
 ) -> None:
-    """Store workflows on the server, each under its name, new or as a new version.
+    """Store workflow files on the server: as new workflows, or as new versions of existing ones.
 
     A document that changes nothing makes no version. The server checks each as a whole: exit code 3 if one is invalid,
     and those behind it are not sent.
@@ -53,7 +53,7 @@ def _read(file: Path) -> tuple[str, str]:
 
 
 def list_workflows(
-    search: Annotated[str | None, typer.Option("--search", metavar="TEXT", help="A part of the name.")] = None,
+    search: Annotated[str | None, typer.Option("--search", metavar="TEXT", help="Part of the name.")] = None,
     profile: ProfileOption = None,
     format: FormatOption = "table",
 ) -> None:

@@ -105,7 +105,6 @@ class PostgresDriver:
         self._connection: Any = None
 
     def connect(self) -> Any:
-        """See ``Driver``."""
         import psycopg  # noqa: PLC0415 - a platform may be without it
 
         host, port = self._url.host or "", self._url.port or 5432
@@ -132,10 +131,9 @@ class PostgresDriver:
         return self._connection
 
     def check(self, statement: Statement) -> None:
-        """See ``Driver``: the server refuses them all."""
+        """Allow every statement: the server itself refuses what is forbidden."""
 
     def begin(self, connection: Connection) -> None:
-        """See ``Driver``."""
         if self._read_only:
             connection.execute(text("SET TRANSACTION READ ONLY"))
         settings = {
@@ -151,11 +149,9 @@ class PostgresDriver:
         connection.execute(text(f"SELECT {calls}"))
 
     def changed(self, rowcount: int) -> int:
-        """See ``Driver``."""
         return rowcount
 
     def stop(self) -> None:
-        """See ``Driver``."""
         if self._connection is not None:
             with contextlib.suppress(Exception):
                 self._connection.cancel_safe(timeout=1.0)
@@ -179,7 +175,7 @@ class SqliteDriver:
         self._connection: sqlite3.Connection | None = None
 
     def connect(self) -> sqlite3.Connection:
-        """See ``Driver``. Raises ``PathRefusedError``."""
+        """Open the database file. Raises ``PathRefusedError`` for a path outside the storage root."""
         path = None
         if self._path is None:
             uri = "file::memory:"
@@ -197,20 +193,18 @@ class SqliteDriver:
         return connection
 
     def check(self, statement: Statement) -> None:
-        """See ``Driver``: ``_authorize`` is asked about each."""
+        """Allow every statement: ``_authorize`` decides on each operation as SQLite prepares it."""
 
     def begin(self, connection: Connection) -> None:  # noqa: ARG002 - SQLAlchemy has made its own preparations by now
-        """See ``Driver``."""
         assert self._connection is not None  # noqa: S101 - it is connected by now
         self._connection.set_authorizer(_authorize)
 
     def changed(self, rowcount: int) -> int:
-        """See ``Driver``: the module does not count what begins with a word such as ``WITH``."""
+        """Count changed rows by the connection: the module does not count statements that begin with ``WITH``."""
         assert self._connection is not None  # noqa: S101 - it is connected by now
         return rowcount if rowcount >= 0 else int(self._connection.execute("SELECT changes()").fetchone()[0])
 
     def stop(self) -> None:
-        """See ``Driver``."""
         if self._connection is not None:
             self._connection.interrupt()
 

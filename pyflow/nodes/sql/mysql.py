@@ -40,7 +40,6 @@ class MySqlDriver:
         self._socket: Any = None
 
     def connect(self) -> Any:
-        """See ``Driver``."""
         host, port = self._url.host or "", self._url.port or 3306
         addresses = hosts.checked_addresses(host, port, allow_private_networks=self._allow_private_networks)
         wants_tls = self._options.get("ssl", "false").lower() in ("true", "1", "yes")
@@ -63,7 +62,6 @@ class MySqlDriver:
         return connection
 
     def check(self, statement: Statement) -> None:
-        """See ``Driver``."""
         if not self._read_only:
             return
         if statement.first not in _READING:
@@ -73,7 +71,6 @@ class MySqlDriver:
             raise SqlRefusedError("with `read_only`, nothing is selected INTO a file of the server or a variable")
 
     def begin(self, connection: Connection) -> None:
-        """See ``Driver``."""
         # `stop` hangs up, which a server that computes does not notice.
         limit = math.ceil(self._seconds) + 1
         mariadb = connection.dialect.is_mariadb  # type: ignore[attr-defined] # all dialects of MySQL say so
@@ -85,11 +82,9 @@ class MySqlDriver:
             connection.execute(text("START TRANSACTION READ ONLY"))
 
     def changed(self, rowcount: int) -> int:
-        """See ``Driver``."""
         return rowcount
 
     def stop(self) -> None:
-        """See ``Driver``."""
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(2)

@@ -59,7 +59,6 @@ class Json(Format):
     empty = []  # noqa: RUF012 - never changed: `joined` makes a new list
 
     def decode(self, content: bytes) -> Any:
-        """See ``Format``."""
         try:
             return json.loads(content)
         except json.JSONDecodeError as error:
@@ -69,14 +68,12 @@ class Json(Format):
             raise self.refuse_file(f"is not JSON: {_reason(error)}") from None
 
     def encode(self, value: Any) -> bytes:
-        """See ``Format``."""
         try:
             return json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False).encode()
         except NotPlainError as error:
             raise self.refuse_data(error.reason + (f", at {error.place}" if error.path else "")) from None
 
     def joined(self, existing: Any, value: Any) -> Any:
-        """See ``Format``."""
         return [*(existing if isinstance(existing, list) else [existing]), value]
 
 
@@ -84,14 +81,12 @@ class Text(Format):
     """UTF-8; a byte order mark is left out."""
 
     def decode(self, content: bytes) -> str:
-        """See ``Format``."""
         try:
             return content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise self.refuse_file(f"is not text in UTF-8: {_reason(error)}") from None
 
     def encode(self, value: Any) -> bytes:
-        """See ``Format``."""
         if not isinstance(value, str):
             raise self.refuse_data(f"is text, not {type(value).__name__}")
         try:
@@ -104,18 +99,15 @@ class Bytes(Format):
     """Anything, as base64."""
 
     def decode(self, content: bytes) -> str:
-        """See ``Format``."""
         return base64.b64encode(content).decode("ascii")
 
     def encode(self, value: Any) -> bytes:
-        """See ``Format``."""
         try:
             return base64.b64decode(value, validate=True)
         except (TypeError, ValueError, binascii.Error):
             raise self.refuse_data("is not base64") from None
 
     def joined(self, existing: Any, value: Any) -> Any:
-        """See ``Format``."""
         return self.decode(self.encode(existing) + self.encode(value))
 
 
@@ -125,7 +117,6 @@ class Csv(Text):
     empty = []  # noqa: RUF012 - never changed: `joined` makes a new list
 
     def decode(self, content: bytes) -> Any:
-        """See ``Format``."""
         reader = csv.reader(io.StringIO(super().decode(content), newline=""), delimiter=self.separator, strict=True)
         rows: list[Any] = []
         names: list[str] | None = None
@@ -149,7 +140,6 @@ class Csv(Text):
         return rows
 
     def encode(self, value: Any) -> bytes:
-        """See ``Format``."""
         if not isinstance(value, list):
             raise self.refuse_data(f"is a list of rows, not {type(value).__name__}")
         text = io.StringIO(newline="")

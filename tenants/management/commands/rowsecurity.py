@@ -16,7 +16,6 @@ class Command(BaseCommand):
     help = "Make the role of web processes, its privileges and the policies of tenants' rows what they should be."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """See ``help``."""
         if connection.vendor != "postgresql":
             raise CommandError("Only PostgreSQL has row-level security.")
         restore(connection)

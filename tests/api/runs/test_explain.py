@@ -98,7 +98,7 @@ def test_a_queued_run_has_its_place_among_those_of_its_tenant(api: Api, tenant):
     assert [explained(api, run)["queue"]["ahead"] for run in (urgent, first, second, elsewhere)] == [0, 1, 2, 0]
     body = explained(api, second)
     assert (body["state"], codes(body)) == ("queued", ["queue"])
-    assert "2 of its tenant's runs come first" in body["reasons"][0]["detail"]
+    assert "2 of the tenant's runs are ahead of it" in body["reasons"][0]["detail"]
     assert body["queue"] | {"ahead": 0} == {
         "name": "", "priority": 5, "ahead": 0, "running": 0, "limit": None, "deadline": None,
     }  # fmt: skip
@@ -167,7 +167,7 @@ def test_a_node_that_is_executed_elsewhere_tells_by_whom(api: Api, run: Run):
     NodeTask.objects.create(run_epoch=2, owner="of the executor before", **about)
     told = of_node(explained(api, run), "a")
     assert (told["code"], [task["owner"] for task in told["tasks"]]) == ("task", ["worker-2", ""])
-    assert "workers have 1 of 2" in told["detail"]
+    assert "workers have claimed 1 of 2" in told["detail"]
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ CODES = {
     412: {"precondition_failed"},
     413: {"document_too_large"},
     422: {
+        "not_convertible",
         "computation_limit",
         "decision_invalid",
         "definition_invalid",
@@ -66,7 +67,8 @@ OURS = {"pyflow", "pyflow_sdk", "pyflow_site", "plugins", "runs", "secrets_vault
 
 
 def test_every_code_keeps_its_status():
-    import_module("pyflow_site.urls")  # loads each app
+    for module in ("pyflow_site.urls", "pyflow.upgrade.convert"):  # every app, and what only the command line loads
+        import_module(module)
     errors = [cls for cls in documented_errors() if cls.__module__.partition(".")[0] in OURS]
     found = {(cls.code, STATUS_OF[cls.category]) for cls in errors}
     assert found == {(code, status) for status, codes in CODES.items() for code in codes}

@@ -179,7 +179,7 @@ def test_a_file_that_is_no_data_is_a_usage_error(option: str, make: Callable[[Pa
         (["--mock", "frist=FILE"], "did you mean 'first'?"),
         (["--stop-at", "secnod"], "did you mean 'second'?"),
         (["--stop-at", ""], "there is no node ''"),
-        (["--stop-at", "bye"], "does not stand under `nodes`"),
+        (["--stop-at", "bye"], "is not in the section `nodes`"),
         (["--from", "nobody"], "there is no node 'nobody'"),
         (["--from", "second"], "first"),
         (["--results", "FILE"], "--from"),

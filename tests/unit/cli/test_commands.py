@@ -130,7 +130,7 @@ def test_doctor_finds_everything_that_is_needed(tmp_path: Path):
         "doctor", env={"PYFLOW_STORAGE_ROOT": str(tmp_path / "store"), "DATABASE_URL": None, "REDIS_URL": None}
     )
     assert done.exit_code == 0, done.output
-    assert done.stdout.splitlines()[-1] == "Everything that is needed works."
+    assert done.stdout.splitlines()[-1] == "All required parts work."
     assert (tmp_path / "store").is_dir()
 
 

@@ -75,7 +75,7 @@ def test_without_any_server_it_says_what_to_do(profiles: Path):
     refused = remote("runs")
     assert refused.exit_code == 2
     assert "pyflow remote login --url" in refused.output
-    assert "There are none" in remote("profiles").output
+    assert "No profiles" in remote("profiles").output
 
 
 def test_a_profile_that_there_is_not_is_told_with_those_that_there_are(monkeypatch):

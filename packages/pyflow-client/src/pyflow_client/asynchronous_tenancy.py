@@ -190,7 +190,7 @@ class AsyncTenantClient:
         await self._send(tenancy_calls.destroy_secret_version(name, number))
 
     async def grants(self, workflow: str) -> list[Grant]:
-        """With whom a workflow is shared."""
+        """The grants of a workflow."""
         return (await self._send(tenancy_calls.grants(workflow))).results
 
     async def share_with_member(self, workflow: str, member_id: str | UUID, level: Level) -> Grant:

@@ -144,7 +144,7 @@ def change_version(name: str, number: int, verb: Literal["publish", "archive", "
 
 
 def diff(name: str, before: int, after: int) -> Call[Data]:
-    """What two versions mean differently."""
+    """The differences in meaning between two versions."""
     return Call("GET", f"{versions_path(name)}/diff", Data, params={"from": before, "to": after})
 
 
@@ -167,7 +167,7 @@ def validate(document: Document) -> Call[Verdict]:
 
 
 def dry_run(name: str, input: Mapping[str, Any] | None, version: int | None) -> Call[DryRun]:
-    """What a run would do."""
+    """The result of a dry run."""
     body = {"input": dict(input or {})} | ({} if version is None else {"version": version})
     return json_call("POST", f"api/v1/workflows/{segment(name)}/dry-run", DryRun, body)
 

@@ -16,7 +16,7 @@ class Reason(_Model):
 
 
 class QueuePlace(_Model):
-    """The place of a queued run: ``ahead`` of the tenant's runs come first, ``running`` of ``limit`` are executed."""
+    """The place of a queued run: ``ahead`` of the tenant's runs are before it, ``running`` of ``limit`` are being executed."""
 
     name: str
     priority: int
@@ -95,7 +95,7 @@ class Consequence(_Model):
 
 
 class Failure(_Model):
-    """What went wrong first (``node_id`` is ``None``: the run as a whole), and what came of it."""
+    """The first failure (``node_id`` is ``None`` if the run as a whole failed), and its consequences."""
 
     node_id: str | None = None
     at: datetime | None = None

@@ -30,7 +30,7 @@ class Nothing(_Model):
 
 
 class User(_Model):
-    """Who somebody is."""
+    """A user."""
 
     id: int
     username: str
@@ -397,7 +397,7 @@ class Health(_Model):
 
 
 class ProblemItem(_Model):
-    """One of the things that are wrong with a request.
+    """One problem of a request.
 
     ``pointer`` is a JSON Pointer (RFC 6901) into it; ``line`` and ``column`` count from 1 in a workflow document.
     """
@@ -489,7 +489,7 @@ class Text(RootModel[str]):
 
 
 class Delivery(_Model):
-    """What became of a signal."""
+    """The delivery of a signal."""
 
     delivered: bool
 

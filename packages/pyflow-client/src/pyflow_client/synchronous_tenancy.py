@@ -183,7 +183,7 @@ class TenantClient:
         self._send(tenancy_calls.destroy_secret_version(name, number))
 
     def grants(self, workflow: str) -> list[Grant]:
-        """With whom a workflow is shared."""
+        """The grants of a workflow."""
         return self._send(tenancy_calls.grants(workflow)).results
 
     def share_with_member(self, workflow: str, member_id: str | UUID, level: Level) -> Grant:

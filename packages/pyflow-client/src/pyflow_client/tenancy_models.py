@@ -67,7 +67,7 @@ class Used(_Model):
 
 
 class Day(_Model):
-    """What was counted on a day of UTC."""
+    """Counts for one day (UTC)."""
 
     date: Date
     runs: int

@@ -47,13 +47,13 @@ def rerun(
 
 
 def plan_rerun(run_id: str | UUID, start_from: str | None, version: str | int) -> Call[RerunPlan]:
-    """What a rerun would do."""
+    """The plan of a rerun."""
     body = _rerun(start_from, version) | {"plan": True}
     return Call("POST", f"{run_path(run_id)}/rerun", RerunPlan, content=_json(body))
 
 
 def explain(run_id: str | UUID) -> Call[Explanation]:
-    """Why a run is where it is."""
+    """An explanation of a run's current state."""
     return Call("GET", f"{run_path(run_id)}/explain", Explanation)
 
 
