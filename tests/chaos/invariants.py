@@ -45,9 +45,7 @@ def verify(
     runs = {run.pk: run for run in Run.objects.across_tenants()}
     lost = [run.pk for run in accepted if run.pk not in runs]
     assert lost == [], "accepted runs are gone"
-    assert {pk: run.state for pk, run in runs.items() if run.state not in states} == {}, _why(
-        runs.values(), states
-    )
+    assert {pk: run.state for pk, run in runs.items() if run.state not in states} == {}, _why(runs.values(), states)
     effects = nodes.read(ledger)
     for run in runs.values():
         _verify_effects(run, [effect for effect in effects if effect.key.startswith(str(run.pk))], thawed)

@@ -118,7 +118,7 @@ def test_what_a_run_refuses_is_a_message(root, tenant, run):
 
 def test_of_very_many_runs_none_is_touched(root, tenant, run, monkeypatch):
     monkeypatch.setattr("runs.admin.runs.MOST_RUNS", 1)
-    assert "Choose 1 runs at most" in post(root, "terminate", run, make_run(tenant), confirmed="yes")
+    assert "Select at most 1 runs" in post(root, "terminate", run, make_run(tenant), confirmed="yes")
     assert state(run) == "queued"
 
 
@@ -138,14 +138,14 @@ def test_the_page_of_a_run_says_why_and_offers_what_is_possible(root, tenant):
     assert "Waits for a." in html
     assert 'title="The run is not paused."' in html
     shown = post(root, "pause", run, back="run")
-    assert "nothing starts until it is resumed" in shown
+    assert "no node starts until the run is resumed" in shown
     assert f"<code>{run.pk}</code>" in shown
 
 
 def test_who_may_only_read_is_offered_nothing_and_changes_nothing(tenant, run):
     viewer = staff(make_member(tenant, Role.VIEWER))
     html = page(viewer, run)
-    assert ("Why it is where it is" in html, 'id="verbs"' in html) == (True, False)
+    assert ("Explanation</h2>" in html, 'id="verbs"' in html) == (True, False)
     post(viewer, "terminate", run, confirmed="yes")
     assert state(run) == "queued"
 
@@ -163,7 +163,7 @@ def test_a_role_in_one_tenant_gives_nothing_in_another(tenant, run):
     other = make_tenant("other")
     Membership.objects.create(tenant=other, user=member.user, role=Role.EDITOR.value)
     asked = post(staff(member), "terminate", run)
-    assert "none among those" in asked
+    assert "None of the selected runs can be changed" in asked
     post(staff(member), "terminate", run, confirmed="yes")
     assert state(run) == "queued"
 
@@ -190,4 +190,4 @@ def test_the_first_page_shows_what_waits_and_who_works(root, tenant, run):
 def test_the_load_of_all_tenants_is_the_operators(tenant, run):
     index = staff(make_member(tenant, Role.OWNER)).get(reverse("admin:index"))
     assert "load" not in index.context
-    assert "Workers at work" not in index.content.decode()
+    assert "Active workers" not in index.content.decode()

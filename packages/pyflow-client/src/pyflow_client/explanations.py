@@ -16,7 +16,7 @@ class Reason(_Model):
 
 
 class QueuePlace(_Model):
-    """The place of a queued run: ``ahead`` of the tenant's runs are before it, ``running`` of ``limit`` are being executed."""
+    """The place of a queued run: ``ahead`` of the tenant's runs precede it, ``running`` of ``limit`` are executed."""
 
     name: str
     priority: int
