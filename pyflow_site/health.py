@@ -13,8 +13,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from rest.views import StrictView
 from secrets_vault.rotation import master_key_state
-from tenants.api.views import StrictView
 from tenants.scoping import may_take_web_role
 
 logger = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from pyflow.net.files import used_bytes
+from rest.serializers import Strict, validated
 from runs.queue.fair_share import places_taken
 from tenants.access import Permission, Principal
-from tenants.api.serializers import Strict, validated
 from tenants.api.views import TenantView
 from tenants.limits import limiter, request_rules
 from tenants.plans import MEANINGS, Plan, Quota

@@ -28,13 +28,6 @@ class ForbiddenError(PyFlowError):
     category: ClassVar[ErrorCategory] = ErrorCategory.FORBIDDEN
 
 
-class CursorError(PyFlowError):
-    """The cursor is malformed, or belongs to another tenant, list, order or filter."""
-
-    code: ClassVar[str] = "cursor_invalid"
-    category: ClassVar[ErrorCategory] = ErrorCategory.MALFORMED
-
-
 class IdempotencyKeyError(PyFlowError):
     """The `Idempotency-Key` is empty, too long, or not of visible ASCII characters."""
 
@@ -54,20 +47,6 @@ class IdempotencyMismatchError(PyFlowError):
 
     code: ClassVar[str] = "idempotency_mismatch"
     category: ClassVar[ErrorCategory] = ErrorCategory.INVALID
-
-
-class PreconditionFailedError(PyFlowError):
-    """The object has changed since it was read: its `ETag` is not the one in `If-Match`."""
-
-    code: ClassVar[str] = "precondition_failed"
-    category: ClassVar[ErrorCategory] = ErrorCategory.PRECONDITION_FAILED
-
-
-class PreconditionRequiredError(PyFlowError):
-    """This needs `If-Match`, so that nobody overwrites what they have not seen."""
-
-    code: ClassVar[str] = "precondition_required"
-    category: ClassVar[ErrorCategory] = ErrorCategory.PRECONDITION_REQUIRED
 
 
 class TooManyFailuresError(PyFlowError):

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from django.db import connection, models, transaction
 
+from database.statements import ask
 from tenants.errors import UnscopedQueryError
-from tenants.statements import ask
 
 logger = logging.getLogger(__name__)
 ModelT = TypeVar("ModelT", bound=models.Model)

@@ -15,6 +15,7 @@ from uuid import UUID
 from django.contrib.auth import authenticate
 from django.utils import timezone
 
+from database.transactions import retried
 from pyflow.core.ids import new_uuid
 from tenants import audit, failures, tokens
 from tenants.access import Actor
@@ -22,7 +23,6 @@ from tenants.authentication import standing_of
 from tenants.errors import InvalidTokenError, LoginError
 from tenants.models import RefreshToken, Tenant, access_changed
 from tenants.scoping import lookup_scope, tenant_scope
-from tenants.transactions import retried
 
 REFUSED_LOGIN = "User name, password or tenant is not right."
 REFUSED_REFRESH = "The refresh token is not valid. Log in again."

@@ -12,12 +12,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from pyflow.core.errors import PyFlowError
+from rest.serializers import Strict, validated
 from runs.api.queries import AllRunsFilter, matching
 from runs.api.serializers import RunSummaryShape, show_summary
 from runs.models import Run
 from runs.services.bulk import BATCH, MOST_RUNS, Action, act_on_runs, select, writable_workflows
 from tenants.access import Permission
-from tenants.api.serializers import Strict, validated
 from tenants.api.views import TenantView
 from tenants.errors import ForbiddenError
 

@@ -11,12 +11,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from pyflow.core.states import TERMINAL_RUN_STATES
+from rest.serializers import validated
 from runs.api.preferences import PREFER, applied, wait_for_runs
 from runs.api.serializers import BatchShape, StartRun, StartRuns, show_summary
 from runs.api.shared import OfWorkflow
 from runs.services.start import Start, Started, start_runs
 from tenants.access import Permission
-from tenants.api.serializers import validated
 
 NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, description="The workflow's name.")
 

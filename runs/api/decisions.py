@@ -12,13 +12,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from pyflow.nodes.approval import may_decide
+from rest.pagination import PageQuery, paginate
+from rest.serializers import validated
 from runs.api.serializers import SendSignal, SignalShape
 from runs.api.shared import OfRun
 from runs.models import NodeRun
 from runs.services.signals import names_of, pending_approvals, signal_run
 from tenants.access import Permission
-from tenants.api.pagination import PageQuery, paginate
-from tenants.api.serializers import validated
 from tenants.api.views import TenantView
 
 _PROBLEM = "application/problem+json"

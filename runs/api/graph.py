@@ -14,11 +14,11 @@ from rest_framework.response import Response
 
 from pyflow.compare.drawing import graph, mermaid
 from pyflow.core.states import NodeState
+from rest.serializers import Strict, validated
 from runs.api.shared import OfRun
 from runs.models import NodeRun
 from runs.services.find import find_run
 from tenants.access import Permission
-from tenants.api.serializers import Strict, validated
 from workflows.graph_drawing import svg
 from workflows.services import plan_of
 

@@ -14,13 +14,13 @@ from rest_framework.views import APIView
 
 from pyflow.core.states import RunState
 from pyflow.execution.run_log import LEVELS
+from rest.pagination import PageQuery, paginate
+from rest.renderers import TextRenderer
+from rest.serializers import validated
 from runs.api.shared import OfRun
 from runs.models import RunLog
 from runs.services.find import find_run
 from tenants.access import Permission
-from tenants.api.pagination import PageQuery, paginate
-from tenants.api.renderers import TextRenderer
-from tenants.api.serializers import validated
 
 NUMBERS = {name: number for number, name in LEVELS.items()}
 

@@ -9,6 +9,8 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from rest.pagination import paginate
+from rest.serializers import validated
 from runs.api.queries import NodesQuery
 from runs.api.serializers import (
     ItemsShape,
@@ -22,8 +24,6 @@ from runs.api.shared import OfRun
 from runs.models import NodeItem, NodeRun, RunEvent
 from runs.services.find import find_node, find_run
 from tenants.access import Permission
-from tenants.api.pagination import paginate
-from tenants.api.serializers import validated
 
 NODE_ID = OpenApiParameter("node_id", str, OpenApiParameter.PATH, description="The node's id in the workflow.")
 

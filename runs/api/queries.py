@@ -8,9 +8,9 @@ from typing import Any
 from rest_framework import serializers
 
 from pyflow.core.states import NodeState, RunState
+from rest.pagination import PageQuery
+from rest.serializers import Strict
 from runs.models import RunQuerySet, Trigger
-from tenants.api.pagination import PageQuery
-from tenants.api.serializers import Strict
 
 #: A name that no database takes for the index of an array.
 LABEL = r"^[A-Za-z][A-Za-z0-9._/-]{0,62}:.{0,255}$"

@@ -10,8 +10,8 @@ from rest_framework import serializers
 
 from pyflow.core.events import EventType
 from pyflow.core.states import NodeState, RunState
+from rest.serializers import Strict
 from runs.models import NodeItem, NodeRun, Run, RunEvent, Trigger
-from tenants.api.serializers import Strict
 
 #: As the filter of lists wants them.
 LABEL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._/-]{0,62}")

@@ -15,6 +15,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from rest.conditional import etag, is_known
 from runs.api.nodes import NODE_ID
 from runs.api.shared import OfRun
 from runs.models import NodeItem, NodeRun, Run
@@ -22,7 +23,6 @@ from runs.services.find import find_item, find_node, find_run
 from runs.storage import values
 from runs.storage.values import Owner, Pieces, Reference
 from tenants.access import Permission
-from tenants.api.conditional import etag, is_known
 
 JSON_TYPE = "application/json"
 Answer = Response | HttpResponse | StreamingHttpResponse

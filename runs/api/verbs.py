@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from pyflow.core.states import TERMINAL_RUN_STATES, RunState
+from rest.serializers import Strict, validated
 from runs.api.preferences import PREFER, answer_waited
 from runs.api.serializers import RunShape, show_run
 from runs.api.shared import OfRun
@@ -22,7 +23,6 @@ from runs.services.cancel import cancel_run
 from runs.services.control import pause_run, resume_run, retry_run, terminate_run
 from runs.services.reruns import plan_rerun, rerun
 from tenants.access import Permission
-from tenants.api.serializers import Strict, validated
 from tenants.plans import Quota
 
 

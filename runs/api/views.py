@@ -15,6 +15,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from pyflow.core.states import TERMINAL_RUN_STATES
+from rest.conditional import etag, is_known
+from rest.pagination import paginate
+from rest.serializers import Strict, validated
 from runs.api.preferences import PREFER, answer_waited, applied, wait_for_runs
 from runs.api.queries import ORDERS, AllRunsQuery, RunsQuery, matching
 from runs.api.serializers import (
@@ -33,9 +36,6 @@ from runs.models import Run, RunEvent, RunQuerySet
 from runs.services.find import find_run, first_events_of, nodes_of, progress_of_nodes
 from runs.services.start import Start, start_run
 from tenants.access import Permission, Principal
-from tenants.api.conditional import etag, is_known
-from tenants.api.pagination import paginate
-from tenants.api.serializers import Strict, validated
 from tenants.api.views import TenantView
 from tenants.plans import Quota
 from workflows.services import find_workflow

@@ -19,11 +19,11 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Count, Q
 
+from database.statements import prepared
 from pyflow.core.states import RunState
 from runs.models import SUSPECT_LOSSES, Run
 from tenants.plans import Quota
 from tenants.quotas import limit_of
-from tenants.statements import prepared
 
 #: A claim looks at the queues of so many tenants.
 TENANTS_AT_ONCE = 200

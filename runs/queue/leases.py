@@ -16,13 +16,13 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from database.statements import prepared
+from database.transactions import retried
 from pyflow.core.states import RunState
 from runs.models import SUSPECT_LOSSES, Run
 from runs.queue.fair_share import Share, fair_share, oldest_of, queues_with_work
 from runs.storage.values import Reference
 from tenants.models import Tenant
-from tenants.statements import prepared
-from tenants.transactions import retried
 from workflows.models import Version, Workflow
 
 #: How often an executor shows that its event loop turns. Seconds.

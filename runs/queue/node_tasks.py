@@ -13,13 +13,13 @@ from django.db import connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
+from database.statements import ask
+from database.transactions import retried
 from pyflow.execution.remote import Outcome, Place
 from runs.models import SUSPECT_LOSSES, NodeTask, Run
 from runs.notify import bus
 from runs.queue.fence import hold_epoch
 from runs.queue.leases import Claim, claim_of
-from tenants.statements import ask
-from tenants.transactions import retried
 
 #: Tasks that may be why executors were lost with them.
 _SUSPECT = Q(losses=SUSPECT_LOSSES)

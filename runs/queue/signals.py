@@ -7,9 +7,9 @@ from uuid import UUID
 
 from django.db import connection
 
+from database.statements import ask
 from pyflow.core.suspension import Signal
 from runs.models import PLATFORM, RunSignal
-from tenants.statements import ask
 
 
 def waiting_signals(run_ids: Collection[UUID]) -> list[tuple[UUID, Signal]]:

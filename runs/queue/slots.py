@@ -20,13 +20,13 @@ from django.db.models import Case, Count, F, OuterRef, Q, QuerySet, Subquery, Va
 from django.db.models.functions import Coalesce, RowNumber
 from django.utils import timezone
 
+from database.transactions import retried
 from pyflow.core.ids import new_uuid
 from pyflow.core.states import TERMINAL_RUN_STATES, RunState
 from runs.errors import FencedError
 from runs.models import Run, Slot
 from runs.notify import bus
 from runs.queue.fence import check_epoch
-from tenants.transactions import retried
 
 #: So many keys with slots that nobody holds any more are looked after at a time.
 RECONCILED_AT_ONCE = 100

@@ -7,13 +7,13 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
+from database.transactions import retried
 from pyflow.core.states import RunState
 from runs.models import Run
 from runs.notify import bus
 from runs.services.locks import lock_run
 from tenants import audit
 from tenants.access import Actor
-from tenants.transactions import retried
 
 
 @retried

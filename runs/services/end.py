@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.utils import timezone
 
+from database.transactions import retried
 from pyflow.core.errors import PyFlowError
 from pyflow.core.events import NODE_ENDS, RUN_ENDS, EventType
 from pyflow.core.result import ErrorInfo
@@ -18,7 +19,6 @@ from runs.models import NodeItem, NodeRun, NodeTask, Run, RunEvent
 from runs.notify import bus
 from runs.queue.slots import leave_run
 from runs.storage.text import storable_text
-from tenants.transactions import retried
 
 
 @dataclass(frozen=True, slots=True)

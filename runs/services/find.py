@@ -6,10 +6,10 @@ from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
+from database.compiled import CompiledQuery
 from pyflow.core.states import RunState
 from runs.errors import NodeNotFoundError, RunNotFoundError
 from runs.models import NodeItem, NodeRun, Run, RunEvent, RunQuerySet
-from tenants.compiled import CompiledQuery
 from workflows.models import Workflow
 from workflows.services import plan_of
 

@@ -9,6 +9,7 @@ from uuid import UUID, uuid5
 from django.db import transaction
 from django.utils import timezone
 
+from database.transactions import retried
 from pyflow.core.children import ChildRequest
 from pyflow.core.states import TERMINAL_RUN_STATES, RunState
 from runs.errors import RunUndoneError
@@ -18,7 +19,6 @@ from runs.services.control import retry_ended
 from runs.services.locks import lock_families
 from runs.services.start import start_version
 from tenants.access import Actor
-from tenants.transactions import retried
 from workflows.latest import latest_version
 
 Place = tuple[str, str | None]

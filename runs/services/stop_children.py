@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.db.models import Q
 
+from database.transactions import retried
 from pyflow.core.states import TERMINAL_RUN_STATES
 from runs.errors import FencedError, RunFinishedError
 from runs.models import Run
@@ -17,7 +18,6 @@ from runs.services.cancel import cancel_run
 from runs.services.end import TERMINATED, end_run
 from tenants import audit
 from tenants.access import Actor
-from tenants.transactions import retried
 
 #: So many children of ended runs are stopped by one sweep, or by the request that ended their parent.
 STOPPED_AT_ONCE = 100

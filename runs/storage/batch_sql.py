@@ -17,9 +17,9 @@ import orjson
 from django.db import connection, models
 from django.db.models import F
 
+from database.statements import prepared
 from pyflow.core.states import RunState
 from runs.models import NodeItem, NodeRun, Run, RunEvent, RunLog
-from tenants.statements import prepared
 
 #: What an executor changes of a run.
 RUN_FIELDS = (

@@ -8,6 +8,7 @@ from itertools import accumulate
 
 from django.db import connection, transaction
 
+from database.statements import prepared
 from pyflow.core.events import EventType
 from pyflow.core.ids import new_uuid
 from runs.models import Run, RunEvent
@@ -17,7 +18,6 @@ from runs.storage.values import Owner
 from tenants.errors import QuotaExceededError
 from tenants.plans import Quota
 from tenants.quotas import Consumption, consume
-from tenants.statements import prepared
 
 
 def add(run: Run) -> None:

@@ -20,6 +20,7 @@ from uuid import UUID
 
 from django.db import connection, connections, transaction
 
+from database.transactions import retried
 from pyflow.core.events import Event
 from pyflow.core.ids import new_uuid
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
@@ -30,7 +31,6 @@ from runs.notify import bus
 from runs.storage import batch_sql
 from tenants import quotas
 from tenants.plans import Quota
-from tenants.transactions import retried
 
 logger = logging.getLogger(__name__)
 MAX_BATCH = 500

@@ -7,10 +7,10 @@ from typing import Any
 from rest_framework import serializers
 
 from pyflow.core.redaction import MIN_LENGTH
+from rest.conditional import etag
+from rest.pagination import PageQuery
+from rest.serializers import Strict
 from secrets_vault.models import MAX_VALUE_BYTES, NAME_PATTERN, Secret, SecretVersion
-from tenants.api.conditional import etag
-from tenants.api.pagination import PageQuery
-from tenants.api.serializers import Strict
 
 _NAME_HELP = "A capital letter, followed by capital letters, digits and `_`; at most 128 characters."
 _VALUE_HELP = f"UTF-8 text of {MIN_LENGTH} characters to {MAX_VALUE_BYTES:,} bytes. It is never shown again."

@@ -12,6 +12,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
+from rest.conditional import check_match, is_known
+from rest.pagination import PageQuery, paginate
+from rest.serializers import validated
 from secrets_vault.api.serializers import (
     CreateSecret,
     ReplaceSecret,
@@ -34,9 +37,6 @@ from secrets_vault.services import (
     rotate_secret,
 )
 from tenants.access import Permission
-from tenants.api.conditional import check_match, is_known
-from tenants.api.pagination import PageQuery, paginate
-from tenants.api.serializers import validated
 from tenants.api.views import TenantView
 
 PROBLEM = "application/problem+json"

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from django.http import HttpRequest
 
+from rest.client_address import address_of
 from tenants.access import LEAST_ROLE, Actor, Permission, Principal, Role
-from tenants.api.authentication import address_of
 from tenants.models import Membership
 
 

@@ -12,12 +12,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
+from rest.pagination import PageQuery, paginate
+from rest.problems import problem
+from rest.serializers import Strict, validated
 from tenants.access import Permission, Role
 from tenants.api.me import SCOPES
 from tenants.api.members import ROLES, UserShape, show_user
-from tenants.api.pagination import PageQuery, paginate
-from tenants.api.problems import problem
-from tenants.api.serializers import Strict, validated
 from tenants.api.views import TenantView
 from tenants.api_keys import DEFAULT_GRACE, MAX_GRACE, find_key, issue_key, keys_of, revoke_key, rotate_key
 from tenants.models import ApiKey

@@ -19,10 +19,10 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 from rest_framework.views import APIView
 
+from rest.pagination import PageQuery, paginate
+from rest.renderers import NdjsonRenderer
+from rest.serializers import Strict, validated
 from tenants.access import Permission
-from tenants.api.pagination import PageQuery, paginate
-from tenants.api.renderers import NdjsonRenderer
-from tenants.api.serializers import Strict, validated
 from tenants.api.views import TenantView
 from tenants.audit import BATCH, FINDING_KINDS, Verification, canonical, next_batch, verify
 from tenants.models import AuditEntry

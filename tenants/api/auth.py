@@ -10,10 +10,10 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from rest.client_address import address_of
+from rest.serializers import Strict, validated
+from rest.views import StrictView
 from tenants import tokens
-from tenants.api.authentication import address_of
-from tenants.api.serializers import Strict, validated
-from tenants.api.views import StrictView
 from tenants.sessions import Pair, log_in, log_out, refresh
 
 #: RFC 6749, 5.1.

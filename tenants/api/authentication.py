@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from django.conf import settings
-from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from rest.client_address import address_of
 from tenants.access import Principal
 from tenants.authentication import authenticate_key, authenticate_token
 from tenants.errors import InvalidKeyError, InvalidTokenError
@@ -33,18 +32,6 @@ class BearerAuthentication(BaseAuthentication):
     def authenticate_header(self, request: Request) -> str:
         """``WWW-Authenticate`` of a 401 (RFC 6750)."""
         return 'Bearer realm="pyflow"'
-
-
-def address_of(request: Request | HttpRequest) -> str:
-    """The caller's address: the connection's, or what the proxies in front of us (``PYFLOW_PROXIES``) say it was.
-
-    Each proxy adds the address that it was called from to the end of ``X-Forwarded-For``. What stands before the part
-    that ours have added was written by the caller, and says nothing.
-    """
-    direct: str = request.META.get("REMOTE_ADDR") or ""
-    added = settings.PYFLOW_PROXIES
-    hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
-    return hops[-added][:64] if 0 < added <= len(hops) else direct
 
 
 def tenant_of(request: Request) -> Principal:

@@ -12,15 +12,17 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
+from database.transactions import retried
+from rest.client_address import address_of
+from rest.pagination import PageQuery, paginate
+from rest.problems import problem
+from rest.serializers import Strict, validated
+from rest.views import StrictView
 from tenants.access import Permission, Principal, Role
-from tenants.api.authentication import address_of
 from tenants.api.idempotency import answer_once, in_flight
 from tenants.api.members import ROLES, MemberShape, show_member, show_user
-from tenants.api.pagination import PageQuery, paginate
-from tenants.api.problems import problem
-from tenants.api.serializers import Strict, validated
 from tenants.api.tenant import TenantBriefShape, show_brief
-from tenants.api.views import StrictView, TenantView
+from tenants.api.views import TenantView
 from tenants.invitations import (
     DEFAULT_LIFETIME,
     EMAIL_LENGTH,
@@ -34,7 +36,6 @@ from tenants.invitations import (
 )
 from tenants.models import Invitation, Tenant
 from tenants.scoping import tenant_scope
-from tenants.transactions import retried
 
 STATES = ["open", "accepted", "revoked", "expired"]
 LOCATION = OpenApiParameter(

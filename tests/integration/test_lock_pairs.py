@@ -15,6 +15,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
+from database.transactions import retried
 from pyflow.core.errors import PyFlowError
 from runs.models import Run
 from runs.services.cancel import cancel_run
@@ -28,7 +29,6 @@ from secrets_vault.services import create_secret
 from tenants import quotas
 from tenants.models import AuditHead, Tenant, UsageCounter
 from tenants.services import rename_tenant
-from tenants.transactions import retried
 from tests.support import waiting
 from tests.support.factories import HELLO, a_test, make_run, make_workflow
 from tests.support.locks import waiters

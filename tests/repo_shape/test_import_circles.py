@@ -6,7 +6,8 @@ import grimp
 import pytest
 
 PACKAGES = (
-    "pyflow", "pyflow_sdk", "pyflow_client", "pyflow_site", "tenants", "secrets_vault", "plugins", "workflows", "runs"
+    "pyflow", "pyflow_sdk", "pyflow_client", "pyflow_site", "tenants", "secrets_vault", "plugins", "workflows", "runs",
+    "rest", "database",
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from pyflow.validation.loader import Format
-from tenants.api.conditional import check_match, etag
+from rest.conditional import check_match, etag
 from tenants.api.views import TenantView
 from workflows.documents import converted
 from workflows.models import Version, Workflow

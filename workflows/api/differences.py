@@ -12,8 +12,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from rest.serializers import validated
 from tenants.access import Permission
-from tenants.api.serializers import validated
 from workflows.api.answers import NAME, SharedWorkflowView, verbatim
 from workflows.api.serializers import DiffQuery
 from workflows.impact import callers_of, runs_in_flight

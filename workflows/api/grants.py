@@ -10,8 +10,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from rest.serializers import Strict, validated
 from tenants.access import Level, Permission, Role
-from tenants.api.serializers import Strict, validated
 from tenants.api.views import TenantView
 from tenants.grants import Grant, grants_of, share, unshare
 from workflows.services import find_workflow

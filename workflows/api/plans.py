@@ -14,9 +14,9 @@ from rest_framework.response import Response
 
 from pyflow.compare.drawing import graph, mermaid
 from pyflow.documents.models import json_schema
+from rest.serializers import validated
 from secrets_vault.services import missing_secrets
 from tenants.access import Permission
-from tenants.api.serializers import validated
 from tenants.api.views import TenantView
 from tenants.scoping import tenant_scope
 from workflows.api.answers import DOCUMENT, HELLO, NAME, SharedWorkflowView, verbatim, version_tag

@@ -8,8 +8,8 @@ from typing import Any
 from drf_spectacular.utils import PolymorphicProxySerializer
 from rest_framework import serializers
 
-from tenants.api.pagination import PageQuery
-from tenants.api.serializers import Strict
+from rest.pagination import PageQuery
+from rest.serializers import Strict
 from workflows.models import Version, VersionState, Workflow
 
 FORMATS = ["json", "yaml"]

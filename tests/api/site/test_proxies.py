@@ -5,7 +5,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import RequestFactory
 
 from pyflow_site.environment import read_environment
-from tenants.api.authentication import address_of
+from rest.client_address import address_of
 from tenants.keys import make_key
 from tests.support.api import Api, assert_problem
 

@@ -4,7 +4,7 @@ import pytest
 from django.db import connection, transaction
 from django.db.utils import DataError
 
-from tenants.statements import prepared
+from database.statements import prepared
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db]
 

@@ -6,8 +6,8 @@ from uuid import UUID
 import pytest
 from django.db import connections
 
+from database.compiled import CompiledQuery
 from runs.models import Run, RunEvent
-from tenants.compiled import CompiledQuery
 from tests.support.factories import make_run, make_tenant
 from tests.support.invariants import made_of_rows
 

@@ -1,0 +1,1 @@
+"""SQL plumbing for every app: statements, transactions, advisory locks, and how the databases differ."""
