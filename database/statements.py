@@ -8,6 +8,8 @@ from typing import Any
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
+from database.dialect import is_postgresql
+
 
 def prepared() -> CursorWrapper:
     """A cursor for statements that PostgreSQL shall parse and plan once a connection, and not once an execution.
@@ -17,7 +19,7 @@ def prepared() -> CursorWrapper:
     Elsewhere, and while queries are logged (with their values), it is Django's cursor.
     """
     cursor = connection.cursor()
-    if connection.vendor == "postgresql" and not connection.queries_logged:
+    if is_postgresql() and not connection.queries_logged:
         from django.db.backends.postgresql.base import ServerBindingCursor  # noqa: PLC0415 - needs its driver
 
         # Inside Django's wrapper, which translates errors and counts.

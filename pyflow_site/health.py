@@ -13,6 +13,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from database.dialect import is_postgresql
 from rest.views import StrictView
 from secrets_vault.rotation import master_key_state
 from tenants.scoping import may_take_web_role
@@ -80,7 +81,7 @@ class ReadyView(StrictView):
         if checks.get("migrations") != "ok":
             return Response({"status": "failing", "checks": checks}, status=503)
         checks["master_key"] = master_key_state()
-        if connection.vendor == "postgresql":
+        if is_postgresql():
             checks["row_security"] = "ok" if may_take_web_role() else OFF
         if settings.PYFLOW_EXECUTOR == "celery":
             checks["broker"] = _broker()

@@ -7,12 +7,13 @@ from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import UUID
 
-from django.db import connections, models
+from django.db import models
 from django.db.models import Q
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.lookups import Exact
 from django.utils import timezone
 
+from database.dialect import is_postgresql
 from pyflow.core.ids import new_uuid
 from pyflow.core.messages import MAX_SHOWN, cut
 from pyflow.core.states import RUN_TRANSITIONS, NodeState, RunState, check_transition
@@ -54,7 +55,7 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def labelled(self, name: str, value: str) -> RunQuerySet:
         """Those with a label of this value. On PostgreSQL the index ``run_labels`` has those with labels."""
-        if connections[self.db].vendor == "postgresql":
+        if is_postgresql(self.db):
             return self.filter(labels__contains={name: value}).exclude(labels={})
         return self.filter(Exact(KeyTextTransform(name, "labels"), value))
 

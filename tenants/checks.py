@@ -8,6 +8,7 @@ from typing import Any
 from django.core import checks
 from django.db import connections
 
+from database.dialect import is_postgresql
 from tenants.row_security import shortcomings
 
 HOW_TO = (
@@ -18,7 +19,7 @@ HOW_TO = (
 
 def check_row_security(*, databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
     """Requests work as a role that the policies hold for."""
-    used = [connections[alias] for alias in databases or () if connections[alias].vendor == "postgresql"]
+    used = [connections[alias] for alias in databases or () if is_postgresql(alias)]
     found = [reason for connection in used for reason in shortcomings(connection)]
     return [
         checks.Warning(f"Row-level security is not complete. {reason}", hint=HOW_TO, id="tenants.W001")

@@ -11,7 +11,6 @@ for a tenant counts in shards apart (``count_apart``), which nobody holds for lo
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections import Counter
@@ -27,6 +26,7 @@ from django.db.models import Q, QuerySet, Sum
 from django.db.models.functions import Substr
 from django.utils import timezone
 
+from database import locks
 from pyflow.core.ids import new_uuid
 from tenants import audit
 from tenants.access import Actor
@@ -375,8 +375,4 @@ def _exceeded(tenant_id: UUID, quota: Quota, limit: int, used: int, amount: str 
 
 
 def _lock(tenant_id: UUID, quota: Quota) -> None:
-    # SQLite lets one transaction write at a time anyway.
-    if connection.vendor == "postgresql":
-        digest = hashlib.sha256(f"quota {quota.value} {tenant_id}".encode()).digest()
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [int.from_bytes(digest[:8], "big", signed=True)])
+    locks.lock(f"quota {quota.value} {tenant_id}")

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.db import connection, models, transaction
 
+from database.dialect import is_postgresql
 from database.statements import ask
 from tenants.errors import UnscopedQueryError
 
@@ -79,7 +80,7 @@ def tenant_scope(tenant_id: UUID, *, write: bool) -> Iterator[int | None]:
     looked up anew. On SQLite, which has no row-level security, writes are a transaction and reads are not: there every
     transaction takes the one lock.
     """
-    if connection.vendor == "postgresql":
+    if is_postgresql():
         with _postgresql_scope({"pyflow.tenant_id": str(tenant_id)}, "pyflow_auth_version(%s)", tenant_id) as version:
             yield version
         return
@@ -94,7 +95,7 @@ def lookup_scope(shown: str) -> Iterator[None]:
     On PostgreSQL no row is visible but those of which a column named by ``EnableRowSecurity(…, lookup=…)`` has this
     value; they can be read only. Elsewhere it does nothing.
     """
-    if connection.vendor != "postgresql":
+    if not is_postgresql():
         yield
         return
     with _postgresql_scope({"pyflow.lookup": shown}, "NULL"):

@@ -9,7 +9,6 @@ time, or with a quota of one neither would ever go on.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections import Counter
 from collections.abc import Collection
@@ -19,6 +18,8 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Count, Q
 
+from database import locks
+from database.dialect import is_postgresql
 from database.statements import prepared
 from pyflow.core.states import RunState
 from runs.models import SUSPECT_LOSSES, Run
@@ -106,7 +107,7 @@ def queues_with_room(tenants: Collection[UUID]) -> set[str]:
 
 def _next_of(tenant_id: UUID, queue: str, limit: int, taken: Collection[UUID], *, suspects: bool) -> list[UUID]:
     """Lock the next runs of a tenant's queue other than ``taken``; every claim asks this."""
-    if connection.vendor == "postgresql":
+    if is_postgresql():
         with prepared() as cursor:
             cursor.execute(
                 _NEXT_SUSPECTS if suspects else _NEXT, [queue, tenant_id, queue, tenant_id, list(taken), limit]
@@ -183,13 +184,7 @@ def _room(tenants: Collection[UUID], running: Counter[UUID]) -> tuple[dict[UUID,
 
 def _claims_alone(tenant_id: UUID) -> bool:
     """Whether nobody else claims runs of this tenant until the transaction ends (SQLite: nobody does anyway)."""
-    if connection.vendor != "postgresql":
-        return True
-    digest = hashlib.sha256(f"claims {tenant_id}".encode()).digest()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [int.from_bytes(digest[:8], "big", signed=True)])
-        [locked] = cursor.fetchone()
-    return bool(locked)
+    return locks.try_lock(f"claims {tenant_id}")
 
 
 def _tenants_with_work(queue: str) -> list[UUID]:

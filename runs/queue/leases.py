@@ -16,6 +16,7 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from database.dialect import is_postgresql
 from database.statements import prepared
 from database.transactions import retried
 from pyflow.core.states import RunState
@@ -153,7 +154,7 @@ def _queue_overdue(active: Collection[UUID], queues: Collection[str] | None, onl
 
 def _begin(ids: Collection[UUID], owner: str) -> list[Claim]:
     """Make those of the runs that are queued ``owner``'s, and return exactly these."""
-    if connection.vendor == "postgresql":
+    if is_postgresql():
         with prepared() as cursor:
             cursor.execute(_BEGIN, [owner, settings.PYFLOW_LEASE_SECONDS, list(ids)])
             rows = [(_values(row), row[len(_CLAIMED) :]) for row in cursor.fetchall()]

@@ -13,6 +13,7 @@ from django.db import connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
+from database.dialect import is_postgresql
 from database.statements import ask
 from database.transactions import retried
 from pyflow.execution.remote import Outcome, Place
@@ -39,7 +40,7 @@ class TaskClaim:
 
 def _any_queued(queues: Collection[str] | None) -> bool:
     """Whether there is a task to claim. Every claim of runs asks this first."""
-    if connection.vendor != "postgresql" or queues is None:
+    if not is_postgresql() or queues is None:
         rows = NodeTask.objects.across_tenants().filter(lease_until__isnull=True, outcomes__isnull=True)
         return (rows if queues is None else rows.filter(queue__in=queues)).exists()
     where = "lease_until IS NULL AND outcomes IS NULL AND queue = ANY(%s)"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from uuid import UUID
 
-from django.db import connection
-
+from database.dialect import is_postgresql
 from database.statements import ask
 from pyflow.core.suspension import Signal
 from runs.models import PLATFORM, RunSignal
@@ -15,7 +14,7 @@ from runs.models import PLATFORM, RunSignal
 def waiting_signals(run_ids: Collection[UUID]) -> list[tuple[UUID, Signal]]:
     """The signals that were delivered to runs and not taken by a node yet, oldest first."""
     rows = RunSignal.objects.across_tenants().filter(run__in=run_ids, consumed=False).order_by("id")
-    if connection.vendor == "postgresql" and not _any_signal(run_ids):  # hardly ever any
+    if is_postgresql() and not _any_signal(run_ids):  # hardly ever any
         return []
     return [(row.run_id, _signal(row)) for row in rows]
 

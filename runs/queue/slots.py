@@ -15,11 +15,12 @@ from enum import Enum
 from typing import overload
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Case, Count, F, OuterRef, Q, QuerySet, Subquery, Value, When, Window
 from django.db.models.functions import Coalesce, RowNumber
 from django.utils import timezone
 
+from database import locks
 from database.transactions import retried
 from pyflow.core.ids import new_uuid
 from pyflow.core.states import TERMINAL_RUN_STATES, RunState
@@ -236,13 +237,11 @@ def _locked_lane(tenant_id: UUID, name: str, *, wait: bool = True) -> QuerySet[S
 
     ``None`` if another transaction has it and shall not be waited for.
     """
-    if connection.vendor == "postgresql":
-        digest = hashlib.sha256(f"slots {tenant_id} {name}".encode()).digest()
-        lock = "pg_advisory_xact_lock" if wait else "pg_try_advisory_xact_lock"
-        with connection.cursor() as cursor:
-            cursor.execute(f"SELECT {lock}(%s)", [int.from_bytes(digest[:8], "big", signed=True)])
-            if cursor.fetchone() == (False,):
-                return None
+    lane = f"slots {tenant_id} {name}"
+    if wait:
+        locks.lock(lane)
+    elif not locks.try_lock(lane):
+        return None
     return Slot.objects.for_tenant(tenant_id).filter(lane=name)
 
 

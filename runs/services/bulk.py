@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Q
 
+from database import locks
 from pyflow.core.errors import PyFlowError
 from pyflow.core.states import TERMINAL_RUN_STATES, RunState
 from runs.errors import RunNotFoundError
@@ -108,11 +108,7 @@ def act_on_runs(
 
 
 def _take_turns(tenant_id: UUID) -> None:
-    # On SQLite one transaction writes at a time anyway.
-    if connection.vendor == "postgresql":
-        digest = hashlib.sha256(f"actions {tenant_id}".encode()).digest()
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [int.from_bytes(digest[:8], "big", signed=True)])
+    locks.lock(f"actions {tenant_id}")
 
 
 def _outcome(verb: Callable[..., Run], by: Actor, run_id: UUID) -> Run | PyFlowError:

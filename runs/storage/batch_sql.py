@@ -17,6 +17,7 @@ import orjson
 from django.db import connection, models
 from django.db.models import F
 
+from database.dialect import is_postgresql
 from database.statements import prepared
 from pyflow.core.states import RunState
 from runs.models import NodeItem, NodeRun, Run, RunEvent, RunLog
@@ -82,7 +83,7 @@ def store(rows: Rows) -> set[UUID]:
 
     It waits for no other transaction: runs that another one has locked are left out, too.
     """
-    if connection.vendor != "postgresql":
+    if not is_postgresql():
         return _store_by_table(rows)
     parts = [(RunEvent, EVENT_FIELDS, rows.events, ""), (NodeRun, _NODE_COLUMNS, rows.nodes, _REPLACE_NODE)]
     parts += [(NodeItem, _ITEM_COLUMNS, rows.items, _REPLACE_ITEM), (RunLog, LOG_FIELDS, rows.log, "")]

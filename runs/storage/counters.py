@@ -12,6 +12,7 @@ from django.db import connection, transaction
 from django.db.models import Max, Sum
 from django.utils import timezone
 
+from database.dialect import is_postgresql
 from runs.models import Run
 from tenants import audit, quotas
 from tenants.access import Actor
@@ -111,7 +112,7 @@ def _last_repair(tenant: Tenant, before: int | None = None) -> int | None:
 def _snapshot() -> Iterator[None]:
     """Read all of one state of the database: counters change in the transactions of their rows (SQLite: always)."""
     with transaction.atomic(durable=True):
-        if connection.vendor == "postgresql":
+        if is_postgresql():
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         yield

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
 
-from django.db import connection, transaction
+from django.db import transaction
 
+from database.dialect import is_postgresql
 from database.statements import prepared
 from pyflow.core.events import EventType
 from pyflow.core.ids import new_uuid
@@ -25,7 +26,7 @@ def add(run: Run) -> None:
     _outsource(run)
     event = _queued(run)
     with transaction.atomic(savepoint=False):
-        if connection.vendor == "postgresql":
+        if is_postgresql():
             _add_at_once([run], [event])
         else:
             run.save(force_insert=True)
@@ -42,7 +43,7 @@ def add_all(runs: Sequence[Run]) -> None:
     # By their keys: two batches that share some never wait for each other's rows.
     runs = sorted(runs, key=lambda run: run.dedupe_key or "")
     with transaction.atomic():
-        if connection.vendor == "postgresql" and runs:
+        if is_postgresql() and runs:
             _add_at_once(runs, events)
         else:
             Run.objects.bulk_create(runs)

@@ -16,8 +16,8 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import Error as DatabaseFailure  # InterfaceError is one, yet no DatabaseError
-from django.db import connection
 
+from database.dialect import is_postgresql
 from pyflow.core.ids import new_id
 from pyflow.core.suspension import Signal
 from pyflow.execution.engine import Execution
@@ -100,7 +100,7 @@ class RunExecutor:
         # One thread, so one connection, for what runs ask.
         self._reader = Reader()
         # Claims, renewals and what is asked about slots do not queue behind it (SQLite: its writers take turns anyway).
-        separate = connection.vendor == "postgresql"
+        separate = is_postgresql()
         self._leases = Reader() if separate else self._reader
         self._slots = Reader() if separate else self._reader
         self._threads = NodeThreads()

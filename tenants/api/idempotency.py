@@ -15,12 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from database import locks
 from tenants.access import Principal
 from tenants.errors import IdempotencyConflictError, IdempotencyKeyError, IdempotencyMismatchError
 from tenants.models import IdempotentAnswer
@@ -128,13 +129,8 @@ def stored_answer(once: Once) -> Response | None:
 
 
 def _claim(once: Once) -> None:
-    if connection.vendor != "postgresql":
-        return
-    number = int.from_bytes(hashlib.sha256("\n".join(once.scope).encode()).digest()[:8], "big", signed=True)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [number])
-        if not cursor.fetchone()[0]:
-            raise IdempotencyConflictError("A request with this `Idempotency-Key` is being answered. Try again later.")
+    if not locks.try_lock("\n".join(once.scope)):
+        raise IdempotencyConflictError("A request with this `Idempotency-Key` is being answered. Try again later.")
 
 
 def _fingerprint(request: Request) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
+from database.dialect import is_postgresql
 from tenants.row_security import restore, shortcomings
 
 
@@ -16,7 +17,7 @@ class Command(BaseCommand):
     help = "Make the role of web processes, its privileges and the policies of tenants' rows what they should be."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if connection.vendor != "postgresql":
+        if not is_postgresql():
             raise CommandError("Only PostgreSQL has row-level security.")
         restore(connection)
         if missing := shortcomings(connection):

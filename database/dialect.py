@@ -1,0 +1,10 @@
+"""How the databases differ: PostgreSQL, which a fleet has, and SQLite, which lets one transaction write at a time."""
+
+from __future__ import annotations
+
+from django.db import DEFAULT_DB_ALIAS, connections
+
+
+def is_postgresql(using: str = DEFAULT_DB_ALIAS) -> bool:
+    """Whether the database is PostgreSQL, with row locks, advisory locks, row-level security and arrays."""
+    return connections[using].vendor == "postgresql"
