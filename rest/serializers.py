@@ -61,7 +61,7 @@ class NoQuery(Strict):
 
 
 class NoBody(Strict):
-    """No body."""
+    """An operation without a request body; any field is refused."""
 
     takes_nothing = "This request takes no body. Leave it out."
 

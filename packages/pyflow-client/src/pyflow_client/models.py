@@ -30,7 +30,7 @@ class Nothing(_Model):
 
 
 class User(_Model):
-    """A user."""
+    """An account, with the user name that it logs in with."""
 
     id: int
     username: str
