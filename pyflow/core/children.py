@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pyflow.core.errors import NodeError, NonRetryableError
 from pyflow.core.ports import EventSink
-from pyflow.core.suspension import Suspension, awaited
+from pyflow.core.suspension import Suspension, WaitKind, awaited
 
 #: A run, its child, its child's child…
 MAX_DEPTH = 10
@@ -104,7 +104,7 @@ def check_lineage(request: ChildRequest) -> None:
 
 def wait_for(run_ids: Iterable[str], until: float | None) -> Suspension:
     """The wait of a node for the first of some child runs to end, or until ``until`` (POSIX seconds)."""
-    return Suspension(until, None, {"kind": "child", "runs": list(run_ids)})
+    return Suspension(until, None, {"kind": WaitKind.CHILD.value, "runs": list(run_ids)})
 
 
 def wait_for_any(waits: Iterable[Suspension], until: Iterable[float] = ()) -> Suspension:

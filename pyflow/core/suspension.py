@@ -5,11 +5,20 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any
 
 from pyflow.core.errors import NodeTimeoutError
 from pyflow.core.events import posix, rfc3339
 from pyflow_sdk.node import BaseNodeV2, ConfigT, NodeContext
+
+
+class WaitKind(StrEnum):
+    """What a node waits for, the ``kind`` in the details of its wait; a plain timer or signal has none."""
+
+    PAUSED = "paused"
+    CHILD = "child"
+    DECISION = "approval"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +47,12 @@ class Suspension:
 
 
 #: The wait of a fan-out whose run is paused while items of it are left.
-PAUSED = Suspension(details={"kind": "paused"})
+PAUSED = Suspension(details={"kind": WaitKind.PAUSED.value})
 
 
 def awaited(wait: Suspension | None) -> list[str]:
     """The ids of the child runs that a node waits for."""
-    return list(wait.details["runs"]) if wait is not None and wait.details.get("kind") == "child" else []
+    return list(wait.details["runs"]) if wait is not None and wait.details.get("kind") == WaitKind.CHILD else []
 
 
 def limited(wait: Suspension, limits: Mapping[str, float | None], started_at: float) -> Suspension:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from pyflow.core.errors import DefinitionError
 from pyflow.core.node import BaseNodeV2, Invoker, NodeRegistry
 from pyflow.core.suspension import SuspendingNode
+from pyflow.core.traits import NodeTraits, traits_of
 from pyflow.documents.graph import Graph
 from pyflow.documents.models import NodeDef, OnError, RunIf, WorkflowDef
 from pyflow.execution.retry import RetryPolicy
@@ -73,6 +74,7 @@ class PlannedNode:
         "timeout",
         "tolerated",
         "total_timeout",
+        "traits",
         "type",
         "wait_limits",
         "wants_node_context",
@@ -100,6 +102,7 @@ class PlannedNode:
         self.wants_scope = False
         #: The class of a node that waits without executing anything.
         self.suspending: type[SuspendingNode[Any]] | None = None
+        self.traits = NodeTraits()
         #: The node runs another workflow.
         self.child = False
         #: Any worker of its queue may execute the node, on the platform. Set by the plan.
@@ -137,6 +140,7 @@ class PlannedNode:
     def _compile(self, definition: NodeDef, registry: NodeRegistry, version: int) -> None:
         try:
             cls = registry.get(definition.type)
+            self.traits = traits_of(cls)
             if issubclass(cls, SuspendingNode):
                 self.suspending = cls
             else:

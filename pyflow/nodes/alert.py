@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from pyflow.core.context import ExecutionContext
 from pyflow.core.node import BaseNode
+from pyflow.core.traits import NodeTraits
 from pyflow.nodes.fields import AnyValue, Flag, NodeConfig, NodeOutput
 
 
@@ -44,6 +45,7 @@ class AlertNode(BaseNode[dict[str, Any], dict[str, Any]]):
     category: ClassVar[str] = "notify"
     description: ClassVar[str] = "Posts a message to a chat webhook."
     version: ClassVar[str] = "2.0.0"
+    traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False, calls_service=True, limits_time=True)
     example: ClassVar[Mapping[str, Any]] = {
         "webhook_url": "{{ secrets.CHAT_WEBHOOK }}",
         "message": "Order {{ input.order_id }} failed",

@@ -9,7 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from pyflow.core.errors import ErrorCategory, NonRetryableError, Problem
-from pyflow.core.suspension import Signal, Suspension
+from pyflow.core.suspension import Signal, Suspension, WaitKind
+from pyflow.core.traits import NodeTraits
 from pyflow.expressions.template import is_template
 from pyflow.nodes.fields import AnyValue, NodeConfig, NodeOutput, Seconds, TemplateText
 from pyflow.nodes.schemas import as_text, checked_schema, mismatches
@@ -103,6 +104,7 @@ class ApprovalNode(WaitingNode[ApprovalConfig]):
     category: ClassVar[str] = "flow"
     description: ClassVar[str] = "Waits until somebody approves or rejects."
     version: ClassVar[str] = "1.0.0"
+    traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False)
     example: ClassVar[Mapping[str, Any]] = {
         "assignees": ["role:admin"],
         "message": "Ship order {{ input.order_id }}?",
@@ -136,7 +138,10 @@ class ApprovalNode(WaitingNode[ApprovalConfig]):
 
     def suspend(self, config: ApprovalConfig, ctx: NodeContext, now: float) -> Suspension:
         """Until somebody decides or the time is over. The details are what a form on a screen needs."""
-        details = {"kind": "approval", **config.model_dump(include={"assignees", "message", "form", "on_timeout"})}
+        details = {
+            "kind": WaitKind.DECISION.value,
+            **config.model_dump(include={"assignees", "message", "form", "on_timeout"}),
+        }
         return Suspension(end_of(config.timeout, now), f"approval:{ctx.node_id}", details)
 
     def resume(

@@ -10,6 +10,7 @@ from pydantic import Field, RootModel
 
 from pyflow.core.context import ExecutionContext
 from pyflow.core.node import BaseNode
+from pyflow.core.traits import NodeTraits
 from pyflow.expressions.evaluation import safe_eval
 from pyflow.expressions.scope import V1Scope
 from pyflow.nodes.fields import NodeConfig
@@ -37,6 +38,7 @@ class ConditionNode(BaseNode[dict[str, Any], bool]):
     category: ClassVar[str] = "flow"
     description: ClassVar[str] = "Evaluates an expression to true or false."
     version: ClassVar[str] = "2.0.0"
+    traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False, is_pure=True)
     #: In version 2 the engine hands over the names that the node's own templates see: `item`, `run.state`, `output`.
     wants_scope: ClassVar[bool] = True
     example: ClassVar[Mapping[str, Any]] = {"if": "fetch['body']['total'] > 100"}

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NoReturn
 
 from pyflow.core.errors import NodeError, NonRetryableError
 from pyflow.core.node import BaseNodeV2
+from pyflow.core.traits import NodeTraits
 from pyflow.nodes.fields import AnyValue, Flag, NodeConfig
 from pyflow_sdk.node import NodeContext
 
@@ -30,6 +31,7 @@ class FailNode(BaseNodeV2[FailConfig]):
     category: ClassVar[str] = "flow"
     description: ClassVar[str] = "Fails, with a message."
     version: ClassVar[str] = "1.0.0"
+    traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False, always="fails")
     example: ClassVar[Mapping[str, Any]] = {"message": "no price for {{ input.sku }}", "kind": "no_price"}
     Config = FailConfig
 

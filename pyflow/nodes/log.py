@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pyflow.core.node import BaseNodeV2
+from pyflow.core.traits import NodeTraits
 from pyflow.nodes.fields import AnyValue, NodeConfig, NodeOutput, TemplateText
 from pyflow_sdk.node import NodeContext
 
@@ -39,6 +40,7 @@ class LogNode(BaseNodeV2[LogConfig]):
     category: ClassVar[str] = "notify"
     description: ClassVar[str] = "Writes a line to the log."
     version: ClassVar[str] = "1.0.0"
+    traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False, always="succeeds")
     example: ClassVar[Mapping[str, Any]] = {"message": "{{ lines | length }} lines", "level": "info"}
     Config = LogConfig
     Output = LogOutput

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, RootModel
 
 from pyflow.core.suspension import ANY_SIGNAL, Signal, Suspension
+from pyflow.core.traits import NodeTraits
 from pyflow.nodes.fields import NodeConfig, Seconds
 from pyflow.nodes.waiting import WaitingNode, end_of, nothing_came
 from pyflow_sdk.node import NodeContext
@@ -36,6 +37,7 @@ class SignalNode(WaitingNode[SignalConfig]):
     category: ClassVar[str] = "flow"
     description: ClassVar[str] = "Waits for a signal that someone sends to the run."
     version: ClassVar[str] = "1.0.0"
+    traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False)
     example: ClassVar[Mapping[str, Any]] = {"name": "payment-{{ input.order_id }}", "timeout": "1d"}
     Config = SignalConfig
     Output = SignalOutput

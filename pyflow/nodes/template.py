@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from pydantic import RootModel
 
 from pyflow.core.node import BaseNodeV2
+from pyflow.core.traits import NodeTraits
 from pyflow.nodes.fields import AnyValue, NodeConfig
 from pyflow_sdk.node import NodeContext
 
@@ -31,6 +32,7 @@ class TemplateNode(BaseNodeV2[TemplateConfig]):
     category: ClassVar[str] = "data"
     description: ClassVar[str] = "Makes text or data from a template."
     version: ClassVar[str] = "1.0.0"
+    traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False, is_pure=True, renders_config=True, always="succeeds")
     example: ClassVar[Mapping[str, Any]] = {"template": {"subject": "Order {{ input.order_id }}", "total": "{{ sum }}"}}
     Config = TemplateConfig
     Output = TemplateOutput

@@ -11,6 +11,7 @@ from pyflow.core.context import ExecutionContext
 from pyflow.core.errors import NonRetryableError
 from pyflow.core.messages import show
 from pyflow.core.node import BaseNode
+from pyflow.core.traits import NodeTraits
 from pyflow.expressions.template import resolve_templates
 from pyflow.nodes.fields import AnyValue, Flag, JsonPath, NodeConfig
 
@@ -53,6 +54,7 @@ class TransformNode(BaseNode[dict[str, Any], Any]):
     category: ClassVar[str] = "data"
     description: ClassVar[str] = "Takes a part out of data by a JSONPath."
     version: ClassVar[str] = "2.0.0"
+    traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False, is_pure=True, renders_config=True)
     example: ClassVar[Mapping[str, Any]] = {"input": "{{ fetch.body }}", "expression": "$.items[*].price"}
     Config = TransformConfig
     Output = TransformOutput

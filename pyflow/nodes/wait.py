@@ -13,6 +13,7 @@ from pyflow.core.duration import parse_duration
 from pyflow.core.events import rfc3339
 from pyflow.core.messages import show
 from pyflow.core.suspension import Signal, Suspension
+from pyflow.core.traits import NodeTraits
 from pyflow.nodes.fields import NodeConfig, NodeOutput, Seconds, TemplateText
 from pyflow.nodes.waiting import WaitingNode
 from pyflow_sdk.node import NodeContext
@@ -66,6 +67,7 @@ class WaitNode(WaitingNode[WaitConfig]):
     category: ClassVar[str] = "flow"
     description: ClassVar[str] = "Waits for a while, or until a time."
     version: ClassVar[str] = "1.0.0"
+    traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False)
     example: ClassVar[Mapping[str, Any]] = {"duration": "2h"}
     Config = WaitConfig
     Output = WaitOutput

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NoReturn
 
 from pyflow.core.children import ChildConfig
 from pyflow.core.errors import NonRetryableError
+from pyflow.core.traits import NodeTraits
 from pyflow_sdk.node import BaseNodeV2, NodeContext
 
 
@@ -22,6 +23,7 @@ class WorkflowNode(BaseNodeV2[ChildConfig]):
     category: ClassVar[str] = "flow"
     description: ClassVar[str] = "Runs another workflow as a child run and waits for it, or not."
     version: ClassVar[str] = "2.0.0"
+    traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False)
     example: ClassVar[Mapping[str, Any]] = {"workflow": "shipping", "input": {"order": "{{ input.order_id }}"}}
     #: The engine starts the run; see ``pyflow.core.children``.
     starts_run: ClassVar[bool] = True

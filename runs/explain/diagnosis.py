@@ -10,6 +10,7 @@ from typing import Any
 
 from pyflow.core.result import headline
 from pyflow.core.states import TERMINAL_NODE_STATES, TERMINAL_RUN_STATES, NodeState, RunState
+from pyflow.core.suspension import WaitKind
 from pyflow.execution.plan import COMPENSATE, MAIN, PLAN_SECTIONS, Plan
 from runs.explain.reasons import (
     ChildRun,
@@ -107,7 +108,7 @@ def awaited_children(nodes: Mapping[str, NodeRun]) -> set[str]:
     """The ids of the child runs that nodes wait for, as far as an explanation names them."""
     found: set[str] = set()
     for row in nodes.values():
-        if row.state == NodeState.WAITING and _details(row).get("kind") == "child":
+        if row.state == NodeState.WAITING and _details(row).get("kind") == WaitKind.CHILD:
             found.update(_details(row)["runs"][:MOST_NAMES])
     return found
 
@@ -265,17 +266,17 @@ def _why_ended(row: NodeRun | None, state: NodeState) -> Told:
 def _why_waiting(facts: Facts, row: NodeRun) -> Told:
     wait, until = row.wait or {}, row.wake_at
     or_until = "" if until is None else f", or until {_time(until)}"
-    if _details(row).get("kind") == "child":
+    if _details(row).get("kind") == WaitKind.CHILD:
         awaited = [_child(facts.children[name]) for name in _details(row)["runs"] if name in facts.children]
         told = ", ".join(f"{child.run_id} of {child.workflow!r} ({child.state})" for child in awaited[:MOST_NAMES])
         children = awaited + [child for child in _started_by(facts, row.node_id) if child not in awaited]
         return "child_run", f"Waits for a child run{or_until}: {told}.", {"children": children, "until": until}
-    if _details(row).get("kind") == "paused":
+    if _details(row).get("kind") == WaitKind.PAUSED:
         return "paused", "The run was paused before all items had started: the others start when it is resumed.", {}
     signal = wait.get("signal")
     if signal is None:
         return "timer", f"Waits {'for a moment' if until is None else f'until {_time(until)}'}.", {"until": until}
-    if signal == f"approval:{row.node_id}":
+    if _details(row).get("kind") == WaitKind.DECISION:
         who = ", ".join(map(str, _details(row).get("assignees") or ()))
         asked = f" of {who}" if who else ""
         return "approval", f"Waits for the decision{asked} (signal {signal!r}){or_until}.", _signalled(signal, until)

@@ -17,6 +17,7 @@ from django.db.models.fields.json import KeyTextTransform, KeyTransform
 from pyflow.core.errors import Problem
 from pyflow.core.ids import new_uuid
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
+from pyflow.core.suspension import WaitKind
 from pyflow.execution.plan import MAIN, Plan, PlannedNode
 from pyflow.expressions.template import is_template
 from pyflow.nodes.approval import ApprovalNode, DecisionError, check_decision, may_decide
@@ -29,7 +30,7 @@ from tenants.access import Actor, Principal, Role
 from workflows.services import plan_of
 
 #: Of node runs: those that wait for a decision.
-PENDING_APPROVAL = Q(state=NodeState.WAITING.value, wait__isnull=False, wait__details__kind="approval")
+PENDING_APPROVAL = Q(state=NodeState.WAITING.value, wait__isnull=False, wait__details__kind=WaitKind.DECISION.value)
 #: How many names, or runs, a refusal lists.
 MOST_NAMES = 20
 

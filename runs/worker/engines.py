@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from functools import cache, partial
 from typing import TypeVar
 from uuid import UUID
@@ -70,7 +69,7 @@ def within_quota(tenant_id: UUID, call: Call) -> Middleware:
     root = settings.PYFLOW_STORAGE_ROOT / str(tenant_id)
 
     async def check(node_call: NodeCall, next_handler: Handler) -> object:
-        if _may_write(node_call):
+        if node_call.node.traits.may_write_files(node_call.config):
             current_quota.set(await answered(call, partial(quotas.room_for_files, tenant_id=tenant_id)))
         output = await next_handler(node_call)
         if output is None or isinstance(output, bool | int | float | Suspension):
@@ -87,21 +86,6 @@ def within_quota(tenant_id: UUID, call: Call) -> Middleware:
         return output
 
     return check
-
-
-#: Node types that leave no files behind.
-_FILELESS = frozenset(
-    {"alert", "approval", "condition", "email", "fail", "llm", "log", "signal", "template", "transform", "wait"}
-    | {"workflow"}
-)
-
-
-def _may_write(call: NodeCall) -> bool:
-    """Whether a node may write files: those of plugins may, and ``http`` where it saves the answer."""
-    kind = call.node.definition.type
-    if kind == "http" and isinstance(call.config, Mapping):
-        return "save_to" in call.config
-    return kind not in _FILELESS
 
 
 @cache

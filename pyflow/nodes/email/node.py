@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pyflow.core.node import BaseNodeV2
+from pyflow.core.traits import NodeTraits
 from pyflow.nodes.email.config import EmailConfig, EmailOutput
 from pyflow_sdk.node import NodeContext
 
@@ -22,6 +23,7 @@ class EmailNode(BaseNodeV2[EmailConfig]):
     category: ClassVar[str] = "notify"
     description: ClassVar[str] = "Sends an e-mail through an SMTP server."
     version: ClassVar[str] = "1.0.0"
+    traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False, calls_service=True)
     example: ClassVar[Mapping[str, Any]] = {
         "smtp": {"host": "smtp.example.com", "username": "orders", "password": "{{ secrets.SMTP_PASSWORD }}"},
         "from": "Orders <orders@example.com>",

@@ -11,6 +11,7 @@ from pyflow.core.context import ExecutionContext
 from pyflow.core.duration import parse_duration
 from pyflow.core.misfits import parse
 from pyflow.core.node import BaseNode
+from pyflow.core.traits import NodeTraits
 from pyflow.net.addresses import SSRFError
 from pyflow.nodes.fields import NodeOutput
 from pyflow.nodes.http.config import MAX_RESPONSE_SIZE, TIMEOUT, HttpConfig
@@ -55,6 +56,7 @@ class HttpNode(BaseNode[dict[str, Any], dict[str, Any]]):
     category: ClassVar[str] = "network"
     description: ClassVar[str] = "Sends a request to an HTTP service and gives its answer."
     version: ClassVar[str] = "2.1.0"
+    traits: ClassVar[NodeTraits] = NodeTraits(writes_files="save_to", calls_service=True)
     example: ClassVar[Mapping[str, Any]] = {
         "url": "https://api.example.com/orders/{{ input.order_id }}",
         "auth": {"type": "bearer", "token": "{{ secrets.API_TOKEN }}"},

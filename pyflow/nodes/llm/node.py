@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pyflow.core.node import BaseNodeV2
+from pyflow.core.traits import NodeTraits
 from pyflow.nodes.llm.config import LlmConfig, LlmOutput
 from pyflow_sdk.node import NodeContext
 
@@ -23,6 +24,7 @@ class LlmNode(BaseNodeV2[LlmConfig]):
     category: ClassVar[str] = "ai"
     description: ClassVar[str] = "Asks a language model through an OpenAI-compatible API."
     version: ClassVar[str] = "1.0.0"
+    traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False, calls_service=True)
     example: ClassVar[Mapping[str, Any]] = {
         "url": "https://api.example.com/v1",
         "api_key": "{{ secrets.LLM_KEY }}",

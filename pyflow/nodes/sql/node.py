@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pyflow.core.node import BaseNodeV2
+from pyflow.core.traits import NodeTraits
 from pyflow.nodes.sql.config import SqlConfig, SqlOutput
 from pyflow_sdk.node import NodeContext
 
@@ -27,6 +28,7 @@ class SqlNode(BaseNodeV2[SqlConfig]):
     category: ClassVar[str] = "data"
     description: ClassVar[str] = "Executes a statement in PostgreSQL, MySQL or SQLite."
     version: ClassVar[str] = "1.0.0"
+    traits: ClassVar[NodeTraits] = NodeTraits(calls_service=True)
     example: ClassVar[Mapping[str, Any]] = {
         "url": "{{ secrets.SHOP_DATABASE }}",
         "query": "SELECT id, total FROM orders WHERE customer = :customer",

@@ -9,6 +9,7 @@ from typing import Final
 
 from pyflow.core.errors import PyFlowError
 from pyflow.core.node import NodeRegistry
+from pyflow.core.traits import traits_of
 from pyflow.documents.graph import Graph
 from pyflow.documents.models import NodeDef, RunIf
 from pyflow.expressions.evaluation import compile_expression
@@ -17,8 +18,6 @@ from pyflow.expressions.template import compile_value
 OK: Final = 1
 FAILED: Final = 2
 SKIPPED: Final = 4
-#: Built-in types that give what they are given.
-_HARMLESS = frozenset({"template", "log"})
 #: What loops, or makes much of little.
 _LONG = (ast.Call, ast.comprehension, ast.Mult, ast.Pow)
 
@@ -62,12 +61,11 @@ def unreachable(nodes: Sequence[NodeDef], graph: Graph, registry: NodeRegistry) 
 
 def _outcomes(node: NodeDef, registry: NodeRegistry) -> int:
     """How a node that starts can end."""
-    if node.type not in registry or not registry.get(node.type).__module__.startswith("pyflow.nodes."):
-        return OK | FAILED
+    always = traits_of(registry.get(node.type)).always if node.type in registry else None
     plain = node.for_each is None and node.cache is None and node.concurrency is None
-    if node.type == "fail" and plain:
+    if always == "fails" and plain:
         return FAILED
-    if node.type in _HARMLESS and plain and _is_bare(node):
+    if always == "succeeds" and plain and _is_bare(node):
         return OK
     return OK | FAILED
 

@@ -103,8 +103,8 @@ def no_error_yet(workflow: WorkflowDef) -> Iterator[Finding]:
 
 
 def masked_outputs(path: Path, node: NodeDef, used: set[str]) -> Iterator[Finding]:
-    """Secrets in what a `template` or `transform` node gives to others, who see them masked."""
-    if node.type not in {"template", "transform"} or node.id not in used:
+    """Find secrets in the output of a node that renders its config: other nodes see them masked."""
+    if node.id not in used:
         return
     for at, text in template_strings(node.config, (*path, "config")):
         for name in sorted({each.member or "…" for each in in_template(text) if each.name == "secrets"}):

@@ -12,6 +12,8 @@ from pyflow.core.document import Path, make_pointer
 from pyflow.core.errors import Problem
 from pyflow.core.node import BaseNodeV2, NodeRegistry
 from pyflow.core.problems import locate
+from pyflow.core.suspension import SuspendingNode
+from pyflow.core.traits import NodeTraits, traits_of
 from pyflow.documents.graph import Graph
 from pyflow.documents.models import NodeDef, RunIf, WorkflowDef
 from pyflow.expressions.template import is_template
@@ -22,10 +24,6 @@ from pyflow.validation.lint.references import secrets_used
 
 __all__ = ["lint_workflow", "secrets_used"]
 
-#: Node types whose only effect is their output.
-_PURE = frozenset({"transform", "template", "condition"})
-_REMOTE = frozenset({"http", "sql", "llm", "email"})
-_ASKING = frozenset({"approval", "signal"})
 _REPEATS_HARM = frozenset({"POST", "PATCH"})
 #: Of each rule.
 MAX_WARNINGS = 100
@@ -41,6 +39,21 @@ class _Subject:
     nodes: list[tuple[Path, NodeDef]]
     #: Name, nodes and graph of each section.
     sections: list[tuple[str, list[NodeDef], Graph]]
+
+    def traits(self, node: NodeDef) -> NodeTraits:
+        """Return the traits of the node's type; the default ones if the type is unknown."""
+        return traits_of(self.registry.get(node.type)) if node.type in self.registry else NodeTraits()
+
+    def starts_run(self, node: NodeDef) -> bool:
+        """Return whether the node starts a child run."""
+        return node.type in self.registry and bool(getattr(self.registry.get(node.type), "starts_run", False))
+
+    def awaits_signal(self, node: NodeDef) -> bool:
+        """Return whether the node can wait for a signal, and so for ever."""
+        cls = self.registry.get(node.type) if node.type in self.registry else None
+        if cls is None or not issubclass(cls, SuspendingNode):
+            return False
+        return cls.awaited_signal(node.id, node.config) is not None
 
 
 def lint_workflow(workflow: WorkflowDef, registry: NodeRegistry) -> list[Problem]:
@@ -112,7 +125,13 @@ def _unused_output(subject: _Subject) -> Iterator[Problem]:
         for i, node in enumerate(part):
             is_result = section == "nodes" and not workflow.outputs and not graph.dependents[i]
             # What waits for others (`run_if`) has its use without an output.
-            if node.type not in _PURE or node.id in used or is_result or node.run_if is not None or node.compensate:
+            if (
+                not subject.traits(node).is_pure
+                or node.id in used
+                or is_result
+                or node.run_if is not None
+                or node.compensate
+            ):
                 continue
             message = f"nobody uses the output of {node.id!r}, and a {node.type!r} node has no other effect"
             yield _warning("unused_output", message, (section, i))
@@ -143,11 +162,14 @@ def _references(subject: _Subject) -> Iterator[Problem]:
     yield from starmap(_warning, references.undeclared_input(workflow))
     yield from starmap(_warning, references.unrendered(workflow))
     yield from starmap(_warning, references.no_error_yet(workflow))
-    yield from starmap(_warning, run_states.no_state(workflow))
+    yield from starmap(
+        _warning, run_states.no_state(workflow, {node.id for _, node in subject.nodes if subject.starts_run(node)})
+    )
     used = references.names_used(workflow)
     for path, node in subject.nodes:
         yield from starmap(_warning, references.unsteady_keys(path, node))
-        yield from starmap(_warning, references.masked_outputs(path, node, used))
+        if subject.traits(node).renders_config:
+            yield from starmap(_warning, references.masked_outputs(path, node, used))
 
 
 def _doubtful_config(subject: _Subject) -> Iterator[Problem]:
@@ -161,10 +183,11 @@ def _doubtful_config(subject: _Subject) -> Iterator[Problem]:
 def _missing_timeout(subject: _Subject) -> Iterator[Problem]:
     for path, node in subject.nodes:
         limited = node.timeout is not None or node.total_timeout is not None or "timeout" in node.config
-        if node.type in _REMOTE and not limited:
+        traits = subject.traits(node)
+        if traits.calls_service and not traits.limits_time and not limited:
             message = f"{node.id!r} talks to another machine without a `timeout` of its own"
             yield _warning("missing_timeout", message, path)
-        if node.type in _ASKING and not limited:
+        if subject.awaits_signal(node) and not limited:
             message = f"{node.id!r} may wait for ever: give it a `timeout`, and say what that means with `on_timeout`"
             yield _warning("endless_wait", message, path)
 
@@ -190,7 +213,7 @@ def _fan_out(subject: _Subject) -> Iterator[Problem]:
         if node.for_each is not None and node.item_key is not None and not is_template(node.item_key):
             message = f"all items of {node.id!r} have the same `item_key`; it is a template such as `{{{{ item.id }}}}`"
             yield _warning("same_item_key", message, (*path, "item_key"))
-        if node.for_each is not None and node.max_parallel is None and node.type in _REMOTE | {"alert"}:
+        if node.for_each is not None and node.max_parallel is None and subject.traits(node).calls_service:
             message = (
                 f"{node.id!r} sends up to 50 requests at a time: say with `max_parallel` what the service can take"
             )
@@ -199,7 +222,7 @@ def _fan_out(subject: _Subject) -> Iterator[Problem]:
 
 def _recursion(subject: _Subject) -> Iterator[Problem]:
     for path, node in subject.nodes:
-        if node.type == "workflow" and node.config.get("workflow") == subject.workflow.name:
+        if subject.starts_run(node) and node.config.get("workflow") == subject.workflow.name:
             message = f"{node.id!r} runs the workflow that it is in, which will be refused"
             yield _warning("recursive_workflow", message, (*path, "config", "workflow"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import jinja2
@@ -20,9 +20,12 @@ _STATES = frozenset(map(str, RunState))
 _PARSER = jinja2.Environment(autoescape=False)  # noqa: S701 - parses, never renders
 
 
-def no_state(workflow: WorkflowDef) -> Iterator[Finding]:
-    """Comparisons of ``run.state``, or of the state of a child run, with a word that is none."""
-    children = {node.id for node in workflow.all_nodes() if node.type == "workflow" and node.for_each is None}
+def no_state(workflow: WorkflowDef, callers: Collection[str]) -> Iterator[Finding]:
+    """Find comparisons of ``run.state``, or of the state of a child run, with a word that is none.
+
+    ``callers``: the ids of the nodes that start child runs.
+    """
+    children = {node.id for node in workflow.all_nodes() if node.id in callers and node.for_each is None}
     definition = workflow.model_dump(by_alias=True, exclude_none=True)
     found = [(path, text, _in_expression) for path, text in expressions(definition)]
     found += [(path, text, _in_template) for path, text in templates(definition)]

@@ -175,7 +175,11 @@ def test_a_node_that_is_executed_elsewhere_tells_by_whom(api: Api, run: Run):
     [
         ({"until": 1, "signal": None, "details": {}}, "timer", None),
         ({"until": None, "signal": "paid", "details": {}}, "signal", "paid"),
-        ({"until": None, "signal": "approval:a", "details": {"assignees": ["ada"]}}, "approval", "approval:a"),
+        (
+            {"until": None, "signal": "approval:a", "details": {"kind": "approval", "assignees": ["ada"]}},
+            "approval",
+            "approval:a",
+        ),
     ],
 )
 def test_a_waiting_node_tells_what_it_waits_for(api: Api, run: Run, wait: dict, code: str, signal: str | None):
