@@ -1,4 +1,4 @@
-"""What else a change of a workflow concerns: who calls it, and what of it runs."""
+"""The impact of a change of a workflow: the workflows that call it, and its active runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 from django.db.models import Exists, OuterRef, Q
 
+from plugins.discovery import discover
+from pyflow.documents.node_keys import NodeKind, kind_of
 from workflows.dependents import dependents
 from workflows.models import Version, VersionState, Workflow
 
@@ -23,7 +25,7 @@ class Caller:
 
 
 def callers_of(workflow: Workflow) -> list[Caller]:
-    """Who runs a workflow as a child, by name; names that templates make up are not known."""
+    """List the nodes that run a workflow as a child, by name; names computed by templates are not found."""
     called = {workflow.name, str(workflow.pk)}
     mentions = Q()
     for name in called:
@@ -53,4 +55,7 @@ def _calling(definition: Mapping[str, Any], called: set[str]) -> Iterator[str]:
 
 
 def _calls(node: Mapping[str, Any], called: set[str]) -> bool:
-    return node.get("type") == "workflow" and node.get("config", {}).get("workflow") in called
+    node_type, registry = node.get("type", ""), discover().registry
+    if node_type not in registry or kind_of(registry.get(node_type)) is not NodeKind.WORKFLOW:
+        return False
+    return node.get("config", {}).get("workflow") in called

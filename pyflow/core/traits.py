@@ -19,6 +19,8 @@ class NodeTraits:
     renders_config: bool = False
     #: An attempt sends requests to another machine.
     calls_service: bool = False
+    #: The config says with an HTTP `method` what that does, so that a retry can repeat an effect.
+    has_method: bool = False
     #: The class limits the time of such a request itself.
     limits_time: bool = False
     #: How a node ends whose config is plain: always so, or (``None``) either way.

@@ -56,7 +56,7 @@ class HttpNode(BaseNode[dict[str, Any], dict[str, Any]]):
     category: ClassVar[str] = "network"
     description: ClassVar[str] = "Sends a request to an HTTP service and gives its answer."
     version: ClassVar[str] = "2.1.0"
-    traits: ClassVar[NodeTraits] = NodeTraits(writes_files="save_to", calls_service=True)
+    traits: ClassVar[NodeTraits] = NodeTraits(writes_files="save_to", calls_service=True, has_method=True)
     example: ClassVar[Mapping[str, Any]] = {
         "url": "https://api.example.com/orders/{{ input.order_id }}",
         "auth": {"type": "bearer", "token": "{{ secrets.API_TOKEN }}"},

@@ -16,6 +16,7 @@ from pyflow.core.suspension import SuspendingNode
 from pyflow.core.traits import NodeTraits, traits_of
 from pyflow.documents.graph import Graph
 from pyflow.documents.models import NodeDef, RunIf, WorkflowDef
+from pyflow.documents.node_keys import NodeKind, kind_of
 from pyflow.expressions.template import is_template
 from pyflow.validation.checker import SECTIONS
 from pyflow.validation.config_check import doubts
@@ -46,7 +47,7 @@ class _Subject:
 
     def starts_run(self, node: NodeDef) -> bool:
         """Return whether the node starts a child run."""
-        return node.type in self.registry and bool(getattr(self.registry.get(node.type), "starts_run", False))
+        return node.type in self.registry and kind_of(self.registry.get(node.type)) is NodeKind.WORKFLOW
 
     def awaits_signal(self, node: NodeDef) -> bool:
         """Return whether the node can wait for a signal, and so for ever."""
@@ -196,7 +197,9 @@ def _unsafe_retry(subject: _Subject) -> Iterator[Problem]:
     for path, node in subject.nodes:
         method = node.config.get("method", "GET")
         retries = node.retry is not None and node.retry.max_attempts != 1 and node.retry.max_retries != 0
-        if node.type != "http" or not retries or not isinstance(method, str) or method.upper() not in _REPEATS_HARM:
+        if not subject.traits(node).has_method or not retries:
+            continue
+        if not isinstance(method, str) or method.upper() not in _REPEATS_HARM:
             continue
         headers = node.config.get("headers")
         named = isinstance(headers, dict) and any(str(name).lower() == "idempotency-key" for name in headers)

@@ -24,6 +24,7 @@ def _types(trait: str) -> set[str]:
         ("is_pure", {"condition", "template", "transform"}),
         ("renders_config", {"template", "transform"}),
         ("calls_service", {"alert", "email", "http", "llm", "sql"}),
+        ("has_method", {"http"}),
         ("limits_time", {"alert"}),
         ("always", {"fail", "log", "template"}),
         ("writes_files", {"http", "sql", "storage"}),
