@@ -25,6 +25,12 @@ def quick_hashes() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def django_db_keepdb() -> bool:
+    """Keep PostgreSQL's test databases: their server goes with them, and dropping one fails while a client leaves."""
+    return connection.vendor == "postgresql"
+
+
 @pytest.fixture(autouse=True)
 def nobody_is_known(monkeypatch) -> None:
     """No test believes what another one has checked, nor pays for what another one got wrong."""
