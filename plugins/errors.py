@@ -8,7 +8,7 @@ from pyflow.core.errors import ErrorCategory, PyFlowError
 
 
 class NodeTypeMissingError(PyFlowError):
-    """There is no node type of that name in this installation."""
+    """This installation has no node type with this name."""
 
     code: ClassVar[str] = "node_type_not_found"
     category: ClassVar[ErrorCategory] = ErrorCategory.NOT_FOUND

@@ -69,11 +69,11 @@ class ReadyView(StrictView):
     def get(self, request: Request) -> Response:
         """``{status, checks: {database, migrations, master_key, row_security?, broker?}}``.
 
-        503 (``failing``) while the database is away or not migrated: no request can be answered. Otherwise 200, and
+        503 (``failing``) while the database is unavailable or not migrated, so requests fail. Otherwise 200, and
         ``degraded`` if something else is not ``ok``. Without the broker requests are answered and runs accepted, which
         begin with the next sweep of a worker; so a load balancer keeps its web processes. ``master_key`` is ``lost``
         where the key that some tenant's secrets need is not among the configured ones, ``off`` where there is none.
-        ``row_security`` (PostgreSQL) may be ``off``: requests are served without it, and that should be mended.
+        ``row_security`` (PostgreSQL) may be ``off``: requests are served, but the operator should enable it.
         """
         checks = {"database": _database()}
         if checks["database"] == "ok":

@@ -32,8 +32,8 @@ HEADERS: dict[str, dict[str, Any]] = {
         "example": "0198b2f0-7c3a-7e5f-8a51-3f1de5b6d0aa",
     },
     "RateLimit-Policy": {
-        "description": "The limits that hold: `q` requests in any `w` seconds, for the tenant and for the key or user; "
-        "where nobody is authenticated, failed attempts of the address (draft-ietf-httpapi-ratelimit-headers-09).",
+        "description": "The active limits: `q` requests in any `w` seconds, for the tenant and for the key or user; "
+        "without authentication, failed attempts of the address (draft-ietf-httpapi-ratelimit-headers-09).",
         "schema": {"type": "string"},
         "example": '"tenant";q=600;w=60, "key";q=300;w=60',
     },

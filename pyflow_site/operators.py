@@ -40,7 +40,9 @@ class LoginForm(AdminAuthenticationForm):
         try:
             return super().clean()
         except ValidationError as refusal:
-            raise LoginError("The name or the password is not right, or not that of staff.") from refusal
+            raise LoginError(
+                "The name or the password is wrong, or the account has no access to the admin."
+            ) from refusal
 
     def _address(self) -> str:
         return "" if self.request is None else address_of(self.request)

@@ -47,7 +47,9 @@ def check_match(request: Request, current: str | None, *, required: bool) -> Non
             raise PreconditionRequiredError("Send `If-Match` with the `ETag` of what you read, or `*` for any state.")
         return
     if current is None or not {"*", current} & set(parse_etags(given)):
-        raise PreconditionFailedError("It has changed since you read it. Read it again and decide anew.")
+        raise PreconditionFailedError(
+            "The object has changed since you read it. Read it again, then repeat the change."
+        )
 
 
 def is_known(request: Request, current: str) -> bool:

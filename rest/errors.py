@@ -22,7 +22,7 @@ class PreconditionFailedError(PyFlowError):
 
 
 class PreconditionRequiredError(PyFlowError):
-    """This needs `If-Match`, so that nobody overwrites what they have not seen."""
+    """The request needs `If-Match`, which protects against overwriting changes of others."""
 
     code: ClassVar[str] = "precondition_required"
     category: ClassVar[ErrorCategory] = ErrorCategory.PRECONDITION_REQUIRED

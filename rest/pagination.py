@@ -93,9 +93,9 @@ def _read(cursor: str, scope: list[Any], fields: int) -> tuple[bool, list[Any] |
     try:
         backwards, place, its_scope = signing.loads(cursor, salt=_SALT)
     except (signing.BadSignature, ValueError, TypeError):
-        raise CursorError("The cursor is not one of ours. Take it from `next` or `previous` of a page.") from None
+        raise CursorError("The cursor is not valid. Use the `next` or `previous` of a page.") from None
     if its_scope != scope or len(place) != fields:
-        raise CursorError("The cursor belongs to another list, order or filter. Begin again without it.")
+        raise CursorError("The cursor belongs to another list, order or filter. Start again without a cursor.")
     return backwards, place
 
 

@@ -10,21 +10,21 @@ from pyflow.core.states import RUN_VERBS, RunState
 
 
 class RunNotFoundError(PyFlowError):
-    """There is no run of that id, or none that this credential may see."""
+    """No run with this id exists, or the credential may not see it."""
 
     code: ClassVar[str] = "run_not_found"
     category: ClassVar[ErrorCategory] = ErrorCategory.NOT_FOUND
 
 
 class NodeNotFoundError(PyFlowError):
-    """The run's workflow has no node of that id."""
+    """The workflow of the run has no node with this id."""
 
     code: ClassVar[str] = "node_not_found"
     category: ClassVar[ErrorCategory] = ErrorCategory.NOT_FOUND
 
 
 class RunStateError(PyFlowError):
-    """The run is in a state in which this cannot be asked of it. ``state`` says in which, ``possible`` what can be."""
+    """The state of the run does not allow this action. The problem has its `state` and the `possible` actions."""
 
     code: ClassVar[str] = "run_state"
     category: ClassVar[ErrorCategory] = ErrorCategory.CONFLICT
@@ -40,14 +40,14 @@ class RunStateError(PyFlowError):
 
 
 class RunFinishedError(RunStateError):
-    """The run has ended: it can only be repeated, or, if it did not succeed, retried."""
+    """The run has ended: only rerun is possible, and retry if it did not succeed."""
 
     code: ClassVar[str] = "run_finished"
     category: ClassVar[ErrorCategory] = ErrorCategory.CONFLICT
 
 
 class SignalNotAwaitedError(PyFlowError):
-    """No node of the run waits for a signal of that name, now or later. ``awaited`` has the names that can be sent."""
+    """No node of the run can wait for a signal with this name. `awaited` lists the possible names."""
 
     code: ClassVar[str] = "signal_not_awaited"
     category: ClassVar[ErrorCategory] = ErrorCategory.CONFLICT
@@ -62,34 +62,34 @@ class SignalNotAwaitedError(PyFlowError):
 
 
 class NotAssigneeError(PyFlowError):
-    """The caller is not among those who may decide: see ``assignees`` of the approval."""
+    """The caller is not among the `assignees` of the approval."""
 
     code: ClassVar[str] = "not_assignee"
     category: ClassVar[ErrorCategory] = ErrorCategory.FORBIDDEN
 
 
 class RunUndoneError(RunStateError):
-    """What the run had done has been undone (compensated): it cannot go on from there. ``rerun`` starts anew."""
+    """The run was compensated, so it cannot be retried. Use `rerun` to start a new run."""
 
     code: ClassVar[str] = "run_undone"
     category: ClassVar[ErrorCategory] = ErrorCategory.CONFLICT
 
 
 class RerunError(PyFlowError):
-    """The run cannot be repeated from that node: the version that would run has no such node in its main part."""
+    """A rerun from this node is not possible: the version to run has no such node in its section `nodes`."""
 
     code: ClassVar[str] = "rerun_invalid"
     category: ClassVar[ErrorCategory] = ErrorCategory.INVALID
 
 
 class FencedError(PyFlowError):
-    """Another process has taken the run over: nothing that this one still does for it counts."""
+    """Another process has taken over the run: writes of this process are refused."""
 
     code: ClassVar[str] = "fenced"
 
 
 class LeaseLapsedError(FencedError):
-    """The lease was not renewed in time: another process may execute the run by now, so this one does not go on."""
+    """The lease was not renewed in time, so this process stops: another one may already execute the run."""
 
     code: ClassVar[str] = "lease_lapsed"
 
@@ -101,20 +101,20 @@ class AlreadyActiveError(PyFlowError):
 
 
 class ValueMissingError(PyFlowError):
-    """A large value is not where it was stored: somebody removed it, or this process does not see the storage."""
+    """A large value is missing in the storage: it was removed, or this process uses another storage."""
 
     code: ClassVar[str] = "value_missing"
     category: ClassVar[ErrorCategory] = ErrorCategory.DATA_LOSS
 
 
 class ValueCorruptError(PyFlowError):
-    """A large value is not what was stored: its SHA-256, or its size, is another one."""
+    """A large value is damaged: its SHA-256 or size differs from what was stored."""
 
     code: ClassVar[str] = "value_corrupt"
     category: ClassVar[ErrorCategory] = ErrorCategory.DATA_LOSS
 
 
 class ValueRefusedError(NonRetryableError):
-    """A node's output is so large that the tenant's quota of stored bytes has no room for it."""
+    """A node's output exceeds the tenant's quota of stored bytes."""
 
     code: ClassVar[str] = "stored_bytes_exceeded"

@@ -35,7 +35,7 @@ def unseal(key: bytes, nonce: bytes, ciphertext: bytes, place: bytes) -> bytes:
         return AESGCM(key).decrypt(nonce, ciphertext, place)
     except (InvalidTag, ValueError):  # a nonce or a ciphertext of a wrong length is a ValueError
         # `from None`: the cause says nothing, and a traceback may not show what was being decrypted.
-        raise SecretUnreadableError("It does not decrypt: it was changed, or it belongs somewhere else.") from None
+        raise SecretUnreadableError("It cannot be decrypted: it was changed or moved.") from None
 
 
 def version_place(tenant_id: UUID, secret_id: UUID, number: int, key_version: int) -> bytes:

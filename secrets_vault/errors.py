@@ -16,7 +16,7 @@ class VaultNotConfiguredError(PyFlowError):
 
 
 class MasterKeyUnknownError(PyFlowError):
-    """A data key is wrapped with a master key that the server does not have (any more)."""
+    """A data key is encrypted with a master key that the server does not have."""
 
     code: ClassVar[str] = "master_key_unknown"
     category: ClassVar[ErrorCategory] = ErrorCategory.UNAVAILABLE
@@ -24,7 +24,7 @@ class MasterKeyUnknownError(PyFlowError):
 
 
 class SecretUnreadableError(PyFlowError):
-    """What is stored does not decrypt: it was damaged, or it is not where it was put."""
+    """The stored secret cannot be decrypted: it was damaged or moved."""
 
     code: ClassVar[str] = "secret_unreadable"
     permanent: ClassVar[bool] = True
@@ -37,35 +37,35 @@ class SecretsUnavailableError(PyFlowError):
 
 
 class SecretMissingError(PyFlowError):
-    """There is no secret of that name in the tenant."""
+    """The tenant has no secret with this name."""
 
     code: ClassVar[str] = "secret_not_found"
     category: ClassVar[ErrorCategory] = ErrorCategory.NOT_FOUND
 
 
 class SecretVersionMissingError(PyFlowError):
-    """The secret has no version of that number."""
+    """The secret has no version with this number."""
 
     code: ClassVar[str] = "secret_version_not_found"
     category: ClassVar[ErrorCategory] = ErrorCategory.NOT_FOUND
 
 
 class SecretExistsError(PyFlowError):
-    """A secret of that name exists already; replace its value instead."""
+    """A secret with this name already exists. Replace its value instead."""
 
     code: ClassVar[str] = "secret_exists"
     category: ClassVar[ErrorCategory] = ErrorCategory.CONFLICT
 
 
 class SecretVersionCurrentError(PyFlowError):
-    """The current version is what nodes get; replace the value first, or delete the secret."""
+    """The current version is in use. Replace the value first, or delete the secret."""
 
     code: ClassVar[str] = "secret_version_current"
     category: ClassVar[ErrorCategory] = ErrorCategory.CONFLICT
 
 
 class SecretInvalidError(PyFlowError):
-    """The name or the value is not one that the vault takes."""
+    """The name or the value of the secret is not valid."""
 
     code: ClassVar[str] = "secret_invalid"
     category: ClassVar[ErrorCategory] = ErrorCategory.INVALID

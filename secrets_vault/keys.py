@@ -81,7 +81,7 @@ class LocalWrapper:
         key = self._keys.get(key_id)
         if key is None:
             raise MasterKeyUnknownError(
-                f"A data key is wrapped with the master key {key_id!r}, which is not among PYFLOW_MASTER_KEYS. "
+                f"A data key is encrypted with the master key {key_id!r}, which is not among PYFLOW_MASTER_KEYS. "
                 "Add it behind the current one and run `manage.py rotate_master_key`."
             )
         return unseal(key, wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], place)

@@ -160,7 +160,9 @@ def _locked(tenant_id: UUID, key_id: UUID) -> ApiKey:
 
 def _require_coverage(principal: Principal, role: Role, scopes: Collection[Permission] | None) -> None:
     if role.rank > principal.role.rank:
-        raise BeyondOwnRightsError(f"A key may be no more than whoever makes it, and you are `{principal.role}`.")
+        raise BeyondOwnRightsError(
+            f"An API key cannot have a higher role than its creator: you are `{principal.role}`."
+        )
     if scopes is None:
         # Objects may be shared with the key's role or member at any time, and no scope of the new key would shut
         # that out.
@@ -173,8 +175,8 @@ def _require_coverage(principal: Principal, role: Role, scopes: Collection[Permi
         missing = principal.lacking(scopes)
     if missing:
         raise BeyondOwnRightsError(
-            f"A key may do no more than whoever makes it, and you lack: {_listed(missing)}. Choose a lesser `role`, or "
-            "`scopes` among your own."
+            f"An API key cannot have more permissions than its creator: you lack {_listed(missing)}. Choose a lower "
+            "`role`, or `scopes` among your own."
         )
 
 
@@ -182,7 +184,7 @@ def _require_no_longer_life(principal: Principal, expires_at: datetime | None, r
     end = principal.expires_at
     if end is not None and (expires_at is None or expires_at > end):
         raise BeyondOwnRightsError(
-            f"A key may not outlive the key that makes it, and yours ends at {end.isoformat()}. {remedy}."
+            f"A key cannot expire later than the key that creates it, which expires at {end.isoformat()}. {remedy}."
         )
 
 

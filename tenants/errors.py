@@ -16,7 +16,7 @@ class InvalidKeyError(PyFlowError):
 
 
 class UnscopedQueryError(PyFlowError):
-    """A tenant's rows were asked for without saying whose: call ``for_tenant``, or ``across_tenants`` and mean it."""
+    """A query has no tenant: call ``for_tenant``, or ``across_tenants`` on purpose."""
 
     code: ClassVar[str] = "unscoped_query"
 
@@ -29,28 +29,28 @@ class ForbiddenError(PyFlowError):
 
 
 class IdempotencyKeyError(PyFlowError):
-    """The `Idempotency-Key` is empty, too long, or not of visible ASCII characters."""
+    """The `Idempotency-Key` is empty, too long, or has characters other than visible ASCII."""
 
     code: ClassVar[str] = "idempotency_key_invalid"
     category: ClassVar[ErrorCategory] = ErrorCategory.MALFORMED
 
 
 class IdempotencyConflictError(PyFlowError):
-    """A request with the same `Idempotency-Key` is being answered; try again when it is."""
+    """A request with the same `Idempotency-Key` is still being processed. Try again later."""
 
     code: ClassVar[str] = "idempotency_in_flight"
     category: ClassVar[ErrorCategory] = ErrorCategory.CONFLICT
 
 
 class IdempotencyMismatchError(PyFlowError):
-    """The `Idempotency-Key` was used for a request that said something else."""
+    """The `Idempotency-Key` was already used for a different request."""
 
     code: ClassVar[str] = "idempotency_mismatch"
     category: ClassVar[ErrorCategory] = ErrorCategory.INVALID
 
 
 class TooManyFailuresError(PyFlowError):
-    """Too many attempts to authenticate have failed, with this key, this user name or from this address."""
+    """Too many failed authentication attempts with this key or user name, or from this address."""
 
     code: ClassVar[str] = "too_many_failures"
     category: ClassVar[ErrorCategory] = ErrorCategory.RATE_LIMITED
@@ -62,97 +62,97 @@ class TooManyFailuresError(PyFlowError):
 
 
 class MemberNotFoundError(PyFlowError):
-    """There is no such member in this tenant."""
+    """The tenant has no such member."""
 
     code: ClassVar[str] = "member_not_found"
     category: ClassVar[ErrorCategory] = ErrorCategory.NOT_FOUND
 
 
 class MemberExistsError(PyFlowError):
-    """Somebody with this e-mail address is a member already."""
+    """A user with this e-mail address is already a member."""
 
     code: ClassVar[str] = "member_exists"
     category: ClassVar[ErrorCategory] = ErrorCategory.CONFLICT
 
 
 class LastOwnerError(PyFlowError):
-    """A tenant keeps at least one owner: make somebody else one first."""
+    """A tenant must have at least one owner. Make another member an owner first."""
 
     code: ClassVar[str] = "last_owner"
     category: ClassVar[ErrorCategory] = ErrorCategory.CONFLICT
 
 
 class BeyondOwnRightsError(PyFlowError):
-    """Nobody grants what they have not got, nor changes those who have more."""
+    """The caller cannot grant permissions that it does not have, or change a member or key with more permissions."""
 
     code: ClassVar[str] = "beyond_own_rights"
     category: ClassVar[ErrorCategory] = ErrorCategory.FORBIDDEN
 
 
 class InvitationNotFoundError(PyFlowError):
-    """There is no such invitation in this tenant."""
+    """The tenant has no such invitation."""
 
     code: ClassVar[str] = "invitation_not_found"
     category: ClassVar[ErrorCategory] = ErrorCategory.NOT_FOUND
 
 
 class InvitationExistsError(PyFlowError):
-    """An invitation to this e-mail address is open: revoke it before making another."""
+    """An open invitation for this e-mail address exists. Revoke it before creating another."""
 
     code: ClassVar[str] = "invitation_exists"
     category: ClassVar[ErrorCategory] = ErrorCategory.CONFLICT
 
 
 class TenantNotFoundError(PyFlowError):
-    """There is no tenant of that slug."""
+    """No tenant has this slug."""
 
     code: ClassVar[str] = "tenant_not_found"
 
 
 class AuditBrokenError(PyFlowError):
-    """The record of what was done has lost its end, so nothing can be added to it; the operator has to restore it."""
+    """The audit chain has lost its end, so no entry can be added. The operator has to restore it."""
 
     code: ClassVar[str] = "audit_broken"
     category: ClassVar[ErrorCategory] = ErrorCategory.DATA_LOSS
 
 
 class InvitationClosedError(PyFlowError):
-    """The invitation was accepted or revoked before, or it has expired."""
+    """The invitation has already been accepted or revoked, or it has expired."""
 
     code: ClassVar[str] = "invitation_closed"
     category: ClassVar[ErrorCategory] = ErrorCategory.CONFLICT
 
 
 class InvitationTokenError(PyFlowError):
-    """The token is not one of an open invitation, or the password is not that of the account it is for."""
+    """The token belongs to no open invitation, or the password of the account is wrong."""
 
     code: ClassVar[str] = "invitation_invalid"
     category: ClassVar[ErrorCategory] = ErrorCategory.FORBIDDEN
 
 
 class PasswordError(PyFlowError):
-    """The password is too easy to guess; the message says what it lacks."""
+    """The password is too easy to guess; the message says why."""
 
     code: ClassVar[str] = "password_invalid"
     category: ClassVar[ErrorCategory] = ErrorCategory.INVALID
 
 
 class KeyNotFoundError(PyFlowError):
-    """There is no such API key in this tenant."""
+    """The tenant has no such API key."""
 
     code: ClassVar[str] = "api_key_not_found"
     category: ClassVar[ErrorCategory] = ErrorCategory.NOT_FOUND
 
 
 class KeyNotUsableError(PyFlowError):
-    """The API key is revoked, expired or replaced: make a new one instead of rotating it."""
+    """The API key is revoked, expired or already replaced. Create a new key instead of rotating it."""
 
     code: ClassVar[str] = "api_key_not_usable"
     category: ClassVar[ErrorCategory] = ErrorCategory.CONFLICT
 
 
 class KeyNameTakenError(PyFlowError):
-    """Another API key of the tenant has this name, by which approvals and the audit tell keys apart."""
+    """Another API key of the tenant has this name. Names are unique, because approvals and the audit refer to them."""
 
     code: ClassVar[str] = "api_key_name_taken"
     category: ClassVar[ErrorCategory] = ErrorCategory.CONFLICT
@@ -165,7 +165,7 @@ class TenantExistsError(PyFlowError):
 
 
 class TenantInvalidError(PyFlowError):
-    """The slug or the name of the tenant is not one that it may have."""
+    """The slug or the name of the tenant is not valid."""
 
     code: ClassVar[str] = "tenant_invalid"
 
@@ -178,28 +178,28 @@ class InvalidTokenError(PyFlowError):
 
 
 class LoginError(PyFlowError):
-    """The user name, the password or the tenant is not right; which of them is not told."""
+    """The user name, the password or the tenant is wrong. The response does not say which."""
 
     code: ClassVar[str] = "login_failed"
     category: ClassVar[ErrorCategory] = ErrorCategory.UNAUTHENTICATED
 
 
 class TokensDisabledError(PyFlowError):
-    """This installation has no key to sign tokens with: its operator has not set `PYFLOW_JWT_PRIVATE_KEY`."""
+    """The server cannot sign tokens: the operator has to set `PYFLOW_JWT_PRIVATE_KEY`."""
 
     code: ClassVar[str] = "tokens_disabled"
     category: ClassVar[ErrorCategory] = ErrorCategory.UNAVAILABLE
 
 
 class PlanError(PyFlowError):
-    """There is no such plan or quota, or its limit is not a whole number."""
+    """The plan or quota does not exist, or the limit is not a whole number."""
 
     code: ClassVar[str] = "plan_invalid"
     category: ClassVar[ErrorCategory] = ErrorCategory.INVALID
 
 
 class QuotaExceededError(PyFlowError):
-    """A quota of the tenant is used up: `quota` names it, `limit`, `used` and `resets_at` say how far and till when."""
+    """A quota of the tenant is exceeded. The problem has its `quota`, `limit`, `used` and `resets_at`."""
 
     code: ClassVar[str] = "quota_exceeded"
     category: ClassVar[ErrorCategory] = ErrorCategory.EXHAUSTED
@@ -228,14 +228,14 @@ class QuotaExceededError(PyFlowError):
 
 
 class UpgradeNeededError(QuotaExceededError):
-    """A quota of the tenant's plan is used up, of which another plan has more; members as of `quota_exceeded`."""
+    """A quota is exceeded that is higher in another plan. The problem has the members of `quota_exceeded`."""
 
     code: ClassVar[str] = "plan_limit_reached"
     category: ClassVar[ErrorCategory] = ErrorCategory.UPGRADE_NEEDED
 
 
 class RateLimitedError(PyFlowError):
-    """Too many requests within a minute; `Retry-After` tells when the next one is let through."""
+    """Too many requests within a minute. Retry after `Retry-After` seconds."""
 
     code: ClassVar[str] = "rate_limited"
     category: ClassVar[ErrorCategory] = ErrorCategory.RATE_LIMITED
@@ -247,7 +247,7 @@ class RateLimitedError(PyFlowError):
 
 
 class GrantNotFoundError(PyFlowError):
-    """The object is not shared with whom the grant names."""
+    """The object has no such grant."""
 
     code: ClassVar[str] = "grant_not_found"
     category: ClassVar[ErrorCategory] = ErrorCategory.NOT_FOUND

@@ -41,7 +41,7 @@ def attempt(*subjects: str) -> Iterator[None]:
     refusals = [verdict for verdict in limiter.judge(rules) if not verdict.allowed]
     if refusals:
         raise TooManyFailuresError(
-            "Too many attempts have failed. Wait as long as `Retry-After` says.",
+            "Too many failed attempts. Retry after `Retry-After` seconds.",
             retry_after=max(1, math.ceil(max(verdict.reset for verdict in refusals))),
         )
     try:

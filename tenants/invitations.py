@@ -163,7 +163,7 @@ def _require_inviter(invitation: Invitation) -> None:
     role = members.filter(user=invitation.invited_by_id, user__is_active=True).values_list("role", flat=True).first()
     if role is None or Role(role).rank < Role(invitation.role).rank:
         raise InvitationClosedError(
-            f"Whoever made the invitation may no longer give the role `{invitation.role}`. Ask for a new one."
+            f"Its creator can no longer assign the role `{invitation.role}`. Ask for a new invitation."
         )
 
 
@@ -172,7 +172,7 @@ def _account(email: str, password: str, user_id: int | None, address: str) -> Us
     if user_id is not None:
         proved = next((user for user in users if user.pk == user_id and user.is_active), None)
         if proved is None:
-            raise InvitationTokenError("The invitation is for another address than that of your account.")
+            raise InvitationTokenError("The invitation is for a different address than that of your account.")
         return proved
     if not users:
         return _new_account(email, password)
@@ -182,7 +182,7 @@ def _account(email: str, password: str, user_id: int | None, address: str) -> Us
         for user in users:
             if user.is_active and is_right(user, password):
                 return user
-        raise InvitationTokenError("There is an account of this address, and this is not its password.")
+        raise InvitationTokenError("An account with this address exists, and the password is not correct.")
 
 
 def _new_account(email: str, password: str) -> User:

@@ -324,7 +324,7 @@ def _check_unused(workflow: Workflow) -> None:
     """Raise ``WorkflowInUseError`` unless a workflow may be deleted."""
     whose = {"tenant_id": workflow.tenant_id, "workflow_id": workflow.pk}
     if in_flight := sum(dependents().in_flight(**whose).values()):
-        raise WorkflowInUseError(f"{in_flight} of its runs are in flight. Cancel them, or wait for them.")
+        raise WorkflowInUseError(f"{in_flight} of its runs are active. Cancel them, or wait until they end.")
     if workflow.archived_at is None and dependents().exist(**whose):
         raise WorkflowInUseError("It has runs. Archive it first: it is then deleted together with them.")
 

@@ -39,14 +39,14 @@ MAX_ANSWER = 64 * 1024 * 1024
 
 
 class ComputationLimitError(PyFlowError):
-    """A computation of a request takes more CPU time or memory than all of its templates together may."""
+    """A computation of the request exceeds its limit of CPU time or memory."""
 
     code: ClassVar[str] = "computation_limit"
     category: ClassVar[ErrorCategory] = ErrorCategory.INVALID
 
 
 class ComputationBusyError(PyFlowError):
-    """Every process for computations is in use; the same request can be sent again."""
+    """All processes for computations are busy. Send the same request again."""
 
     code: ClassVar[str] = "computation_busy"
     category: ClassVar[ErrorCategory] = ErrorCategory.UNAVAILABLE

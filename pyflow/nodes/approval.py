@@ -24,7 +24,7 @@ _ASSIGNEE = re.compile(r"(?:user|key):.*\S.*|role:(?:viewer|editor|admin|owner)|
 
 
 class DecisionError(NonRetryableError, ValueError):
-    """A decision is not of the shape that the approval asks for. ``problems`` has everything that is wrong."""
+    """The decision does not have the form that the approval needs. ``problems`` lists all errors."""
 
     code: ClassVar[str] = "decision_invalid"
     category: ClassVar[ErrorCategory] = ErrorCategory.INVALID

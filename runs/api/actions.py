@@ -31,8 +31,8 @@ class RunActions(Strict):
     )
     filter = AllRunsFilter(
         required=False,
-        help_text="As the filters of the list of runs, at least one. Of those that match, the ones that the action "
-        "would change are asked, in the order of their ids.",
+        help_text="At least one filter of the list of runs. It applies to matching runs that it would change, in "
+        "the order of their ids.",
     )
     after = serializers.UUIDField(
         required=False, help_text="With a `filter`: continue after this id, the `next` of the previous response."
@@ -94,8 +94,8 @@ class ActionsView(TenantView):
         """Cancel, terminate, pause, resume or retry up to 100 runs, ten in each transaction.
 
         A refusal by one run does not affect the others. If the response is lost, repeat the request with the same
-        `Idempotency-Key`: runs are changed together with the record of it, so none is asked twice, whatever crashed in
-        between. Without a key, asking again asks the runs as they are by then.
+        `Idempotency-Key`: each run is changed together with the record of it, so it takes effect once, even after
+        a crash. Without a key, a repeated request applies to the current state of the runs.
         """
         chosen = self.step(request, "choose", lambda: self._choose(request))
         action, run_ids = Action(chosen["action"]), [UUID(str(run_id)) for run_id in chosen["runs"]]

@@ -27,8 +27,8 @@ class ReasonShape(serializers.Serializer[Any]):
 
     code = serializers.CharField(
         help_text="ended, cancelling, pausing, paused, queue, quota, queue_timeout, slot, waiting, running, lost, "
-        "unserved (no worker serves the queue that the run or tasks of its nodes wait in), presence_unknown (that "
-        "cannot be told) or not_runnable."
+        "unserved (no worker serves the queue that the run or tasks of its nodes wait in), presence_unknown (it "
+        "is not known whether one does) or not_runnable."
     )
     detail = serializers.CharField(help_text="Human-readable description.")
 

@@ -61,7 +61,7 @@ def pause_run(*, by: Actor, run_id: UUID) -> Run:
     with transaction.atomic():
         run = lock_run(by.tenant_id, run_id)
         if run.cancel_requested_at is not None:
-            raise RunStateError(RunState(run.state), "The run has been asked to stop.", impossible=("pause", "cancel"))
+            raise RunStateError(RunState(run.state), "The run is being cancelled.", impossible=("pause", "cancel"))
         if run.pause_requested_at is None:
             before = {"state": run.state}
             run.pause_requested_at = timezone.now()
@@ -124,7 +124,7 @@ def retry_ended(run: Run, now: datetime) -> None:
     state, plan = RunState(run.state), plan_of(run.version)
     if state not in TERMINAL_RUN_STATES or state is RunState.SUCCEEDED:
         what = "has succeeded" if state in TERMINAL_RUN_STATES else f"has not ended, it is {state}"
-        raise RunStateError(state, f"Only a run that did not succeed can be retried; this one {what}.")
+        raise RunStateError(state, f"Only a run that did not succeed can be retried; this run {what}.")
     nodes = list(NodeRun.objects.for_tenant(run.tenant_id).filter(run=run))
     undone = [node.node_id for node in nodes if _section(plan, node) == COMPENSATE]
     if undone:

@@ -101,7 +101,7 @@ def _reusable(plan: Plan, recorded: Mapping[str, NodeRun], start_from: str) -> s
     """The nodes whose results are taken over: they are complete, and nothing that they depend on is run."""
     first = plan.by_id.get(start_from)
     if first is None or plan.nodes[first].section != MAIN:
-        raise RerunError(f"The version that would run has no node {start_from!r} among its `nodes`.")
+        raise RerunError(f"The version to run has no node {start_from!r} in its section `nodes`.")
     run: set[int] = set()
     for index in plan.graph.order():
         row = recorded.get(plan.nodes[index].id)

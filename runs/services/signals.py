@@ -156,7 +156,7 @@ def _candidates(run: Run, name: str) -> list[PlannedNode]:
     # A node of another section that has succeeded is executed again after a retry of the run.
     if all(node.section == MAIN and node.id in done for node in candidates):
         told = ", ".join(repr(node.id) for node in candidates[:MOST_NAMES])
-        message = f"What waited for the signal {name!r} has its answer already: node {told} has succeeded."
+        message = f"The signal {name!r} was already received: node {told} has succeeded."
         raise SignalNotAwaitedError(message, [other for other in awaited_names(plan) if other != name])
     return candidates
 
@@ -211,7 +211,7 @@ def _checked_decision(
     assignees = asked.get("assignees")
     if assignees is not None and not may_decide(assignees, names):
         told = ", ".join(map(str, assignees[:MOST_NAMES]))
-        raise NotAssigneeError(f"This decision is for {told}, and for owners. You are {_called(sender)}.")
+        raise NotAssigneeError(f"Only {told} and owners may decide. You are {_called(sender)}.")
     if isinstance(payload, Mapping) and "by" in payload:
         message = "who decides is the authenticated caller; a program says `on_behalf_of`"
         raise DecisionError([Problem("bad_decision", message, "/by")])

@@ -157,7 +157,7 @@ class VerifyQuery(Strict):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Without the hash it cannot be said whether the next entry follows."""
         if bool(attrs["after"]) != bool(attrs["hash"]):
-            raise serializers.ValidationError("`after` and `hash` are of one entry: give both, or none.")
+            raise serializers.ValidationError("`after` and `hash` belong to one entry: give both or neither.")
         return attrs
 
 

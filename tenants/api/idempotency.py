@@ -68,7 +68,9 @@ def in_flight(principal: Principal, request: Request) -> Iterator[Once]:
     once = Once(principal, route, key, _fingerprint(request))
     with _lock:
         if once.scope in _answering:
-            raise IdempotencyConflictError("A request with this `Idempotency-Key` is being answered. Try again later.")
+            raise IdempotencyConflictError(
+                "A request with this `Idempotency-Key` is still being processed. Try again later."
+            )
         _answering.add(once.scope)
     try:
         yield once
@@ -106,7 +108,7 @@ def answer_once(once: Once, handler: Callable[[], Response], *, hidden: tuple[st
             answer.save(force_insert=True)
     except IntegrityError:
         raise IdempotencyConflictError(
-            "A request with this `Idempotency-Key` was answered just now. Ask again."
+            "A request with this `Idempotency-Key` has just been processed. Send it again."
         ) from None
     return response
 
@@ -123,14 +125,18 @@ def stored_answer(once: Once) -> Response | None:
     if stored is None:
         return None
     if stored.fingerprint != once.fingerprint:
-        raise IdempotencyMismatchError("This `Idempotency-Key` came with another request before. Use a new one.")
+        raise IdempotencyMismatchError(
+            "This `Idempotency-Key` was already used for a different request. Use a new one."
+        )
     headers = stored.headers | {"Idempotent-Replayed": "true"}
     return Response(json.loads(stored.body), status=stored.status, headers=headers)
 
 
 def _claim(once: Once) -> None:
     if not locks.try_lock("\n".join(once.scope)):
-        raise IdempotencyConflictError("A request with this `Idempotency-Key` is being answered. Try again later.")
+        raise IdempotencyConflictError(
+            "A request with this `Idempotency-Key` is still being processed. Try again later."
+        )
 
 
 def _fingerprint(request: Request) -> str:

@@ -152,7 +152,7 @@ def test_a_run_that_is_not_paused_is_not_resumed(tenant):
 def test_a_run_that_was_asked_to_stop_is_not_paused(tenant):
     run = make_run(tenant)
     do(cancel_run, run)
-    with pytest.raises(RunStateError, match="asked to stop"):
+    with pytest.raises(RunStateError, match="being cancelled"):
         do(pause_run, run)
 
 

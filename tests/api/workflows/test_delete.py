@@ -33,7 +33,7 @@ def test_runs_in_flight_have_to_end_first(api: Api, tenant):
     make_run(tenant)
     api.post(f"{PATH}/archive")
     body = assert_problem(api.send("DELETE", PATH), 409, "workflow_in_use")
-    assert "in flight" in body["detail"]
+    assert "are active" in body["detail"]
     assert Run.objects.for_tenant(tenant).count() == 1
 
 
