@@ -125,7 +125,7 @@ def test_what_nodes_log_is_printed_and_followed(server: str, tenant, executor):
 def test_a_run_that_waits_is_explained_and_gets_its_signal(server: str, tenant, executor):
     run = put_down(make_run(tenant, ASKS))
     told = remote("explain", run.pk)
-    assert "waits for the decision of ada" in told
+    assert "Waits for the decision of ada" in told
     assert "not resume: The run is not paused." in told
     assert as_json("explain", run.pk)["nodes"][0]["code"] == "approval"
     assert "true or false is needed" in remote("signal", run.pk, "approval:ask", "{}", code=4)
