@@ -226,7 +226,7 @@ def database(environment: Environment) -> dict[str, Any]:
         raise ImproperlyConfigured(f"DATABASE_URL: {url.scheme!r} is not postgresql or sqlite")
     options: dict[str, Any] = {**_patience(environment), **dict(parse_qsl(url.query, keep_blank_values=True))}
     if environment.db_prepare:
-        options["prepare_threshold"] = 5  # once a connection has executed one so often; see `database.statements`
+        options["prepare_threshold"] = 5  # once a connection has executed one so often; `database.statements`
     if environment.db_pool:
         options["pool"] = {"min_size": 1, "max_size": 20, "timeout": 10}
     return {

@@ -13,8 +13,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from database.dialect import is_postgresql
-from rest.views import StrictView
+from plumbing.database.dialect import is_postgresql
+from plumbing.rest.views import StrictView
 from secrets_vault.rotation import master_key_state
 from tenants.scoping import may_take_web_role
 

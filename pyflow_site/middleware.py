@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 from servestatic.middleware import ServeStaticMiddleware
 
-from rest.client_address import address_of
+from plumbing.rest.client_address import address_of
 from tenants.failures import fields_of
 
 Next = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]

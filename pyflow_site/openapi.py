@@ -9,7 +9,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
 
-from rest.serializers import Strict
+from plumbing.rest.serializers import Strict
 from tenants.api.views import TenantView
 from tenants.plans import Quota
 

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from rest.client_address import address_of
+from plumbing.rest.client_address import address_of
 from runs.explain.load import load
 from tenants import failures
 from tenants.errors import LoginError, TooManyFailuresError

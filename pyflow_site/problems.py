@@ -13,11 +13,11 @@ from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from database.transactions import is_contention
+from plumbing.database.transactions import is_contention
+from plumbing.rest.formats import YAML_TYPE, to_json, to_yaml
 from pyflow.core.document import make_pointer
 from pyflow.core.errors import DefinitionError, ErrorCategory, InputError, PyFlowError
 from pyflow_site.outages import is_outage
-from rest.formats import YAML_TYPE, to_json, to_yaml
 
 logger = logging.getLogger(__name__)
 PROBLEM_JSON = "application/problem+json"

@@ -14,8 +14,8 @@ from rest_framework import serializers
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
-from rest.serializers import Strict, validated
-from rest.views import StrictView
+from plumbing.rest.serializers import Strict, validated
+from plumbing.rest.views import StrictView
 
 
 class SchemaQuery(Strict):

@@ -115,8 +115,8 @@ CONTENT_SECURITY_POLICY = {"DIRECTIVES": PAGES}
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.api.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_PARSER_CLASSES": ["rest.formats.JSONParser", "rest.formats.YAMLParser"],
-    "DEFAULT_RENDERER_CLASSES": ["rest.formats.JSONRenderer", "rest.formats.YAMLRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["plumbing.rest.formats.JSONParser", "plumbing.rest.formats.YAMLParser"],
+    "DEFAULT_RENDERER_CLASSES": ["plumbing.rest.formats.JSONRenderer", "plumbing.rest.formats.YAMLRenderer"],
     "DEFAULT_SCHEMA_CLASS": "pyflow_site.openapi.Schema",
     "EXCEPTION_HANDLER": "pyflow_site.problems.exception_handler",
     "UNAUTHENTICATED_USER": None,

@@ -14,8 +14,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from plumbing.rest.serializers import Strict, validated
 from pyflow.net.files import used_bytes
-from rest.serializers import Strict, validated
 from runs.queue.fair_share import places_taken
 from tenants.access import Permission, Principal
 from tenants.api.views import TenantView

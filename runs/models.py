@@ -13,7 +13,7 @@ from django.db.models.fields.json import KeyTextTransform
 from django.db.models.lookups import Exact
 from django.utils import timezone
 
-from database.dialect import is_postgresql
+from plumbing.database.dialect import is_postgresql
 from pyflow.core.ids import new_uuid
 from pyflow.core.messages import MAX_SHOWN, cut
 from pyflow.core.states import RUN_TRANSITIONS, NodeState, RunState, check_transition
@@ -22,7 +22,7 @@ from tenants.scoping import TenantManager, TenantOwned
 from workflows.models import Version, Workflow
 
 #: Lost with so many executors in a row, a run is executed in a process of its own (see `quarantine`).
-SUSPECT_LOSSES = 2
+POISON_LOSSES = 2
 #: The name of the platform itself among those of senders; callers' names have a kind (`user:…`).
 PLATFORM = "platform"
 RUN_STATES = [(state.value, state.value) for state in RunState]
@@ -189,7 +189,7 @@ class Run(TenantOwned):
                 condition=models.Q(state=RunState.QUEUED.value, started_at__isnull=True, queue_deadline__isnull=False),
             ),
             models.Index(fields=("id",), name="run_orphans", condition=models.Q(children_to_stop=True)),
-            models.Index(fields=("queue",), name="run_suspects", condition=models.Q(losses=SUSPECT_LOSSES)),
+            models.Index(fields=("queue",), name="run_suspects", condition=models.Q(losses=POISON_LOSSES)),
             models.Index(fields=("tenant", "-created_at", "-id"), name="run_of_tenant"),
             models.Index(fields=("-created_at", "-id"), name="run_newest"),
         )

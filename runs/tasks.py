@@ -1,4 +1,4 @@
-"""Celery's way in. A message is a doorbell: it names no run, and losing it loses nothing."""
+"""Celery tasks. A message only wakes an executor: it names no run, and losing it loses nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def execute() -> None:
     # An event loop of its own: Celery's pool runs tasks in plain processes.
     node_loop.run(executor.drain() if _watchdog is None else _watchdog.drain(executor))
     connections.close_all()
-    bus.settle(bus.EXIT_SECONDS)
+    bus.flush(bus.EXIT_SECONDS)
     if executor.is_worn:
         logger.warning("nodes never returned, or left threads or open files behind: this process is replaced")
         sys.exit(0)
@@ -54,7 +54,7 @@ def sweep() -> None:
     stop_orphans()
     reconcile()
     for queue in unclaimed_queues() | unclaimed_task_queues():
-        bus.wake(queue)
+        bus.wake_worker(queue)
 
 
 @shared_task(name="runs.prune", ignore_result=True, expires=600)
@@ -87,7 +87,7 @@ def _start_watchdog(**_: Any) -> None:
     if _watchdog is not None:
         _watchdog.start(queues)
     for queue in queues:  # what has come while no worker was there
-        bus.wake(queue)
+        bus.wake_worker(queue)
 
 
 @worker_process_init.connect

@@ -8,7 +8,7 @@ from typing import Any
 from django.core import checks
 from django.db import connections
 
-from database.dialect import is_postgresql
+from plumbing.database.dialect import is_postgresql
 from tenants.row_security import shortcomings
 
 HOW_TO = (

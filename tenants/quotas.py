@@ -26,7 +26,7 @@ from django.db.models import Q, QuerySet, Sum
 from django.db.models.functions import Substr
 from django.utils import timezone
 
-from database import locks
+from plumbing.database import locks
 from pyflow.core.ids import new_uuid
 from tenants import audit
 from tenants.access import Actor

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from django.db import connection, models, transaction
 
-from database.dialect import is_postgresql
-from database.statements import ask
+from plumbing.database.dialect import is_postgresql
+from plumbing.database.statements import ask
 from tenants.errors import UnscopedQueryError
 
 logger = logging.getLogger(__name__)

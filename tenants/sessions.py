@@ -15,7 +15,7 @@ from uuid import UUID
 from django.contrib.auth import authenticate
 from django.utils import timezone
 
-from database.transactions import retried
+from plumbing.database.transactions import retried
 from pyflow.core.ids import new_uuid
 from tenants import audit, failures, tokens
 from tenants.access import Actor

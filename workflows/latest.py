@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from database.statements import prepared
+from plumbing.database.statements import prepared
 from workflows.documents import uuid_of
 from workflows.errors import NothingPublishedError
 from workflows.models import Version, VersionState, Workflow

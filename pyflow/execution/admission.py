@@ -42,8 +42,8 @@ class Admission:
     async def enter(self, stack: AsyncExitStack, names: Mapping[str, Any]) -> None:
         """Return with the slot, which ``stack`` gives back, or without one after ``leave_queue``.
 
-        Raises ``SkippedByLimitError`` or ``ConcurrencyLimitError`` if ``on_limit`` refuses the run, ``RunPutDownError``
-        if it was put down, or what the template of the key raises.
+        Raises ``SkippedByLimitError`` or ``ConcurrencyLimitError`` if ``on_limit`` refuses the run, ``RunParkedError``
+        if it was parked, or what the template of the key raises.
         """
         key = str(self._concurrency.key.render(names))
 

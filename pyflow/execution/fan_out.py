@@ -186,7 +186,7 @@ class FanOut:
                 return
 
     async def _back_off(self, due: float, task: asyncio.Task[Any]) -> bool:
-        """Wait until ``due``; ``False``, at once, if the node is lost or put down before that."""
+        """Wait until ``due``; ``False``, at once, if the node is lost or parked before that."""
         self._asleep.add(task)
         try:
             await self._clock.sleep(max(0.0, due - self._clock.time()))

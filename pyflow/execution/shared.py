@@ -25,7 +25,7 @@ class ConcurrencyLimitError(NodeError):
     code = "concurrency_limit"
 
 
-class RunPutDownError(Exception):
+class RunParkedError(Exception):
     """There was no slot for a run yet, and whoever keeps the slots has put the run down until there is one.
 
     Its execution ends here, unrecorded, and begins again with the slot.
@@ -50,7 +50,7 @@ class SlotSource(Protocol):
         ``give_way`` is called when a newer one asks for room (``cancel_oldest``), and the slot is the newer one's once
         the block is left, however long that takes.
 
-        Raises as ``hold`` does, or ``RunPutDownError`` where runs do not wait for slots in memory.
+        Raises as ``hold`` does, or ``RunParkedError`` where runs do not wait for slots in memory.
         """
 
 

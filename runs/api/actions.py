@@ -11,8 +11,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from plumbing.rest.serializers import Strict, validated
 from pyflow.core.errors import PyFlowError
-from rest.serializers import Strict, validated
 from runs.api.queries import AllRunsFilter, matching
 from runs.api.serializers import RunSummaryShape, show_summary
 from runs.models import Run

@@ -10,8 +10,8 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from plumbing.rest.serializers import validated
 from pyflow.core.states import TERMINAL_RUN_STATES
-from rest.serializers import validated
 from runs.api.preferences import PREFER, applied, wait_for_runs
 from runs.api.serializers import BatchShape, StartRun, StartRuns, show_summary
 from runs.api.shared import OfWorkflow

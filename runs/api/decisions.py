@@ -11,9 +11,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from plumbing.rest.pagination import PageQuery, paginate
+from plumbing.rest.serializers import validated
 from pyflow.nodes.approval import may_decide
-from rest.pagination import PageQuery, paginate
-from rest.serializers import validated
 from runs.api.serializers import SendSignal, SignalShape
 from runs.api.shared import OfRun
 from runs.models import NodeRun

@@ -12,9 +12,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from plumbing.rest.serializers import Strict, validated
 from pyflow.compare.drawing import graph, mermaid
 from pyflow.core.states import NodeState
-from rest.serializers import Strict, validated
 from runs.api.shared import OfRun
 from runs.models import NodeRun
 from runs.services.find import find_run

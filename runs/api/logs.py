@@ -12,11 +12,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from plumbing.rest.pagination import PageQuery, paginate
+from plumbing.rest.renderers import TextRenderer
+from plumbing.rest.serializers import validated
 from pyflow.core.states import RunState
 from pyflow.execution.run_log import LEVELS
-from rest.pagination import PageQuery, paginate
-from rest.renderers import TextRenderer
-from rest.serializers import validated
 from runs.api.shared import OfRun
 from runs.models import RunLog
 from runs.services.find import find_run

@@ -9,8 +9,8 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from rest.pagination import paginate
-from rest.serializers import validated
+from plumbing.rest.pagination import paginate
+from plumbing.rest.serializers import validated
 from runs.api.queries import NodesQuery
 from runs.api.serializers import (
     ItemsShape,

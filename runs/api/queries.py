@@ -7,9 +7,9 @@ from typing import Any
 
 from rest_framework import serializers
 
+from plumbing.rest.pagination import PageQuery
+from plumbing.rest.serializers import Strict
 from pyflow.core.states import NodeState, RunState
-from rest.pagination import PageQuery
-from rest.serializers import Strict
 from runs.models import RunQuerySet, Trigger
 
 #: A name that no database takes for the index of an array.

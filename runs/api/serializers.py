@@ -8,9 +8,9 @@ from typing import Any
 
 from rest_framework import serializers
 
+from plumbing.rest.serializers import Strict
 from pyflow.core.events import EventType
 from pyflow.core.states import NodeState, RunState
-from rest.serializers import Strict
 from runs.models import NodeItem, NodeRun, Run, RunEvent, Trigger
 
 #: As the filter of lists wants them.

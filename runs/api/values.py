@@ -15,7 +15,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from rest.conditional import etag, is_known
+from plumbing.rest.conditional import etag, is_known
 from runs.api.nodes import NODE_ID
 from runs.api.shared import OfRun
 from runs.models import NodeItem, NodeRun, Run

@@ -12,8 +12,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from plumbing.rest.serializers import Strict, validated
 from pyflow.core.states import TERMINAL_RUN_STATES, RunState
-from rest.serializers import Strict, validated
 from runs.api.preferences import PREFER, answer_waited
 from runs.api.serializers import RunShape, show_run
 from runs.api.shared import OfRun

@@ -14,10 +14,10 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from plumbing.rest.conditional import etag, is_known
+from plumbing.rest.pagination import paginate
+from plumbing.rest.serializers import Strict, validated
 from pyflow.core.states import TERMINAL_RUN_STATES
-from rest.conditional import etag, is_known
-from rest.pagination import paginate
-from rest.serializers import Strict, validated
 from runs.api.preferences import PREFER, answer_waited, applied, wait_for_runs
 from runs.api.queries import ORDERS, AllRunsQuery, RunsQuery, matching
 from runs.api.serializers import (

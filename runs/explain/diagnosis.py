@@ -68,7 +68,7 @@ class Facts:
 def explain(facts: Facts) -> Explanation:
     """Why the run is where it is."""
     run = facts.run
-    shown, more = _told_of(facts)
+    shown, more = _states_of_tickets(facts)
     is_running = run.state == RunState.RUNNING
     return Explanation(
         run=run.pk,
@@ -88,7 +88,7 @@ def explain(facts: Facts) -> Explanation:
     )
 
 
-def _told_of(facts: Facts) -> tuple[list[str], int]:
+def _states_of_tickets(facts: Facts) -> tuple[list[str], int]:
     """The nodes that are told of one by one, and how many more there are that have not succeeded."""
     planned = [] if facts.plan is None else facts.plan.ids(facts.plan.sections[MAIN])
     names = [

@@ -1,10 +1,10 @@
-"""Tells executors that there is work, or news. The committed row is the job; this is only the doorbell.
+"""Notify executors of queued runs and of news about runs. The committed row is the job; this only saves time.
 
-Losing every ring, or hearing each twice, changes nothing but latency: executors look for themselves now and then.
-What goes through the broker is sent by one thread per process: whoever rings never waits for the network.
+Losing every notification, or receiving each twice, changes nothing but latency: executors also poll. One thread per
+process sends what goes through the broker: a caller never waits for the network.
 
-A ring is published to the executors that are awake; only when nobody hears it, a Celery message wakes one. So there are
-few messages however many runs there are, and none in the way of a run while an executor is at hand.
+That a run is queued is published to the executors that are awake; only if none receives it, a Celery message wakes one.
+So there are few messages however many runs there are, and none delays a run while an executor is awake.
 """
 
 from __future__ import annotations
@@ -27,99 +27,99 @@ from django.db import transaction
 
 logger = logging.getLogger(__name__)
 EXECUTE_TASK = "runs.execute"
-#: So many messages may lie in a queue unheard; each wakes an executor, which drives many runs.
+#: At most so many messages wait in a queue; each wakes an executor, which drives many runs.
 MAX_MESSAGES = 8
 #: An executor that is full wakes another one, but not more often than this. Seconds.
 PASS_ON_SECONDS = 0.5
 #: How long the end of the process waits for what is not sent yet. Seconds.
 EXIT_SECONDS = 1.0
-#: What is rung within this time of the last sending is sent together. Seconds.
+#: What is published within this time of the last sending is sent together. Seconds.
 GATHER_SECONDS = 0.005
 #: How long what is sent waits for the broker. Seconds.
 SEND_TIMEOUT = 1.0
 
 _lock = threading.Lock()
-_doorbells: list[Callable[[], None]] = []
-_end_bells: list[Callable[[Collection[UUID]], None]] = []
+_subscribers: list[Callable[[], None]] = []
+_end_subscribers: list[Callable[[Collection[UUID]], None]] = []
 
 
-def attach(doorbell: Callable[[], None]) -> None:
-    """Ring ``doorbell`` (from any thread) for every run that is committed in this process."""
+def subscribe(subscriber: Callable[[], None]) -> None:
+    """Call ``subscriber`` (from any thread) for every run that is committed in this process."""
     with _lock:
-        _doorbells.append(doorbell)
+        _subscribers.append(subscriber)
 
 
-def detach(doorbell: Callable[[], None]) -> None:
-    """Ring it no more."""
+def unsubscribe(subscriber: Callable[[], None]) -> None:
+    """Call it no more."""
     with _lock:
-        _doorbells.remove(doorbell)
+        _subscribers.remove(subscriber)
 
 
 def has_executor() -> bool:
     """Whether an executor of this process is at work."""
     with _lock:
-        return bool(_doorbells)
+        return bool(_subscribers)
 
 
-def nudge(queue: str = "") -> None:
-    """Ring for runs of ``queue`` once the current transaction is committed (at once outside of one)."""
-    transaction.on_commit(lambda: ring(queue))
+def notify_queued(queue: str = "") -> None:
+    """Notify executors of runs in ``queue`` once the current transaction is committed (at once outside of one)."""
+    transaction.on_commit(lambda: notify_queued_now(queue))
 
 
-def hint(run_id: UUID) -> None:
-    """Tell the executor of a run, wherever it is, to look for news of it; once the transaction is committed."""
-    transaction.on_commit(lambda: _tell(run_id))
+def notify_news(run_id: UUID) -> None:
+    """Notify the executor of a run, in whatever process, of news about it; once the transaction is committed."""
+    transaction.on_commit(lambda: _notify_news(run_id))
 
 
-def attach_end(bell: Callable[[Collection[UUID]], None]) -> None:
-    """Tell ``bell`` (from any thread) of the runs that end in this process, for as long as it lives."""
+def subscribe_ended(subscriber: Callable[[Collection[UUID]], None]) -> None:
+    """Call ``subscriber`` (from any thread) with the runs that end in this process, for as long as it lives."""
     with _lock:
-        _end_bells.append(bell)
+        _end_subscribers.append(subscriber)
 
 
-def ended(run_ids: Collection[UUID]) -> None:
-    """Tell whoever waits for the end of one of these runs, wherever it is; once the transaction is committed."""
-    transaction.on_commit(lambda: _tell_ended(run_ids))
+def notify_ended(run_ids: Collection[UUID]) -> None:
+    """Notify every process that waits for the end of one of these runs; once the transaction is committed."""
+    transaction.on_commit(lambda: _notify_ended(run_ids))
 
 
-def ring(queue: str = "") -> None:
-    """Ring now. Never raises and never waits: if the broker is away, the sweeper finds the run."""
-    _ring_here()
+def notify_queued_now(queue: str = "") -> None:
+    """Notify at once. Never raises and never waits: if the broker is away, the sweeper finds the run."""
+    _notify_here()
     if settings.PYFLOW_EXECUTOR == "celery":
-        _sender.put(rings={queue})
+        _sender.put(queued={queue})
 
 
-def wake(queue: str = "") -> None:
+def wake_worker(queue: str = "") -> None:
     """Wake one more executor: those that are awake may be full, or frozen."""
-    _ring_here()
+    _notify_here()
     if settings.PYFLOW_EXECUTOR == "celery":
         _sender.put(wakes={queue})
 
 
-def settle(timeout: float) -> bool:
-    """Wait up to ``timeout`` seconds until everything that was rung is sent, or given up; whether it is."""
+def flush(timeout: float) -> bool:
+    """Wait up to ``timeout`` seconds until everything is sent, or given up; return whether it is."""
     return _sender.settle(timeout)
 
 
 def broker_url() -> str | None:
-    """The Redis that carries rings and hints; ``None`` where executors and the rest are one process."""
+    """The Redis that carries notifications; ``None`` where executors and the rest are one process."""
     url = str(current_app.conf.broker_url or "")
     is_redis = urlsplit(url).scheme in {"redis", "rediss", "unix"}
     return url if settings.PYFLOW_EXECUTOR == "celery" and is_redis else None
 
 
-def hint_channel(url: str) -> str:
-    """Where hints go. Channels, unlike keys, are common to all databases of a Redis: ours has the number in it."""
-    return f"pyflow:{urlsplit(url).path.strip('/') or '0'}:look"
+def news_channel(url: str) -> str:
+    """The channel of news about runs. The databases of a Redis share channels: ours has the number in it."""
+    return f"pyflow:{urlsplit(url).path.strip('/') or '0'}:news"
 
 
-def ring_channel(url: str, queue: str) -> str:
-    """Where rings for a queue go."""
-    return f"pyflow:{urlsplit(url).path.strip('/') or '0'}:ring:{queue}"
+def queued_channel(url: str, queue: str) -> str:
+    """The channel of queued runs of a queue."""
+    return f"pyflow:{urlsplit(url).path.strip('/') or '0'}:queued:{queue}"
 
 
-def end_channel(url: str) -> str:
-    """Where it is said which runs have ended; see ``hint_channel``."""
+def ended_channel(url: str) -> str:
+    """The channel of ended runs."""
     return f"pyflow:{urlsplit(url).path.strip('/') or '0'}:ended"
 
 
@@ -128,39 +128,39 @@ def celery_queue(queue: str) -> str:
     return queue or str(current_app.conf.task_default_queue)
 
 
-def _ring_here() -> None:
+def _notify_here() -> None:
     with _lock:
-        doorbells = list(_doorbells)
-    for doorbell in doorbells:
-        doorbell()
+        subscribers = list(_subscribers)
+    for notify in subscribers:
+        notify()
 
 
-def _tell(run_id: UUID) -> None:
-    _ring_here()
+def _notify_news(run_id: UUID) -> None:
+    _notify_here()
     if settings.PYFLOW_EXECUTOR == "celery":
-        _sender.put(hints={run_id})
+        _sender.put(news={run_id})
 
 
-def _tell_ended(run_ids: Collection[UUID]) -> None:
+def _notify_ended(run_ids: Collection[UUID]) -> None:
     with _lock:
-        bells = list(_end_bells)
-    for bell in bells:
-        bell(run_ids)
+        subscribers = list(_end_subscribers)
+    for notify in subscribers:
+        notify(run_ids)
     if settings.PYFLOW_EXECUTOR == "celery":
         _sender.put(ended=run_ids)
 
 
 @dataclass(slots=True)
-class _Parcel:
+class _Batch:
     """What is to be sent: each of it once, however often it was asked for."""
 
-    rings: set[str] = field(default_factory=set)
+    queued: set[str] = field(default_factory=set)
     wakes: set[str] = field(default_factory=set)
-    hints: set[UUID] = field(default_factory=set)
+    news: set[UUID] = field(default_factory=set)
     ended: set[UUID] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return bool(self.rings or self.wakes or self.hints or self.ended)
+        return bool(self.queued or self.wakes or self.news or self.ended)
 
 
 class _Sender:
@@ -168,7 +168,7 @@ class _Sender:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._parcel = _Parcel()
+        self._batch = _Batch()
         self._sending = False
         self._thread: threading.Thread | None = None
         self._client: redis.Redis | None = None
@@ -178,26 +178,26 @@ class _Sender:
     def put(
         self,
         *,
-        rings: Collection[str] = (),
+        queued: Collection[str] = (),
         wakes: Collection[str] = (),
-        hints: Collection[UUID] = (),
+        news: Collection[UUID] = (),
         ended: Collection[UUID] = (),
     ) -> None:
-        """Send rings or wake-up calls for queues, hints to look at runs, or which have ended, soon."""
+        """Send soon: queues with queued runs, queues to wake a worker for, runs with news, ended runs."""
         with self._changed:
-            self._parcel.rings.update(rings)
-            self._parcel.wakes.update(wakes)
-            self._parcel.hints.update(hints)
-            self._parcel.ended.update(ended)
+            self._batch.queued.update(queued)
+            self._batch.wakes.update(wakes)
+            self._batch.news.update(news)
+            self._batch.ended.update(ended)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="pyflow-doorbell", daemon=True)
+                self._thread = threading.Thread(target=self._work, name="pyflow-notify", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
 
     def settle(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         with self._changed:
-            while self._parcel or self._sending:
+            while self._batch or self._sending:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
@@ -209,16 +209,16 @@ class _Sender:
             with self._changed:
                 self._sending = False
                 self._changed.notify_all()
-                while not self._parcel:
+                while not self._batch:
                     self._changed.wait()
-                parcel, self._parcel, self._sending = self._parcel, _Parcel(), True
-            self._send(parcel)
+                batch, self._batch, self._sending = self._batch, _Batch(), True
+            self._send(batch)
             time.sleep(GATHER_SECONDS)
 
-    def _send(self, parcel: _Parcel) -> None:
+    def _send(self, batch: _Batch) -> None:
         try:
-            unheard = self._publish(parcel)
-            for queue in sorted(unheard | parcel.wakes):
+            unreceived = self._publish(batch)
+            for queue in sorted(unreceived | batch.wakes):
                 self._message(queue)
         except Exception:
             if not self._is_away:
@@ -229,23 +229,23 @@ class _Sender:
                 logger.info("the broker answers again")
             self._is_away = False
 
-    def _publish(self, parcel: _Parcel) -> set[str]:
-        """Publish rings and hints; the queues whose ring nobody heard."""
+    def _publish(self, batch: _Batch) -> set[str]:
+        """Publish a batch; return the queues for which no executor received it."""
         client, url = self._connected(), broker_url()
-        rings = sorted(parcel.rings)
+        queued = sorted(batch.queued)
         if client is None or url is None:
-            return parcel.rings  # a broker without channels
-        if not rings and not parcel.hints and not parcel.ended:
+            return batch.queued  # a broker without channels
+        if not queued and not batch.news and not batch.ended:
             return set()
         with client.pipeline(transaction=False) as pipeline:
-            for queue in rings:
-                pipeline.publish(ring_channel(url, queue), "")
-            for run_id in parcel.hints:
-                pipeline.publish(hint_channel(url), str(run_id))
-            if parcel.ended:
-                pipeline.publish(end_channel(url), ",".join(map(str, parcel.ended)))
-            heard = pipeline.execute()
-        return {queue for queue, listeners in zip(rings, heard, strict=False) if not listeners}
+            for queue in queued:
+                pipeline.publish(queued_channel(url, queue), "")
+            for run_id in batch.news:
+                pipeline.publish(news_channel(url), str(run_id))
+            if batch.ended:
+                pipeline.publish(ended_channel(url), ",".join(map(str, batch.ended)))
+            received = pipeline.execute()
+        return {queue for queue, listeners in zip(queued, received, strict=False) if not listeners}
 
     def _message(self, queue: str) -> None:
         name, client = celery_queue(queue), self._connected()

@@ -119,7 +119,7 @@ class _Watch:
             return
         client = Redis.from_url(url, socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=POLL_SECONDS * 2)
         with client, client.pubsub() as channel:  # type: ignore[no-untyped-call]
-            channel.subscribe(bus.end_channel(url))
+            channel.subscribe(bus.ended_channel(url))
             while url == bus.broker_url() and not self._is_idle():
                 message = channel.get_message(timeout=POLL_SECONDS)
                 if message is not None:
@@ -149,5 +149,5 @@ def _start_anew() -> None:
 
 
 _watch = _Watch()
-bus.attach_end(_tell)
+bus.subscribe_ended(_tell)
 os.register_at_fork(after_in_child=_start_anew)

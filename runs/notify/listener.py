@@ -1,4 +1,4 @@
-"""Listens for rings ("there is work") and hints ("look again at this run"), said by other processes."""
+"""Receive the notifications of other processes: runs are queued, a run has news."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uuid import UUID
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from runs.notify.bus import broker_url, hint_channel, ring_channel
+from runs.notify.bus import broker_url, news_channel, queued_channel
 
 logger = logging.getLogger(__name__)
 #: Most runs are shorter: for those no connection is made. Seconds.
@@ -19,15 +19,16 @@ START_DELAY = 0.05
 #: Seconds until the next attempt to reach the broker, at first and at most.
 FIRST_BACKOFF, LAST_BACKOFF = 0.2, 10.0
 CONNECT_TIMEOUT = 2.0
-#: How often a quiet connection is looked after. Seconds.
+#: How often a quiet connection is checked. Seconds.
 POLL_SECONDS = 5.0
 
 
 async def listen(
-    on_hint: Callable[[UUID], None], on_ring: Callable[[], None], on_gap: Callable[[], None], queues: Collection[str]
+    on_news: Callable[[UUID], None], on_queued: Callable[[], None], on_gap: Callable[[], None], queues: Collection[str]
 ) -> None:
-    """Until cancelled, call ``on_hint`` with the run of every hint, ``on_ring`` for every ring for one of ``queues``,
-    and ``on_gap`` when some of both may have been missed.
+    """Until cancelled, call ``on_news`` with a run that has news and ``on_queued`` when one is queued in ``queues``.
+
+    ``on_gap`` is called when notifications may have been missed.
 
     Returns at once where there is no broker. One that is away is tried again and again: the sweeper does its work
     meanwhile.
@@ -47,7 +48,7 @@ async def listen(
 
     while True:
         try:
-            await _follow(url, queues, subscribed, on_hint, on_ring)
+            await _follow(url, queues, subscribed, on_news, on_queued)
         except (RedisError, OSError) as error:
             if not is_away:
                 logger.warning("the broker does not answer; signals arrive with the next sweep: %s", error)
@@ -60,21 +61,21 @@ async def _follow(
     url: str,
     queues: Collection[str],
     subscribed: Callable[[], None],
-    on_hint: Callable[[UUID], None],
-    on_ring: Callable[[], None],
+    on_news: Callable[[UUID], None],
+    on_queued: Callable[[], None],
 ) -> None:
     client = Redis.from_url(
         url, socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=CONNECT_TIMEOUT, health_check_interval=10
     )
     async with client, client.pubsub() as channel:
-        await channel.subscribe(hint_channel(url), *(ring_channel(url, queue) for queue in queues))
+        await channel.subscribe(news_channel(url), *(queued_channel(url, queue) for queue in queues))
         while True:
             message = await channel.get_message(timeout=POLL_SECONDS)
             if message is not None and message["type"] == "subscribe":
                 subscribed()
             elif message is not None and message["type"] == "message":
-                if message["channel"].decode() != hint_channel(url):
-                    on_ring()
+                if message["channel"].decode() != news_channel(url):
+                    on_queued()
                 else:
                     with suppress(ValueError):  # not one of ours
-                        on_hint(UUID(message["data"].decode()))
+                        on_news(UUID(message["data"].decode()))

@@ -3,7 +3,7 @@
 Tenants take turns, those first of whom the fewest runs are executed now; each queue of a tenant takes part by itself.
 Within one the most urgent run comes first, and of those the oldest: a run of low priority is started when none of a
 higher one is queued, however long that takes. A tenant has no more runs executed at a time than its quota allows; the
-others stay queued. A run that cannot be put down while it waits for child runs shares its place with one of them at a
+others stay queued. A run that cannot be parked while it waits for child runs shares its place with one of them at a
 time, or with a quota of one neither would ever go on.
 """
 
@@ -18,11 +18,11 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Count, Q
 
-from database import locks
-from database.dialect import is_postgresql
-from database.statements import prepared
+from plumbing.database import locks
+from plumbing.database.dialect import is_postgresql
+from plumbing.database.statements import prepared
 from pyflow.core.states import RunState
-from runs.models import SUSPECT_LOSSES, Run
+from runs.models import POISON_LOSSES, Run
 from tenants.plans import Quota
 from tenants.quotas import limit_of
 
@@ -39,10 +39,10 @@ class Share:
     """Whether another executor was claiming runs of a tenant with a limit, which were therefore left out."""
 
 
-def fair_share(limit: int, queues: Collection[str] | None, active: Collection[UUID], *, suspects: bool) -> Share:
+def fair_share(limit: int, queues: Collection[str] | None, active: Collection[UUID], *, poison_runs: bool) -> Share:
     """Lock the next queued runs of all tenants, none of them twice. In a transaction.
 
-    ``queues``: whose runs; ``None``: of all. ``active``: left out. ``suspects``: only those that a `quarantine` is for,
+    ``queues``: whose runs; ``None``: of all. ``active``: left out. ``poison_runs``: only those of a `quarantine`,
     otherwise only others.
     """
     served = queues_with_work() if queues is None else queues
@@ -54,7 +54,7 @@ def fair_share(limit: int, queues: Collection[str] | None, active: Collection[UU
     alone = len(waiting) == 1 and limit_of(waiting[0][1], Quota.CONCURRENT_RUNS) is None
     running = Counter[UUID]() if alone else _running(tenants)
     room, contended = _room(tenants, running)
-    ids = _next_in_places(sorted(room), served, limit, [*active], suspects=suspects)
+    ids = _next_in_places(sorted(room), served, limit, [*active], poison_runs=poison_runs)
     # Those that are equal in this must not always come in the same order.
     random.shuffle(waiting)
     waiting.sort(key=lambda pair: running[pair[1]])
@@ -63,7 +63,7 @@ def fair_share(limit: int, queues: Collection[str] | None, active: Collection[UU
         for queue, tenant_id in waiting:
             wanted = min(share, limit - len(ids), room.get(tenant_id, limit))
             # What an earlier round took is still queued, and a transaction does not pass over its own locks.
-            got = _next_of(tenant_id, queue, wanted, [*active, *ids], suspects=suspects) if wanted else []
+            got = _next_of(tenant_id, queue, wanted, [*active, *ids], poison_runs=poison_runs) if wanted else []
             ids += got
             if tenant_id in room:
                 room[tenant_id] -= len(got)
@@ -105,16 +105,16 @@ def queues_with_room(tenants: Collection[UUID]) -> set[str]:
     return {queue for queue in queues_with_work() if queued.filter(queue=queue).exists()}
 
 
-def _next_of(tenant_id: UUID, queue: str, limit: int, taken: Collection[UUID], *, suspects: bool) -> list[UUID]:
+def _next_of(tenant_id: UUID, queue: str, limit: int, taken: Collection[UUID], *, poison_runs: bool) -> list[UUID]:
     """Lock the next runs of a tenant's queue other than ``taken``; every claim asks this."""
     if is_postgresql():
         with prepared() as cursor:
             cursor.execute(
-                _NEXT_SUSPECTS if suspects else _NEXT, [queue, tenant_id, queue, tenant_id, list(taken), limit]
+                _NEXT_POISON_RUNS if poison_runs else _NEXT, [queue, tenant_id, queue, tenant_id, list(taken), limit]
             )
             return [run_id for (run_id,) in cursor.fetchall()]
     runs = Run.objects.for_tenant(tenant_id).filter(queue=queue, state=RunState.QUEUED.value).exclude(pk__in=taken)
-    runs = runs.filter(losses=SUSPECT_LOSSES) if suspects else runs.exclude(losses=SUSPECT_LOSSES)
+    runs = runs.filter(losses=POISON_LOSSES) if poison_runs else runs.exclude(losses=POISON_LOSSES)
     return list(runs.order_by("-priority", "created_at").values_list("pk", flat=True)[:limit])
 
 
@@ -123,10 +123,10 @@ def _next_of(tenant_id: UUID, queue: str, limit: int, taken: Collection[UUID], *
 _NEXT = f"""
     SELECT id FROM {Run._meta.db_table}
     WHERE state = '{RunState.QUEUED.value}' AND (queue, tenant_id) BETWEEN (%s, %s) AND (%s, %s)
-        AND losses <> {SUSPECT_LOSSES} AND id <> ALL(%s)
+        AND losses <> {POISON_LOSSES} AND id <> ALL(%s)
     ORDER BY queue, tenant_id, priority DESC, created_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
 """  # noqa: S608 - names and constants of ours
-_NEXT_SUSPECTS = _NEXT.replace("losses <>", "losses =")
+_NEXT_POISON_RUNS = _NEXT.replace("losses <>", "losses =")
 
 
 def _running(tenants: Collection[UUID]) -> Counter[UUID]:
@@ -134,7 +134,7 @@ def _running(tenants: Collection[UUID]) -> Counter[UUID]:
     return Counter(dict(rows.values_list("tenant").annotate(Count("pk"))))
 
 
-#: Child runs that a parent waits for without being put down: it keeps its place, which they may have instead.
+#: Child runs that a parent waits for without being parked: it keeps its place, which they may have instead.
 IN_PLACE = Q(called_by__in_place=True)
 
 
@@ -148,7 +148,7 @@ def places_taken(tenants: Collection[UUID]) -> Counter[UUID]:
 
 
 def _next_in_places(
-    tenants: Collection[UUID], queues: Collection[str], limit: int, taken: Collection[UUID], *, suspects: bool
+    tenants: Collection[UUID], queues: Collection[str], limit: int, taken: Collection[UUID], *, poison_runs: bool
 ) -> list[UUID]:
     """Lock the next child run of each parent whose place no other one has, of tenants with a limit."""
     if not tenants:
@@ -156,7 +156,7 @@ def _next_in_places(
     runs = Run.objects.across_tenants().filter(IN_PLACE, parent__state=RunState.RUNNING.value, tenant__in=tenants)
     having = runs.filter(state=RunState.RUNNING.value).values("parent")
     runs = runs.filter(state=RunState.QUEUED.value, queue__in=queues).exclude(parent__in=having).exclude(pk__in=taken)
-    runs = runs.filter(losses=SUSPECT_LOSSES) if suspects else runs.exclude(losses=SUSPECT_LOSSES)
+    runs = runs.filter(losses=POISON_LOSSES) if poison_runs else runs.exclude(losses=POISON_LOSSES)
     skip = connection.features.has_select_for_update_skip_locked
     locked = runs.select_for_update(of=("self",) if skip else (), no_key=True, skip_locked=skip)
     first: dict[UUID, UUID] = {}

@@ -16,11 +16,11 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from database.dialect import is_postgresql
-from database.statements import prepared
-from database.transactions import retried
+from plumbing.database.dialect import is_postgresql
+from plumbing.database.statements import prepared
+from plumbing.database.transactions import retried
 from pyflow.core.states import RunState
-from runs.models import SUSPECT_LOSSES, Run
+from runs.models import POISON_LOSSES, Run
 from runs.queue.fair_share import Share, fair_share, oldest_of, queues_with_work
 from runs.storage.values import Reference
 from tenants.models import Tenant
@@ -30,7 +30,7 @@ from workflows.models import Version, Workflow
 PULSE_SECONDS = 1.0
 #: So many executors lost with a run, one after the other and before a node completed, and it fails as ``worker_lost``.
 #: With the last of them it was alone.
-MAX_LOSSES = SUSPECT_LOSSES + 1
+MAX_LOSSES = POISON_LOSSES + 1
 #: So many runs that were left behind are asked for their queues; the others are found after these are claimed.
 LOOKED_AT = 100
 #: So many runs that were lost, and as many that are due, one claim queues again.
@@ -105,7 +105,7 @@ def claim(
     *,
     queues: Collection[str] | None = None,
     overdue: bool = True,
-    suspects: bool = False,
+    poison_runs: bool = False,
 ) -> Claims:
     """Take up to ``limit`` queued runs (or only ``run_id`` and those below it), fairly between tenants.
 
@@ -114,7 +114,7 @@ def claim(
 
     ``active``: what ``owner`` executes already. Late with a renewal, it must not take its own runs over. ``queues``:
     whose runs to take; ``None``: all. ``overdue``: queue runs again before that which were lost, or wait and are due.
-    ``suspects``: only those that a `quarantine` is for, which others leave alone.
+    ``poison_runs``: only those that a `quarantine` is for, which others leave alone.
     """
     if limit <= 0:
         return Claims()
@@ -122,7 +122,7 @@ def claim(
     overdue_left = overdue and _queue_overdue(active, queues, family)
     with transaction.atomic():
         if family is None:
-            share = fair_share(limit, queues, active, suspects=suspects)
+            share = fair_share(limit, queues, active, poison_runs=poison_runs)
         else:
             share = Share(oldest_of(family - set(active), queues, limit))
         taken = {claimed.run_id: claimed for claimed in _begin(share.run_ids, owner)} if share.run_ids else {}
@@ -197,12 +197,12 @@ def _definitions_of(versions: Collection[UUID]) -> dict[UUID, str]:
     return found
 
 
-def suspects_wait(queues: Collection[str] | None) -> bool:
-    """Whether a quarantine would find a run of ``queues`` (``None``: of any). A look-up in an index of suspects."""
-    suspects = Run.objects.across_tenants().filter(_suspect())
+def poison_runs_wait(queues: Collection[str] | None) -> bool:
+    """Whether a quarantine would find a run of ``queues`` (``None``: of any). A look-up in an index of poison_runs."""
+    poison_runs = Run.objects.across_tenants().filter(_poison())
     if queues is not None:
-        suspects = suspects.filter(queue__in=queues)
-    return suspects.filter(Q(state=RunState.QUEUED.value) | _due()).exists()
+        poison_runs = poison_runs.filter(queue__in=queues)
+    return poison_runs.filter(Q(state=RunState.QUEUED.value) | _due()).exists()
 
 
 #: What a claim is made of: columns of the run, and of what it belongs to.
@@ -262,9 +262,9 @@ def _lost() -> Q:
     return Q(state=RunState.RUNNING.value, lease_until__lt=Now())
 
 
-def _suspect() -> Q:
+def _poison() -> Q:
     """Runs that may be why executors were lost with them."""
-    return Q(losses=SUSPECT_LOSSES)
+    return Q(losses=POISON_LOSSES)
 
 
 def _due() -> Q:
@@ -308,7 +308,7 @@ def release(owner: str, leases: Collection[Lease]) -> set[UUID]:
     return held
 
 
-def absolve(run_ids: Collection[UUID]) -> None:
+def clear_losses(run_ids: Collection[UUID]) -> None:
     """Take a loss back from runs that others took over while their executor was cut off or frozen: it lives."""
     lost = Run.objects.across_tenants().filter(pk__in=run_ids, losses__gt=0, finished_at=None)
     lost.update(losses=F("losses") - 1)

@@ -13,17 +13,17 @@ from django.db import connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
-from database.dialect import is_postgresql
-from database.statements import ask
-from database.transactions import retried
+from plumbing.database.dialect import is_postgresql
+from plumbing.database.statements import ask
+from plumbing.database.transactions import retried
 from pyflow.execution.remote import Outcome, Place
-from runs.models import SUSPECT_LOSSES, NodeTask, Run
+from runs.models import POISON_LOSSES, NodeTask, Run
 from runs.notify import bus
 from runs.queue.fence import hold_epoch
 from runs.queue.leases import Claim, claim_of
 
 #: Tasks that may be why executors were lost with them.
-_SUSPECT = Q(losses=SUSPECT_LOSSES)
+_POISON = Q(losses=POISON_LOSSES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,28 +56,28 @@ def claim_tasks(
     active: Collection[UUID] = (),
     *,
     overdue: bool,
-    suspects: bool = False,
+    poison_runs: bool = False,
 ) -> list[TaskClaim]:
     """Take up to ``limit`` tasks of ``queues`` (``None``: of all), the oldest first.
 
     ``active``: what ``owner`` executes already. Late with a renewal, it must not take its own tasks over.
-    ``suspects``: only those that a `quarantine` is for, which others leave alone.
+    ``poison_runs``: only those that a `quarantine` is for, which others leave alone.
     """
     tasks = NodeTask.objects.across_tenants()
     if active:
         tasks = tasks.exclude(pk__in=active)
     if queues is not None:
         tasks = tasks.filter(queue__in=queues)
-    open_ones = tasks.filter(_SUSPECT) if suspects else tasks.exclude(_SUSPECT)
+    open_ones = tasks.filter(_POISON) if poison_runs else tasks.exclude(_POISON)
     queued = open_ones.filter(lease_until__isnull=True, outcomes__isnull=True).order_by("queue", "id")
     if limit <= 0 or not (overdue or _any_queued(queues)):  # hardly ever any: no transaction for that
         return []
     with transaction.atomic():
         ids: list[UUID] = []
-        if overdue and not suspects:
+        if overdue and not poison_runs:
             ids = _take(tasks.filter(lease_until__lt=Now()).order_by("lease_until"), limit)
             NodeTask.objects.across_tenants().filter(pk__in=ids).update(losses=F("losses") + 1)
-            ids = _set_suspects_aside(ids)
+            ids = _set_poison_tasks_aside(ids)
         ids += _take(queued, limit - len(ids))
         if not ids:
             return []
@@ -94,16 +94,16 @@ def claim_tasks(
     ]
 
 
-def suspect_tasks_wait(queues: Collection[str] | None) -> bool:
+def poison_tasks_wait(queues: Collection[str] | None) -> bool:
     """Whether a quarantine would find a task of ``queues`` (``None``: of any)."""
-    tasks = NodeTask.objects.across_tenants().filter(_SUSPECT, lease_until__isnull=True, outcomes__isnull=True)
+    tasks = NodeTask.objects.across_tenants().filter(_POISON, lease_until__isnull=True, outcomes__isnull=True)
     return (tasks if queues is None else tasks.filter(queue__in=queues)).exists()
 
 
-def _set_suspects_aside(lost: Collection[UUID]) -> list[UUID]:
-    """Leave those that have become suspects to a quarantine; returns the others."""
-    suspects = NodeTask.objects.across_tenants().filter(_SUSPECT, pk__in=lost)
-    aside = set(suspects.values_list("pk", flat=True)) if lost else set()
+def _set_poison_tasks_aside(lost: Collection[UUID]) -> list[UUID]:
+    """Leave those that have become poison_runs to a quarantine; returns the others."""
+    poison_runs = NodeTask.objects.across_tenants().filter(_POISON, pk__in=lost)
+    aside = set(poison_runs.values_list("pk", flat=True)) if lost else set()
     if aside:
         ours = NodeTask.objects.across_tenants().filter(pk__in=aside)
         ours.update(owner="", lease_until=None, epoch=F("epoch") + 1)
@@ -126,7 +126,7 @@ def finish_task(taken: TaskClaim, outcomes: list[Outcome]) -> bool:
         ours = NodeTask.objects.across_tenants().filter(pk=taken.task_id, epoch=taken.epoch, outcomes__isnull=True)
         stored = ours.update(outcomes=outcomes, lease_until=None, owner="")
         if stored:
-            bus.hint(taken.run.run_id)
+            bus.notify_news(taken.run.run_id)
     return bool(stored)
 
 
@@ -143,7 +143,7 @@ def release_tasks(owner: str, ids: Collection[UUID]) -> set[UUID]:
     return held
 
 
-def absolve_tasks(ids: Collection[UUID]) -> None:
+def clear_losses_of_tasks(ids: Collection[UUID]) -> None:
     """Take a loss back from tasks that others took over while their executor was cut off or frozen: it lives."""
     lost = NodeTask.objects.across_tenants().filter(pk__in=ids, losses__gt=0, outcomes__isnull=True)
     lost.update(losses=F("losses") - 1)
@@ -201,7 +201,7 @@ def insert_tasks(claim: Claim, rows: Sequence[NodeTask], awaited: Container[UUID
         hold_epoch(claim.run_id, claim.epoch)
         NodeTask.objects.bulk_create(rows, ignore_conflicts=True)
         for queue in {row.queue for row in rows}:
-            bus.nudge(queue)
+            bus.notify_queued(queue)
 
 
 def _lock_held(owner: str, ids: Collection[UUID]) -> set[UUID]:

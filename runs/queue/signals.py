@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from uuid import UUID
 
-from database.dialect import is_postgresql
-from database.statements import ask
+from plumbing.database.dialect import is_postgresql
+from plumbing.database.statements import ask
 from pyflow.core.suspension import Signal
 from runs.models import PLATFORM, RunSignal
 

@@ -20,8 +20,8 @@ from django.db.models import Case, Count, F, OuterRef, Q, QuerySet, Subquery, Va
 from django.db.models.functions import Coalesce, RowNumber
 from django.utils import timezone
 
-from database import locks
-from database.transactions import retried
+from plumbing.database import locks
+from plumbing.database.transactions import retried
 from pyflow.core.ids import new_uuid
 from pyflow.core.states import TERMINAL_RUN_STATES, RunState
 from runs.errors import FencedError
@@ -88,7 +88,7 @@ def enter(ticket: Ticket) -> Verdict:
 def enter_run(ticket: Ticket, epoch: int) -> Verdict:
     """Ask for the slot of a run that is executed under ``epoch``; asking again finds what was said before.
 
-    A run that has to wait is put down in the same transaction, and queued again when it gets its slot or when the time
+    A run that has to wait is parked in the same transaction, and queued again when it gets its slot or when the time
     is over in which it had to start. Raises ``FencedError`` if it is another executor's by then.
     """
     asked = Slot.objects.for_tenant(ticket.tenant_id).filter(run=ticket.run_id, run_epoch__isnull=True)
@@ -100,7 +100,7 @@ def enter_run(ticket: Ticket, epoch: int) -> Verdict:
         held = asked.values_list("held", flat=True).first()
         verdict = _enter(ticket, lane) if held is None else _VERDICT[held]
         if verdict is Verdict.WAITING:
-            _put_down(ticket.run_id, epoch)
+            _park(ticket.run_id, epoch)
         return verdict
 
 
@@ -126,7 +126,7 @@ def leave_run(run_id: UUID) -> None:
             _promote(lane)
 
 
-def told_of(tickets: Collection[UUID]) -> dict[UUID, tuple[bool, bool]]:
+def states_of_tickets(tickets: Collection[UUID]) -> dict[UUID, tuple[bool, bool]]:
     """Of tickets of nodes: whether each holds a slot, and whether it was asked to make room."""
     rows = Slot.objects.across_tenants().filter(pk__in=tickets).values_list("pk", "held", "displaced")
     return {pk: (held, displaced) for pk, held, displaced in rows}
@@ -311,13 +311,13 @@ def _promote(lane: QuerySet[Slot]) -> None:
         if head.run_epoch is None:
             _queue_again(head.run_id)
         else:
-            bus.hint(head.run_id)
+            bus.notify_news(head.run_id)
 
 
 def _queue_again(run_id: UUID) -> None:
     waiting = Run.objects.across_tenants().filter(pk=run_id, state=RunState.WAITING.value)
     if waiting.update(state=RunState.QUEUED.value, wake_at=None):
-        bus.nudge(Run.objects.across_tenants().values_list("queue", flat=True).get(pk=run_id))
+        bus.notify_queued(Run.objects.across_tenants().values_list("queue", flat=True).get(pk=run_id))
 
 
 def _displace(ticket: Ticket, lane: QuerySet[Slot]) -> None:
@@ -329,7 +329,7 @@ def _displace(ticket: Ticket, lane: QuerySet[Slot]) -> None:
     oldest.displaced = True
     oldest.save(update_fields=["displaced"])
     if oldest.run_epoch is not None:
-        bus.hint(oldest.run_id)
+        bus.notify_news(oldest.run_id)
         return
     runs = {run.pk: run for run in _locked_runs({oldest.run_id, ticket.run_id})}
     run = runs[oldest.run_id]
@@ -337,10 +337,10 @@ def _displace(ticket: Ticket, lane: QuerySet[Slot]) -> None:
         return
     run.cancel_requested_at, run.pause_requested_at = timezone.now(), None
     if run.state == RunState.RUNNING:
-        bus.hint(run.pk)
+        bus.notify_news(run.pk)
     else:
         run.state = RunState.QUEUED.value
-        bus.nudge(run.queue)
+        bus.notify_queued(run.queue)
     run.save(update_fields=["cancel_requested_at", "pause_requested_at", "state"])
 
 
@@ -350,7 +350,7 @@ def _locked_runs(run_ids: Iterable[UUID]) -> QuerySet[Run]:
     return rows.only("pk", "state", "queue", "cancel_requested_at", "pause_requested_at")
 
 
-def _put_down(run_id: UUID, epoch: int) -> None:
+def _park(run_id: UUID, epoch: int) -> None:
     ours = Run.objects.across_tenants().filter(pk=run_id, epoch=epoch, state=RunState.RUNNING.value)
     asked = Q(cancel_requested_at__isnull=False) | Q(pause_requested_at__isnull=False)
     asked_to_stop = When(asked, then=Value(RunState.QUEUED.value))

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Q
 
-from database import locks
+from plumbing.database import locks
 from pyflow.core.errors import PyFlowError
 from pyflow.core.states import TERMINAL_RUN_STATES, RunState
 from runs.errors import RunNotFoundError

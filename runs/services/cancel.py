@@ -7,7 +7,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from database.transactions import retried
+from plumbing.database.transactions import retried
 from pyflow.core.states import RunState
 from runs.models import Run
 from runs.notify import bus
@@ -32,13 +32,13 @@ def cancel_run(*, by: Actor, run_id: UUID) -> Run:
             run.save(update_fields=["cancel_requested_at", "pause_requested_at", "state"])
             after = {"cancel_requested_at": run.cancel_requested_at}
             audit.record(by=by, action="run.cancel_requested", target=f"run:{run_id}", before=before, after=after)
-        ring_for(run)
+        notify_executor(run)
     return run
 
 
-def ring_for(run: Run) -> None:
+def notify_executor(run: Run) -> None:
     """Tell whoever executes a run, or will, that there is news of it."""
     if run.state == RunState.RUNNING:
-        bus.hint(run.pk)
+        bus.notify_news(run.pk)
     else:
-        bus.nudge(run.queue)
+        bus.notify_queued(run.queue)

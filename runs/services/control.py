@@ -16,7 +16,7 @@ from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
 from pyflow.execution.plan import COMPENSATE, MAIN, Plan
 from runs.errors import RunStateError, RunUndoneError
 from runs.models import NodeItem, NodeRun, Run, RunEvent
-from runs.services.cancel import ring_for
+from runs.services.cancel import notify_executor
 from runs.services.end import TERMINATED, end_run
 from runs.services.find import find_run
 from runs.services.locks import has_ended, lock_any_run, lock_families, lock_run, lock_with_parents
@@ -71,7 +71,7 @@ def pause_run(*, by: Actor, run_id: UUID) -> Run:
                 _tell(run, EventType.RUN_PAUSED, run.pause_requested_at)
             run.save(update_fields=["pause_requested_at", "state", "wake_at", "event_seq"])
             _record(by, "run.paused", run, before)
-            ring_for(run)
+            notify_executor(run)
     return run
 
 
@@ -95,7 +95,7 @@ def resume_run(*, by: Actor, run_id: UUID) -> Run:
             _tell(run, EventType.RUN_QUEUED, now)
         run.save(update_fields=["pause_requested_at", "state", "queue_deadline", "event_seq"])
         _record(by, "run.resumed", run, before)
-        ring_for(run)
+        notify_executor(run)
     return run
 
 
@@ -144,7 +144,7 @@ def retry_ended(run: Run, now: datetime) -> None:
     run.queue_deadline = None if settings.queue_timeout is None else now + timedelta(seconds=settings.queue_timeout)
     _tell(run, EventType.RUN_QUEUED, now, retry=run.retries)
     run.save(update_fields=_RETRIED)
-    ring_for(run)
+    notify_executor(run)
 
 
 def _section(plan: Plan, node: NodeRun) -> int | None:

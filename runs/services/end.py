@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.utils import timezone
 
-from database.transactions import retried
+from plumbing.database.transactions import retried
 from pyflow.core.errors import PyFlowError
 from pyflow.core.events import NODE_ENDS, RUN_ENDS, EventType
 from pyflow.core.result import ErrorInfo
@@ -82,9 +82,9 @@ def end_run(*, run_id: UUID, ending: Ending, epoch: int | None = None, wait: boo
         if run is None or run.state in TERMINAL_RUN_STATES or epoch not in (None, run.epoch):
             return False
         if run.state == RunState.RUNNING:
-            bus.hint(run.pk)
+            bus.notify_news(run.pk)
         _end_now(run, ending, timezone.now())
-        bus.ended([run.pk])
+        bus.notify_ended([run.pk])
         # In a transaction of its own; if it fails, or nobody is left to do it, the slot is reconciled.
         transaction.on_commit(lambda: leave_run(run_id), robust=True)
         if run.parent_id is not None:
@@ -126,9 +126,9 @@ def _wake_parent(parent_id: UUID) -> None:
     """A parent that waits looks at its children again; one that is executed is told to."""
     parents = Run.objects.across_tenants().filter(pk=parent_id)
     if parents.filter(state=RunState.WAITING.value).update(state=RunState.QUEUED.value):
-        bus.nudge(parents.values_list("queue", flat=True).get())
+        bus.notify_queued(parents.values_list("queue", flat=True).get())
     else:
-        bus.hint(parent_id)
+        bus.notify_news(parent_id)
 
 
 def _end_now(run: Run, ending: Ending, now: datetime) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
-from database.compiled import CompiledQuery
+from plumbing.database.compiled import CompiledQuery
 from pyflow.core.states import RunState
 from runs.errors import NodeNotFoundError, RunNotFoundError
 from runs.models import NodeItem, NodeRun, Run, RunEvent, RunQuerySet

@@ -23,7 +23,7 @@ from pyflow.expressions.template import is_template
 from pyflow.nodes.approval import ApprovalNode, DecisionError, check_decision, may_decide
 from runs.errors import NotAssigneeError, SignalNotAwaitedError
 from runs.models import PLATFORM, NodeRun, Run, RunSignal
-from runs.services.cancel import ring_for
+from runs.services.cancel import notify_executor
 from runs.services.locks import lock_run
 from tenants import audit
 from tenants.access import Actor, Principal, Role
@@ -48,7 +48,7 @@ def signal_run(
         run = lock_run(by.tenant_id, run_id)
         known = RunSignal.objects.for_tenant(by.tenant_id).filter(run=run)
         if signal_id is not None and known.filter(dedupe_id=signal_id).exists():
-            ring_for(run)
+            notify_executor(run)
             return False
         candidates = _candidates(run, name)
         names: list[str] | None = None
@@ -71,7 +71,7 @@ def signal_run(
         audit.record(
             by=by, action="run.signalled", target=f"run:{run_id}", after={"signal": name, "id": signal.dedupe_id}
         )
-        ring_for(run)
+        notify_executor(run)
     return True
 
 

@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 from django.db import transaction
 from django.utils import timezone
 
-from database.transactions import retried
+from plumbing.database.transactions import retried
 from pyflow.core.children import ChildRequest
 from pyflow.core.states import TERMINAL_RUN_STATES, RunState
 from runs.errors import RunUndoneError

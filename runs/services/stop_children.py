@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.db.models import Q
 
-from database.transactions import retried
+from plumbing.database.transactions import retried
 from pyflow.core.states import TERMINAL_RUN_STATES
 from runs.errors import FencedError, RunFinishedError
 from runs.models import Run

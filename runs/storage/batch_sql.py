@@ -17,8 +17,8 @@ import orjson
 from django.db import connection, models
 from django.db.models import F
 
-from database.dialect import is_postgresql
-from database.statements import prepared
+from plumbing.database.dialect import is_postgresql
+from plumbing.database.statements import prepared
 from pyflow.core.states import RunState
 from runs.models import NodeItem, NodeRun, Run, RunEvent, RunLog
 

@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from django.db.models import Max, Sum
 from django.utils import timezone
 
-from database.dialect import is_postgresql
+from plumbing.database.dialect import is_postgresql
 from runs.models import Run
 from tenants import audit, quotas
 from tenants.access import Actor

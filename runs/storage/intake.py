@@ -8,8 +8,8 @@ from itertools import accumulate
 
 from django.db import transaction
 
-from database.dialect import is_postgresql
-from database.statements import prepared
+from plumbing.database.dialect import is_postgresql
+from plumbing.database.statements import prepared
 from pyflow.core.events import EventType
 from pyflow.core.ids import new_uuid
 from runs.models import Run, RunEvent
@@ -32,7 +32,7 @@ def add(run: Run) -> None:
             run.save(force_insert=True)
             RunEvent(**event).save(force_insert=True)
             _count([run])
-    bus.nudge(run.queue)
+    bus.notify_queued(run.queue)
 
 
 def add_all(runs: Sequence[Run]) -> None:
@@ -50,7 +50,7 @@ def add_all(runs: Sequence[Run]) -> None:
             RunEvent.objects.bulk_create([RunEvent(**event) for event in events])
             _count(runs)
     for queue in {run.queue for run in runs}:
-        bus.nudge(queue)
+        bus.notify_queued(queue)
 
 
 def _add_at_once(runs: Sequence[Run], events: Sequence[batch_sql.Row]) -> None:

@@ -24,7 +24,7 @@ def remove_runs(*, tenant_id: UUID, run_ids: Collection[UUID], apart: bool = Fal
     """Remove runs of a tenant in the current transaction, a statement for each table; how many there were.
 
     Their large values go once that is committed. What they count for in the quota of stored bytes is given back before
-    the rows are deleted (see ``database.transactions``) or, ``apart``, afterwards, when nothing but the commit follows:
+    the rows are deleted (``database.transactions``) or, ``apart``, afterwards, when nothing but the commit follows:
     that waits for nobody (see ``quotas.count_apart``).
     """
     runs = Run.objects.for_tenant(tenant_id).filter(pk__in=run_ids)

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from django.db import connection, connections, transaction
 
-from database.transactions import retried
+from plumbing.database.transactions import retried
 from pyflow.core.events import Event
 from pyflow.core.ids import new_uuid
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
@@ -43,7 +43,7 @@ class Write:
     """Facts about one run that become durable together. ``waiter`` is told when they are.
 
     ``value_bytes``: how large the values are that they refer to. ``busy``: ``store`` left it out, because another
-    transaction has locked the run (or its parent, which is told of its end). ``knows_stop``: a run that is put down
+    transaction has locked the run (or its parent, which is told of its end). ``knows_stop``: a run that is parked
     was asked to stop before, and waits in what finishes it.
     """
 
@@ -197,7 +197,7 @@ def store(writes: Sequence[Write]) -> set[UUID]:
     if ended:
         _tell_parents(ended, fenced)
     if over := [run_id for run_id in by_run.keys() - fenced if _ends(by_run[run_id])]:
-        bus.ended(over)
+        bus.notify_ended(over)
     return fenced
 
 
@@ -209,7 +209,7 @@ class _Batch:
     """The rows of one transaction, collected run by run."""
 
     def __init__(self) -> None:
-        #: Runs that are being put down, and whether they know that they were asked to stop.
+        #: Runs that are being parked, and whether they know that they were asked to stop.
         self.parked: dict[UUID, bool] = {}
         self._rows = batch_sql.Rows()
         self._signals: list[tuple[UUID, list[str]]] = []
@@ -288,7 +288,7 @@ def _ended_children(by_run: Mapping[UUID, Sequence[Write]]) -> dict[UUID, set[UU
 def _lock(run_ids: Iterable[UUID]) -> set[UUID]:
     """Lock rows; returns those that another transaction has locked.
 
-    A parent that is being put down elsewhere sees its child's end, or we see it waiting. (Without the lock, each of the
+    A parent that is being parked elsewhere sees its child's end, or we see it waiting. (Without the lock, each of the
     two transactions could miss what the other has not committed yet.)
     """
     rows = Run.objects.across_tenants().filter(pk__in=list(run_ids)).order_by("pk")
@@ -320,10 +320,10 @@ def _tell_parents(ended: Mapping[UUID, set[UUID]], fenced: Collection[UUID]) -> 
     if woken:
         runs.filter(pk__in=woken).update(state=RunState.QUEUED.value)
         for queue in {queue for parent_id, _, queue in found if parent_id in woken}:
-            bus.nudge(queue)
+            bus.notify_queued(queue)
     for parent_id, state in states.items():
         if state == RunState.RUNNING:
-            bus.hint(parent_id)
+            bus.notify_news(parent_id)
 
 
 def _awaits(run_ids: Iterable[UUID]) -> dict[UUID, set[UUID]]:
@@ -337,14 +337,14 @@ def _awaits(run_ids: Iterable[UUID]) -> dict[UUID, set[UUID]]:
 
 
 def _wake_if_told(run_id: UUID, knows_stop: bool) -> None:
-    """Queue a run that is being put down again if what it waits for came before that."""
+    """Queue a run that is being parked again if what it waits for came before that."""
     run = Run.objects.across_tenants().filter(pk=run_id)
     found = run.values_list("state", "queue", "pause_requested_at", "cancel_requested_at").get()
     state, queue, pause, stop = found
     # Whoever claims one that shall be paused puts it down as that.
     if (stop is not None and not knows_stop) or (pause is None) == (state == RunState.PAUSED):
         run.update(state=RunState.QUEUED.value, wake_at=None)
-        bus.nudge(queue)
+        bus.notify_queued(queue)
         return
     if state == RunState.PAUSED:
         return
@@ -356,7 +356,7 @@ def _wake_if_told(run_id: UUID, knows_stop: bool) -> None:
     over = Run.objects.across_tenants().filter(pk__in=children, state__in=TERMINAL_RUN_STATES)
     if any(wait.signal in names for wait in waits) or (children and over.exists()):
         run.update(state=RunState.QUEUED.value)
-        bus.nudge(queue)
+        bus.notify_queued(queue)
 
 
 def _event_row(write: Write, event: Event, seq: int) -> batch_sql.Row:

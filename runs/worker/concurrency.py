@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.db import Error as DatabaseFailure
 
-from pyflow.execution.shared import ConcurrencyLimitError, RunPutDownError, SkippedByLimitError
+from pyflow.execution.shared import ConcurrencyLimitError, RunParkedError, SkippedByLimitError
 from runs.queue.leases import Claim
 from runs.queue.slots import Ticket, Verdict, enter, enter_run, leave
 from runs.storage.reader import Call, answered
@@ -90,7 +90,7 @@ class DatabaseSlots:
         """
         ticket = self._ticket(key, limit, on_limit, epoch=None)
         if not _admitted(await answered(self._call, enter_run, ticket, self._claim.epoch), key, limit):
-            raise RunPutDownError(f"run {self._claim.run_id} waits for a slot of {key!r}")
+            raise RunParkedError(f"run {self._claim.run_id} waits for a slot of {key!r}")
         yield
 
     async def _leave(self, ticket: Ticket) -> None:

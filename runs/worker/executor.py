@@ -17,7 +17,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import Error as DatabaseFailure  # InterfaceError is one, yet no DatabaseError
 
-from database.dialect import is_postgresql
+from plumbing.database.dialect import is_postgresql
 from pyflow.core.ids import new_id
 from pyflow.core.suspension import Signal
 from pyflow.execution.engine import Execution
@@ -30,18 +30,18 @@ from runs.queue.fair_share import queues_with_room
 from runs.queue.leases import (
     Claims,
     Lease,
-    absolve,
     claim,
+    clear_losses,
     held_by,
+    poison_runs_wait,
     release,
     renew,
-    suspects_wait,
     trusted_seconds,
     unclaimed_queues,
 )
-from runs.queue.node_tasks import delete_tasks, drop_stale_tasks, read_outcomes, suspect_tasks_wait
+from runs.queue.node_tasks import delete_tasks, drop_stale_tasks, poison_tasks_wait, read_outcomes
 from runs.queue.signals import waiting_signals
-from runs.queue.slots import displaced_runs, reconcile, told_of
+from runs.queue.slots import displaced_runs, reconcile, states_of_tickets
 from runs.services.end import end_unstarted
 from runs.services.news import news
 from runs.services.stop_children import stop_orphans
@@ -54,7 +54,7 @@ from runs.worker.quarantine import Quarantine
 from runs.worker.remote_nodes import DatabaseRemoteNodes
 from runs.worker.run_execution import RunExecution, Shared, Work
 from runs.worker.task_execution import TaskExecutor
-from runs.worker.wakeups import LONGEST_GATHERING, Bell
+from runs.worker.wakeups import LONGEST_GATHERING, WakeUps
 
 logger = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
@@ -77,14 +77,16 @@ class RunExecutor:
     they execute. What they cannot finish is handed back, or taken over by others when its lease runs out.
 
     ``queues``: whose runs it executes; ``None``: all. ``linger``: how long ``drain`` stays after the last run, so that
-    the next one finds it awake. Seconds. ``suspects``: this is a `quarantine`, which executes one run at a time.
+    the next one finds it awake. Seconds. ``poison_runs``: this is a `quarantine`, which executes one run at a time.
     """
 
-    def __init__(self, queues: Collection[str] | None = None, *, linger: float = 0.0, suspects: bool = False) -> None:
+    def __init__(
+        self, queues: Collection[str] | None = None, *, linger: float = 0.0, poison_runs: bool = False
+    ) -> None:
         self.owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{new_id()}"
         self._queues = queues
         self._linger = linger
-        self._quarantine = None if suspects else Quarantine(queues)
+        self._quarantine = None if poison_runs else Quarantine(queues)
         self._active: dict[UUID, RunExecution] = {}
         #: How often a run was refused because it is executed here.
         self.refused = 0
@@ -107,7 +109,7 @@ class RunExecutor:
         self._vault = Reader()
         self._values = Reader()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._bell = Bell()
+        self._wakeups = WakeUps()
         self._shared = Shared(
             call=self._call,
             call_slots=partial(self._call_on, self._slots),
@@ -115,13 +117,13 @@ class RunExecutor:
             engines=self._engines,
             vault=self._vault,
             values=self._values,
-            bell=self._bell,
+            wakeups=self._wakeups,
             waiting=self._waiting,
             look_at=self._look_at,
             lapsed=self._lapsed.add,
         )
-        serving = (self._call, self._lease, self._engines, self._vault, self._values, self._bell.wake)
-        self._tasks = TaskExecutor(self.owner, queues, *serving, suspects=suspects)
+        serving = (self._call, self._lease, self._engines, self._vault, self._values, self._wakeups.wake)
+        self._tasks = TaskExecutor(self.owner, queues, *serving, poison_runs=poison_runs)
         self._stopping = False
         self._is_turn_of_tasks = False
         self._is_leaking = False
@@ -139,15 +141,15 @@ class RunExecutor:
         """Execute runs as they come, until ``stop``."""
         await self._work(forever=True)
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """There is work, or news; from any thread."""
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._bell.look)
+            self._loop.call_soon_threadsafe(self._wakeups.note_gap)
 
     def stop(self) -> None:
         """Claim nothing more and hand back what is not finished; from any thread."""
         self._stopping = True
-        self.ring()
+        self.wake()
 
     @property
     def is_worn(self) -> bool:
@@ -164,11 +166,11 @@ class RunExecutor:
         try:
             idle_since = time.monotonic()
             while not self._stopping:
-                self._bell.begin()
+                self._wakeups.clear()
                 renewing = _still(renewing, self._renewing)
                 listening = _still(listening, self._listen)
                 self._writer.check()
-                is_due = self._bell.is_claim_due or only is not None or time.monotonic() >= self._sweep_at
+                is_due = self._wakeups.is_claim_due or only is not None or time.monotonic() >= self._sweep_at
                 if self.is_worn and not forever:
                     if not self._active and not self._tasks.active:
                         break  # whoever started this replaces the process
@@ -183,8 +185,8 @@ class RunExecutor:
                     if not await self._claim(only):
                         break
                     listening = self._listen()
-                if not self._bell.is_claim_due or self._room() <= 0:
-                    await self._bell.rest(settings.PYFLOW_SWEEP_SECONDS)
+                if not self._wakeups.is_claim_due or self._room() <= 0:
+                    await self._wakeups.wait(settings.PYFLOW_SWEEP_SECONDS)
         finally:
             await _end(renewing)
             await _end(listening)
@@ -201,7 +203,9 @@ class RunExecutor:
         return asyncio.ensure_future(self._renew())
 
     def _listen(self) -> asyncio.Task[None]:
-        return asyncio.ensure_future(listen(self._hear, self._bell.ring, self._bell.look, self._queues or ("",)))
+        return asyncio.ensure_future(
+            listen(self._hear, self._wakeups.note_queued, self._wakeups.note_gap, self._queues or ("",))
+        )
 
     async def _claim(self, only: UUID | None) -> int:
         free = self._room()
@@ -209,7 +213,7 @@ class RunExecutor:
             return 0
         asked = time.monotonic()
         overdue = asked >= self._sweep_at
-        self._bell.rung = False  # what is rung from here on may be too late for this claim
+        self._wakeups.may_claim = False  # what is queued from here on may be too late for this claim
         left, self._left = self._left, set()
         try:
             await self._give_up_lapsed()  # or we could take one of them over from ourselves
@@ -235,15 +239,15 @@ class RunExecutor:
         if only is None and tasks == part and len(taken) + tasks < free:
             tasks += await self._claim_more_tasks(free - len(taken) - tasks)
         if claims.is_contended and self._loop is not None:
-            self._loop.call_later(LONGEST_GATHERING, self._bell.ring)
-        self._bell.rung |= claims.overdue_left
+            self._loop.call_later(LONGEST_GATHERING, self._wakeups.note_queued)
+        self._wakeups.may_claim |= claims.overdue_left
         if len(taken) + tasks < free:
             return len(taken) + tasks
-        self._bell.rung = True  # there may be more than there were places for
+        self._wakeups.may_claim = True  # there may be more than there were places for
         if asked >= self._pass_on_at:
             self._pass_on_at = asked + bus.PASS_ON_SECONDS
             for queue in self._queues or ("",):
-                bus.wake(queue)
+                bus.wake_worker(queue)
         return len(taken) + tasks
 
     def _part_for_tasks(self, free: int) -> int:
@@ -284,12 +288,12 @@ class RunExecutor:
             reconcile()
         if overdue and self._queues is not None:
             for queue in unclaimed_queues() - set(self._queues):
-                bus.wake(queue)
+                bus.wake_worker(queue)
         # Of those that have lapsed, some may be locked by others, and not handed back yet.
-        suspects, active = self._quarantine is None, [*self._active, *(run_id for run_id, _ in self._lapsed)]
+        poison_runs, active = self._quarantine is None, [*self._active, *(run_id for run_id, _ in self._lapsed)]
         # A suspect that waits for node tasks leaves room for them, not for another run that could take it with it.
-        room = 0 if suspects and active else limit
-        claims = claim(self.owner, room, only, active, queues=self._queues, overdue=overdue, suspects=suspects)
+        room = 0 if poison_runs and active else limit
+        claims = claim(self.owner, room, only, active, queues=self._queues, overdue=overdue, poison_runs=poison_runs)
         self._pass_on(left, is_full=bool(claims) and len(claims) == limit, overdue=overdue)
         if overdue and only is None:
             self._open_quarantine()
@@ -316,10 +320,10 @@ class RunExecutor:
         if is_full and overdue:  # all that was due or lost is queued by now
             queues |= set(self._queues)
         for queue in queues if is_full else queues - set(self._queues):
-            bus.ring(queue)
+            bus.notify_queued_now(queue)
 
     def _open_quarantine(self) -> None:
-        if self._quarantine is not None and (suspects_wait(self._queues) or suspect_tasks_wait(self._queues)):
+        if self._quarantine is not None and (poison_runs_wait(self._queues) or poison_tasks_wait(self._queues)):
             self._quarantine.open()
 
     def _room(self) -> int:
@@ -336,20 +340,20 @@ class RunExecutor:
         self._left.add(run.tenant_id)
         if run.task.cancelled():
             run.lapse()  # whoever did it: it is handed back, if it is still ours
-        self._bell.gather(self._room(), settings.PYFLOW_CONCURRENT_RUNS)
+        self._wakeups.gather(self._room(), settings.PYFLOW_CONCURRENT_RUNS)
 
     def _hear(self, run_id: UUID) -> None:
         """There may be news of a run."""
         if run_id in self._active:
-            self._bell.tell()
+            self._wakeups.note_news()
 
     async def _deliver(self) -> None:
         """Hand on what was said to the runs that are being executed here, and what happened to their children."""
         now = time.monotonic()
-        if not self._bell.told and now < self._news_at:
+        if not self._wakeups.has_news and now < self._news_at:
             return
         running = self._under_way()
-        self._bell.told = len(running) < len(self._active)  # those that are only beginning are told afterwards
+        self._wakeups.has_news = len(running) < len(self._active)  # those that are only beginning are told afterwards
         self._news_at = now + settings.PYFLOW_SWEEP_SECONDS
         if not running:
             return
@@ -366,7 +370,7 @@ class RunExecutor:
             displaced_keys = await self._look_after_slots(found.cancelled)
         except DatabaseFailure as error:
             logger.warning("cannot look for signals, trying again: %s", error)
-            self._bell.told = True
+            self._wakeups.has_news = True
             return
         running = self._under_way()  # what has ended meanwhile is told nothing
         for run_id, signal in found.signals:
@@ -397,7 +401,7 @@ class RunExecutor:
         """Tell nodes about their slots; the keys of those of the cancelled runs that are to make room."""
         sources = [run.slots for run in self._active.values()]
         tickets = [ticket for slots in sources for ticket in slots.tickets]
-        found = await self._call(told_of, tickets) if tickets else {}
+        found = await self._call(states_of_tickets, tickets) if tickets else {}
         for slots in sources if found else ():
             slots.settle(found)
         return await self._call(displaced_runs, cancelled) if cancelled else {}
@@ -435,7 +439,7 @@ class RunExecutor:
     async def _give_up_lapsed(self) -> None:
         if lapsed := set(self._lapsed):
             released, busy = await self._give_back(lapsed)
-            await self._lease(absolve, {run_id for run_id, _ in lapsed - busy} - released)
+            await self._lease(clear_losses, {run_id for run_id, _ in lapsed - busy} - released)
             self._lapsed -= lapsed - busy
 
     async def _give_back(self, leases: Collection[Lease], within: float = 0.0) -> tuple[set[UUID], set[Lease]]:
@@ -473,10 +477,10 @@ class RunExecutor:
         await self._tasks.release(list(tasks))
         if left or self._lapsed:
             released, busy = await self._give_back(leases | self._lapsed, HAND_BACK_SECONDS)
-            await self._lease(absolve, {run_id for run_id, _ in self._lapsed - busy} - released)
+            await self._lease(clear_losses, {run_id for run_id, _ in self._lapsed - busy} - released)
             logger.info("handed %d unfinished runs back", len(released))
             for queue in self._queues or ("",):
-                bus.wake(queue)
+                bus.wake_worker(queue)
             await self._lease(partial(self._pass_on, tenants, is_full=False, overdue=False))
         if self._quarantine is not None:
             await self._call(self._quarantine.wait, HAND_BACK_SECONDS)
@@ -498,7 +502,7 @@ class RunExecutor:
 
     def _sweep_now(self) -> None:
         self._sweep_at = 0.0
-        self._bell.wake()
+        self._wakeups.wake()
 
 
 def _still(task: asyncio.Task[None], begin: Callable[[], asyncio.Task[None]]) -> asyncio.Task[None]:

@@ -52,13 +52,13 @@ class InProcessExecutor:
     def _supervise(self) -> None:
         while not self._stopped.is_set():
             self._working = working = _Working(self._ready)
-            bus.attach(working.executor.ring)
+            bus.subscribe(working.executor.wake)
             working.start()
             if self._stopped.is_set():
                 working.executor.stop()  # it was not there yet when `stop` looked
             while working.is_alive() and (self._stopped.is_set() or not working.stands_still):
                 working.join(PULSE_SECONDS)
-            bus.detach(working.executor.ring)
+            bus.unsubscribe(working.executor.wake)
             if not self._stopped.is_set():
                 logger.error("the executor %s; another one takes its place", working.fate)
                 working.executor.stop()  # where it stands still: when it goes on

@@ -18,7 +18,7 @@ from pyflow.core.suspension import Signal
 from pyflow.execution.admission import displaced
 from pyflow.execution.engine import Execution, RunRequest, WorkflowEngine
 from pyflow.execution.plan import compile_stored
-from pyflow.execution.shared import RunPutDownError
+from pyflow.execution.shared import RunParkedError
 from runs.errors import FencedError, LeaseLapsedError
 from runs.queue.leases import MAX_LOSSES, Claim, Lease
 from runs.queue.slots import displaced_runs, leave_run
@@ -33,7 +33,7 @@ from runs.worker.remote_nodes import DatabaseRemoteNodes
 from runs.worker.run_values import RunValues
 from runs.worker.secrets import RunSecrets
 from runs.worker.sink import DatabaseSink
-from runs.worker.wakeups import Bell
+from runs.worker.wakeups import WakeUps
 from secrets_vault.providers import secrets_of
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Shared:
     which may wait for other transactions: news of other tenants' runs must not queue behind them. ``vault`` and
     ``values`` are threads of their own: nodes wait on the event loop for secrets, which must not queue behind other
     reads, and a large value that is written must not hold up anything else. ``waiting`` counts what each run awaits
-    while it executes: child runs, node tasks, slots. ``look_at`` is told when one that was put down is due, ``lapsed``
+    while it executes: child runs, node tasks, slots. ``look_at`` is told when one that was parked is due, ``lapsed``
     of each lease that was not renewed in time: its run is to be handed back, or others have it by now.
     """
 
@@ -66,7 +66,7 @@ class Shared:
     engines: Engines
     vault: Reader
     values: Reader
-    bell: Bell
+    wakeups: WakeUps
     waiting: Counter[UUID]
     look_at: Callable[[float | None], None]
     lapsed: Callable[[Lease], None]
@@ -163,7 +163,7 @@ class RunExecution:
         except FencedError:
             logger.warning("fenced: run %s belongs to another process now", run_id)
             self.lapse()
-        except RunPutDownError as reason:
+        except RunParkedError as reason:
             logger.debug("%s", reason)
         except Exception:
             # Nothing is lost: the lease runs out, and somebody goes on from what is recorded.
@@ -196,8 +196,8 @@ class RunExecution:
             keys = await call(displaced_runs, [claim.run_id])
             self.stop(keys.get(claim.run_id))
         self._is_under_way = True
-        if self._shared.bell.told:
-            self._shared.bell.wake()
+        if self._shared.wakeups.has_news:
+            self._shared.wakeups.wake()
         result = await self._execution.wait()
         self._is_under_way = False
         await self._leave(self._execution, result)

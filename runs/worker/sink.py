@@ -166,16 +166,16 @@ class DatabaseSink:
 
         Nobody executes it meanwhile.
         """
-        await self._put_down(RunState.WAITING, wake_at)
+        await self._release(RunState.WAITING, wake_at)
 
     async def pause(self) -> None:
         """Put the run down until somebody resumes it, or asks it to stop."""
         claim, data = self._claim, {"state": RunState.PAUSED.value}
         at = SystemClock().time()
         self._note(Event(EventType.RUN_PAUSED, str(claim.run_id), claim.workflow_name, 0, at, None, data))
-        await self._put_down(RunState.PAUSED, None)
+        await self._release(RunState.PAUSED, None)
 
-    async def _put_down(self, state: RunState, wake_at: float | None) -> None:
+    async def _release(self, state: RunState, wake_at: float | None) -> None:
         self._closed = True
         self._pending.knows_stop = self.knows_stop
         self._pending.changes |= {

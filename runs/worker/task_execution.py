@@ -25,8 +25,8 @@ from runs.notify import bus
 from runs.queue.leases import MAX_LOSSES
 from runs.queue.node_tasks import (
     TaskClaim,
-    absolve_tasks,
     claim_tasks,
+    clear_losses_of_tasks,
     finish_task,
     release_tasks,
     renew_tasks,
@@ -76,7 +76,7 @@ class TaskExecutor:
 
     ``call`` runs a function on its database thread, ``lease`` on the one for claims and renewals; ``vault`` is the one
     that looks secrets up, ``values`` the one that reads and writes large values; ``on_end`` is told of the end of each.
-    ``suspects``: see ``claim_tasks``.
+    ``poison_runs``: see ``claim_tasks``.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class TaskExecutor:
         values: Reader,
         on_end: Callable[[], None],
         *,
-        suspects: bool,
+        poison_runs: bool,
     ) -> None:
         self._owner = owner
         self._queues = queues
@@ -100,7 +100,7 @@ class TaskExecutor:
         self._vault = vault
         self._values = values
         self._on_end = on_end
-        self._suspects = suspects
+        self._poison_runs = poison_runs
         self._sweep_at = 0.0
         self.active: dict[UUID, asyncio.Task[None]] = {}
         #: Those that others have taken over, until they have ended here: they may come here once more.
@@ -122,28 +122,28 @@ class TaskExecutor:
         kept = await self._lease(renew_tasks, self._owner, list(asked)) if asked else set()
         for task_id in asked.keys() - kept:
             asked[task_id].cancel()
-        await self._absolve(asked.keys() - kept)
+        await self._clear_losses(asked.keys() - kept)
 
     async def release(self, ids: Collection[UUID]) -> None:
         """Hand tasks back unfinished."""
         if ids:
-            await self._absolve(set(ids) - await self._lease(release_tasks, self._owner, ids))
+            await self._clear_losses(set(ids) - await self._lease(release_tasks, self._owner, ids))
 
-    async def _absolve(self, ids: Collection[UUID]) -> None:
+    async def _clear_losses(self, ids: Collection[UUID]) -> None:
         """Take the loss of tasks back that others have taken over, once for each."""
         lost = set(ids) - self._lost
         self._lost |= lost
         if lost:
-            await self._lease(absolve_tasks, lost)
+            await self._lease(clear_losses_of_tasks, lost)
 
     def _take(self, limit: int) -> list[tuple[TaskClaim, dict[str, NodeRun]]]:
         overdue = time.monotonic() >= self._sweep_at
         if overdue:
             self._sweep_at = time.monotonic() + settings.PYFLOW_SWEEP_SECONDS
             for queue in unclaimed_task_queues() - set(self._queues) if self._queues is not None else ():
-                bus.wake(queue)
+                bus.wake_worker(queue)
         active = list(self.active)
-        claims = claim_tasks(self._owner, limit, self._queues, active, overdue=overdue, suspects=self._suspects)
+        claims = claim_tasks(self._owner, limit, self._queues, active, overdue=overdue, poison_runs=self._poison_runs)
         recorded = recorded_nodes({taken.run.run_id for taken in claims}) if claims else {}
         return [(taken, recorded[taken.run.run_id]) for taken in claims]
 
@@ -182,7 +182,7 @@ class TaskExecutor:
         outcomes = [await values.send(outcome) | {"secrets": secrets.marks} for outcome in executed]
         if not await self._call(finish_task, taken, outcomes):
             logger.warning("fenced: task %s belongs to another process now", taken.task_id)
-            await self._absolve([taken.task_id])
+            await self._clear_losses([taken.task_id])
 
     def _done(self, task_id: UUID) -> None:
         task = self.active.pop(task_id)

@@ -1,4 +1,4 @@
-"""What an executor has been told, and not looked at yet. For one event loop."""
+"""Pending wake-ups of an executor: runs to claim, news for active runs. For one event loop."""
 
 from __future__ import annotations
 
@@ -10,56 +10,56 @@ WORTH_A_CLAIM = 0.25
 LONGEST_GATHERING = 0.02
 
 
-class Bell:
-    """Wakes an executor. ``rung``: there may be runs to claim; ``told``: there may be news of those it executes."""
+class WakeUps:
+    """Pending wake-ups. ``may_claim``: there may be runs to claim; ``has_news``: active runs may have news."""
 
     def __init__(self) -> None:
-        self.rung = True
-        self.told = True
+        self.may_claim = True
+        self.has_news = True
         self._changed = asyncio.Event()
         self._gathering: asyncio.TimerHandle | None = None
 
     @property
     def is_claim_due(self) -> bool:
         """Whether there may be runs to claim, and it is worth the claim."""
-        return self.rung and self._gathering is None
+        return self.may_claim and self._gathering is None
 
     def wake(self) -> None:
-        """Something has changed."""
+        """Wake the executor: something has changed."""
         self._changed.set()
 
-    def ring(self) -> None:
-        """There may be runs to claim."""
-        self.rung = True
+    def note_queued(self) -> None:
+        """Wake the executor: there may be runs to claim."""
+        self.may_claim = True
         self._changed.set()
 
-    def tell(self) -> None:
-        """There may be news."""
-        self.told = True
+    def note_news(self) -> None:
+        """Wake the executor: active runs may have news."""
+        self.has_news = True
         self._changed.set()
 
-    def look(self) -> None:
-        """There may be anything."""
-        self.rung = True
-        self.tell()
+    def note_gap(self) -> None:
+        """Wake the executor: notifications may have been missed."""
+        self.may_claim = True
+        self.note_news()
 
     def gather(self, free: int, places: int) -> None:
-        """A run has ended, so ``free`` of ``places`` are, and another of its tenant may be executed."""
-        self.rung = True
+        """Note that a run has ended: ``free`` of ``places`` are free, and another run of its tenant may be claimed."""
+        self.may_claim = True
         if free >= places * WORTH_A_CLAIM:
             self._gathered()
         elif self._gathering is None:
             self._gathering = asyncio.get_running_loop().call_later(LONGEST_GATHERING, self._gathered)
 
-    async def rest(self, seconds: float) -> None:
-        """Until something changes, for so long at most. What has changed since ``begin`` counts."""
+    async def wait(self, seconds: float) -> None:
+        """Wait until something changes, at most so long. Changes since ``clear`` count."""
         try:
             await asyncio.wait_for(self._changed.wait(), seconds)
         except TimeoutError:
             return
 
-    def begin(self) -> None:
-        """What changes from here on has not been looked at."""
+    def clear(self) -> None:
+        """Forget changes so far: the executor is about to look at everything."""
         self._changed.clear()
 
     def _gathered(self) -> None:

@@ -137,7 +137,7 @@ class Watchdog:
             self._waits_since = math.inf
             return False
         for queue in waiting:
-            bus.wake(queue)
+            bus.wake_worker(queue)
         self._waits_since = max(min(self._waits_since, now), self._heard_any)
         return now - self._waits_since >= stall_seconds()
 

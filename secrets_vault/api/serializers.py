@@ -6,10 +6,10 @@ from typing import Any
 
 from rest_framework import serializers
 
+from plumbing.rest.conditional import etag
+from plumbing.rest.pagination import PageQuery
+from plumbing.rest.serializers import Strict
 from pyflow.core.redaction import MIN_LENGTH
-from rest.conditional import etag
-from rest.pagination import PageQuery
-from rest.serializers import Strict
 from secrets_vault.models import MAX_VALUE_BYTES, NAME_PATTERN, Secret, SecretVersion
 
 _NAME_HELP = "A capital letter, followed by capital letters, digits and `_`; at most 128 characters."

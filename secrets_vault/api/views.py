@@ -12,9 +12,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from rest.conditional import check_match, is_known
-from rest.pagination import PageQuery, paginate
-from rest.serializers import validated
+from plumbing.rest.conditional import check_match, is_known
+from plumbing.rest.pagination import PageQuery, paginate
+from plumbing.rest.serializers import validated
 from secrets_vault.api.serializers import (
     CreateSecret,
     ReplaceSecret,

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.http import HttpRequest
 
-from rest.client_address import address_of
+from plumbing.rest.client_address import address_of
 from tenants.access import LEAST_ROLE, Actor, Permission, Principal, Role
 from tenants.models import Membership
 

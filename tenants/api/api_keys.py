@@ -12,9 +12,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from rest.pagination import PageQuery, paginate
-from rest.problems import problem
-from rest.serializers import Strict, validated
+from plumbing.rest.pagination import PageQuery, paginate
+from plumbing.rest.problems import problem
+from plumbing.rest.serializers import Strict, validated
 from tenants.access import Permission, Role
 from tenants.api.me import SCOPES
 from tenants.api.members import ROLES, UserShape, show_user

@@ -19,9 +19,9 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 from rest_framework.views import APIView
 
-from rest.pagination import PageQuery, paginate
-from rest.renderers import NdjsonRenderer
-from rest.serializers import Strict, validated
+from plumbing.rest.pagination import PageQuery, paginate
+from plumbing.rest.renderers import NdjsonRenderer
+from plumbing.rest.serializers import Strict, validated
 from tenants.access import Permission
 from tenants.api.views import TenantView
 from tenants.audit import BATCH, FINDING_KINDS, Verification, canonical, next_batch, verify

@@ -10,9 +10,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from rest.client_address import address_of
-from rest.serializers import Strict, validated
-from rest.views import StrictView
+from plumbing.rest.client_address import address_of
+from plumbing.rest.serializers import Strict, validated
+from plumbing.rest.views import StrictView
 from tenants import tokens
 from tenants.sessions import Pair, log_in, log_out, refresh
 

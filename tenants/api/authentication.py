@@ -6,7 +6,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from rest.client_address import address_of
+from plumbing.rest.client_address import address_of
 from tenants.access import Principal
 from tenants.authentication import authenticate_key, authenticate_token
 from tenants.errors import InvalidKeyError, InvalidTokenError

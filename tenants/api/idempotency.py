@@ -21,7 +21,7 @@ from django.utils.crypto import salted_hmac
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from database import locks
+from plumbing.database import locks
 from tenants.access import Principal
 from tenants.errors import IdempotencyConflictError, IdempotencyKeyError, IdempotencyMismatchError
 from tenants.models import IdempotentAnswer

@@ -12,12 +12,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from database.transactions import retried
-from rest.client_address import address_of
-from rest.pagination import PageQuery, paginate
-from rest.problems import problem
-from rest.serializers import Strict, validated
-from rest.views import StrictView
+from plumbing.database.transactions import retried
+from plumbing.rest.client_address import address_of
+from plumbing.rest.pagination import PageQuery, paginate
+from plumbing.rest.problems import problem
+from plumbing.rest.serializers import Strict, validated
+from plumbing.rest.views import StrictView
 from tenants.access import Permission, Principal, Role
 from tenants.api.idempotency import answer_once, in_flight
 from tenants.api.members import ROLES, MemberShape, show_member, show_user

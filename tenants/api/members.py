@@ -12,10 +12,10 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from rest.conditional import ETAG, IF_MATCH, IF_MATCH_OPTIONAL, check_match, etag
-from rest.pagination import PageQuery, paginate
-from rest.problems import MISSED, UNCONDITIONAL, problem
-from rest.serializers import Strict, validated
+from plumbing.rest.conditional import ETAG, IF_MATCH, IF_MATCH_OPTIONAL, check_match, etag
+from plumbing.rest.pagination import PageQuery, paginate
+from plumbing.rest.problems import MISSED, UNCONDITIONAL, problem
+from plumbing.rest.serializers import Strict, validated
 from tenants.access import Permission, Role
 from tenants.api.views import TenantView
 from tenants.members import change_role, find_member, lock_member, members_of, remove_member

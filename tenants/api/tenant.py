@@ -9,9 +9,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from rest.conditional import ETAG, IF_MATCH, check_match, etag
-from rest.problems import MISSED, UNCONDITIONAL
-from rest.serializers import Strict, validated
+from plumbing.rest.conditional import ETAG, IF_MATCH, check_match, etag
+from plumbing.rest.problems import MISSED, UNCONDITIONAL
+from plumbing.rest.serializers import Strict, validated
 from tenants.access import Permission
 from tenants.api.views import TenantView
 from tenants.models import Tenant

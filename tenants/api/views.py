@@ -13,9 +13,9 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from database.transactions import retried
-from rest.client_address import address_of
-from rest.views import StrictView
+from plumbing.database.transactions import retried
+from plumbing.rest.client_address import address_of
+from plumbing.rest.views import StrictView
 from tenants.access import Actor, Permission, Principal
 from tenants.api.idempotency import Once, answer_once, in_flight, key_of, stored_answer
 from tenants.api.permissions import Allowed

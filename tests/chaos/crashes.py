@@ -17,8 +17,8 @@ PLACES = (
     "effect.after",
     "commit.before",
     "commit.after",
-    "nudge.before",
-    "nudge.after",
+    "notify.before",
+    "notify.after",
 )
 _passed: Counter[str] = Counter()
 

@@ -31,7 +31,7 @@ def install() -> None:
     from tests.chaos import nodes
 
     nodes.register(default_registry)
-    claim, store, ring = executor.claim, writer.store, bus.ring
+    claim, store, notify = executor.claim, writer.store, bus.notify_queued_now
 
     def claim_or_die(*args: Any, **options: Any) -> Any:
         crash("claim.before")
@@ -52,16 +52,16 @@ def install() -> None:
         crash("commit.after")
         return fenced
 
-    def ring_or_die(queue: str = "") -> None:
-        crash("nudge.before")
-        ring(queue)
-        crash("nudge.after")
+    def notify_or_die(queue: str = "") -> None:
+        crash("notify.before")
+        notify(queue)
+        crash("notify.after")
 
-    quarantine.START = "from tests.chaos.nursery import suspects; suspects()"
-    executor.claim, writer.store, bus.ring = claim_or_die, store_or_die, ring_or_die
+    quarantine.START = "from tests.chaos.nursery import poison_runs; poison_runs()"
+    executor.claim, writer.store, bus.notify_queued_now = claim_or_die, store_or_die, notify_or_die
 
 
-def suspects() -> None:
+def poison_runs() -> None:
     """Be a quarantine of the tests' build."""
     from runs.worker.quarantine_process import main
 
@@ -89,7 +89,7 @@ def beat() -> None:
 
 
 def starter(version: str, count: str) -> None:
-    """Accept runs, one after the other, as a web process does; ends when they are accepted and rung for."""
+    """Accept runs, one after the other, as a web process does; ends when they are accepted and notified."""
     from runs.notify import bus
     from runs.services.start import start_version
     from workflows.models import Version
@@ -97,7 +97,7 @@ def starter(version: str, count: str) -> None:
     found = Version.objects.across_tenants().select_related("workflow").get(pk=version)
     for _ in range(int(count)):
         start_version(version=found, input={})
-    bus.settle(10)
+    bus.flush(10)
 
 
 IMPORTED_ONCE = (

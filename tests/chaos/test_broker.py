@@ -52,7 +52,7 @@ def test_every_message_is_delivered_five_times(world: World):
             world.start(version, 3)
             for _ in range(5):
                 app.send_task(bus.EXECUTE_TASK, ignore_result=True)
-                client.publish(bus.ring_channel("redis://x/0", ""), "")
+                client.publish(bus.queued_channel("redis://x/0", ""), "")
     world.settle()
     world.verify()
 

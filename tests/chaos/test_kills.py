@@ -47,7 +47,7 @@ WORST = {"claim.after", "effect.after", "commit.after"}
     [
         pytest.param(place, marks=[] if place in WORST else pytest.mark.chaos)
         for place in crashes.PLACES
-        if not place.startswith("nudge")
+        if not place.startswith("notify")
     ],
 )
 def test_an_executor_dies_at(place: str, world: World):
@@ -61,7 +61,7 @@ def test_an_executor_dies_at(place: str, world: World):
     assert world.has_crashed(place)
 
 
-@pytest.mark.parametrize("place", ["nudge.before", pytest.param("nudge.after", marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("place", ["notify.before", pytest.param("nudge.after", marks=pytest.mark.chaos)])
 def test_who_accepts_runs_dies_at(place: str, world: World):
     """A run whose acceptance was committed is executed, whether or not anybody came to hear of it."""
     version = world.workflow(*DIAMOND)

@@ -23,7 +23,7 @@ from tests.support.children import executed, start_child
 from tests.support.factories import make_run, make_tenant, make_workflow
 from tests.support.invariants import written_by_hand
 from tests.support.nodes import register, workflow
-from tests.support.running import cancel, ended, executing, nodes, operator, put_down, send, state_of
+from tests.support.running import cancel, ended, executing, nodes, operator, parked, send, state_of
 
 pytestmark = pytest.mark.database
 
@@ -89,7 +89,7 @@ def test_a_fan_out_whose_children_waited_is_taken_up_again(tenant, drain, stop, 
     )  # fmt: skip
     run = make_run(tenant, source)
     drain()
-    put_down(run)
+    parked(run)
     before = {child.pk for child in children_of(run)}
     assert len(before) == 2
     stop(run)
@@ -117,16 +117,16 @@ def test_a_child_whose_clean_up_still_runs_is_retried_when_it_has_ended(tenant, 
     drain()
     ended(run, "cancelled")
     [child] = children_of(run)
-    assert nodes(put_down(child)) == {"paid": "cancelled", "cleaned": "waiting"}
+    assert nodes(parked(child)) == {"paid": "cancelled", "cleaned": "waiting"}
     retry(run)
     drain()
-    assert nodes(put_down(run)) == {"call": "waiting"}
+    assert nodes(parked(run)) == {"call": "waiting"}
     send(child, "cleaned", 1)
     drain()
-    assert (nodes(put_down(child)), child.retries) == ({"paid": "waiting", "cleaned": "pending"}, 1)
+    assert (nodes(parked(child)), child.retries) == ({"paid": "waiting", "cleaned": "pending"}, 1)
     send(child, "paid", 7)
     drain()
-    send(put_down(child), "cleaned", 2)
+    send(parked(child), "cleaned", 2)
     drain()
     assert ended(run, "succeeded").outputs == {"it": {"got": 7}}
     assert len(children_of(run)) == 1
@@ -150,7 +150,7 @@ def test_a_child_that_undid_its_work_while_its_parent_was_retried_is_started_ane
     ended(child, "cancelled")
     assert nodes(child)["a:compensate"] == "succeeded"
     [_, another] = children_of(run)
-    send(put_down(another), "paid")
+    send(parked(another), "paid")
     drain()
     ended(run, "succeeded")
     assert (another.called_by["retry"], another.called_by["attempt"]) == (1, 1)
@@ -217,7 +217,7 @@ def test_a_crash_within_an_attempt_finds_its_child_again(tenant, drain):
     with executing():
         child = waiting.until(lambda: children_of(run), what="child")[0]
         waiting.until(lambda: nodes(run) == {"call": "running"}, what="record of the node")
-        put_down(child)
+        parked(child)
     with executing():  # the first handed it back; this one is lost
         waiting.until(lambda: state_of(run) == "running", what="claim")
     Run.objects.across_tenants().filter(pk=run.pk).update(state="running", owner="dead", lease_until=timezone.now())
@@ -242,7 +242,7 @@ def test_the_timeout_of_a_retried_attempt_counts_from_the_retry(tenant, drain):
     drain()
     retry(run)
     drain()
-    send(put_down(child), "paid", 3)
+    send(parked(child), "paid", 3)
     drain()
     assert ended(run, "succeeded").outputs == {"it": {"got": 3}}
 
@@ -274,7 +274,7 @@ def test_children_are_stopped_although_whoever_ended_their_parent_died(tenant, d
     other = make_run(make_tenant(), workflow(PAID))
     run = make_run(tenant, workflow(EACH % ("middle", ", on_cancel: terminate")))
     drain()
-    put_down(run)
+    parked(run)
     end_run(run_id=run.pk, ending=TERMINATED)  # and no more than that
     assert Run.objects.across_tenants().get(pk=run.pk).children_to_stop
     drain()
@@ -287,7 +287,7 @@ def test_a_sweep_leaves_what_was_retried_meanwhile_alone(tenant, drain):
     make_workflow(tenant, LEAF)
     run = make_run(tenant, workflow(EACH % ("leaf", "")))
     drain()
-    end_run(run_id=put_down(run).pk, ending=TERMINATED)
+    end_run(run_id=parked(run).pk, ending=TERMINATED)
     retry(run)
     assert stop_orphans() == 0
     assert [state_of(child) for child in children_of(run)] == ["waiting"] * 2
@@ -298,12 +298,12 @@ def test_a_child_that_its_operator_retries_is_not_stopped(tenant, drain):
     make_workflow(tenant, LEAF)
     run = make_run(tenant, workflow(EACH % ("leaf", ", on_cancel: terminate")))
     drain()
-    terminate(put_down(run))
+    terminate(parked(run))
     child = children_of(run)[0]
     retry(child)
     drain()
     assert stop_orphans() == 0
-    send(put_down(child), "paid")
+    send(parked(child), "paid")
     drain()
     ended(child, "succeeded")
 
@@ -370,7 +370,7 @@ def test_children_in_another_queue_are_stopped_and_taken_up_again(tenant, drain)
     make_workflow(tenant, workflow(PAID, name="leaf", settings="{queue: gpu}"))
     run = make_run(tenant, workflow(EACH % ("leaf", ", on_cancel: request_cancel")))
     drain()
-    terminate(put_down(run))
+    terminate(parked(run))
     drain()
     assert {state_of(child) for child in children_of(run)} == {"cancelled"}
     retry(run)

@@ -27,7 +27,7 @@ from tests.support.factories import make_run, make_tenant, make_workflow
 from tests.support.histories import assert_is_whole
 from tests.support.invariants import written_by_hand
 from tests.support.nodes import register, workflow
-from tests.support.running import cancel, ended, executing, nodes, put_down, send, state_of, types
+from tests.support.running import cancel, ended, executing, nodes, parked, send, state_of, types
 
 pytestmark = pytest.mark.database
 
@@ -127,7 +127,7 @@ def test_a_detached_child_outlives_its_parent(tenant, drain):
     run = parent(tenant, ", wait: false", held, outputs="{got: '{{ call }}'}")
     drain()
     ended(run, "succeeded")
-    child = put_down(child_of(run))
+    child = parked(child_of(run))
     assert run.outputs == {"got": {"run_id": str(child.pk)}}
     send(child, "paid")
     drain()
@@ -142,7 +142,7 @@ HELD = workflow("{id: paid, type: signal, config: {name: paid}}", name="child", 
 )
 def test_what_becomes_of_a_child_when_its_parent_is_cancelled(tenant, executor, on_cancel: str, state: str):
     run = parent(tenant, f", on_cancel: {on_cancel}", HELD)
-    child = put_down(child_of(run))
+    child = parked(child_of(run))
     cancel(run)
     ended(run, "cancelled")
     waiting.until(lambda: state_of(child) == state, what=f"{state} child")
@@ -171,10 +171,10 @@ def test_two_executors_start_one_child(tenant, drain):
 # --- waiting for a child
 
 
-def test_a_run_that_waits_for_a_child_is_put_down(tenant, executor):
+def test_a_run_that_waits_for_a_child_is_parked(tenant, executor):
     run = parent(tenant, child=HELD, outputs="{got: '{{ call }}'}")
-    child = put_down(child_of(run))
-    put_down(run)
+    child = parked(child_of(run))
+    parked(run)
     assert (run.owner, run.lease_until, run.wake_at) == ("", None, None)
     waiting.until(lambda: not executor._working.executor._active, what="idle executor")
     node = NodeRun.objects.for_tenant(tenant).get(run=run)
@@ -191,8 +191,8 @@ def test_a_run_that_waits_for_a_child_is_put_down(tenant, executor):
 def test_the_end_of_a_child_wakes_its_parent_in_the_same_transaction(tenant, drain):
     run = parent(tenant, child=HELD)
     drain()
-    [child] = [put_down(child_of(run))]
-    put_down(run)
+    [child] = [parked(child_of(run))]
+    parked(run)
     send(child, "paid")
     [claimed] = claim("me", 1, child.pk)
     end = end_of(claimed)
@@ -214,8 +214,8 @@ def end_of(claimed):
 def test_a_parent_goes_on_in_another_executor(tenant):
     with executing():
         run = parent(tenant, child=HELD, outputs="{got: '{{ call }}'}")
-        child = put_down(child_of(run))
-        put_down(run)
+        child = parked(child_of(run))
+        parked(run)
     send(child, "paid", 7)
     with executing():
         ended(run, "succeeded")
@@ -223,7 +223,7 @@ def test_a_parent_goes_on_in_another_executor(tenant):
     assert child_of(run).pk == child.pk
 
 
-def test_a_child_that_ends_while_its_parent_is_put_down_is_not_missed(tenant, monkeypatch):
+def test_a_child_that_ends_while_its_parent_is_parked_is_not_missed(tenant, monkeypatch):
     """It ended after the parent had looked, before the parent was recorded as waiting."""
     run = parent(tenant, child=HELD, outputs="{got: '{{ call }}'}")
     park = DatabaseSink.park
@@ -247,12 +247,12 @@ def test_a_child_that_ends_while_its_parent_is_put_down_is_not_missed(tenant, mo
 
 
 @written_by_hand
-def test_a_child_whose_end_is_being_committed_while_its_parent_is_put_down_is_not_missed(tenant, drain):
+def test_a_child_whose_end_is_being_committed_while_its_parent_is_parked_is_not_missed(tenant, drain):
     """Neither of the two transactions sees what the other has written: the parent's row has to order them."""
     run = parent(tenant, child=HELD)
     drain()
-    child = put_down(child_of(run))
-    put_down(run)
+    child = parked(child_of(run))
+    parked(run)
     Run.objects.across_tenants().filter(pk__in=[run.pk, child.pk]).update(state="queued")
     [above] = claim("me", 1, run.pk)[:1]
     below = next(taken for taken in [above, *claim("me", 1, child.pk)] if taken.run_id == child.pk)
@@ -285,7 +285,7 @@ def test_the_parent_of_a_child_that_ended_goes_on_beside_its_other_nodes(tenant,
     with executing():
         run = make_run(tenant, workflow(PARENT % "", "{id: b, type: hold}", name="parent"))
         try:
-            child = put_down(child_of(run))
+            child = parked(child_of(run))
             waiting.until(lambda: nodes(run).get("call") == "waiting", what="waiting node")
             send(child, "paid", 1)
             waiting.until(lambda: nodes(run)["call"] == "succeeded", what="end of the node")
@@ -297,7 +297,7 @@ def test_the_parent_of_a_child_that_ended_goes_on_beside_its_other_nodes(tenant,
 
 
 def test_a_parent_that_was_killed_sees_what_became_of_its_child(tenant, drain, registry):
-    """It had other work, so it was not put down, when its process died."""
+    """It had other work, so it was not parked, when its process died."""
     note: list[str] = []
     register(registry, "note", lambda ctx: note.append(ctx.node_id))
     make_workflow(tenant, HELD)
@@ -332,7 +332,7 @@ def test_a_child_that_is_not_done_in_time_fails_its_node_and_is_stopped(tenant, 
     run = make_run(
         tenant, workflow("{id: call, type: workflow, timeout: 500ms, config: {workflow: child}}", name="parent")
     )
-    put_down(run)
+    parked(run)
     assert run.wake_at is not None
     ended(run, "failed")
     assert (nodes(run), run.error["node_id"]) == ({"call": "timed_out"}, "call")
@@ -356,7 +356,7 @@ def test_a_child_under_a_limit_holds_its_slot_until_it_ends(tenant, settings):
         send(children[0], "paid")
         ended(children[0].parent, "succeeded")
         other = next(run for run in runs if run.pk != children[0].parent_id)
-        send(put_down(child_of(other)), "paid")
+        send(parked(child_of(other)), "paid")
         ended(other, "succeeded")
 
 
@@ -405,18 +405,18 @@ def fan_out(tenant: Tenant, more: str = "") -> Run:
 
 
 def child_for(run: Run, n: int) -> Run:
-    return put_down(Run.objects.across_tenants().get(parent=run, input={"n": n}))
+    return parked(Run.objects.across_tenants().get(parent=run, input={"n": n}))
 
 
-def test_a_fan_out_of_children_is_put_down_and_keeps_its_limit(tenant, drain):
+def test_a_fan_out_of_children_is_parked_and_keeps_its_limit(tenant, drain):
     run = fan_out(tenant)
     drain()
-    put_down(run)
+    parked(run)
     assert run.owner == ""
     assert Run.objects.across_tenants().filter(parent=run).count() == 2
     send(child_for(run, 2), "paid", 20)
     drain()
-    put_down(run)
+    parked(run)
     assert Run.objects.across_tenants().filter(parent=run).count() == 3
     send(child_for(run, 1), "paid", 10)
     send(child_for(run, 3), "paid", 30)
@@ -455,7 +455,7 @@ def test_a_fan_out_that_failed_stops_its_other_children(tenant, drain):
 def test_cancelling_a_fan_out_stops_its_children(tenant, drain):
     run = fan_out(tenant)
     drain()
-    put_down(run)
+    parked(run)
     cancel(run)
     drain()
     ended(run, "cancelled")
@@ -492,13 +492,13 @@ def tree(tenant: Tenant, drain, *, top: str = "terminate") -> tuple[Run, Run, di
     loose = "{id: loose, type: workflow, config: {workflow: leaf, wait: false, on_cancel: terminate}}"
     run = parent(tenant, f", on_cancel: {top}", workflow(*calls, loose, name="child", inputs="{n: integer}"))
     drain()
-    child = put_down(child_of(run))
+    child = parked(child_of(run))
     below = {
         how: Run.objects.across_tenants().get(pk=child_id(str(child.pk), how, None)) for how in (*choices, "loose")
     }
     for leaf in below.values():
-        put_down(leaf)
-    return put_down(run), child, below
+        parked(leaf)
+    return parked(run), child, below
 
 
 def test_a_terminated_child_takes_what_is_below_with_it_as_its_own_nodes_say(tenant, drain):
@@ -570,7 +570,7 @@ def test_a_terminated_run_stops_where_it_is_executed(tenant, registry, settings)
         )
         assert began.wait(10)
         waiting.until(lambda: nodes(child_of(run)) == {"a": "running"}, what="record of the node")
-        put_down(run)
+        parked(run)
         cancel(run)
         ended(run, "cancelled")
         assert stopped.wait(10)

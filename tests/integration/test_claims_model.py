@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from runs.models import SUSPECT_LOSSES, Run
-from runs.queue.leases import Claim, Lease, claim, release, renew, suspects_wait, unclaimed_queues
+from runs.models import POISON_LOSSES, Run
+from runs.queue.leases import Claim, Lease, claim, poison_runs_wait, release, renew, unclaimed_queues
 from runs.storage.writer import store
 from tests.integration.test_fair_queue import allow
 from tests.support import records
@@ -106,8 +106,8 @@ class ClaimMachine(RuleBasedStateMachine):
             self.runs[row.pk] = ModelRun(tenant, queue, (-priority, number))
         Run.objects.bulk_create(rows)
 
-    @rule(who=WHO, limit=st.sampled_from([1, 3, 10, 30]), overdue=st.booleans(), suspects=st.booleans())
-    def claims(self, who: str, limit: int, overdue: bool, suspects: bool) -> None:
+    @rule(who=WHO, limit=st.sampled_from([1, 3, 10, 30]), overdue=st.booleans(), poison_runs=st.booleans())
+    def claims(self, who: str, limit: int, overdue: bool, poison_runs: bool) -> None:
         queues = EXECUTORS[who]
         active = self.executing[who]
         served = [
@@ -120,11 +120,11 @@ class ClaimMachine(RuleBasedStateMachine):
         # The runs of each tenant's queue that may be taken, in their order.
         open_ones = defaultdict[Pair, list[UUID]](list)
         for run_id, run in sorted(served, key=lambda item: item[1].order):
-            if run.state == "queued" and (run.losses == SUSPECT_LOSSES) is suspects:
+            if run.state == "queued" and (run.losses == POISON_LOSSES) is poison_runs:
                 open_ones[run.pair].append(run_id)
         running = self.running()
 
-        taken = claim(who, limit, None, list(active), queues=queues, overdue=overdue, suspects=suspects)
+        taken = claim(who, limit, None, list(active), queues=queues, overdue=overdue, poison_runs=poison_runs)
 
         assert len({claimed.run_id for claimed in taken}) == len(taken) <= limit
         by_pair = defaultdict[Pair, list[UUID]](list)
@@ -180,9 +180,9 @@ class ClaimMachine(RuleBasedStateMachine):
         assert unclaimed_queues() == {
             run.queue for run in self.runs.values() if run.state == "queued" or run.is_overdue
         }
-        suspects = [run for run in self.runs.values() if run.losses == SUSPECT_LOSSES]
-        waiting = [run for run in suspects if run.state == "queued" or (run.state == "waiting" and run.is_due)]
-        assert suspects_wait(None) is bool(waiting)
+        poison_runs = [run for run in self.runs.values() if run.losses == POISON_LOSSES]
+        waiting = [run for run in poison_runs if run.state == "queued" or (run.state == "waiting" and run.is_due)]
+        assert poison_runs_wait(None) is bool(waiting)
 
     @rule(who=WHO)
     def is_frozen(self, who: str) -> None:
@@ -261,13 +261,13 @@ class ClaimMachine(RuleBasedStateMachine):
         self.a_timer_comes_due(0)
         rounds = 0
         while left := [run for run in self.runs.values() if run.state != "succeeded" and self.limits[run.tenant]]:
-            assert rounds <= len(left) + 2 * SUSPECT_LOSSES, "none is passed over for ever"
+            assert rounds <= len(left) + 2 * POISON_LOSSES, "none is passed over for ever"
             rounds += 0 if self.round() else 1
 
     def round(self) -> int:
         """Claim what there is and end it; how many these were."""
-        for suspects in (False, True):
-            self.claims("all", 10, overdue=True, suspects=suspects)
+        for poison_runs in (False, True):
+            self.claims("all", 10, overdue=True, poison_runs=poison_runs)
         ended = len(self.executing["all"])
         while self.executing["all"]:
             self.finishes("all", 0)

@@ -1,4 +1,4 @@
-"""The doorbell: rung after commits only, and never in anybody's way."""
+"""Notifications: sent after commits only, and never in the way of a transaction."""
 
 import socket
 from collections.abc import Iterator
@@ -23,12 +23,12 @@ pytestmark = pytest.mark.database
 def rings() -> Iterator[list[int]]:
     heard: list[int] = []
 
-    def doorbell() -> None:
+    def subscriber() -> None:
         heard.append(Run.objects.across_tenants().count())
 
-    bus.attach(doorbell)
+    bus.subscribe(subscriber)
     yield heard
-    bus.detach(doorbell)
+    bus.unsubscribe(subscriber)
 
 
 def test_it_rings_after_the_commit(tenant, rings):
@@ -75,7 +75,7 @@ def test_the_sweeper_is_quiet_when_there_is_nothing_to_do(tenant, rings):
 
 
 def test_an_executor_looks_for_itself_when_no_ring_came(tenant, executor, finished, monkeypatch):
-    monkeypatch.setattr(bus, "ring", lambda queue="": None)
+    monkeypatch.setattr(bus, "notify_queued_now", lambda queue="": None)
     assert_is_whole(finished(make_run(tenant)), ["greet"])
 
 
@@ -99,5 +99,5 @@ def test_a_broker_that_accepts_and_says_nothing_neither_fails_nor_delays_a_reque
         publishing_to(f"redis://127.0.0.1:{silent.getsockname()[1]}/0"),
     ):
         assert start(tenant) == 202
-        assert not bus.settle(0), "it has been answered while the ring still waits for the broker"
+        assert not bus.flush(0), "it has been answered while the notification still waits for the broker"
     assert Run.objects.for_tenant(tenant).get().state == "queued"

@@ -21,7 +21,7 @@ from tests.support import waiting
 from tests.support.factories import a_test, make_principal, make_run
 from tests.support.histories import assert_is_whole
 from tests.support.nodes import register, workflow
-from tests.support.running import cancel, ended, executing, nodes, put_down, send, state_of, types
+from tests.support.running import cancel, ended, executing, nodes, parked, send, state_of, types
 
 pytestmark = pytest.mark.database
 
@@ -44,11 +44,11 @@ def note(registry, type_name: str = "note") -> list[str]:
 # --- waits
 
 
-def test_a_run_that_waits_is_put_down_and_goes_on_when_its_time_has_come(tenant, executor):
+def test_a_run_that_waits_is_parked_and_goes_on_when_its_time_has_come(tenant, executor):
     source = workflow(
         "{id: a, type: wait, config: {duration: 700ms}}", "{id: b, type: log, depends_on: [a], config: {message: x}}"
     )
-    run = put_down(make_run(tenant, source))
+    run = parked(make_run(tenant, source))
     assert (run.owner, run.lease_until) == ("", None)
     assert run.wake_at - run.started_at >= timedelta(seconds=0.7)
     waiting.until(lambda: not executor._working.executor._active, what="idle executor")
@@ -64,7 +64,7 @@ def test_a_run_that_waits_is_put_down_and_goes_on_when_its_time_has_come(tenant,
 
 def test_the_timeout_of_a_run_goes_on_while_it_waits(tenant, executor):
     source = workflow("{id: a, type: signal, config: {name: never}}", settings="{timeout: 700ms}")
-    run = put_down(make_run(tenant, source))
+    run = parked(make_run(tenant, source))
     assert run.wake_at is not None
     ended(run, "timed_out")
     assert run.error["code"] == "run_timeout"
@@ -74,7 +74,7 @@ def test_the_timeout_of_a_run_goes_on_while_it_waits(tenant, executor):
 @pytest.mark.parametrize("what", ["wait, config: {duration: 1h}", "signal, config: {name: never}"])
 def test_the_timeout_of_a_node_that_waits_ends_it_in_another_executor(tenant, key, what):
     with executing():
-        run = put_down(make_run(tenant, workflow(f"{{id: a, type: {what}, {key}: 700ms}}")))
+        run = parked(make_run(tenant, workflow(f"{{id: a, type: {what}, {key}: 700ms}}")))
     node = NodeRun.objects.for_tenant(tenant).get()
     assert node.wait["details"] | {"on_timeout": "fail", "limit": key} == node.wait["details"]
     assert run.wake_at == node.wake_at
@@ -97,7 +97,7 @@ def test_a_payload_that_is_too_large_fails_its_node_and_is_taken(tenant, drain):
 
 def test_a_wait_goes_on_in_another_executor(tenant):
     with executing():
-        run = put_down(make_run(tenant, workflow("{id: a, type: wait, config: {duration: 600ms}}")))
+        run = parked(make_run(tenant, workflow("{id: a, type: wait, config: {duration: 600ms}}")))
     due = run.wake_at
     with executing():
         ended(run, "succeeded")
@@ -108,14 +108,14 @@ def test_a_wait_goes_on_in_another_executor(tenant):
 def test_nobody_claims_a_run_before_its_time(tenant, drain):
     run = make_run(tenant, workflow("{id: a, type: wait, config: {duration: 1h}}"))
     drain()
-    put_down(run)
+    parked(run)
     assert claim("an eager one", 10) == []
     Run.objects.across_tenants().update(wake_at=timezone.now() - timedelta(seconds=1))
     [claimed] = claim("a punctual one", 10)
     assert claimed.run_id == run.pk
 
 
-def test_a_run_with_other_work_is_not_put_down(tenant, executor, registry):
+def test_a_run_with_other_work_is_not_parked(tenant, executor, registry):
     go = threading.Event()
     register(registry, "hold", lambda ctx: go.wait(10))
     run = make_run(tenant, workflow("{id: a, type: wait, config: {duration: 1ms}}", "{id: b, type: hold}"))
@@ -138,7 +138,7 @@ def test_a_backoff_is_a_wait_too(tenant, drain, registry):
         ),
     )
     drain()
-    put_down(run)
+    parked(run)
     assert nodes(run) == {"a": "retrying"}
     assert run.wake_at >= run.started_at + timedelta(hours=1)
 
@@ -156,7 +156,7 @@ def test_a_signal_that_is_early_is_kept(tenant, drain):
 
 
 def test_a_signal_wakes_the_run_that_waits_for_it_once(tenant, executor):
-    run = put_down(make_run(tenant, PAID))
+    run = parked(make_run(tenant, PAID))
     assert (run.wake_at, run.owner) == (None, "")
     assert send(run, "paid", 1, "x")
     ended(run, "succeeded")
@@ -173,7 +173,7 @@ def test_a_signal_that_no_node_waits_for_yet_puts_the_run_down_again(tenant, exe
         "{id: later, type: signal, depends_on: [paid], config: {name: something else}}",
         outputs="{got: '{{ paid }}'}",
     )
-    run = put_down(make_run(tenant, source))
+    run = parked(make_run(tenant, source))
     send(run, "something else")
     waiting.until(lambda: state_of(run) == "waiting" and run.claims == 2, what="second look")
     assert not RunSignal.objects.for_tenant(tenant).get().consumed
@@ -190,7 +190,7 @@ def test_each_signal_is_taken_by_one_node_the_oldest_first(tenant, drain):
     run = make_run(tenant, source)
     assert [send(run, "paid", 1, "x"), send(run, "paid", 2, "x")] == [True, False]
     drain()
-    put_down(run)
+    parked(run)
     assert nodes(run) == {"a": "succeeded", "b": "waiting"}
     send(run, "paid", 3, "y")
     drain()
@@ -226,7 +226,7 @@ def test_a_signal_that_does_not_come_in_time_fails_its_node(tenant, executor):
     assert run.error["node_id"] == "paid"
 
 
-def test_a_signal_that_came_while_the_run_was_put_down_is_not_missed(tenant, monkeypatch):
+def test_a_signal_that_came_while_the_run_was_parked_is_not_missed(tenant, monkeypatch):
     """It was stored after the executor's last look, before the run was recorded as waiting."""
     run = make_run(tenant, PAID)
     park = DatabaseSink.park
@@ -279,7 +279,7 @@ def test_a_signal_that_came_before_its_node_was_recorded_as_waiting_is_not_taken
 def test_an_approval_is_answered_later(tenant, later: bool):
     decision = {"approved": True, "by": "ada", "comment": "go"}
     with executing():
-        run = put_down(make_run(tenant, APPROVAL))
+        run = parked(make_run(tenant, APPROVAL))
         if not later:
             send(run, "approval:ship", decision)
             ended(run, "succeeded")
@@ -296,7 +296,7 @@ def test_a_decision_of_the_wrong_shape_changes_nothing(tenant, drain):
     drain()
     with pytest.raises(DecisionError):
         send(run, "approval:ship", {"approved": "yes"})
-    put_down(run)
+    parked(run)
     assert not RunSignal.objects.for_tenant(tenant).exists()
 
 
@@ -332,12 +332,12 @@ def test_a_refused_decision_leaves_the_run_waiting_and_is_refused_once(tenant, d
         signal_id=None,
     )  # fmt: skip
     drain()
-    put_down(run)
+    parked(run)
     assert nodes(run) == {"ship": "waiting"}
     assert RunSignal.objects.for_tenant(tenant).get().consumed
     Run.objects.across_tenants().update(state="queued")
     drain()
-    put_down(run)
+    parked(run)
     assert types(run)["node.signal_refused"] == 1
 
 
@@ -368,7 +368,7 @@ def test_a_rejection_does_not_answer_the_same_question_again(tenant, drain):
     drain()
     send(run, "approval:a", {"approved": False, "by": "ada"})
     drain()
-    put_down(run)
+    parked(run)
     assert nodes(run) == {"a": "failed", "b": "waiting"}
     assert RunSignal.objects.for_tenant(tenant).get().consumed
 
@@ -465,7 +465,7 @@ def test_a_cancelled_run_is_undone_and_finished_wherever_it_was(tenant, registry
         cancel(run)
     with executing():
         if when == "waiting":
-            run = put_down(make_run(tenant, workflow(first, last, **{"finally": CLEANED})))
+            run = parked(make_run(tenant, workflow(first, last, **{"finally": CLEANED})))
             cancel(run)
         elif when == "running":
             run = make_run(tenant, workflow(first, last, **{"finally": CLEANED}))
@@ -545,7 +545,7 @@ def test_undoing_goes_on_in_another_executor_and_undoes_nothing_twice(tenant, re
 
 
 def test_the_items_of_a_fan_out_are_undone_after_a_wait(tenant, drain, registry):
-    """The run is put down in between: the items come from the record by then."""
+    """The run is parked in between: the items come from the record by then."""
     undone: list[object] = []
     register(registry, "visit", lambda ctx, config: str(config.item).upper())
     register(registry, "undo", lambda ctx, config: undone.append(config.item))
@@ -557,7 +557,7 @@ def test_the_items_of_a_fan_out_are_undone_after_a_wait(tenant, drain, registry)
     )
     run = make_run(tenant, source, {"rows": ["a", "b"]})
     drain()
-    put_down(run)
+    parked(run)
     send(run, "go")
     drain()
     ended(run, "failed")
@@ -571,7 +571,7 @@ def test_a_decision_of_a_sender_who_is_not_known_is_refused(tenant, drain):
         tenant=tenant, run=run, name="approval:ship", payload={"approved": True, "by": "user:ada"}, dedupe_id="old"
     )
     drain()
-    assert nodes(put_down(run)) == {"ship": "waiting"}
+    assert nodes(parked(run)) == {"ship": "waiting"}
     assert types(run)["node.signal_refused"] == 1
     send(run, "approval:ship", {"approved": True})  # the platform itself
     drain()

@@ -29,7 +29,7 @@ from tests.support.factories import a_test, make_run, make_workflow
 from tests.support.histories import assert_is_whole
 from tests.support.invariants import written_by_hand
 from tests.support.nodes import register, workflow
-from tests.support.running import ended, executing, nodes, put_down, send
+from tests.support.running import ended, executing, nodes, parked, send
 from tests.support.secrets import make_secret
 from workflows.services import archive_workflow, delete_workflow
 
@@ -98,7 +98,7 @@ def test_neither_rows_nor_events_hold_a_large_value(tenant, make, drain):
 def test_a_run_that_is_resumed_goes_on_with_it(tenant, make):
     run = make_run(tenant, workflow(MAKE, GATE, USE, outputs="{n: '{{ use|length }}'}"))
     with executing():
-        put_down(run)
+        parked(run)
     with executing():
         send(run, "go")
         ended(run, "succeeded")
@@ -121,7 +121,7 @@ def test_items_of_a_fan_out_are_stored_apart_and_not_made_again(tenant, make, re
     fan = "{id: make, type: make, for_each: '{{ range(3) }}', config: {more: '{{ item }}'}}"
     run = make_run(tenant, workflow(fan, GATE, USE, outputs="{n: '{{ use|map(\"length\")|list }}'}"))
     with executing():
-        put_down(run)
+        parked(run)
     items = list(NodeItem.objects.for_tenant(tenant).filter(run=run))
     assert [output_of(item) for item in items] == [f"{LARGE}{i}" for i in range(3)]
     assert [item.output for item in items] == [None] * 3
@@ -301,11 +301,11 @@ def test_a_run_whose_value_is_damaged_fails_and_others_go_on(tenant, make, harm,
     source = workflow(MAKE, GATE, USE)
     run = make_run(tenant, source)
     with executing():
-        put_down(run)
+        parked(run)
     harm(run)
     other = make_run(tenant, source)
     with executing():
-        put_down(other)
+        parked(other)
     send(run, "go")
     send(other, "go")
     with executing():
@@ -318,7 +318,7 @@ def test_a_reference_that_is_none_fails_its_run_only(tenant, make, drain):
     source = workflow(MAKE, GATE, USE)
     run = make_run(tenant, source)
     with executing():
-        put_down(run)
+        parked(run)
     NodeRun.objects.for_tenant(tenant).filter(run=run, node_id="make").update(output_ref=["no reference"])
     other = make_run(tenant, workflow("{id: a, type: log, config: {message: x}}", name="other"))
     send(run, "go")

@@ -15,7 +15,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from database.transactions import retried
+from plumbing.database.transactions import retried
 from pyflow.core.errors import PyFlowError
 from runs.models import Run
 from runs.services.cancel import cancel_run

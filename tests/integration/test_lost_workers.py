@@ -14,8 +14,8 @@ from django.db import connection
 from django.db.models import F
 from django.utils import timezone
 
-from runs.models import SUSPECT_LOSSES, NodeRun, NodeTask, Run, RunEvent
-from runs.queue.leases import MAX_LOSSES, claim, release, suspects_wait
+from runs.models import POISON_LOSSES, NodeRun, NodeTask, Run, RunEvent
+from runs.queue.leases import MAX_LOSSES, claim, poison_runs_wait, release
 from runs.worker.executor import RunExecutor
 from runs.worker.quarantine import Quarantine
 from tests.support import ledger as ledgers
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.database
 
 def lose(run: Run) -> None:
     """An executor claims it, in the end a quarantine, and is never heard of again."""
-    [taken] = claim("dead", 1) or claim("dead", 1, suspects=True)
+    [taken] = claim("dead", 1) or claim("dead", 1, poison_runs=True)
     assert taken.run_id == run.pk
     Run.objects.across_tenants().filter(pk=run.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
 
@@ -66,18 +66,18 @@ def test_one_loss_less_is_survived_in_a_process_of_its_own(tenant, drain, monkey
     assert (run.claims, run.losses) == (MAX_LOSSES, 0)
 
 
-def test_a_suspect_is_left_to_a_quarantine_which_takes_nothing_else(tenant):
-    suspects = [make_run(tenant) for _ in range(2)]
-    Run.objects.across_tenants().update(losses=SUSPECT_LOSSES)
+def test_a_poison_run_is_left_to_a_quarantine_which_takes_nothing_else(tenant):
+    poison_runs = [make_run(tenant) for _ in range(2)]
+    Run.objects.across_tenants().update(losses=POISON_LOSSES)
     other = make_run(tenant)
-    assert suspects_wait(None)
-    assert suspects_wait({""})
-    assert not suspects_wait({"elsewhere"})
+    assert poison_runs_wait(None)
+    assert poison_runs_wait({""})
+    assert not poison_runs_wait({"elsewhere"})
     assert [taken.run_id for taken in claim("me", 10)] == [other.pk]
-    assert [taken.run_id for taken in claim("quarantine", 1, suspects=True)] == [suspects[0].pk]
+    assert [taken.run_id for taken in claim("quarantine", 1, poison_runs=True)] == [poison_runs[0].pk]
     assert [taken.run_id for taken in claim("me", 10)] == []
-    assert [taken.run_id for taken in claim("another", 10, suspects=True)] == [suspects[1].pk]
-    assert not suspects_wait(None)
+    assert [taken.run_id for taken in claim("another", 10, poison_runs=True)] == [poison_runs[1].pk]
+    assert not poison_runs_wait(None)
 
 
 def test_a_quarantine_executes_one_run_at_a_time(tenant, registry):
@@ -91,24 +91,24 @@ def test_a_quarantine_executes_one_run_at_a_time(tenant, registry):
 
     register(registry, "work", work)
     runs = [make_run(tenant, workflow("{id: a, type: work}")) for _ in range(3)]
-    Run.objects.across_tenants().update(losses=SUSPECT_LOSSES)
+    Run.objects.across_tenants().update(losses=POISON_LOSSES)
     connection.close()
-    asyncio.run(RunExecutor(suspects=True).drain())
+    asyncio.run(RunExecutor(poison_runs=True).drain())
     assert most == [1, 1, 1]
     for run in runs:
         assert_is_whole(run, ["a"])
 
 
-def test_a_quarantine_executes_the_suspect_tasks_of_its_own_run(tenant, registry):
+def test_a_quarantine_executes_the_poison_tasks_of_its_own_run(tenant, registry):
     """Nobody else would: without that the run would wait for ever."""
     register(registry, "work", lambda ctx: "done")
     run = make_run(tenant, workflow("{id: a, type: work}", settings="{distribute: true}"))
-    Run.objects.across_tenants().update(losses=SUSPECT_LOSSES)
-    executor = RunExecutor(suspects=True)
+    Run.objects.across_tenants().update(losses=POISON_LOSSES)
+    executor = RunExecutor(poison_runs=True)
     thread = threading.Thread(target=lambda: asyncio.run(executor.drain()))
     thread.start()
     tasks = NodeTask.objects.for_tenant(tenant)
-    waiting.until(lambda: tasks.update(losses=SUSPECT_LOSSES), what="task")
+    waiting.until(lambda: tasks.update(losses=POISON_LOSSES), what="task")
     thread.join(60)
     assert not thread.is_alive()
     assert_is_whole(run, ["a"])
@@ -121,7 +121,7 @@ def test_a_quarantine_ends_when_its_parent_is_gone_and_hands_its_run_back(tenant
     with ledgers.serving(tmp_path / "ledger") as ledger:
         ledger.hold("a")
         run = make_run(tenant, f"version: 2\nname: held\nnodes: {json.dumps([ledger.node('a')])}\n")
-        Run.objects.across_tenants().update(losses=SUSPECT_LOSSES)
+        Run.objects.across_tenants().update(losses=POISON_LOSSES)
         quarantine.open()
         try:
             waiting.until(lambda: ledger.calls("a"), 60, "call by the quarantine")
@@ -130,7 +130,7 @@ def test_a_quarantine_ends_when_its_parent_is_gone_and_hands_its_run_back(tenant
         finally:
             quarantine.wait(0)
     run.refresh_from_db()
-    assert (run.state, run.owner, run.losses) == ("queued", "", SUSPECT_LOSSES)
+    assert (run.state, run.owner, run.losses) == ("queued", "", POISON_LOSSES)
 
 
 def test_a_quarantine_whose_event_loop_stands_still_ends():

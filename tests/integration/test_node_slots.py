@@ -10,7 +10,7 @@ from django.db import connections
 from pyflow.execution.shared import ConcurrencyLimitError, SkippedByLimitError
 from runs.models import NodeRun, Run, Slot
 from runs.queue.leases import claim
-from runs.queue.slots import Ticket, Verdict, enter, leave, places_of, reconcile, told_of
+from runs.queue.slots import Ticket, Verdict, enter, leave, places_of, reconcile, states_of_tickets
 from runs.worker.executor import RunExecutor
 from tests.support import waiting
 from tests.support.factories import make_run
@@ -102,9 +102,9 @@ def test_the_oldest_node_makes_room_and_the_next_one_is_told(tenant):
     [taken] = claim("me", 1)
     first, second, third = (ticket(taken, on_limit="cancel_oldest", node_id=name) for name in "abc")
     assert [enter(first), enter(second)] == [Verdict.HELD, Verdict.WAITING]
-    assert told_of([first.id, second.id]) == {first.id: (True, True), second.id: (False, False)}
+    assert states_of_tickets([first.id, second.id]) == {first.id: (True, True), second.id: (False, False)}
     leave(first)
-    assert told_of([first.id, second.id]) == {second.id: (True, False)}
+    assert states_of_tickets([first.id, second.id]) == {second.id: (True, False)}
     assert enter(third) is Verdict.WAITING
     assert [place.ahead for place in places_of(tenant_id=tenant.pk, run_id=taken.run_id)] == [0, None]
 
@@ -118,7 +118,7 @@ def test_slots_of_an_executor_that_lost_its_run_are_freed(tenant):
     assert reconcile() == 0
     Run.objects.across_tenants().filter(pk=lost.pk).update(epoch=dead.epoch + 1)
     assert reconcile() == 1
-    assert told_of([held.id, waiting.id]) == {waiting.id: (True, False)}
+    assert states_of_tickets([held.id, waiting.id]) == {waiting.id: (True, False)}
 
 
 @written_by_hand
@@ -138,9 +138,9 @@ def test_one_that_waits_for_an_executor_that_is_gone_asks_nobody_to_make_room(te
     Run.objects.across_tenants().filter(pk=dead.run_id).update(epoch=dead.epoch + 1)
     fourth = ticket(taken, on_limit="cancel_oldest", limit=2)
     assert enter(fourth) is Verdict.WAITING
-    assert told_of([second.id]) == {second.id: (True, False)}
+    assert states_of_tickets([second.id]) == {second.id: (True, False)}
     leave(first)
-    assert told_of([second.id, fourth.id]) == {second.id: (True, False), fourth.id: (True, False)}
+    assert states_of_tickets([second.id, fourth.id]) == {second.id: (True, False), fourth.id: (True, False)}
 
 
 def test_one_that_waits_for_a_lower_limit_keeps_nobody_out_that_is_more_urgent(tenant):

@@ -11,9 +11,9 @@ from django.db import connection
 from django.db.models import F
 from django.utils import timezone
 
-from runs.models import SUSPECT_LOSSES, NodeItem, NodeRun, NodeTask
+from runs.models import POISON_LOSSES, NodeItem, NodeRun, NodeTask
 from runs.queue.leases import MAX_LOSSES
-from runs.queue.node_tasks import claim_tasks, renew_tasks, suspect_tasks_wait
+from runs.queue.node_tasks import claim_tasks, poison_tasks_wait, renew_tasks
 from runs.services.control import pause_run, resume_run, retry_run, terminate_run
 from runs.worker.executor import RunExecutor
 from tests.support import waiting
@@ -122,12 +122,12 @@ def test_a_task_that_was_lost_twice_is_left_to_a_quarantine(tenant, registry):
     ]
     past = timezone.now() - timedelta(seconds=1)
     rows = NodeTask.objects.for_tenant(tenant).filter(pk=tasks[0].pk)
-    rows.update(owner="dead", lease_until=past, losses=SUSPECT_LOSSES - 1, epoch=1)
+    rows.update(owner="dead", lease_until=past, losses=POISON_LOSSES - 1, epoch=1)
     assert [taken.task_id for taken in claim_tasks("me", 10, {"gpu"}, overdue=True)] == [tasks[1].pk]
-    assert (suspect_tasks_wait({"gpu"}), suspect_tasks_wait({"elsewhere"})) == (True, False)
-    [suspect] = claim_tasks("quarantine", 1, {"gpu"}, overdue=True, suspects=True)
-    assert (suspect.task_id, suspect.losses, suspect.epoch) == (tasks[0].pk, SUSPECT_LOSSES, 3)
-    assert not suspect_tasks_wait(None)
+    assert (poison_tasks_wait({"gpu"}), poison_tasks_wait({"elsewhere"})) == (True, False)
+    [suspect] = claim_tasks("quarantine", 1, {"gpu"}, overdue=True, poison_runs=True)
+    assert (suspect.task_id, suspect.losses, suspect.epoch) == (tasks[0].pk, POISON_LOSSES, 3)
+    assert not poison_tasks_wait(None)
     rows.update(lease_until=past)
     assert [taken.losses for taken in claim_tasks("me", 10, {"gpu"}, overdue=True)] == [MAX_LOSSES]
 
@@ -191,12 +191,12 @@ def test_a_worker_that_is_late_with_a_renewal_does_not_take_its_own_task_over(te
     assert (task.epoch, task.losses, task.lease_until > timezone.now()) == (1, 0, True)
 
 
-def test_a_suspect_task_is_executed_by_a_quarantine(tenant, registry, monkeypatch):
+def test_a_poison_task_is_executed_by_a_quarantine(tenant, registry, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", database_url())
     run = make_run(tenant, workflow("{id: a, type: log, queue: gpu, config: {message: hello}}"))
     with workers(""):
         waiting.until(lambda: NodeTask.objects.for_tenant(tenant).exists(), what="task")
-        NodeTask.objects.for_tenant(tenant).update(losses=SUSPECT_LOSSES)
+        NodeTask.objects.for_tenant(tenant).update(losses=POISON_LOSSES)
         with workers("gpu"):
             waiting.until(lambda: state_of(run) == "succeeded", 60, "end of the run")
     assert_is_whole(run, "a")

@@ -12,7 +12,7 @@ from pyflow.cli import app
 from tenants.models import Tenant
 from tests.support.factories import HELLO, make_api_key, make_run
 from tests.support.nodes import workflow
-from tests.support.running import put_down, state_of
+from tests.support.running import parked, state_of
 
 pytestmark = pytest.mark.database
 ASKS = workflow(
@@ -123,7 +123,7 @@ def test_what_nodes_log_is_printed_and_followed(server: str, tenant, executor):
 
 
 def test_a_run_that_waits_is_explained_and_gets_its_signal(server: str, tenant, executor):
-    run = put_down(make_run(tenant, ASKS))
+    run = parked(make_run(tenant, ASKS))
     told = remote("explain", run.pk)
     assert "Waits for the decision of ada" in told
     assert "not resume: The run is not paused." in told
@@ -159,7 +159,7 @@ def test_all_that_match_filters_are_acted_on_once_that_is_said(server: str, tena
 
 
 def test_a_rerun_is_planned_and_done(server: str, tenant, executor):
-    run = put_down(make_run(tenant, ASKS))
+    run = parked(make_run(tenant, ASKS))
     assert [line.split() for line in remote("rerun", run.pk, "--from", "ask", "--plan").splitlines()[1:]] == [
         ["a", "reuse"],
         ["ask", "run"],

@@ -14,7 +14,7 @@ from tests.support.at_once import at_once
 from tests.support.factories import make_api_key, make_member, make_tenant, make_workflow
 from tests.support.histories import assert_is_whole
 from tests.support.nodes import register, workflow
-from tests.support.running import executing, put_down, state_of
+from tests.support.running import executing, parked, state_of
 from tests.support.worlds import token_of
 
 pytestmark = pytest.mark.database
@@ -95,7 +95,7 @@ def test_a_run_goes_on_without_the_credential_that_has_started_it(
     with executing():
         busy, waits = started("busy"), started("asks")
         assert began.wait(10)
-        put_down(waits)
+        parked(waits)
         assert owner.send("DELETE", its_path).status_code == 204
         for path in (f"/runs/{busy.pk}", f"/runs/{waits.pk}/events"):  # who follows a run asks again and again
             assert_problem(asking.get(f"/api/v1{path}"), 401, "authentication_failed")

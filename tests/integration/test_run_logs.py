@@ -19,7 +19,7 @@ from runs.worker.sink import LOG_CUT
 from tests.support import records, waiting
 from tests.support.factories import make_run
 from tests.support.nodes import register, workflow
-from tests.support.running import cancel, ended, executing, operator, put_down, send
+from tests.support.running import cancel, ended, executing, operator, parked, send
 from tests.support.secrets import make_secret
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
@@ -169,7 +169,7 @@ def test_a_run_that_goes_on_elsewhere_goes_on_with_its_numbers(tenant, registry)
     )
     run = make_run(tenant, source)
     with executing():
-        put_down(run)
+        parked(run)
     send(run, "go")
     with executing():
         ended(run, "succeeded")
@@ -208,7 +208,7 @@ def test_a_log_is_cut_by_its_size_and_a_line_by_its_own(tenant, registry, monkey
     )
     run = make_run(tenant, source)
     with executing():
-        put_down(run)
+        parked(run)
     expected = ["x" * MAX_MESSAGE + "… (1,234 more characters)"] * 2 + [LOG_CUT]
     assert texts(run) == expected
     send(run, "go")

@@ -17,7 +17,7 @@ from tests.support import waiting
 from tests.support.factories import make_run, make_tenant
 from tests.support.invariants import written_by_hand
 from tests.support.nodes import register, workflow
-from tests.support.running import cancel, ended, nodes, put_down, send, state_of
+from tests.support.running import cancel, ended, nodes, parked, send, state_of
 
 pytestmark = pytest.mark.database
 GATE = "{id: gate, type: signal, config: {name: go}}"
@@ -39,13 +39,13 @@ def slots_left(tenant, count: int) -> None:
 
 
 def test_a_run_waits_for_its_slot_without_a_worker_and_goes_on_when_it_is_free(tenant, executor):
-    first = put_down(start(tenant, keyed()))
-    second = put_down(start(tenant, keyed()))
+    first = parked(start(tenant, keyed()))
+    second = parked(start(tenant, keyed()))
     assert nodes(second) == {}
     assert (second.owner, second.started_at, second.wake_at) == ("", None, None)
     send(first, "go")
     ended(first, "succeeded")
-    put_down(second)
+    parked(second)
     send(second, "go")
     ended(second, "succeeded")
     slots_left(tenant, 0)
@@ -53,15 +53,15 @@ def test_a_run_waits_for_its_slot_without_a_worker_and_goes_on_when_it_is_free(t
 
 def test_what_waits_for_a_slot_does_not_block_what_is_behind_it(tenant, executor, settings):
     settings.PYFLOW_CONCURRENT_RUNS = 1
-    put_down(start(tenant, keyed()))
+    parked(start(tenant, keyed()))
     for _ in range(3):
-        put_down(start(tenant, keyed()))
-    put_down(start(tenant, keyed(), "another key"))
+        parked(start(tenant, keyed()))
+    parked(start(tenant, keyed(), "another key"))
     ended(make_run(tenant), "succeeded")
 
 
 def test_as_many_as_the_limit_says_run_at_the_same_time(tenant, executor):
-    runs = [put_down(start(tenant, keyed(limit=2))) for _ in range(3)]
+    runs = [parked(start(tenant, keyed(limit=2))) for _ in range(3)]
     assert [bool(nodes(run)) for run in runs] == [True, True, False]
 
 
@@ -69,43 +69,43 @@ def test_as_many_as_the_limit_says_run_at_the_same_time(tenant, executor):
     ("on_limit", "state"), [("skip", "cancelled"), ("fail", "failed"), ("cancel_newest", "cancelled")]
 )
 def test_one_too_many_is_refused_before_it_begins(tenant, executor, on_limit, state):
-    put_down(start(tenant, keyed(on_limit)))
+    parked(start(tenant, keyed(on_limit)))
     refused = ended(start(tenant, keyed(on_limit)), state)
     assert refused.error["code"] == ("concurrency_skipped" if on_limit == "skip" else "concurrency_limit")
     assert (nodes(refused), refused.started_at) == ({}, None)
 
 
 def test_the_oldest_makes_room_for_the_newest(tenant, executor):
-    oldest = put_down(start(tenant, keyed("cancel_oldest")))
+    oldest = parked(start(tenant, keyed("cancel_oldest")))
     newest = start(tenant, keyed("cancel_oldest"))
     ended(oldest, "cancelled")
     assert oldest.error["code"] == "concurrency_limit"
-    put_down(newest)
+    parked(newest)
     send(newest, "go")
     ended(newest, "succeeded")
 
 
 def test_a_waiting_run_that_is_cancelled_ends_at_once_and_leaves_the_queue(tenant, executor):
-    first, second, third = (put_down(start(tenant, keyed())) for _ in range(3))
+    first, second, third = (parked(start(tenant, keyed())) for _ in range(3))
     cancel(second)
     ended(second, "cancelled")
     send(first, "go")
     ended(first, "succeeded")
-    put_down(third)
+    parked(third)
     send(third, "go")
     ended(third, "succeeded")
 
 
 def test_a_run_that_waits_too_long_for_a_slot_times_out(tenant, executor):
-    put_down(start(tenant, keyed()))
+    parked(start(tenant, keyed()))
     late = ended(start(tenant, keyed(queue_timeout="300ms")), "timed_out")
     assert late.error["code"] == "queue_timeout"
     slots_left(tenant, 1)
 
 
 def test_a_terminated_run_gives_its_slot_back(tenant, executor):
-    first = put_down(start(tenant, keyed()))
-    second = put_down(start(tenant, keyed()))
+    first = parked(start(tenant, keyed()))
+    second = parked(start(tenant, keyed()))
     end_run(run_id=first.pk, ending=TERMINATED)
     send(second, "go")
     ended(second, "succeeded")
@@ -113,8 +113,8 @@ def test_a_terminated_run_gives_its_slot_back(tenant, executor):
 
 @written_by_hand
 def test_a_slot_whose_holder_could_not_give_it_back_is_reconciled(tenant, executor):
-    first = put_down(start(tenant, keyed()))
-    second = put_down(start(tenant, keyed()))
+    first = parked(start(tenant, keyed()))
+    second = parked(start(tenant, keyed()))
     # As after a crash between the end of the run and the return of its slot.
     Run.objects.across_tenants().filter(pk=first.pk).update(state="cancelled", finished_at=timezone.now())
     send(second, "go")
@@ -136,7 +136,7 @@ def test_a_lost_executor_keeps_the_slot_for_the_next_one(tenant, drain, registry
 
 
 def test_who_waits_can_see_for_whom(tenant, executor):
-    first, second, third = (put_down(start(tenant, keyed())) for _ in range(3))
+    first, second, third = (parked(start(tenant, keyed())) for _ in range(3))
     [place] = places_of(tenant_id=tenant.pk, run_id=third.pk)
     assert (place.key, place.limit, place.ahead, place.node_id) == ("k", 1, 1, "")
     assert [holder.run_id for holder in place.holders] == [first.pk]
@@ -145,8 +145,8 @@ def test_who_waits_can_see_for_whom(tenant, executor):
 
 
 def test_keys_of_other_tenants_are_other_keys(tenant, executor):
-    put_down(start(tenant, keyed()))
-    assert nodes(put_down(start(make_tenant(), keyed()))) == {"gate": "waiting"}
+    parked(start(tenant, keyed()))
+    assert nodes(parked(start(make_tenant(), keyed()))) == {"gate": "waiting"}
 
 
 def test_many_executors_let_no_one_in_beyond_the_limit(tenant, registry, settings):

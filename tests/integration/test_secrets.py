@@ -18,7 +18,7 @@ from tenants.models import Tenant
 from tests.support import nodes, waiting
 from tests.support.api import Api, read
 from tests.support.factories import make_api_key, make_run, make_workflow
-from tests.support.running import ended, executing, put_down, send, state_of
+from tests.support.running import ended, executing, parked, send, state_of
 from tests.support.secrets import database_text, forms_of, make_secret, pieces_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
@@ -130,7 +130,7 @@ def test_a_run_that_goes_on_elsewhere_masks_what_it_used_before(tenant, registry
     )
     run = make_run(tenant, source)
     with executing():
-        put_down(run)
+        parked(run)
     replace_secret(secret=secret, value="a new value", by=Actor.system(tenant.pk, "a test"))
     send(run, "go", {"echo": f"you sent {CANARY}"})
     with executing():

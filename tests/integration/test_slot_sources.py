@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pyflow.execution.shared import ConcurrencyLimitError, RunPutDownError, SkippedByLimitError, Slots, SlotSource
+from pyflow.execution.shared import ConcurrencyLimitError, RunParkedError, SkippedByLimitError, Slots, SlotSource
 from runs.queue.leases import claim
-from runs.queue.slots import told_of
+from runs.queue.slots import states_of_tickets
 from runs.storage.reader import Reader
 from runs.worker.concurrency import DatabaseSlots
 from tests.support.factories import make_run
@@ -49,7 +49,7 @@ class InDatabase(InMemory):
         for _ in range(3):  # what is asked for, what follows from that, and what follows from being told
             await super().rest()
             tickets = [ticket for source in self.sources for ticket in source.tickets]
-            found = await self._call(told_of, tickets)
+            found = await self._call(states_of_tickets, tickets)
             for source in self.sources:
                 source.settle(found)
         await super().rest()
@@ -86,8 +86,8 @@ class Asker:
             self.state = "skipped"
         except ConcurrencyLimitError:
             self.state = "refused"
-        except RunPutDownError:
-            self.state = "put down"
+        except RunParkedError:
+            self.state = "parked"
         except asyncio.CancelledError:
             self.state = "cancelled"
             raise
@@ -257,7 +257,7 @@ async def test_a_run_without_a_slot_does_not_begin(slots):
     second = ask_for_run(slots.sources[1])
     await slots.rest()
     assert first.state == "inside"
-    assert second.state in {"asks", "put down"}
+    assert second.state in {"asks", "parked"}
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ from runs.queue.slots import (
     leave_run,
     places_of,
     reconcile,
-    told_of,
+    states_of_tickets,
 )
 from tests.support.factories import make_tenant, make_workflow
 from workflows.models import Version
@@ -287,7 +287,7 @@ class SlotMachine(RuleBasedStateMachine):
     def who_asked_is_told(self) -> None:
         places = [(key, place) for (_, key), lane in self.model.lanes.items() for place in lane]
         nodes = {place.id: (place.is_held, place.is_displaced) for _, place in places if place.epoch is not None}
-        assert told_of(self.tickets) == nodes
+        assert states_of_tickets(self.tickets) == nodes
         runs = {place.run_id: key for key, place in places if place.epoch is None and place.is_displaced}
         assert displaced_runs(self.model.runs) == runs
 

@@ -26,12 +26,12 @@ def serving(queue: str) -> Iterator[RunExecutor]:
     """An executor of one queue, on a thread of its own."""
     executor = RunExecutor({queue})
     thread = threading.Thread(target=lambda: asyncio.run(executor.serve()))
-    bus.attach(executor.ring)
+    bus.subscribe(executor.wake)
     thread.start()
     try:
         yield executor
     finally:
-        bus.detach(executor.ring)
+        bus.unsubscribe(executor.wake)
         executor.stop()
         thread.join()
 

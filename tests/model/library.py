@@ -174,7 +174,7 @@ class Play:
         self.task: asyncio.Task[RunResult] = asyncio.create_task(self.execution.wait())
 
     def go_on(self) -> None:
-        """Resume it if it is paused by now: what it noted is durable when it is put down."""
+        """Resume it if it is paused by now: what it noted is durable when it is parked."""
         if self.task.done():
             self.record.flush()
             self.start()

@@ -137,7 +137,7 @@ class Play:
         return not family.exclude(state__in=TERMINAL_RUN_STATES).exists()
 
     def pause(self, _: Hold) -> None:
-        """Pause; it is resumed once it is put down."""
+        """Pause; it is resumed once it is parked."""
         self.ask(pause_run)
         time.sleep(0.01)  # it may hear of it before it goes on, or not
 

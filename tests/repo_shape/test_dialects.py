@@ -7,13 +7,13 @@ import pytest
 
 from tests.repo_shape import tree
 
-#: Where the name of the database's kind is read, and why it cannot be asked of ``database.dialect``.
+#: Where the name of the database's kind is read, and why it cannot be asked of ``plumbing.database.dialect``.
 REASONS = {
-    "database/dialect.py": "the one place",
-    "database/compiled.py": "keeps one text of a query for each kind",
+    "plumbing/database/dialect.py": "the one place",
+    "plumbing/database/compiled.py": "keeps one text of a query for each kind",
     "tenants/row_security.py": "a migration has a connection of its own",
 }
-APPS = ("runs", "tenants", "workflows", "secrets_vault", "plugins", "pyflow_site", "rest", "database")
+APPS = ("runs", "tenants", "workflows", "secrets_vault", "plugins", "pyflow_site", "plumbing")
 
 
 def reads_vendor(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Rows are locked so that others may insert rows which refer to them (see ``database.transactions``)."""
+"""Rows are locked so that others may insert rows which refer to them (see ``plumbing.database.transactions``)."""
 
 import ast
 import re

@@ -16,7 +16,7 @@ ALLOWED = {
     ("pyflow/upgrade/graph.py", "wanted[:120]"): "an id that is made, not a message",
     ("pyflow/compare/diff.py", "change.pointer[1:]"): "a pointer without its first sign",
     ("runs/worker/executor.py", "socket.gethostname()[:40]"): "the name of this machine",
-    ("rest/conditional.py", "digest[:32]"): "of a hash",
+    ("plumbing/rest/conditional.py", "digest[:32]"): "of a hash",
     (
         "pyflow/execution/run_log.py",
         "text[:MAX_MESSAGE]",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 APPS = ("tenants", "secrets_vault", "plugins", "workflows", "runs")
-PACKAGES = ("pyflow", "pyflow_site", *APPS, "packages")
+PACKAGES = ("pyflow", "pyflow_site", *APPS, "plumbing", "packages")
 
 
 @cache

@@ -29,7 +29,7 @@ def state_of(run: Run) -> str:
     return run.state
 
 
-def put_down(run: Run) -> Run:
+def parked(run: Run) -> Run:
     """The run once nobody executes it because it waits."""
     waiting.until(lambda: state_of(run) == "waiting", what="waiting run")
     return run

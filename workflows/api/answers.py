@@ -12,8 +12,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
+from plumbing.rest.conditional import check_match, etag
 from pyflow.validation.loader import Format
-from rest.conditional import check_match, etag
 from tenants.api.views import TenantView
 from workflows.documents import converted
 from workflows.models import Version, Workflow

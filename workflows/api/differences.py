@@ -12,7 +12,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from rest.serializers import validated
+from plumbing.rest.serializers import validated
 from tenants.access import Permission
 from workflows.api.answers import NAME, SharedWorkflowView, verbatim
 from workflows.api.serializers import DiffQuery

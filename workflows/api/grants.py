@@ -10,7 +10,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from rest.serializers import Strict, validated
+from plumbing.rest.serializers import Strict, validated
 from tenants.access import Level, Permission, Role
 from tenants.api.views import TenantView
 from tenants.grants import Grant, grants_of, share, unshare

@@ -12,9 +12,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from plumbing.rest.serializers import validated
 from pyflow.compare.drawing import graph, mermaid
 from pyflow.documents.models import json_schema
-from rest.serializers import validated
 from secrets_vault.services import missing_secrets
 from tenants.access import Permission
 from tenants.api.views import TenantView

@@ -8,8 +8,8 @@ from typing import Any
 from drf_spectacular.utils import PolymorphicProxySerializer
 from rest_framework import serializers
 
-from rest.pagination import PageQuery
-from rest.serializers import Strict
+from plumbing.rest.pagination import PageQuery
+from plumbing.rest.serializers import Strict
 from workflows.models import Version, VersionState, Workflow
 
 FORMATS = ["json", "yaml"]

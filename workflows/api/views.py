@@ -10,9 +10,9 @@ from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from rest.conditional import is_known
-from rest.pagination import paginate
-from rest.serializers import validated
+from plumbing.rest.conditional import is_known
+from plumbing.rest.pagination import paginate
+from plumbing.rest.serializers import validated
 from tenants.access import Permission
 from tenants.api.views import TenantView
 from tenants.plans import Quota

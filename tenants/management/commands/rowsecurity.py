@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
-from database.dialect import is_postgresql
+from plumbing.database.dialect import is_postgresql
 from tenants.row_security import restore, shortcomings
 
 

@@ -62,16 +62,16 @@ def test_asking_twice_is_asking_once(api: Api, run, path: str):
 def test_executors_are_told_once_it_is_committed(api: Api, path: str, django_capture_on_commit_callbacks):
     rings: list[int] = []
 
-    def ring() -> None:
+    def notified() -> None:
         rings.append(1)
 
-    bus.attach(ring)
+    bus.subscribe(notified)
     try:
         with django_capture_on_commit_callbacks(execute=True):
             api.post(path)
             assert rings == []
     finally:
-        bus.detach(ring)
+        bus.unsubscribe(notified)
     assert rings == [1]
 
 

@@ -80,14 +80,14 @@ def run(tenant) -> Run:
 def served() -> Iterator[Callable[[], None]]:
     """An executor in this process, which leaves the rows as they are."""
 
-    def ring() -> None: ...
+    def notified() -> None: ...
 
-    bus.attach(ring)
+    bus.subscribe(notified)
     if settings.PYFLOW_EXECUTOR == "celery":  # there it is workers that report
         presence.report(["", "gpu"])
-    yield ring
+    yield notified
     if bus.has_executor():
-        bus.detach(ring)
+        bus.unsubscribe(notified)
 
 
 def test_a_queued_run_has_its_place_among_those_of_its_tenant(api: Api, tenant):
@@ -112,7 +112,7 @@ def test_that_no_executor_is_at_work_is_told_of_what_waits_for_one(api: Api, ten
     change(waits, "queued", queue="gpu")
     change(goes_on, "running")
     assert "unserved" not in codes(explained(api, waits))
-    bus.detach(served)
+    bus.unsubscribe(served)
     if settings.PYFLOW_EXECUTOR == "celery":
         change(waits, "queued", queue="unheard")
         assert codes(explained(api, waits))[-1] == "unserved"

@@ -40,13 +40,13 @@ def test_a_run_is_accepted(api: Api, tenant, hello):
 
 def test_executors_are_told_once_it_is_committed(api: Api, django_capture_on_commit_callbacks):
     rings = []
-    bus.attach(lambda: rings.append(1))
+    bus.subscribe(lambda: rings.append(1))
     try:
         with django_capture_on_commit_callbacks(execute=True):
             api.post(PATH, {"input": {"who": "Ada"}})
             assert rings == []
     finally:
-        bus.detach(bus._doorbells[-1])
+        bus.unsubscribe(bus._subscribers[-1])
     assert rings == [1]
 
 

@@ -4,8 +4,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import RequestFactory
 
+from plumbing.rest.client_address import address_of
 from pyflow_site.environment import read_environment
-from rest.client_address import address_of
 from tenants.keys import make_key
 from tests.support.api import Api, assert_problem
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from django.db import connections
 
-from database.compiled import CompiledQuery
+from plumbing.database.compiled import CompiledQuery
 from runs.models import Run, RunEvent
 from tests.support.factories import make_run, make_tenant
 from tests.support.invariants import made_of_rows

@@ -4,7 +4,7 @@ import pytest
 from django.db import connection, transaction
 from django.db.utils import DataError
 
-from database.statements import prepared
+from plumbing.database.statements import prepared
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db]
 

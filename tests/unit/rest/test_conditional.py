@@ -4,8 +4,8 @@ import pytest
 from django.test import RequestFactory
 from rest_framework.request import Request
 
-from rest.conditional import check_match, etag, is_known
-from rest.errors import PreconditionFailedError
+from plumbing.rest.conditional import check_match, etag, is_known
+from plumbing.rest.errors import PreconditionFailedError
 
 TAG = etag("a", 1)
 

@@ -18,8 +18,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from rest.errors import CursorError
-from rest.serializers import Strict
+from plumbing.rest.errors import CursorError
+from plumbing.rest.serializers import Strict
 
 ModelT = TypeVar("ModelT", bound=models.Model)
 DEFAULT_LIMIT = 50

@@ -16,7 +16,7 @@ from uuid import UUID
 from django.db import DEFAULT_DB_ALIAS, connection, models
 from django.db.models.query import get_related_populators
 
-from database.statements import prepared
+from plumbing.database.statements import prepared
 
 ModelT = TypeVar("ModelT", bound=models.Model)
 

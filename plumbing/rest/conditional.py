@@ -8,7 +8,7 @@ from django.utils.http import parse_etags
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
-from rest.errors import PreconditionFailedError, PreconditionRequiredError
+from plumbing.rest.errors import PreconditionFailedError, PreconditionRequiredError
 
 #: For the OpenAPI document: what an answer carries, and what a request that changes it sends back.
 ETAG = OpenApiParameter(

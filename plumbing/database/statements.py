@@ -8,7 +8,7 @@ from typing import Any
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
-from database.dialect import is_postgresql
+from plumbing.database.dialect import is_postgresql
 
 
 def prepared() -> CursorWrapper:

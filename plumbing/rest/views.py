@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from rest.serializers import NoBody, NoQuery, validated
+from plumbing.rest.serializers import NoBody, NoQuery, validated
 
 
 class StrictView(APIView):

@@ -9,7 +9,7 @@ import hashlib
 
 from django.db import connection
 
-from database.dialect import is_postgresql
+from plumbing.database.dialect import is_postgresql
 
 
 def lock(name: str) -> None:

@@ -1,0 +1,1 @@
+"""Plumbing that every app uses and that knows no tenants."""
