@@ -154,7 +154,7 @@ def test_what_an_executor_may_still_write_is_accepted(tenant):
 CALLS = {"answered", "self._call", "self._lease", "call", "self._shared.call", "self._shared.call_slots"}
 #: What executors have done on their database threads, besides the writes above.
 READS = {
-    "news", "held_by", "values.load", "read_outcomes", "told_of", "displaced_runs", "_read", "_results",
+    "news", "held_by", "values.load", "read_outcomes", "states_of_tickets", "displaced_runs", "_read", "_results",
     "quotas.check_stored_bytes", "quotas.limit_of", "quotas.room_for_files",
 }  # fmt: skip
 #: Writes of rows that carry the epoch themselves, or that are a task's or a process's own.
@@ -166,8 +166,8 @@ OWN = {
     "report_task": "names the epoch of the task",
     "release_tasks": "names the owner of the task",
     "renew_tasks": "names the owner of the task",
-    "absolve_tasks": "takes a loss back, of whoever's task",
-    "absolve": "takes a loss back, of whoever's run",
+    "clear_losses_of_tasks": "takes a loss back, of whoever's task",
+    "clear_losses": "takes a loss back, of whoever's run",
     "values.put": "a file that is named by its content; no row refers to it before a fenced write does",
     "values.outsource": "as `values.put`",
     "_forget": "the file of an input, after the fenced write that ended the run",
