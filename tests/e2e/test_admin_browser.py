@@ -87,7 +87,7 @@ def test_a_run_is_drawn_and_one_that_goes_on_is_looked_at_again(page: Page, runs
 def test_a_run_is_terminated_once_that_is_confirmed(page: Page, runs, complaints: list[str]):
     _, queued = runs
     page.goto(queued)
-    assert "it is the next one of its tenant" in page.locator("#explanation").inner_text()
+    assert "it is the next run of its tenant" in page.locator("#explanation").inner_text()
     assert page.locator("#verbs button:has-text('Resume')").is_disabled()
     page.click("#verbs button:has-text('Terminate')")
     assert "Nothing is compensated" in page.inner_text("#content")

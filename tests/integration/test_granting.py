@@ -169,5 +169,5 @@ def test_an_invitation_ends_with_the_rights_of_the_inviter(place: Place, change:
         change_role(by=by, principal=owner, member=row, role=Role.EDITOR)
     else:
         type(inviter.user).objects.filter(pk=inviter.user_id).update(is_active=False)
-    with pytest.raises(InvitationClosedError, match="may no longer give the role `admin`"):
+    with pytest.raises(InvitationClosedError, match="can no longer assign the role `admin`"):
         accept_invitation(tenant_id=place.tenant.pk, token=token, password=PASSWORD, user_id=None)
