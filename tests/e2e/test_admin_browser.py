@@ -90,7 +90,7 @@ def test_a_run_is_terminated_once_that_is_confirmed(page: Page, runs, complaints
     assert "it is the next run of its tenant" in page.locator("#explanation").inner_text()
     assert page.locator("#verbs button:has-text('Resume')").is_disabled()
     page.click("#verbs button:has-text('Terminate')")
-    assert "Nothing is compensated" in page.inner_text("#content")
+    assert "No node is compensated" in page.inner_text("#content")
     page.click("#confirm input[type=submit]")
     assert page.url.endswith(queued)
     assert "1 run terminated" in page.inner_text(".messagelist")
