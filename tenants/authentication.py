@@ -97,8 +97,8 @@ def _checked(parsed: ParsedKey, digest: bytes, known: Checked | None) -> Princip
         raise InvalidKeyError(REFUSAL)
     principal = _principal(key)
     until = time.monotonic() + CACHE_SECONDS
-    if key.expires_at is not None:
-        until = min(until, time.monotonic() + (key.expires_at - timezone.now()).total_seconds())
+    if principal.expires_at is not None:
+        until = min(until, time.monotonic() + (principal.expires_at - timezone.now()).total_seconds())
     cache.put(digest, principal, proof=hashed, until=until)
     return principal
 
@@ -108,8 +108,11 @@ def _principal(key: ApiKey) -> Principal:
     now = timezone.now()
     with tenant_scope(key.tenant_id, write=False):
         standing = standing_of(key.tenant_id, key.created_by_id)
-        if standing is None:
+        # Read again after the version: had the key ended in between, this would be believed under its new version.
+        current = ApiKey.objects.for_tenant(key.tenant_id).filter(pk=key.pk).first()
+        if standing is None or current is None or not current.usable:
             raise InvalidKeyError(REFUSAL)
+        key = current
         if key.last_used_at is None or (now - key.last_used_at).total_seconds() > LAST_USED_SECONDS:
             ApiKey.objects.for_tenant(key.tenant_id).filter(pk=key.pk).update(last_used_at=now)
     role = Role(key.role)

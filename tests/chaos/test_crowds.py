@@ -1,6 +1,7 @@
 """Thousands of runs of one tenant come due together, or wait for one slot, while another starts runs now and then."""
 
 import statistics
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,10 +12,13 @@ from django.db import connection, models
 
 from runs.models import NodeRun, Run, RunEvent
 from runs.services.start import start_version
+from tenants import quotas
 from tenants.models import Tenant
 from tests.chaos.world import World
 from tests.support import waiting
-from tests.support.factories import make_tenant, make_workflow
+from tests.support.api import Api
+from tests.support.at_once import at_once
+from tests.support.factories import a_test, make_api_key, make_tenant, make_workflow
 from tests.support.running import state_of
 
 pytestmark = [
@@ -32,6 +36,8 @@ pytestmark = [
 
 TIMERS = 5_000
 BACKLOG = 3_000
+BULK_ROUNDS = 8
+BULK = {"runs": [{}] * 200}
 WORKERS = 2
 DELAY = "30s"
 QUIET = "version: 2\nname: quiet\nnodes:\n  - {id: a, type: effect}\n"
@@ -74,7 +80,8 @@ def assert_fair(what: str, crowd: Tenant, runs: Sequence[Run]) -> None:
     two claims of each may take, however many it is.
     """
     report(what, [(run.started_at - run.created_at).total_seconds() for run in runs])
-    before = overtaken_by(crowd, runs)
+    slowest = sorted(runs, key=lambda run: run.started_at - run.created_at)[-100:]
+    before = overtaken_by(crowd, slowest)
     print(f"begun before one of them that came later: at most {max(before)}, of {begun_by(crowd)} in all")
     assert max(before) <= WORKERS * 2 * settings.PYFLOW_CONCURRENT_RUNS < begun_by(crowd) / 2
 
@@ -112,6 +119,44 @@ def test_thousands_of_timers_that_come_due_together_delay_no_other_tenant(world:
     world.verify()
     assert {run.claims for run in theirs} == {1}
     assert {run.claims for run in ours} == {2}, "one before the timer, one after it"
+
+
+def test_bulk_clients_delay_no_other_tenant(world: World):
+    """Four clients of one tenant start runs in batches and act on all that wait, as fast as they are answered."""
+    version = world.workflow({"id": "a", "type": "effect", "config": {"pace": 0.05}}, name="busy")
+    limits = {"runs_per_day": 1_000_000, "stored_bytes": 10**10}
+    quotas.set_plan(tenant=world.tenant, plan="enterprise", overrides=limits, by=a_test(world.tenant))
+    quiet = make_workflow(make_tenant(), QUIET)
+    key = make_api_key(world.tenant)[1]
+    world.workers(WORKERS)
+    answers: list[int] = []
+    done = threading.Event()
+
+    def bulk() -> None:
+        api = Api(key)
+        stop = {"action": "terminate", "filter": {"state": ["queued"]}, "limit": 100}
+        for _ in range(BULK_ROUNDS):
+            answers.append(api.post(f"/api/v1/workflows/{version.workflow.name}/runs/batch", BULK).status_code)
+            answers.append(api.post("/api/v1/runs/actions", stop).status_code)
+
+    def crowd() -> None:
+        at_once(*[bulk] * 4)
+        done.set()
+
+    clients = threading.Thread(target=crowd)
+    clients.start()
+    started = []
+    while not done.is_set():
+        started.append(start_version(version=quiet, input={}))
+        world.tend()
+        time.sleep(0.1)
+    clients.join()
+    theirs = Run.objects.for_tenant(quiet.tenant_id).order_by("created_at")
+    world.until(lambda: not theirs.filter(finished_at=None).exists(), what="end of the other tenant's runs")
+    world.until(lambda: not Run.objects.across_tenants().filter(finished_at=None).exists(), 300, "end of all runs")
+    assert set(answers) == {200, 202}
+    assert_fair("beside bulk clients", world.tenant, list(theirs))
+    assert {(run.state, run.claims) for run in theirs} == {("succeeded", 1)}
 
 
 def test_a_backlog_of_runs_that_wait_for_a_slot_delays_no_other_tenant(world: World):

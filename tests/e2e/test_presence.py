@@ -68,4 +68,4 @@ def test_a_queue_without_workers_is_told_from_one_that_has_some(
 def test_it_is_said_that_redis_cannot_be_asked(db, broker: launcher.Program):
     run = in_queue("gpu")
     broker.end()
-    assert "cannot be told: Redis, in which workers report, does not answer" in reasons(run)["presence_unknown"]
+    assert "Redis, in which workers report, does not answer" in reasons(run)["presence_unknown"]

@@ -205,3 +205,19 @@ def test_a_key_is_revoked_once():
     first = key.revoked_at
     key.revoke()
     assert key.revoked_at == first
+
+
+@pytest.mark.parametrize("ended", [{"revoked_at": timezone.now()}, {"expires_at": timezone.now() - timedelta(hours=1)}])
+def test_a_key_that_ends_while_it_is_checked_is_refused(monkeypatch, ended):
+    """Its row had been read when it ended, the version of its tenant had not."""
+    key, text = make_api_key(make_tenant())
+    standing_of = authentication.standing_of
+
+    def ends_first(*args):
+        ApiKey.objects.for_tenant(key.tenant_id).filter(pk=key.pk).update(**ended)
+        return standing_of(*args)
+
+    monkeypatch.setattr(authentication, "standing_of", ends_first)
+    with pytest.raises(InvalidKeyError):
+        authenticate_key(text=text)
+    assert cache.principal(cache.digest(text)) is None
