@@ -198,7 +198,7 @@ def _definitions_of(versions: Collection[UUID]) -> dict[UUID, str]:
 
 
 def poison_runs_wait(queues: Collection[str] | None) -> bool:
-    """Whether a quarantine would find a run of ``queues`` (``None``: of any). A look-up in an index of poison_runs."""
+    """Whether a quarantine would find a run of ``queues`` (``None``: of any). A look-up in an index of them."""
     poison_runs = Run.objects.across_tenants().filter(_poison())
     if queues is not None:
         poison_runs = poison_runs.filter(queue__in=queues)

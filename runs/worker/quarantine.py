@@ -19,7 +19,7 @@ START = "from runs.worker.quarantine_process import main; main()"
 
 
 class Quarantine:
-    """The child process of one executor that executes poison_runs of its ``queues`` (``None``: of all)."""
+    """The child process of one executor that executes poison runs of its ``queues`` (``None``: of all)."""
 
     def __init__(self, queues: Collection[str] | None) -> None:
         self._queues = queues
@@ -27,7 +27,7 @@ class Quarantine:
 
     @property
     def is_busy(self) -> bool:
-        """Whether the process is there; it ends when no poison_runs are left."""
+        """Whether the process is there; it ends when no poison runs are left."""
         return self._process is not None and self._process.poll() is None
 
     def open(self) -> None:

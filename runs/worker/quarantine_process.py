@@ -1,4 +1,4 @@
-"""The process of a `quarantine`: executes poison_runs, one at a time, until none are left or its parent is gone."""
+"""The process of a `quarantine`: executes poison runs, one at a time, until none are left or its parent is gone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PULSE_SECONDS = 1.0
 
 
 def main() -> None:
-    """Execute the poison_runs of the queues that the command line names as JSON; ``null``: of all."""
+    """Execute the poison runs of the queues that the command line names as JSON; ``null``: of all."""
     django.setup()
     from pyflow.isolation import node_loop  # noqa: PLC0415 - as below
     from runs.worker.executor import RunExecutor  # noqa: PLC0415 - models cannot be imported before Django is set up

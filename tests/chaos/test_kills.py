@@ -61,7 +61,7 @@ def test_an_executor_dies_at(place: str, world: World):
     assert world.has_crashed(place)
 
 
-@pytest.mark.parametrize("place", ["notify.before", pytest.param("nudge.after", marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("place", ["notify.before", pytest.param("notify.after", marks=pytest.mark.chaos)])
 def test_who_accepts_runs_dies_at(place: str, world: World):
     """A run whose acceptance was committed is executed, whether or not anybody came to hear of it."""
     version = world.workflow(*DIAMOND)

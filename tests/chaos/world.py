@@ -210,6 +210,7 @@ class World:
 
     def crash_at(self, place: str, count: int) -> dict[str, str]:
         """The environment in which the first process that comes to a place for the ``count``-th time dies there."""
+        assert place in crashes.PLACES, f"no process comes to {place}"
         return {crashes.PLACE: f"{place}:{count}", crashes.DONE: str(self.home / f"crashed-{place}")}
 
     def has_crashed(self, place: str) -> bool:
