@@ -108,8 +108,12 @@ class Attempts:
         record: Record,
         task: asyncio.Task[Any],
         names: Names,
+        *,
+        is_delegated: bool = False,
     ) -> object:
         """Execute the node once, in ``task`` or elsewhere, and return its output.
+
+        ``is_delegated``: another process executes the run; it holds the slot of the node, and keeps the cache.
 
         Raises ``NodeExitError`` or ``NodeSelfCancelledError`` for what would otherwise end more than the node, and
         ``asyncio.CancelledError`` only if somebody else has cancelled the task.
@@ -121,6 +125,8 @@ class Attempts:
                     output = self.recorded(await self._invoke(node, config, record, names))
                 finally:
                     self.executing.discard(task)
+            elif is_delegated:
+                output = await self._call_timed(node, config, record, task, names)
             else:
                 output = await self._call_limited(node, config, record, task, names)
         except BaseException as error:
@@ -271,24 +277,6 @@ class Attempts:
         else:
             left = (record.started_at or 0.0) + node.total_timeout - self._time()
             await self._timers.within(max(0.0, left), entering, missed="no slot")
-
-    async def execute_here(
-        self, node: PlannedNode, config: Any, record: Record, task: asyncio.Task[Any], names: Names
-    ) -> object:
-        """Execute the node once for a run that another process executes: that has the slot, and keeps the cache.
-
-        Raises as ``call`` does.
-        """
-        try:
-            output = await self._call_timed(node, config, record, task, names)
-        except BaseException as error:
-            failure = await self._failure(error, task)
-            if failure is error:
-                raise
-            raise failure from error
-        if task.cancelling():
-            await self._take_cancellation(task)
-        return output
 
     async def _call_timed(
         self,

@@ -84,7 +84,8 @@ class RemoteAttempts:
         record.attempts, record.started_at = place.attempt, place.started_at
         names = lambda: scope  # noqa: E731 - what `render` asks for
         try:
-            output = await self._attempts.execute_here(node, self._attempts.render(node, names), record, task, names)
+            config = self._attempts.render(node, names)
+            output = await self._attempts.call(node, config, record, task, names, is_delegated=True)
         except Exception as error:  # noqa: BLE001 - a node raises anything
             return self._told(error)
         return {"output": self.context.redactor.redact(output) if self.context.redactor else output}
