@@ -98,7 +98,7 @@ def wake_worker(queue: str = "") -> None:
 
 def flush(timeout: float) -> bool:
     """Wait up to ``timeout`` seconds until everything is sent, or given up; return whether it is."""
-    return _sender.settle(timeout)
+    return _sender.flush(timeout)
 
 
 def broker_url() -> str | None:
@@ -164,7 +164,7 @@ class _Batch:
 
 
 class _Sender:
-    """The thread that talks to the broker. It starts with the first ring and sends what has come together since."""
+    """The thread that talks to the broker. It starts with the first notification and sends what has gathered since."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -194,7 +194,7 @@ class _Sender:
                 self._thread.start()
             self._changed.notify_all()
 
-    def settle(self, timeout: float) -> bool:
+    def flush(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         with self._changed:
             while self._batch or self._sending:
@@ -270,14 +270,14 @@ _sender = _Sender()
 
 
 def _start_anew() -> None:
-    """In a forked child: there is no thread here, the lock may be held for ever, and the parent sends what is left."""
-    global _sender  # noqa: PLW0603 - one per process
-    _sender = _Sender()
+    """In a forked child: there is no thread here, locks may be held for ever, and the parent sends what is left."""
+    global _sender, _lock
+    _sender, _lock = _Sender(), threading.Lock()
 
 
 def _flush_at_exit() -> None:
     with suppress(RuntimeError):  # a thread can no longer be waited for
-        _sender.settle(EXIT_SECONDS)
+        _sender.flush(EXIT_SECONDS)
 
 
 os.register_at_fork(after_in_child=_start_anew)

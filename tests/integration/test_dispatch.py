@@ -1,6 +1,9 @@
 """Notifications: sent after commits only, and never in the way of a transaction."""
 
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -101,3 +104,20 @@ def test_a_broker_that_accepts_and_says_nothing_neither_fails_nor_delays_a_reque
         assert start(tenant) == 202
         assert not bus.flush(0), "it has been answered while the notification still waits for the broker"
     assert Run.objects.for_tenant(tenant).get().state == "queued"
+
+
+def test_a_fork_while_a_thread_notifies_keeps_nothing_locked_in_the_child():
+    code = """if True:
+        import os, signal, django
+        django.setup()
+        from runs.notify import bus
+
+        bus._lock.acquire()  # as another thread may have, at the moment of the fork
+        if not os.fork():
+            signal.alarm(20)  # ends a child that waits for ever
+            bus.has_executor()
+            os._exit(0)
+        raise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))
+    """
+    env = os.environ | {"DJANGO_SETTINGS_MODULE": "pyflow_site.settings"}
+    assert subprocess.run([sys.executable, "-c", code], env=env).returncode == 0
