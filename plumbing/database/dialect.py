@@ -6,5 +6,5 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 
 def is_postgresql(using: str = DEFAULT_DB_ALIAS) -> bool:
-    """Whether the database is PostgreSQL, with row locks, advisory locks, row-level security and arrays."""
+    """Return whether the database is PostgreSQL, with row locks, advisory locks, row-level security and arrays."""
     return connections[using].vendor == "postgresql"

@@ -50,7 +50,7 @@ def is_passing(error: BaseException) -> bool:
 
 
 def is_contention(error: BaseException) -> bool:
-    """Whether an error that came again, in the whole transaction begun anew, is still due to others."""
+    """Return whether an error that came again, in the repeated transaction, is still caused by other transactions."""
     return is_passing(error) and _state_of(error) != _GONE
 
 

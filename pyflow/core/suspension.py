@@ -14,7 +14,7 @@ from pyflow_sdk.node import BaseNodeV2, ConfigT, NodeContext
 
 
 class WaitKind(StrEnum):
-    """What a node waits for, the ``kind`` in the details of its wait; a plain timer or signal has none."""
+    """Kinds of waits, as in the ``kind`` of their details; a plain timer or signal has none."""
 
     PAUSED = "paused"
     CHILD = "child"

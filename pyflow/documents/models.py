@@ -17,7 +17,7 @@ from pyflow.documents.described import DescribedModel
 
 
 class OnError(StrEnum):
-    """What a failed node means for the run.
+    """The meaning of a failed node for its run.
 
     ``stop``: nothing that is not running yet starts (but see ``run_if``). ``skip``: the failure is noted and tolerated.
     ``retry``: v1's way to ask for more attempts; version 2 retries wherever ``retry`` is given. ``continue`` (version
@@ -50,7 +50,7 @@ class _Model(DescribedModel):
 
 
 class TriggerDef(_Model):
-    """What starts a workflow."""
+    """A trigger of a workflow: how runs of it are started."""
 
     type: Literal["manual", "webhook", "schedule", "event"]
     """How it is started."""

@@ -1,7 +1,7 @@
 """Waiting for the end of a run, for requests that asked for it (``Prefer: wait``).
 
-Whoever ends a run says so (``dispatch.ended``): in this process at once, to others by way of the broker. That is only
-a hint; what counts is the row, which is also looked at now and then, in case a hint was lost.
+The process that ends a run notifies all others (``bus.notify_ended``): its own threads at once, the rest through the
+broker. What counts is the row, which is also read now and then, in case a notification was lost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from runs.notify import bus
 
 logger = logging.getLogger(__name__)
-#: How long until the row is looked at without a hint: at first, and at most. Seconds.
+#: How long until the row is read without a notification: at first, and at most. Seconds.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 #: Seconds until the next attempt to reach the broker.
 RECONNECT_SECONDS = 1.0
@@ -33,18 +33,18 @@ IDLE_SECONDS = 30.0
 
 
 def await_ends(run_ids: Collection[UUID], seconds: float, have_ended: Callable[[], bool]) -> bool:
-    """Wait up to ``seconds`` until ``have_ended`` says so; it is asked at first, after every hint, and now and then.
+    """Wait up to ``seconds`` until ``have_ended`` says so; asked at first, after each notification, and regularly.
 
     Blocks this thread, and holds nothing else: ``have_ended`` gives its database connection back.
     """
     deadline, pause = time.monotonic() + seconds, FIRST_PAUSE
-    with _watch.over(run_ids) as told:
+    with _watch.over(run_ids) as notified:
         while not have_ended():
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            if told.wait(min(left, pause)):
-                told.clear()
+            if notified.wait(min(left, pause)):
+                notified.clear()
             pause = min(LONGEST_PAUSE, pause * 2)
     return True
 
@@ -64,30 +64,30 @@ class _Watch:
 
     @contextmanager
     def over(self, run_ids: Collection[UUID]) -> Iterator[threading.Event]:
-        """An event that is set by every hint about one of the runs."""
-        told = threading.Event()
+        """An event that is set by every notification about one of the runs."""
+        notified = threading.Event()
         with self._lock:
             for run_id in run_ids:
-                self._waiting[run_id].append(told)
+                self._waiting[run_id].append(notified)
             if self._listener is None and bus.broker_url() is not None:
                 self._listener = threading.Thread(target=self._listen, name="pyflow-endings", daemon=True)
                 self._listener.start()
         try:
-            yield told
+            yield notified
         finally:
             with self._lock:
                 for run_id in run_ids:
-                    self._waiting[run_id].remove(told)
+                    self._waiting[run_id].remove(notified)
                     if not self._waiting[run_id]:
                         del self._waiting[run_id]
                 self._left = time.monotonic()
 
-    def tell(self, run_ids: Collection[UUID] | None) -> None:
-        """Wake those that wait for these runs; ``None``: all, since hints may have been missed."""
+    def notify(self, run_ids: Collection[UUID] | None) -> None:
+        """Wake those that wait for these runs; ``None``: all, since notifications may have been missed."""
         with self._lock:
             for run_id in self._waiting.keys() if run_ids is None else self._waiting.keys() & set(run_ids):
-                for told in self._waiting[run_id]:
-                    told.set()
+                for notified in self._waiting[run_id]:
+                    notified.set()
 
     def _listen(self) -> None:
         while self._is_needed():
@@ -124,7 +124,7 @@ class _Watch:
                 message = channel.get_message(timeout=POLL_SECONDS)
                 if message is not None:
                     self._is_away = False
-                    self.tell(_run_ids(message["data"]) if message["type"] == "message" else None)
+                    self.notify(_run_ids(message["data"]) if message["type"] == "message" else None)
 
     def _is_idle(self) -> bool:
         with self._lock:
@@ -138,8 +138,8 @@ def _run_ids(data: bytes) -> list[UUID]:
         return []  # not one of ours
 
 
-def _tell(run_ids: Collection[UUID]) -> None:
-    _watch.tell(run_ids)
+def _notify(run_ids: Collection[UUID]) -> None:
+    _watch.notify(run_ids)
 
 
 def _start_anew() -> None:
@@ -149,5 +149,5 @@ def _start_anew() -> None:
 
 
 _watch = _Watch()
-bus.subscribe_ended(_tell)
+bus.subscribe_ended(_notify)
 os.register_at_fork(after_in_child=_start_anew)

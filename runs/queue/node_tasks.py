@@ -101,9 +101,9 @@ def poison_tasks_wait(queues: Collection[str] | None) -> bool:
 
 
 def _set_poison_tasks_aside(lost: Collection[UUID]) -> list[UUID]:
-    """Leave those that have become poison_runs to a quarantine; returns the others."""
-    poison_runs = NodeTask.objects.across_tenants().filter(_POISON, pk__in=lost)
-    aside = set(poison_runs.values_list("pk", flat=True)) if lost else set()
+    """Leave poison tasks among those that were lost to a quarantine; returns the others."""
+    poison = NodeTask.objects.across_tenants().filter(_POISON, pk__in=lost)
+    aside = set(poison.values_list("pk", flat=True)) if lost else set()
     if aside:
         ours = NodeTask.objects.across_tenants().filter(pk__in=aside)
         ours.update(owner="", lease_until=None, epoch=F("epoch") + 1)

@@ -22,7 +22,7 @@ from tenants.quotas import Consumption, consume
 
 
 def add(run: Run) -> None:
-    """Store one queued run and ring for it. On PostgreSQL that is one statement; raises ``IntegrityError``."""
+    """Store one queued run and notify executors. One statement on PostgreSQL; raises ``IntegrityError``."""
     _outsource(run)
     event = _queued(run)
     with transaction.atomic(savepoint=False):
@@ -36,7 +36,7 @@ def add(run: Run) -> None:
 
 
 def add_all(runs: Sequence[Run]) -> None:
-    """Store many queued runs in as few statements and ring once; raises ``IntegrityError``, and then none is stored."""
+    """Store many queued runs in as few statements and notify once; none if it raises ``IntegrityError``."""
     events = [_queued(run) for run in runs]
     for run in runs:
         _outsource(run)

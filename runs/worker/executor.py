@@ -180,7 +180,7 @@ class RunExecutor:
                 if claimed or self._active or self._tasks.active or self._is_quarantine_busy:
                     idle_since = time.monotonic()
                 elif not forever and time.monotonic() - idle_since >= self._linger:
-                    # A ring that only this process heard must not be lost: look again after the last of them.
+                    # A notification that only this process received must not be lost: look again after the last run.
                     await _end(listening)
                     if not await self._claim(only):
                         break
@@ -204,7 +204,7 @@ class RunExecutor:
 
     def _listen(self) -> asyncio.Task[None]:
         return asyncio.ensure_future(
-            listen(self._hear, self._wakeups.note_queued, self._wakeups.note_gap, self._queues or ("",))
+            listen(self._note_news, self._wakeups.note_queued, self._wakeups.note_gap, self._queues or ("",))
         )
 
     async def _claim(self, only: UUID | None) -> int:
@@ -342,7 +342,7 @@ class RunExecutor:
             run.lapse()  # whoever did it: it is handed back, if it is still ours
         self._wakeups.gather(self._room(), settings.PYFLOW_CONCURRENT_RUNS)
 
-    def _hear(self, run_id: UUID) -> None:
+    def _note_news(self, run_id: UUID) -> None:
         """There may be news of a run."""
         if run_id in self._active:
             self._wakeups.note_news()

@@ -1,4 +1,4 @@
-"""What a client for code on an event loop does about a tenant, and how it sends."""
+"""Operations on a tenant, and sending requests, of the client for code on an event loop."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # Generated from asynchronous_tenancy.py by `make format`: edit that one.
-"""What a client for code without an event loop does about a tenant, and how it sends."""
+"""Operations on a tenant, and sending requests, of the client for code without an event loop."""
 
 from __future__ import annotations
 

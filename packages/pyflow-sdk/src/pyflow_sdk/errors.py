@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 
 class ErrorCategory(StrEnum):
-    """What sort of failure an error class is, for callers that know no single class: the API derives its status."""
+    """Categories of errors, for callers that know no single class: the API derives the status from it."""
 
     #: The text cannot be read, or a header is not well-formed.
     MALFORMED = "malformed"
