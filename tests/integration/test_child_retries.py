@@ -392,5 +392,8 @@ def test_a_run_that_is_terminated_while_it_starts_children_leaves_none(tenant, s
         started = len(children_of(run))
         waiting.until(lambda: state_of(other) == "waiting", what="run of another tenant")
     connection.close()
+    # The request stops as many as one sweep does; how many had been started by then depends on the machine.
+    while stop_orphans():
+        pass
     assert len(children_of(run)) == started <= 300
     assert {child.state for child in children_of(run)} == {"cancelled"}
