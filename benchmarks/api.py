@@ -21,7 +21,7 @@ import psycopg
 from benchmarks.load import Connection, load
 from benchmarks.measure import ROOT, Row, interleaved, rows
 from benchmarks.processes import await_url, running
-from tests.support.launcher import free_port, postgres, redis
+from tests.support.servers.launcher import free_port, postgres, redis
 
 #: Requests of each run, and how many of them are under way at a time.
 COUNT, CONNECTIONS = 400, 8

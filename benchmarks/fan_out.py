@@ -12,7 +12,7 @@ from pyflow.core.ports import EventSink, MemorySink, NullSink
 from pyflow.documents.models import WorkflowDef
 from pyflow.execution.engine import WorkflowEngine
 from pyflow.execution.plan import Plan
-from tests.support import memory
+from tests.support.processes import memory
 
 SIZES = (1_000, 10_000, 100_000)
 _REGISTRY = NodeRegistry()

@@ -19,7 +19,7 @@ from benchmarks.measure import ROOT, Row
 from benchmarks.processes import await_url, running
 from benchmarks.workload import CHAIN, Kind, Request, Sizes, Subject
 from benchmarks.workload import measure as measure_systems
-from tests.support.launcher import free_port, postgres, redis
+from tests.support.servers.launcher import free_port, postgres, redis
 
 CELERY = [sys.executable, "-m", "celery", "-q", "-A", "pyflow_site"]
 #: As `manage.py up` starts them.

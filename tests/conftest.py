@@ -1,4 +1,4 @@
-"""Fixtures for every test. What must come before Django's settings is in `tests/support/servers.py`."""
+"""Fixtures for every test. What must come before Django's settings is in `tests/support/session.py`."""
 
 from collections.abc import Iterator
 

@@ -14,7 +14,7 @@ from benchmarks.peers.environments import HERE, python_environment
 from benchmarks.processes import await_url, running
 from benchmarks.service import PyFlow
 from benchmarks.workload import Kind, Request, Sizes, Subject, System
-from tests.support.launcher import free_port, postgres, redis
+from tests.support.servers.launcher import free_port, postgres, redis
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from tenants.models import Tenant
 from tests.support.api import Api
-from tests.support.factories import make_api_key, make_tenant
+from tests.support.factories.rows import make_api_key, make_tenant
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 
 from tests.chaos import world as worlds
 from tests.support import invariants
-from tests.support.broker import publishing_to
-from tests.support.database_log import unexplained
+from tests.support.servers.broker import publishing_to
+from tests.support.servers.database_log import unexplained
 
 #: What CI's selection is played with.
 SEED = "20"

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pyflow.core.node import NodeRegistry
 from pyflow_sdk.node import BaseNodeV2, NodeContext
 from tests.chaos.crashes import crash
-from tests.support import poison
+from tests.support.factories import poison
 
 #: Names the file that side effects are written to. Not one of PyFlow's: those are kept from isolated nodes.
 LEDGER = "CHAOS_LEDGER"

@@ -19,7 +19,7 @@ import django
 from django.db import connection, transaction
 
 from tests.chaos.crashes import crash
-from tests.support.launcher import end_with_parent
+from tests.support.servers.launcher import end_with_parent
 
 
 def install() -> None:

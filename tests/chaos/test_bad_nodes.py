@@ -10,8 +10,8 @@ import pytest
 
 from runs.models import Run
 from tests.chaos.world import World
-from tests.support import poison
-from tests.support.factories import make_tenant, make_workflow
+from tests.support.factories import poison
+from tests.support.factories.rows import make_tenant, make_workflow
 
 pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(900)]
 

@@ -18,8 +18,8 @@ from tests.chaos.world import World
 from tests.support import waiting
 from tests.support.api import Api
 from tests.support.at_once import at_once
-from tests.support.factories import a_test, make_api_key, make_tenant, make_workflow
-from tests.support.running import state_of
+from tests.support.factories.rows import a_test, make_api_key, make_tenant, make_workflow
+from tests.support.processes.running import state_of
 
 pytestmark = [
     pytest.mark.fleet,

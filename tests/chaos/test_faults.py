@@ -13,8 +13,8 @@ from runs.models import NodeRun, Run, RunEvent
 from runs.notify.bus import celery_queue
 from runs.services.start import start_version
 from tests.chaos.world import Member, World
-from tests.support.factories import make_tenant, make_workflow
-from tests.support.processes import LEASE_SECONDS
+from tests.support.factories.rows import make_tenant, make_workflow
+from tests.support.processes.platform import LEASE_SECONDS
 
 pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.chaos, pytest.mark.timeout(900)]
 

@@ -12,7 +12,7 @@ from runs.errors import RunFinishedError
 from runs.models import Run
 from runs.services.control import terminate_run
 from tests.chaos.world import World
-from tests.support.factories import a_test
+from tests.support.factories.rows import a_test
 
 pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(900)]
 

@@ -17,9 +17,9 @@ from runs.models import Run
 from runs.services.start import start_version
 from secrets_vault.models import DataKey
 from tests.chaos.world import MASTER_KEYS, World
-from tests.support.factories import make_tenant, make_workflow
-from tests.support.processes import LEASE_SECONDS, ROOT
-from tests.support.secrets import make_secret
+from tests.support.factories.rows import make_tenant, make_workflow
+from tests.support.factories.secrets import make_secret
+from tests.support.processes.platform import LEASE_SECONDS, ROOT
 
 pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.chaos, pytest.mark.timeout(900)]
 

@@ -12,7 +12,7 @@ from tenants.plans import Quota
 from tenants.services import create_tenant
 from tests.support.api import Api
 from tests.support.at_once import at_once
-from tests.support.factories import HELLO, a_test, make_api_key, make_run, make_workflow
+from tests.support.factories.rows import HELLO, a_test, make_api_key, make_run, make_workflow
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(900)]
 

@@ -7,7 +7,7 @@ import pytest
 from runs.models import NodeRun, Slot
 from runs.services.start import start_version
 from tests.chaos.world import World
-from tests.support.factories import make_tenant, make_workflow
+from tests.support.factories.rows import make_tenant, make_workflow
 
 pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(900)]
 

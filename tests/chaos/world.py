@@ -26,9 +26,11 @@ from runs.queue.slots import reconcile
 from runs.services.start import start_version
 from tenants.models import Tenant
 from tests.chaos import crashes, invariants, nodes
-from tests.chaos.proxy import Proxy, proxying
-from tests.support import launcher, processes, waiting
-from tests.support.factories import make_tenant, make_workflow
+from tests.support import waiting
+from tests.support.factories.rows import make_tenant, make_workflow
+from tests.support.processes import platform
+from tests.support.servers import launcher
+from tests.support.servers.proxy import Proxy, proxying
 from workflows.models import Version
 
 #: What says, in a log, that a worker listens to the broker.
@@ -37,7 +39,7 @@ READY = " ready."
 MASTER_KEYS = ",".join(f"{name}:{base64.b64encode(name[:1].encode() * 32).decode()}" for name in ("new", "old"))
 
 
-class Nursery(processes.Process):
+class Nursery(platform.Process):
     """Makes processes of the tests' build by forking; see the module of this name."""
 
     def __init__(self, env: dict[str, str], log: Path) -> None:
@@ -90,7 +92,7 @@ def site(home: Path) -> Iterator[Site]:
         enter = stack.enter_context
         postgres, broker = enter(launcher.postgres_server(launcher.CRASH_SAFE)), enter(launcher.redis_server())
         to_postgres, to_broker = (enter(proxying(urlsplit(server.url).port or 0)) for server in (postgres, broker))
-        env = processes.environment(
+        env = platform.environment(
             home,
             DATABASE_URL=_through(postgres.url, to_postgres),
             REDIS_URL=_through(broker.url, to_broker),
@@ -101,7 +103,7 @@ def site(home: Path) -> Iterator[Site]:
             PYFLOW_MASTER_KEYS=MASTER_KEYS,
         )
         subprocess.run(
-            [sys.executable, "manage.py", "migrate", "--verbosity", "0"], check=True, cwd=processes.ROOT, env=env
+            [sys.executable, "manage.py", "migrate", "--verbosity", "0"], check=True, cwd=platform.ROOT, env=env
         )
         with psycopg.connect(postgres.url) as connection:
             connection.execute(invariants.WITNESS)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ledger as ledgers
-from tests.support.processes import environment
+from tests.support.processes.platform import environment
+from tests.support.servers import ledger as ledgers
 
 
 @pytest.fixture

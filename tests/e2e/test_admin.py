@@ -11,7 +11,8 @@ from django.urls import reverse
 from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal
 from tenants.models import ApiKey, AuditEntry, Invitation, Membership, Tenant
 from tests.support.api import Api
-from tests.support.factories import (
+from tests.support.factories.records import record
+from tests.support.factories.rows import (
     HELLO,
     make_api_key,
     make_invitation,
@@ -21,7 +22,6 @@ from tests.support.factories import (
     make_tenant,
 )
 from tests.support.invariants import made_of_rows
-from tests.support.records import record
 from workflows.models import Version, Workflow
 
 pytestmark = [pytest.mark.database, pytest.mark.e2e, made_of_rows]

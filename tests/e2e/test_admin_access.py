@@ -14,9 +14,10 @@ from secrets_vault.models import Secret
 from secrets_vault.services import create_secret
 from tenants.access import Role
 from tenants.models import ApiKey, AuditEntry, Invitation, Membership, Tenant
-from tests.support import members
 from tests.support.api import Api
-from tests.support.factories import (
+from tests.support.factories import members
+from tests.support.factories.records import record
+from tests.support.factories.rows import (
     a_test,
     make_api_key,
     make_invitation,
@@ -26,7 +27,6 @@ from tests.support.factories import (
     make_tenant,
 )
 from tests.support.invariants import made_of_rows
-from tests.support.records import record
 from workflows.models import Version, Workflow
 
 pytestmark = [pytest.mark.database, pytest.mark.e2e, pytest.mark.django_db, made_of_rows]

@@ -12,7 +12,7 @@ from django_celery_beat.models import CrontabSchedule, IntervalSchedule, Periodi
 
 from tenants.access import Role
 from tenants.models import AuditEntry, Tenant
-from tests.support.factories import make_member, make_superuser, make_tenant
+from tests.support.factories.rows import make_member, make_superuser, make_tenant
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db]
 

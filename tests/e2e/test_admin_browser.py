@@ -7,11 +7,11 @@ from django.contrib.auth.models import User
 from django.urls import reverse
 from playwright.sync_api import Page, sync_playwright
 
-from tests.support import launcher
-from tests.support.factories import make_run, make_tenant
+from tests.support.factories.records import record
+from tests.support.factories.rows import make_run, make_tenant
 from tests.support.invariants import made_of_rows
 from tests.support.passwords import HASHED, PASSWORD
-from tests.support.records import record
+from tests.support.servers import launcher
 
 pytestmark = [pytest.mark.browser, pytest.mark.e2e, made_of_rows]
 #: Redoc would load its maker's logo; the policy is what keeps readers from telling them.

@@ -12,10 +12,10 @@ from django.utils import timezone
 from runs.models import NodeTask, Run
 from tenants.access import Role
 from tenants.models import AuditEntry, Membership, Tenant
-from tests.support.factories import make_member, make_run, make_superuser, make_tenant
+from tests.support.factories.nodes import workflow
+from tests.support.factories.records import record
+from tests.support.factories.rows import make_member, make_run, make_superuser, make_tenant
 from tests.support.invariants import made_of_rows
-from tests.support.nodes import workflow
-from tests.support.records import record
 
 pytestmark = [pytest.mark.database, pytest.mark.e2e, made_of_rows]
 LIST = "admin:runs_run_changelist"

@@ -11,7 +11,14 @@ from secrets_vault.models import Secret, SecretVersion
 from tenants.access import Role
 from tenants.models import ApiKey, AuditEntry, Invitation, Membership, Tenant
 from tests.support.api import Api
-from tests.support.factories import make_invitation, make_member, make_superuser, make_tenant, make_user, make_workflow
+from tests.support.factories.rows import (
+    make_invitation,
+    make_member,
+    make_superuser,
+    make_tenant,
+    make_user,
+    make_workflow,
+)
 from workflows.models import Workflow
 
 pytestmark = [pytest.mark.database, pytest.mark.e2e]

@@ -11,13 +11,14 @@ from pyflow_site.celery import app
 from runs.models import Run
 from runs.notify import bus
 from runs.tasks import sweep
-from tests.support import launcher, waiting
+from tests.support import waiting
 from tests.support.api import Api, read
-from tests.support.broker import publishing_to
-from tests.support.factories import make_api_key, make_tenant, make_workflow
+from tests.support.factories.rows import make_api_key, make_tenant, make_workflow
 from tests.support.histories import assert_is_whole, assert_no_completed_node_was_called_again
-from tests.support.ledger import Ledger
-from tests.support.processes import Beat, Worker, environment
+from tests.support.processes.platform import Beat, Worker, environment
+from tests.support.servers import launcher
+from tests.support.servers.broker import publishing_to
+from tests.support.servers.ledger import Ledger
 
 pytestmark = [pytest.mark.fleet, pytest.mark.e2e]
 CHAIN = ("one", "two", "three")

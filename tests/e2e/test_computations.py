@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import launcher
-from tests.support.factories import make_api_key, make_tenant
-from tests.support.processes import Server, environment
+from tests.support.factories.rows import make_api_key, make_tenant
+from tests.support.processes.platform import Server, environment
+from tests.support.servers import launcher
 
 pytestmark = [pytest.mark.fleet, pytest.mark.e2e]
 PATH = "/api/v1/workflows/dry-run"

@@ -10,10 +10,10 @@ import pytest
 from runs.models import Run
 from runs.services.start import start_version
 from tests.support import waiting
-from tests.support.factories import make_api_key, make_tenant, make_workflow
+from tests.support.factories.rows import make_api_key, make_tenant, make_workflow
 from tests.support.histories import assert_is_whole, assert_no_completed_node_was_called_again
-from tests.support.ledger import Ledger
-from tests.support.processes import Executors, Server
+from tests.support.processes.platform import Executors, Server
+from tests.support.servers.ledger import Ledger
 
 pytestmark = [pytest.mark.database, pytest.mark.e2e]
 KILLS = 10

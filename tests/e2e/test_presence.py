@@ -12,11 +12,12 @@ from pyflow.core.states import RunState
 from runs.explain.explanation import explain_run
 from runs.models import NodeTask, Run
 from runs.queue.presence import LIVE_SECONDS, REMEMBERED, REPORT_SECONDS, presence_of
-from tests.support import launcher, waiting
-from tests.support.broker import publishing_to
-from tests.support.factories import make_run, make_tenant
+from tests.support import waiting
+from tests.support.factories.rows import make_run, make_tenant
 from tests.support.invariants import written_by_hand
-from tests.support.processes import Worker, environment
+from tests.support.processes.platform import Worker, environment
+from tests.support.servers import launcher
+from tests.support.servers.broker import publishing_to
 
 pytestmark = [pytest.mark.fleet, pytest.mark.e2e, written_by_hand]
 

@@ -19,7 +19,7 @@ from pyflow_client import Client
 from pyflow_site.processes import port_of
 from tests.repo_shape.tree import ROOT
 from tests.support import waiting
-from tests.support.launcher import free_port as free_loopback_port
+from tests.support.servers.launcher import free_port as free_loopback_port
 
 pytestmark = pytest.mark.e2e
 LAST_LINE = "Ctrl-C stops the server."

@@ -11,10 +11,11 @@ import pytest
 from django.db import connection
 
 from runs.models import Run, RunEvent
-from tests.support import launcher, waiting
-from tests.support.factories import make_api_key, make_tenant, make_workflow
-from tests.support.ledger import Ledger
-from tests.support.processes import Gunicorn, Server, WebServer, Worker, environment
+from tests.support import waiting
+from tests.support.factories.rows import make_api_key, make_tenant, make_workflow
+from tests.support.processes.platform import Gunicorn, Server, WebServer, Worker, environment
+from tests.support.servers import launcher
+from tests.support.servers.ledger import Ledger
 
 pytestmark = [pytest.mark.fleet, pytest.mark.e2e]
 PATH = "/api/v1/workflows/hello/runs"

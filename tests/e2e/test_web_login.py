@@ -14,8 +14,8 @@ from django.db import connection
 from tenants.access import Role
 from tenants.models import Membership, Tenant
 from tenants.scoping import WEB_ROLE
-from tests.support import launcher, waiting
-from tests.support.factories import (
+from tests.support import waiting
+from tests.support.factories.rows import (
     make_api_key,
     make_invitation,
     make_member,
@@ -24,9 +24,10 @@ from tests.support.factories import (
     make_tenant,
     make_workflow,
 )
+from tests.support.factories.secrets import make_secret
 from tests.support.passwords import PASSWORD
-from tests.support.processes import Server, Worker, database_url, environment
-from tests.support.secrets import make_secret
+from tests.support.processes.platform import Server, Worker, database_url, environment
+from tests.support.servers import launcher
 
 OPERATOR = """INSERT INTO auth_user (username, password, first_name, last_name, email, is_superuser, is_staff,
     is_active, date_joined) VALUES ('x', '', '', '', '', true, true, true, now())"""

@@ -12,7 +12,7 @@ from pyflow.cli import app
 from pyflow.core.suspension import Signal
 from pyflow.execution.engine import WorkflowEngine
 from pyflow.validation.loader import load_workflow
-from tests.support import stage
+from tests.support.factories import stage
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ORDERS = EXAMPLES / "data" / "orders.json"

@@ -9,7 +9,7 @@ from copy import deepcopy
 import pytest
 from django.db import transaction
 
-from tests.support.worlds import World, make_world
+from tests.support.factories.worlds import World, make_world
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from django.db import transaction
 
 from tenants.access import LEAST_ROLE, Permission, Role
 from tests.support.api import Api
-from tests.support.calls import CALLS, NEEDED, NOT_FOR_KEYS, OPEN, Call
-from tests.support.factories import make_api_key, make_member
+from tests.support.factories.calls import CALLS, NEEDED, NOT_FOR_KEYS, OPEN, Call
+from tests.support.factories.rows import make_api_key, make_member
+from tests.support.factories.worlds import World, token_of
 from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
-from tests.support.worlds import World, token_of
 
 pytestmark = made_of_rows
 
@@ -51,7 +51,9 @@ def beyond(role: Role) -> set[str]:
 
 
 def test_every_operation_says_what_it_needs():
-    assert NEEDED.keys() | OPEN == operations().keys(), "name the operation in NEEDED of tests/support/calls.py"
+    assert NEEDED.keys() | OPEN == operations().keys(), (
+        "name the operation in NEEDED of tests/support/factories/calls.py"
+    )
     assert operations().keys() - CLOSED.keys() == OPEN
     assert CALLS.keys() <= operations().keys()
 

@@ -28,9 +28,9 @@ from schemathesis.checks import (
     use_after_free,
 )
 
+from tests.support.factories.worlds import World
 from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
-from tests.support.worlds import World
 from workflows.documents import RESERVED_NAMES
 
 pytestmark = [pytest.mark.database, made_of_rows]

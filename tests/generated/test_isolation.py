@@ -12,10 +12,10 @@ from uuid import UUID
 import pytest
 from django.db import transaction
 
-from tests.support.calls import CALLS, Call
+from tests.support.factories.calls import CALLS, Call
+from tests.support.factories.worlds import NOT_FREE, OWNED, UUIDS, World, filled, unmarked
 from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
-from tests.support.worlds import NOT_FREE, OWNED, UUIDS, World, filled, unmarked
 
 pytestmark = [pytest.mark.database, made_of_rows]
 CANARY, NOBODY = "canaryq7x", "nobodyq7x"  # as long as one another, so that what names them is, too

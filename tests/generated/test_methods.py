@@ -6,9 +6,9 @@ import pytest
 from django.db import transaction
 
 from tests.support.api import Api, assert_problem
+from tests.support.factories.worlds import World
 from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
-from tests.support.worlds import World
 
 pytestmark = made_of_rows
 BY_PATH: dict[str, list[Operation]] = defaultdict(list)

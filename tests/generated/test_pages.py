@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.support.api import assert_problem, read
+from tests.support.factories.worlds import World, grow
 from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
-from tests.support.worlds import World, grow
 
 pytestmark = [pytest.mark.database, made_of_rows]
 LISTS = {id: operation for id, operation in operations().items() if operation.is_list}

@@ -20,8 +20,8 @@ from pyflow.validation.checker import check_workflow
 from pyflow.validation.lint.rules import lint_workflow
 from pyflow.validation.loader import build_workflow, parse_workflow
 from tests.support.api import Api, read
-from tests.support.factories import make_api_key, make_tenant
-from tests.support.shapes import EVERYTHING, EVERYTHING_V1, spoiled
+from tests.support.factories.documents import EVERYTHING, EVERYTHING_V1, spoiled
+from tests.support.factories.rows import make_api_key, make_tenant
 
 ALL = bool(os.environ.get("PYFLOW_TEST_FUZZ_EXAMPLES"))
 GOOD = "version: 2\nname: good\nnodes: [{id: a, type: log, config: {message: x}}]\n"

@@ -8,9 +8,9 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from tenants.scoping import SCOPE
+from tests.support.factories.worlds import World, grow
 from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
-from tests.support.worlds import World, grow
 
 pytestmark = [pytest.mark.database, made_of_rows]
 

@@ -16,7 +16,7 @@ from runs.worker.executor import RunExecutor
 from runs.worker.inprocess import InProcessExecutor
 from tenants.models import Tenant
 from tests.support import waiting
-from tests.support.factories import make_tenant
+from tests.support.factories.rows import make_tenant
 
 
 @pytest.fixture

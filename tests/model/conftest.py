@@ -15,8 +15,8 @@ from tests.model.language import KIDS, PADDING, SECRET, Became, Case, cases
 from tests.model.nodes import Stage
 from tests.model.platform import store
 from tests.model.reference import complaints
-from tests.support.factories import make_tenant
-from tests.support.secrets import make_secret
+from tests.support.factories.rows import make_tenant
+from tests.support.factories.secrets import make_secret
 
 #: Set by `make model`: what the cases are drawn from, and how many of each kind.
 SEED = os.environ.get("PYFLOW_TEST_MODEL")

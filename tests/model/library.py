@@ -15,7 +15,7 @@ from pyflow.documents.models import WorkflowDef
 from pyflow.execution.engine import Execution, WorkflowEngine
 from tests.model.language import KIDS, SECRET, SIGNAL, Became, Case
 from tests.model.nodes import Hold, Ledger, Stage
-from tests.support import stage
+from tests.support.factories import stage
 
 INPUT = {"yes": True, "no": False}
 

@@ -12,7 +12,7 @@ from typing import Any
 from pyflow.core.node import NodeRegistry
 from pyflow_sdk.node import NodeContext
 from tests.model.language import ALWAYS, HANGS
-from tests.support.nodes import register
+from tests.support.factories.nodes import register
 
 
 @dataclass(frozen=True)

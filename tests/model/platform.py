@@ -26,7 +26,7 @@ from tests.model.language import SIGNAL, Became, Case
 from tests.model.library import INPUT
 from tests.model.nodes import Hold, Ledger, Stage
 from tests.support import waiting
-from tests.support.factories import a_test
+from tests.support.factories.rows import a_test
 from workflows.services import put_workflow
 
 _numbers = itertools.count(1)

@@ -16,7 +16,8 @@ import pytest
 import redis
 
 from tests.repo_shape import tree
-from tests.support import corpora, network, waiting
+from tests.support import corpora, waiting
+from tests.support.servers import network
 
 
 def test_a_connection_beyond_this_machine_is_refused():
@@ -67,7 +68,7 @@ def test_redis_is_real_and_named_in_the_environment():
 
 SERVE_UNTIL_KILLED = """
 import sys, time
-from tests.support import launcher
+from tests.support.servers import launcher
 
 with getattr(launcher, sys.argv[1])() as url:
     print(url, flush=True)

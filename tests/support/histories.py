@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection
 
 from runs.models import NodeRun, Run, RunEvent
-from tests.support.ledger import Call
+from tests.support.servers.ledger import Call
 
 
 def assert_is_whole(run: Run, nodes: Collection[str], state: str = "succeeded") -> None:

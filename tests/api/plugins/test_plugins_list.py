@@ -7,8 +7,8 @@ import pytest
 from plugins import discovery
 from pyflow.nodes import default_registry, installed_types, plugins
 from tests.support.api import Api, assert_problem, read
-from tests.support.factories import make_api_key
-from tests.support.plugins import WRONG
+from tests.support.factories.plugins import WRONG
+from tests.support.factories.rows import make_api_key
 
 OPERATION = "plugins_list"
 PATH = "/api/v1/plugins"
@@ -19,9 +19,9 @@ pytestmark = pytest.mark.database
 def installed(monkeypatch: pytest.MonkeyPatch):
     """Entry points that cannot be used; they are looked for anew."""
     points = [
-        metadata.EntryPoint("shout", "tests.support.nodes:Nothing", plugins.GROUP),
+        metadata.EntryPoint("shout", "tests.support.factories.nodes:Nothing", plugins.GROUP),
         metadata.EntryPoint("again", "pyflow.nodes.log:LogNode", plugins.GROUP),
-        *(metadata.EntryPoint(name, f"tests.support.plugins:{name}", plugins.GROUP) for name in WRONG),
+        *(metadata.EntryPoint(name, f"tests.support.factories.plugins:{name}", plugins.GROUP) for name in WRONG),
     ]
     monkeypatch.setattr(metadata, "entry_points", lambda group: points)
     monkeypatch.setattr(discovery, "default_registry", installed_types())

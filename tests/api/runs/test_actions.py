@@ -15,9 +15,9 @@ from tenants.access import Level, Role
 from tenants.grants import share
 from tenants.models import AuditEntry, IdempotentAnswer
 from tests.support.api import YAML, Api, assert_problem, read
-from tests.support.factories import HELLO, a_test, make_api_key, make_member, make_run
+from tests.support.factories.rows import HELLO, a_test, make_api_key, make_member, make_run
+from tests.support.factories.worlds import token_of
 from tests.support.invariants import written_by_hand
-from tests.support.worlds import token_of
 from workflows.models import Workflow
 
 OPERATION = "runs_actions"

@@ -5,7 +5,7 @@ import pytest
 from runs.models import NodeRun, Run
 from tenants.access import Role
 from tests.support.api import YAML, Api, assert_problem, read
-from tests.support.factories import make_api_key, make_member, make_run
+from tests.support.factories.rows import make_api_key, make_member, make_run
 from tests.support.invariants import written_by_hand
 
 OPERATION = "approvals_list"

@@ -6,7 +6,7 @@ from django.db import connection
 from runs.models import Run, RunEvent
 from tenants.models import AuditEntry
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_api_key, make_draft, make_workflow
+from tests.support.factories.rows import make_api_key, make_draft, make_workflow
 
 OPERATION = "runs_start_batch"
 PATH = "/api/v1/workflows/hello/runs/batch"

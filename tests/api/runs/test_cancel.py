@@ -6,9 +6,9 @@ from runs.models import Run
 from runs.notify import bus
 from tenants.models import AuditEntry
 from tests.support.api import Api, assert_problem, read
-from tests.support.factories import make_run
+from tests.support.factories.records import record
+from tests.support.factories.rows import make_run
 from tests.support.invariants import written_by_hand
-from tests.support.records import record
 
 pytestmark = pytest.mark.database
 

@@ -16,10 +16,10 @@ from runs.models import NodeItem, NodeRun, NodeTask, Run, RunSignal, Slot
 from runs.notify import bus
 from runs.queue import presence
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
-from tests.support.children import executed, start_child
-from tests.support.factories import make_api_key, make_run, make_workflow
+from tests.support.factories.children import executed, start_child
+from tests.support.factories.nodes import workflow
+from tests.support.factories.rows import make_api_key, make_run, make_workflow
 from tests.support.invariants import written_by_hand
-from tests.support.nodes import workflow
 from workflows.models import Workflow
 
 OPERATION = "runs_explain"

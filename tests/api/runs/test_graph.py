@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_run
-from tests.support.records import record
+from tests.support.factories.records import record
+from tests.support.factories.rows import make_run
 
 OPERATION = "runs_graph"
 pytestmark = pytest.mark.database

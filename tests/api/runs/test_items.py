@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from runs.models import NodeItem
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_run
+from tests.support.factories.rows import make_run
 
 OPERATION = "run_node_items_list"
 pytestmark = pytest.mark.database

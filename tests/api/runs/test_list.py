@@ -9,8 +9,8 @@ from django.utils import timezone
 from runs.models import Run
 from runs.services.start import Start, start_run
 from tests.support.api import YAML, Api, assert_problem, read
-from tests.support.factories import HELLO, a_test, make_run, make_workflow
-from tests.support.records import record
+from tests.support.factories.records import record
+from tests.support.factories.rows import HELLO, a_test, make_run, make_workflow
 
 OPERATION = "runs_list"
 PATH = "/api/v1/runs"

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import HELLO, make_run
+from tests.support.factories.rows import HELLO, make_run
 
 OPERATION = "workflow_runs_list"
 PATH = "/api/v1/workflows/hello/runs"

@@ -8,7 +8,7 @@ import pytest
 from pyflow.core.ids import new_id
 from runs.models import RunLog
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_run
+from tests.support.factories.rows import make_run
 from tests.support.invariants import written_by_hand
 
 OPERATION = "runs_logs"

@@ -5,8 +5,8 @@ from uuid import UUID
 import pytest
 
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_run
-from tests.support.records import record
+from tests.support.factories.records import record
+from tests.support.factories.rows import make_run
 
 OPERATION = "run_nodes_list"
 pytestmark = pytest.mark.database

@@ -6,8 +6,8 @@ from runs.api import preferences
 from runs.models import Run
 from runs.services.cancel import cancel_run
 from tests.support.api import Api, read
-from tests.support.factories import make_api_key, make_run, make_tenant, make_workflow
-from tests.support.running import executing, operator
+from tests.support.factories.rows import make_api_key, make_run, make_tenant, make_workflow
+from tests.support.processes.running import executing, operator
 
 WAITS = """
 version: 2

@@ -6,8 +6,8 @@ import pytest
 
 from pyflow.core.ids import new_id
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_run
-from tests.support.records import record
+from tests.support.factories.records import record
+from tests.support.factories.rows import make_run
 
 OPERATION = "runs_read"
 pytestmark = pytest.mark.database

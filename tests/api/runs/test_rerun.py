@@ -8,7 +8,7 @@ from runs.models import NodeItem, NodeRun, Run, RunEvent
 from tenants.models import AuditEntry
 from tenants.quotas import set_plan
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import HELLO, a_test, make_api_key, make_run, make_workflow
+from tests.support.factories.rows import HELLO, a_test, make_api_key, make_run, make_workflow
 from tests.support.invariants import written_by_hand
 from tests.support.operations import operations
 from workflows.services import archive_workflow

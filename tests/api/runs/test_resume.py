@@ -8,9 +8,9 @@ from django.utils import timezone
 from runs.models import Run
 from runs.services.control import pause_run
 from tests.support.api import Api, assert_problem, read
-from tests.support.factories import make_run
+from tests.support.factories.rows import make_run
 from tests.support.invariants import written_by_hand
-from tests.support.running import operator
+from tests.support.processes.running import operator
 
 pytestmark = pytest.mark.database
 

@@ -4,7 +4,7 @@ import pytest
 
 from runs.models import NodeRun, Run
 from tests.support.api import Api, assert_problem, read
-from tests.support.factories import make_run
+from tests.support.factories.rows import make_run
 from tests.support.invariants import written_by_hand
 
 pytestmark = pytest.mark.database

@@ -10,9 +10,9 @@ from runs.models import NodeRun, Run, RunSignal
 from tenants.access import Role
 from tenants.models import AuditEntry, Membership
 from tests.support.api import JSON, YAML, Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_api_key, make_member, make_run, make_tenant
+from tests.support.factories.records import record
+from tests.support.factories.rows import make_api_key, make_member, make_run, make_tenant
 from tests.support.invariants import written_by_hand
-from tests.support.records import record
 
 OPERATION = "runs_signal"
 pytestmark = pytest.mark.database

@@ -10,7 +10,7 @@ from runs.models import Run, RunEvent
 from runs.notify import bus
 from runs.services.start import Start, start_run
 from tests.support.api import JSON, YAML, Api, assert_problem, assert_same_answer, is_uuid7, read
-from tests.support.factories import HELLO, a_test, make_api_key, make_draft, make_workflow
+from tests.support.factories.rows import HELLO, a_test, make_api_key, make_draft, make_workflow
 from workflows.services import archive_workflow
 from workflows.versions import archive_version
 

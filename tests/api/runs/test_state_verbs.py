@@ -13,9 +13,9 @@ from runs.models import Run
 from runs.services.control import pause_run
 from tenants.models import AuditEntry, Tenant
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_api_key, make_run
+from tests.support.factories.rows import make_api_key, make_run
 from tests.support.invariants import written_by_hand
-from tests.support.running import operator, state_of
+from tests.support.processes.running import operator, state_of
 
 OPERATIONS = ("runs_cancel", "runs_pause", "runs_resume", "runs_retry", "runs_terminate")
 pytestmark = pytest.mark.database

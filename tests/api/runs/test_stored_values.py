@@ -14,7 +14,7 @@ from runs.storage import values
 from runs.storage.values import Owner
 from tenants.models import Tenant
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_run
+from tests.support.factories.rows import make_run
 from tests.support.invariants import written_by_hand
 
 OPERATIONS = ("run_input_read", "run_outputs_read", "run_node_output_read", "run_node_item_output_read")

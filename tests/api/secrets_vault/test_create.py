@@ -6,8 +6,8 @@ from secrets_vault.models import Secret, SecretVersion
 from tenants.access import Role
 from tenants.models import AuditEntry, IdempotentAnswer
 from tests.support.api import Api, assert_problem, read
-from tests.support.factories import make_api_key
-from tests.support.secrets import SECRETS, database_text, forms_of, make_secret
+from tests.support.factories.rows import make_api_key
+from tests.support.factories.secrets import SECRETS, database_text, forms_of, make_secret
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 OPERATION = "secrets_create"

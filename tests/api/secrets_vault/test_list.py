@@ -4,8 +4,8 @@ import pytest
 
 from tenants.access import Role
 from tests.support.api import Api, assert_problem, read
-from tests.support.factories import make_api_key
-from tests.support.secrets import SECRETS, make_secret
+from tests.support.factories.rows import make_api_key
+from tests.support.factories.secrets import SECRETS, make_secret
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 OPERATION = "secrets_list"

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.secrets import SECRETS, make_secret
+from tests.support.factories.secrets import SECRETS, make_secret
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 OPERATION = "secrets_read"

@@ -6,8 +6,8 @@ from secrets_vault.models import SecretVersion
 from tenants.access import Role
 from tenants.models import AuditEntry
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_api_key
-from tests.support.secrets import SECRETS, make_secret
+from tests.support.factories.rows import make_api_key
+from tests.support.factories.secrets import SECRETS, make_secret
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 OPERATION = "secrets_rotate"

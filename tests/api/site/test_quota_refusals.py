@@ -13,8 +13,8 @@ from tenants.models import Tenant, UsageCounter
 from tenants.plans import MIB, Quota
 from tenants.quotas import PERIODS, set_plan
 from tests.support.api import YAML, Api, assert_problem, read
-from tests.support.factories import HELLO, make_draft, make_workflow
-from tests.support.records import record
+from tests.support.factories.records import record
+from tests.support.factories.rows import HELLO, make_draft, make_workflow
 from workflows.models import Version, Workflow
 
 WORKFLOWS = "/api/v1/workflows"

@@ -6,7 +6,7 @@ from tenants.access import Actor, Permission
 from tenants.plans import Quota
 from tenants.quotas import set_plan
 from tests.support.api import Api, assert_problem, read
-from tests.support.factories import make_api_key
+from tests.support.factories.rows import make_api_key
 
 PATH = "/api/v1/quotas"
 OPERATION = "quotas_read"

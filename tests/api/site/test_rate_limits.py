@@ -10,7 +10,7 @@ from tenants.access import Actor
 from tenants.models import Tenant
 from tenants.quotas import set_plan
 from tests.support.api import YAML, Api, assert_problem
-from tests.support.factories import HELLO, make_api_key, make_run, make_workflow
+from tests.support.factories.rows import HELLO, make_api_key, make_run, make_workflow
 
 ME = "/api/v1/me"
 pytestmark = pytest.mark.database

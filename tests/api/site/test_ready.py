@@ -9,9 +9,9 @@ from django.db import OperationalError, connection
 from pyflow_site import health
 from secrets_vault.services import create_secret
 from tenants import scoping
-from tests.support import launcher
 from tests.support.api import YAML, Api, read
-from tests.support.factories import a_test
+from tests.support.factories.rows import a_test
+from tests.support.servers import launcher
 
 OPERATION = "health_ready"
 ROW_SECURITY = {"row_security": "ok"} if connection.vendor == "postgresql" else {}
@@ -42,7 +42,7 @@ def test_a_real_broker_is_in_place(nobody: Api):
 
 @pytest.mark.fleet
 def test_row_security_that_does_not_hold_is_named(nobody: Api, settings, monkeypatch):
-    """It is no reason to serve nothing; how it comes about is in `tests/integration/test_web_role.py`."""
+    """It is no reason to serve nothing; how it comes about is in `tests/integration/tenants/test_web_role.py`."""
     monkeypatch.setattr(scoping, "WEB_ROLE", "no_such_role")
     response = nobody.get(PATH)
     assert response.status_code == 200

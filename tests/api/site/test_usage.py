@@ -9,7 +9,7 @@ from tenants.models import UsageCounter
 from tenants.plans import Quota
 from tenants.quotas import set_plan
 from tests.support.api import Api, assert_problem, read
-from tests.support.factories import HELLO, make_api_key, make_run
+from tests.support.factories.rows import HELLO, make_api_key, make_run
 
 PATH = "/api/v1/usage"
 OPERATION = "usage_read"

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from tenants.models import ApiKey, AuditEntry, IdempotentAnswer
 from tests.support.api import Api, assert_problem, read
-from tests.support.factories import make_api_key, make_member
+from tests.support.factories.rows import make_api_key, make_member
 
 OPERATION = "api_keys_create"
 PATH = "/api/v1/api-keys"

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.api import Api, assert_problem, read
-from tests.support.factories import make_api_key, make_member
+from tests.support.factories.rows import make_api_key, make_member
 
 OPERATION = "api_keys_list"
 PATH = "/api/v1/api-keys"

@@ -4,7 +4,7 @@ import pytest
 
 from pyflow.core.ids import new_uuid
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_api_key
+from tests.support.factories.rows import make_api_key
 
 OPERATION = "api_keys_read"
 PATH = "/api/v1/api-keys"

@@ -12,7 +12,7 @@ from pyflow.core.ids import new_uuid
 from tenants.models import ApiKey, AuditEntry
 from tenants.principals import cache
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_api_key, make_member, make_tenant
+from tests.support.factories.rows import make_api_key, make_member, make_tenant
 
 OPERATION = "api_keys_rotate"
 PATH = "/api/v1/api-keys"

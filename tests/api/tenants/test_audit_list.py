@@ -14,7 +14,7 @@ from django.utils.dateparse import parse_datetime
 from tenants import audit
 from tenants.access import Actor
 from tests.support.api import Api, assert_problem, read
-from tests.support.factories import a_test, make_api_key, make_tenant
+from tests.support.factories.rows import a_test, make_api_key, make_tenant
 
 OPERATION = "audit_list"
 PATH = "/api/v1/audit"

@@ -7,7 +7,7 @@ from tenants.api import audit as answers
 from tenants.models import AuditEntry
 from tests.support import append_only
 from tests.support.api import Api, assert_problem, read
-from tests.support.factories import a_test, make_api_key
+from tests.support.factories.rows import a_test, make_api_key
 
 OPERATION = "audit_verify"
 PATH = "/api/v1/audit/verify"

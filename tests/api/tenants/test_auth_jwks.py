@@ -4,8 +4,8 @@ import jwt
 import pytest
 
 from tests.support.api import Api, read
-from tests.support.factories import make_member
-from tests.support.members import log_in
+from tests.support.factories.members import log_in
+from tests.support.factories.rows import make_member
 
 OPERATION = "auth_jwks"
 PATH = "/api/v1/auth/jwks"

@@ -7,8 +7,8 @@ from django.utils import timezone
 
 from tenants.models import AuditEntry, RefreshToken
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_member
-from tests.support.members import log_in
+from tests.support.factories.members import log_in
+from tests.support.factories.rows import make_member
 
 OPERATION = "auth_refresh"
 PATH = "/api/v1/auth/refresh"

@@ -4,8 +4,8 @@ import pytest
 
 from tenants.models import AuditEntry
 from tests.support.api import Api, assert_problem, read
-from tests.support.factories import make_member
-from tests.support.members import log_in
+from tests.support.factories.members import log_in
+from tests.support.factories.rows import make_member
 
 OPERATION = "auth_revoke"
 PATH = "/api/v1/auth/revoke"

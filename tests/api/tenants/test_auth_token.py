@@ -14,8 +14,8 @@ from tenants import authentication, principals, tokens
 from tenants.access import Role
 from tenants.models import AuditEntry, Membership
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_member
-from tests.support.members import api_of, log_in
+from tests.support.factories.members import api_of, log_in
+from tests.support.factories.rows import make_member
 from tests.support.passwords import PASSWORD
 
 OPERATION = "auth_token"

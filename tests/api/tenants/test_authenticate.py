@@ -6,7 +6,7 @@ from django.utils import timezone
 from tenants.keys import make_key
 from tenants.principals import cache
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_api_key, make_workflow
+from tests.support.factories.rows import make_api_key, make_workflow
 
 PATH = "/api/v1/workflows"
 pytestmark = pytest.mark.database

@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from tenants import failures
 from tenants.models import AuditEntry, Invitation, Membership
-from tests.support import members
 from tests.support.api import Api, assert_problem, read
-from tests.support.factories import make_invitation, make_member, make_tenant, make_user
+from tests.support.factories import members
+from tests.support.factories.rows import make_invitation, make_member, make_tenant, make_user
 
 OPERATION = "invitations_accept"
 PATH = "/api/v1/invitations/accept"

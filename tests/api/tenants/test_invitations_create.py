@@ -10,7 +10,7 @@ from django.utils import timezone
 from tenants.invitations import hash_token
 from tenants.models import AuditEntry, Invitation
 from tests.support.api import Api, assert_problem, read
-from tests.support.factories import make_api_key, make_member, make_tenant
+from tests.support.factories.rows import make_api_key, make_member, make_tenant
 
 OPERATION = "invitations_create"
 PATH = "/api/v1/invitations"

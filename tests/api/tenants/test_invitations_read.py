@@ -6,7 +6,7 @@ from django.utils import timezone
 from pyflow.core.ids import new_uuid
 from tenants.models import Invitation
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_invitation
+from tests.support.factories.rows import make_invitation
 
 OPERATION = "invitations_read"
 PATH = "/api/v1/invitations"

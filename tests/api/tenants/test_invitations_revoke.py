@@ -5,7 +5,7 @@ import pytest
 from pyflow.core.ids import new_uuid
 from tenants.models import AuditEntry
 from tests.support.api import Api, assert_problem, assert_same_answer
-from tests.support.factories import make_api_key, make_invitation
+from tests.support.factories.rows import make_api_key, make_invitation
 
 OPERATION = "invitations_revoke"
 PATH = "/api/v1/invitations"

@@ -10,9 +10,9 @@ from tenants.access import Actor, Role
 from tenants.errors import LastOwnerError, MemberNotFoundError
 from tenants.members import leave_tenant
 from tenants.models import AuditEntry, Membership
-from tests.support import members
 from tests.support.api import Api, assert_problem
-from tests.support.factories import make_api_key, make_member, make_tenant
+from tests.support.factories import members
+from tests.support.factories.rows import make_api_key, make_member, make_tenant
 
 OPERATION = "me_leave"
 PATH = "/api/v1/me"

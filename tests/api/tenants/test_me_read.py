@@ -3,9 +3,9 @@
 import pytest
 
 from tenants.access import Role, permissions_of
-from tests.support import members
 from tests.support.api import Api, assert_problem, read
-from tests.support.factories import make_api_key, make_member
+from tests.support.factories import members
+from tests.support.factories.rows import make_api_key, make_member
 
 OPERATION = "me_read"
 PATH = "/api/v1/me"

@@ -4,7 +4,7 @@ import pytest
 
 from tenants.access import Role
 from tests.support.api import Api, assert_problem, read
-from tests.support.factories import make_api_key, make_member
+from tests.support.factories.rows import make_api_key, make_member
 
 OPERATION = "members_list"
 PATH = "/api/v1/members"

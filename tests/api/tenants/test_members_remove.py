@@ -12,7 +12,7 @@ from pyflow.core.ids import new_uuid
 from tenants.access import Role
 from tenants.models import ApiKey, AuditEntry, Membership, RefreshToken
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_api_key, make_member, make_tenant
+from tests.support.factories.rows import make_api_key, make_member, make_tenant
 
 OPERATION = "members_remove"
 PATH = "/api/v1/members"

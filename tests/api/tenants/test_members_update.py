@@ -8,7 +8,7 @@ from pyflow.core.ids import new_uuid
 from tenants.access import Role
 from tenants.models import AuditEntry
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_api_key, make_member
+from tests.support.factories.rows import make_api_key, make_member
 
 OPERATION = "members_update"
 PATH = "/api/v1/members"

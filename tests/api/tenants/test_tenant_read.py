@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.api import YAML, Api, assert_problem, is_uuid7, read
-from tests.support.factories import make_api_key
+from tests.support.factories.rows import make_api_key
 
 OPERATION = "tenant_read"
 PATH = "/api/v1/tenants/current"

@@ -6,7 +6,7 @@ import pytest
 
 from tenants.models import AuditEntry, Tenant
 from tests.support.api import Api, assert_problem, read
-from tests.support.factories import make_api_key
+from tests.support.factories.rows import make_api_key
 
 OPERATION = "tenant_update"
 PATH = "/api/v1/tenants/current"

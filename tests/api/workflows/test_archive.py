@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_api_key, make_run, make_workflow
+from tests.support.factories.rows import make_api_key, make_run, make_workflow
 
 OPERATION = "workflows_archive"
 PATH = "/api/v1/workflows/hello/archive"

@@ -5,8 +5,9 @@ from django.http import HttpResponse
 
 from pyflow.core.errors import DocumentError
 from pyflow.documents.reading import read_json, read_yaml
-from tests.support import corpora, corpus_documents
+from tests.support import corpora
 from tests.support.api import JSON, YAML, Api, assert_problem, read
+from tests.support.corpora import yaml_json
 
 WORKFLOWS, VALIDATE = "/api/v1/workflows", "/api/v1/workflows/validate"
 REFUSALS = {"document_invalid", "document_too_large", "definition_invalid", "malformed"}
@@ -16,8 +17,8 @@ pytestmark = pytest.mark.database
 @corpora.each("yaml_json")
 def test_a_document_is_answered_by_no_error_of_ours(api: Api, case: corpora.Case):
     media_type = JSON if case["format"] == "json" else YAML
-    stored, judged = _send(api, corpus_documents.source(case), media_type)
-    if corpora.is_text(case) and (inside := corpus_documents.definition(case)) is not None:
+    stored, judged = _send(api, yaml_json.source(case), media_type)
+    if corpora.is_text(case) and (inside := yaml_json.definition(case)) is not None:
         # The definition is the case; it is no document of ours as it stands.
         _assert_refused(stored, judged)
         stored, judged = _send(api, inside, JSON)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.support.api import JSON, YAML, Api, assert_problem, is_uuid7, read
-from tests.support.factories import HELLO, make_api_key, make_workflow
+from tests.support.factories.rows import HELLO, make_api_key, make_workflow
 from workflows.models import Version, Workflow
 
 OPERATION = "workflows_create"

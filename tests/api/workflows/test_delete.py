@@ -4,8 +4,8 @@ import pytest
 
 from runs.models import Run
 from tests.support.api import Api, assert_problem, assert_same_answer
-from tests.support.factories import make_api_key, make_run, make_workflow
-from tests.support.records import record
+from tests.support.factories.records import record
+from tests.support.factories.rows import make_api_key, make_run, make_workflow
 from workflows.models import Version, Workflow
 
 OPERATION = "workflows_delete"

@@ -4,7 +4,7 @@ import pytest
 
 from runs.models import Run
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_workflow
+from tests.support.factories.rows import make_workflow
 
 OPERATION = "workflows_dry_run"
 PATH = "/api/v1/workflows/hello/dry-run"

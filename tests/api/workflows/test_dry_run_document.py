@@ -5,7 +5,7 @@ import pytest
 from pyflow.isolation import computations
 from runs.models import Run
 from tests.support.api import Api, assert_problem, read
-from tests.support.factories import HELLO, make_api_key
+from tests.support.factories.rows import HELLO, make_api_key
 from workflows.models import Workflow
 
 OPERATION = "workflows_dry_run_document"

@@ -5,8 +5,8 @@ import pytest
 from tenants.access import Role
 from tenants.models import AuditEntry, Membership
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
-from tests.support.factories import HELLO, make_api_key, make_member, make_run, make_workflow
-from tests.support.members import api_of
+from tests.support.factories.members import api_of
+from tests.support.factories.rows import HELLO, make_api_key, make_member, make_run, make_workflow
 
 OPERATION = "grants_create"
 PATH = "/api/v1/workflows/hello/grants"

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_member, make_workflow
-from tests.support.members import api_of
+from tests.support.factories.members import api_of
+from tests.support.factories.rows import make_member, make_workflow
 
 OPERATION = "grants_delete"
 GRANTS = "/api/v1/workflows/hello/grants"

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.api import Api, assert_problem, is_uuid7, read
-from tests.support.factories import HELLO, make_workflow
+from tests.support.factories.rows import HELLO, make_workflow
 
 OPERATION = "workflows_list"
 PATH = "/api/v1/workflows"

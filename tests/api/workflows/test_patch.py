@@ -5,7 +5,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import make_api_key, make_workflow
+from tests.support.factories.rows import make_api_key, make_workflow
 from workflows import services
 from workflows.models import Version
 

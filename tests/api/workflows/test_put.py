@@ -6,7 +6,7 @@ import pytest
 
 from tenants.models import AuditEntry
 from tests.support.api import YAML, Api, assert_problem, read
-from tests.support.factories import HELLO, make_api_key, make_workflow
+from tests.support.factories.rows import HELLO, make_api_key, make_workflow
 from workflows.models import Version, Workflow
 
 OPERATION = "workflows_put"

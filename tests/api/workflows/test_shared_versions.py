@@ -3,8 +3,8 @@
 import pytest
 
 from tests.support.api import YAML, Api, assert_problem, read
-from tests.support.factories import HELLO, make_member, make_workflow
-from tests.support.members import api_of
+from tests.support.factories.members import api_of
+from tests.support.factories.rows import HELLO, make_member, make_workflow
 
 VERSIONS = "/api/v1/workflows/hello/versions"
 pytestmark = pytest.mark.database

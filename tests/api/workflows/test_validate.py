@@ -3,8 +3,8 @@
 import pytest
 
 from tests.support.api import YAML, Api, assert_problem, read
-from tests.support.factories import HELLO, make_api_key
-from tests.support.secrets import make_secret
+from tests.support.factories.rows import HELLO, make_api_key
+from tests.support.factories.secrets import make_secret
 from workflows.models import Workflow
 
 OPERATION = "workflows_validate"

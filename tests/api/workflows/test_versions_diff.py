@@ -6,7 +6,7 @@ import jsonpatch
 import pytest
 
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import HELLO, make_api_key, make_draft, make_run, make_workflow
+from tests.support.factories.rows import HELLO, make_api_key, make_draft, make_run, make_workflow
 
 OPERATION = "versions_diff"
 PATH = "/api/v1/workflows/hello/versions/diff?from=1&to=2"

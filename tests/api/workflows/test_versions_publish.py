@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.factories import HELLO, make_api_key, make_draft, make_run, make_workflow
+from tests.support.factories.rows import HELLO, make_api_key, make_draft, make_run, make_workflow
 
 OPERATION = "versions_publish"
 PATH = "/api/v1/workflows/hello/versions/2/publish"

@@ -4,7 +4,7 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
-from tests.support.factories import HELLO, make_api_key, make_draft, make_workflow
+from tests.support.factories.rows import HELLO, make_api_key, make_draft, make_workflow
 from workflows.models import ImmutableVersionError, Version
 
 OPERATION = "versions_put"

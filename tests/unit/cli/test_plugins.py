@@ -12,11 +12,11 @@ import pytest
 from pyflow.nodes import installed_types, plugins
 from pyflow.testing import run_workflow
 from pyflow.validation.checker import check_workflow
-from tests.support.plugins import WRONG
-from tests.support.stage import node, workflow
+from tests.support.factories.plugins import WRONG
+from tests.support.factories.stage import node, workflow
 
 FLOW = "version: 2\nname: loud\noutputs: {said: '{{ a }}'}\nnodes: [{id: a, type: shout, config: {text: hi}}]\n"
-MODULE = "from tests.support.plugins import *\n"
+MODULE = "from tests.support.factories.plugins import *\n"
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ async def test_the_testing_kit_knows_them(monkeypatch: pytest.MonkeyPatch):
 
 
 def points(*names: str) -> list[metadata.EntryPoint]:
-    return [metadata.EntryPoint(name, f"tests.support.plugins:{name}", plugins.GROUP) for name in names]
+    return [metadata.EntryPoint(name, f"tests.support.factories.plugins:{name}", plugins.GROUP) for name in names]
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pyflow.cli import app
-from tests.support.launcher import free_port
+from tests.support.servers.launcher import free_port
 
 RUN = "019ab000-0000-7000-8000-000000000000"
 KEY = "pyf_live_secret"

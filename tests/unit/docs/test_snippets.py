@@ -21,7 +21,7 @@ from pyflow.nodes import default_registry
 from pyflow.validation.loader import parse_workflow
 from pyflow_client import Client, ClientError
 from tests.repo_shape.tree import ROOT
-from tests.support.launcher import free_port
+from tests.support.servers.launcher import free_port
 
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("packages/*/README.md"))]
 NOT_RUN = {

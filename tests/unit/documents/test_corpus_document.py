@@ -15,7 +15,9 @@ from pyflow.execution.plan import compile_plan
 from pyflow.nodes import default_registry
 from pyflow.validation.checker import MAX_NODES, check_workflow
 from pyflow.validation.loader import parse_workflow
-from tests.support import corpora, corpus_documents, stage
+from tests.support import corpora
+from tests.support.corpora import yaml_json
+from tests.support.factories import stage
 from tests.unit.expressions import boxed
 
 FORMATS = ("yaml", "json")
@@ -27,7 +29,7 @@ def outcomes() -> dict[str, dict[str, Any]]:
     """What became of each text: the document is read, or the workflow in it is checked."""
     boxes = []
     for case in filter(corpora.is_text, corpora.load("yaml_json")):
-        inside = corpus_documents.definition(case)
+        inside = yaml_json.definition(case)
         kind, text = (case["format"], corpora.text(case)) if inside is None else ("checked", inside)
         boxes += [{"id": case["id"], "kind": kind, "source": text}] if case["format"] in FORMATS else []
     return boxed.run(boxes)
@@ -35,7 +37,7 @@ def outcomes() -> dict[str, dict[str, Any]]:
 
 def _is_plain(case: corpora.Case) -> bool:
     """Whether the case is about a document as such; others are about the workflow in it."""
-    return corpora.is_text(case) and corpus_documents.definition(case) is None
+    return corpora.is_text(case) and yaml_json.definition(case) is None
 
 
 @corpora.each("yaml_json", corpora.is_text)
@@ -59,7 +61,7 @@ def test_a_case_of_the_corpus_ends_as_it_says(case: corpora.Case, outcomes: dict
 
 @corpora.each("yaml_json", lambda case: not corpora.is_text(case))
 def test_a_graph_of_the_corpus_ends_as_it_says(case: corpora.Case):
-    text, expect = corpus_documents.source(case), case["expect"]
+    text, expect = yaml_json.source(case), case["expect"]
     if expect not in ("accept", "reject"):
         corpora.unread(case, f"the expectation {expect!r}")
     problems: Sequence[object]

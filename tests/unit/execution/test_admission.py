@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from pyflow.execution.engine import WorkflowEngine
-from tests.support import stage
-from tests.support.stage import node, workflow
+from tests.support.factories import stage
+from tests.support.factories.stage import node, workflow
 
 
 def one_at_a_time(id: str, on_limit: str) -> Any:

@@ -13,8 +13,8 @@ from pyflow.core.events import EventType
 from pyflow.documents.models import WorkflowDef
 from pyflow.execution.engine import WorkflowEngine
 from pyflow.nodes.workflow import WorkflowNode
-from tests.support import stage
-from tests.support.stage import node, workflow
+from tests.support.factories import stage
+from tests.support.factories.stage import node, workflow
 
 RUN = "0190f5ee-7b1c-7000-8000-000000000001"
 

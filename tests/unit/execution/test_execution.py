@@ -9,8 +9,8 @@ import pytest
 from pyflow.core.events import Event, EventType
 from pyflow.core.ports import MappingSecrets
 from pyflow.execution.engine import WorkflowEngine
-from tests.support import stage
-from tests.support.stage import node, workflow
+from tests.support.factories import stage
+from tests.support.factories.stage import node, workflow
 
 FINALLY = {"finally": [node("log", config={"value": "{{ run.state }}"})]}
 

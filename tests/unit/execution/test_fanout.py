@@ -11,8 +11,9 @@ from pyflow.core.states import NodeState
 from pyflow.documents.models import WorkflowDef
 from pyflow.execution.engine import WorkflowEngine
 from pyflow.testing import ManualClock
-from tests.support import memory, stage
-from tests.support.stage import node, workflow
+from tests.support.factories import stage
+from tests.support.factories.stage import node, workflow
+from tests.support.processes import memory
 
 SEEN = {"value": ["{{ item }}", "{{ item_index }}", "{{ item_key }}"]}
 
@@ -391,7 +392,7 @@ GROWTH = """
     import asyncio, sys
     from tests.support import memory
     from tests.support import stage
-    from tests.support.stage import node, workflow
+    from tests.support.factories.stage import node, workflow
 
     length = int(sys.argv[1])
 

@@ -15,8 +15,8 @@ from pyflow.core.states import NodeState
 from pyflow.execution.engine import WorkflowEngine
 from pyflow.execution.shared import ConcurrencyLimitError, Shared, SkippedByLimitError, Slots
 from pyflow_sdk.node import BaseNodeV2, NodeContext
-from tests.support import stage
-from tests.support.stage import Held, node, workflow
+from tests.support.factories import stage
+from tests.support.factories.stage import Held, node, workflow
 from tests.unit.isolation.isolated_nodes import Blocking, Doer
 
 

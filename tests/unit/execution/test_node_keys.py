@@ -25,8 +25,8 @@ from pyflow.nodes.wait import WaitNode
 from pyflow.nodes.workflow import WorkflowNode
 from pyflow.validation.checker import check_workflow
 from pyflow_sdk.node import BaseNodeV2, NodeContext
-from tests.support import stage
-from tests.support.stage import node, workflow
+from tests.support.factories import stage
+from tests.support.factories.stage import node, workflow
 
 CALLS: list[str] = []
 INSIDE: list[int] = [0, 0]

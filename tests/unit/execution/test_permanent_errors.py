@@ -18,8 +18,8 @@ from pyflow.isolation.errors import describe_error, rebuild_error
 from pyflow_sdk.errors import PyFlowError
 from pyflow_sdk.node import BaseNodeV2, NodeContext
 from secrets_vault import errors as vault
-from tests.support import stage
-from tests.support.stage import node, workflow
+from tests.support.factories import stage
+from tests.support.factories.stage import node, workflow
 from tests.unit.isolation.isolated_nodes import Anything
 
 #: Another attempt may end differently: the world may have changed, or the node's code decides anew.

@@ -7,7 +7,7 @@ from pyflow.core.ports import MappingSecrets
 from pyflow.core.result import ErrorInfo, RunResult
 from pyflow.execution.engine import WorkflowEngine
 from pyflow.validation.loader import parse_workflow
-from tests.support import stage
+from tests.support.factories import stage
 
 SECRET = "kdf83-jd02k-d93kd-0wkx7"
 VALUE = "a-value-of-the-run"

@@ -8,8 +8,8 @@ from pyflow.core.events import EventType, posix
 from pyflow.documents.models import RetryDef
 from pyflow.execution.retry import RetryPolicy, error_kinds
 from pyflow_sdk.errors import NodeError, NonRetryableError, RetryableError
-from tests.support import stage
-from tests.support.stage import node, workflow
+from tests.support.factories import stage
+from tests.support.factories.stage import node, workflow
 
 
 class Flaky:

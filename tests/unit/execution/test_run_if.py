@@ -3,8 +3,8 @@
 import pytest
 
 from pyflow.core.events import EventType
-from tests.support import stage
-from tests.support.stage import node, workflow
+from tests.support.factories import stage
+from tests.support.factories.stage import node, workflow
 
 BEFORE = {
     "succeeded": node("a"),

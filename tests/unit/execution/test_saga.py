@@ -10,8 +10,8 @@ from pyflow.core.result import ErrorInfo, ItemRun, NodeRun
 from pyflow.core.states import NodeState
 from pyflow.documents.models import WorkflowDef
 from pyflow.execution.engine import WorkflowEngine
-from tests.support import stage
-from tests.support.stage import node, workflow
+from tests.support.factories import stage
+from tests.support.factories.stage import node, workflow
 
 
 class Undo:

@@ -14,7 +14,7 @@ from pyflow.core.states import NodeState, RunState
 from pyflow.documents.models import WorkflowDef
 from pyflow.execution.plan import FINALLY, MAIN, ON_FAILURE, Plan
 from pyflow.execution.scheduler import Scheduler
-from tests.support import stage
+from tests.support.factories import stage
 
 ENDS = st.sampled_from([NodeState.SUCCEEDED, NodeState.FAILED, NodeState.SKIPPED, NodeState.TIMED_OUT])
 RUN_IFS = ("all_succeeded", "none_failed", "all_done", "any_failed", "any_succeeded")

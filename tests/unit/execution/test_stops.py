@@ -14,8 +14,8 @@ from pyflow.core.states import NodeState, RunState
 from pyflow.documents.models import WorkflowDef
 from pyflow.execution.engine import Execution, WorkflowEngine
 from pyflow.nodes import default_registry
-from tests.support import stage
-from tests.support.stage import Held, node, workflow
+from tests.support.factories import stage
+from tests.support.factories.stage import Held, node, workflow
 
 TIMEOUT = {"settings": {"timeout": "1h"}}
 FINALLY = {"finally": [node("last", "held", config={"value": "last"})]} | TIMEOUT

@@ -14,8 +14,8 @@ from pyflow.execution.timers import Timers
 from pyflow.nodes.workflow import WorkflowNode
 from pyflow.testing import ManualClock
 from pyflow_sdk.node import BaseNodeV2, NodeContext
-from tests.support import stage
-from tests.support.stage import node, workflow
+from tests.support.factories import stage
+from tests.support.factories.stage import node, workflow
 
 HOUR = 3600.0
 

@@ -9,8 +9,8 @@ from pyflow.core.events import Event, EventType
 from pyflow.core.suspension import Signal
 from pyflow.execution.engine import Execution, WorkflowEngine
 from pyflow.nodes.signal import SignalNode
-from tests.support import stage
-from tests.support.stage import node, workflow
+from tests.support.factories import stage
+from tests.support.factories.stage import node, workflow
 
 
 class Waiting(stage.Sink):

@@ -35,8 +35,8 @@ from pyflow.isolation.processes import (
 from pyflow.net.files import current_root
 from pyflow_sdk.errors import NodeError, NonRetryableError, RetryableError
 from pyflow_sdk.node import BaseNodeV2, NodeContext
-from tests.support import stage
-from tests.support.stage import node, workflow
+from tests.support.factories import stage
+from tests.support.factories.stage import node, workflow
 from tests.unit.isolation.isolated_nodes import Anything, Blocking, Doer, Fetcher, Older, Outer
 
 MIB = 1024 * 1024

@@ -16,7 +16,7 @@ from pyflow.execution.retry import error_kinds
 from pyflow.net.addresses import NetworkPolicy, SSRFError, is_denied
 from pyflow.net.http_client import HttpTimeoutError, InvalidRequestError, ResponseTooLargeError, request
 from tests.support import corpora
-from tests.support.wire import Answer, Wire, response, serving
+from tests.support.servers.wire import Answer, Wire, response, serving
 
 READ = {"url", "method", "headers", "env", "redirects", "response"}
 SECRET_HEADERS = {"authorization", "cookie", "x-api-key"}

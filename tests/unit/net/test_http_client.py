@@ -22,7 +22,7 @@ from pyflow.net.http_client import (
     TooManyRedirectsError,
     request,
 )
-from tests.support.wire import OK, Wire, response, serving
+from tests.support.servers.wire import OK, Wire, response, serving
 
 
 async def test_every_address_of_a_name_has_to_be_good(monkeypatch: pytest.MonkeyPatch):

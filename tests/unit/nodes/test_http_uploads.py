@@ -11,7 +11,7 @@ import pytest
 
 from pyflow.core.result import NodeRun
 from pyflow.net.files import ConfinedFiles, current_root
-from tests.support import memory
+from tests.support.processes import memory
 from tests.unit.nodes.web import Asked, Reply, Web, run, serving
 
 MIB = 1024 * 1024

@@ -13,7 +13,7 @@ from pyflow.core.result import NodeRun
 from pyflow.net.addresses import NetworkPolicy, current_policy
 from pyflow.net.files import current_root
 from pyflow.nodes.sql.node import SqlNode
-from tests.support import launcher
+from tests.support.servers import launcher
 from tests.unit.nodes.web import node, run
 
 

@@ -9,7 +9,8 @@ import pymysql
 import pytest
 
 from pyflow.core.result import NodeRun
-from tests.support import launcher, waiting
+from tests.support import waiting
+from tests.support.servers import launcher
 from tests.unit.nodes.web import node, run
 
 pytestmark = pytest.mark.mariadb

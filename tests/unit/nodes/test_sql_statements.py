@@ -12,7 +12,7 @@ import pytest
 from pyflow.core.result import NodeRun
 from pyflow.net.files import current_root
 from pyflow.nodes.sql.text import Kind, read
-from tests.support import launcher
+from tests.support.servers import launcher
 from tests.unit.nodes.web import node
 
 

@@ -14,7 +14,7 @@ from pyflow.nodes import default_registry
 from pyflow.nodes.storage.formats import FileContentError
 from pyflow.nodes.storage.node import StorageNode
 from pyflow.validation.checker import check_workflow
-from tests.support import stage
+from tests.support.factories import stage
 from tests.unit.nodes.web import node, run
 
 

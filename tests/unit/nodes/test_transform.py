@@ -11,7 +11,7 @@ from pyflow.nodes import default_registry
 from pyflow.upgrade.convert import convert
 from pyflow.validation.checker import check_workflow
 from pyflow.validation.loader import parse_workflow
-from tests.support.stage import node, workflow
+from tests.support.factories.stage import node, workflow
 
 ORDERS = [{"id": 1, "status": "open"}, {"id": 2, "status": "paid"}, {"id": 3, "status": "open"}]
 SINGULAR = ("$", "$.a", "$['a'].b[0]", "$.a[-1]", "a.b", "$.a.`len`", "$.a + 1", "$.größe", "$['größe']")

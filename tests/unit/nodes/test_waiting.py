@@ -22,7 +22,7 @@ from pyflow.nodes.wait import WaitNode, parse_time
 from pyflow.testing import ManualClock
 from pyflow_sdk.node import NodeContext
 from pyflow_sdk.testing import run_node
-from tests.support import stage
+from tests.support.factories import stage
 from tests.unit.nodes.web import workflow
 
 START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()

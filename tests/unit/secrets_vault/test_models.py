@@ -8,8 +8,8 @@ from secrets_vault.providers import VaultProvider
 from secrets_vault.services import replace_secret
 from tenants.access import Actor
 from tenants.models import Tenant
-from tests.support.factories import make_tenant
-from tests.support.secrets import make_secret
+from tests.support.factories.rows import make_tenant
+from tests.support.factories.secrets import make_secret
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 STOLEN = ("nonce", "ciphertext", "data_key")

@@ -13,7 +13,7 @@ from tenants import audit
 from tenants.access import Actor
 from tenants.models import AuditEntry, AuditHead, Tenant
 from tests.support import append_only
-from tests.support.factories import make_tenant
+from tests.support.factories.rows import make_tenant
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db]
 

@@ -13,7 +13,7 @@ from tenants.errors import AuditBrokenError
 from tenants.models import AuditEntry, AuditHead, Tenant
 from tenants.services import create_tenant
 from tests.support import append_only
-from tests.support.factories import make_tenant
+from tests.support.factories.rows import make_tenant
 
 pytestmark = [
     pytest.mark.database,

@@ -15,7 +15,7 @@ from tenants.errors import InvalidKeyError
 from tenants.keys import check_secret, hash_secret, make_key
 from tenants.models import ApiKey
 from tenants.principals import CACHE_SECONDS, cache
-from tests.support.factories import make_api_key, make_tenant
+from tests.support.factories.rows import make_api_key, make_tenant
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db]
 

@@ -9,7 +9,7 @@ from pyflow_site.settings import ENVIRONMENT
 from tenants import failures
 from tenants.errors import InvalidKeyError, TooManyFailuresError
 from tenants.limits import MemoryLimiter, RedisLimiter
-from tests.support import launcher
+from tests.support.servers import launcher
 
 pytestmark = pytest.mark.database
 

@@ -14,7 +14,7 @@ from django.conf import settings
 from pyflow.core.ids import new_id
 from tenants import limits
 from tenants.limits import Limiter, MemoryLimiter, RedisLimiter, Rule
-from tests.support import launcher
+from tests.support.servers import launcher
 
 WINDOW = 600.0
 """So long that no machine is too busy for what has to happen within a part of it."""

@@ -11,7 +11,7 @@ from tenants.access import Role
 from tenants.errors import MemberExistsError
 from tenants.members import add_member
 from tenants.models import ApiKey, Membership
-from tests.support.factories import a_test, make_api_key, make_member, make_tenant, make_user
+from tests.support.factories.rows import a_test, make_api_key, make_member, make_tenant, make_user
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db]
 

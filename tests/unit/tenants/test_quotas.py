@@ -13,7 +13,7 @@ from tenants.access import Actor
 from tenants.errors import PlanError, QuotaExceededError, UpgradeNeededError
 from tenants.models import AuditEntry, Tenant, UsageCounter
 from tenants.plans import PLANS, Plan, Quota
-from tests.support.factories import make_tenant
+from tests.support.factories.rows import make_tenant
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db]
 RUNS, BYTES = Quota.RUNS_PER_DAY, Quota.STORED_BYTES

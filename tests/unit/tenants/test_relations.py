@@ -8,7 +8,7 @@ from django.db.models import Count, Prefetch
 from runs.models import NodeRun, Run
 from tenants.models import Tenant
 from tenants.scoping import TenantOwned
-from tests.support.factories import make_run, make_tenant
+from tests.support.factories.rows import make_run, make_tenant
 from workflows.models import Version, Workflow
 
 OWNED = [model for model in apps.get_models() if issubclass(model, TenantOwned)]

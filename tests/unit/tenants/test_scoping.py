@@ -19,9 +19,9 @@ from tenants.models import (
     UsageCounter,
 )
 from tenants.scoping import TenantOwned
-from tests.support.factories import make_api_key, make_run, make_superuser, make_tenant, make_workflow
+from tests.support.factories.rows import make_api_key, make_run, make_superuser, make_tenant, make_workflow
+from tests.support.factories.secrets import make_secret
 from tests.support.invariants import made_of_rows
-from tests.support.secrets import make_secret
 from workflows.models import Workflow
 
 OWNED = [model for model in apps.get_models() if issubclass(model, TenantOwned)]

@@ -12,7 +12,7 @@ from tenants import quotas
 from tenants.access import Actor
 from tenants.models import AuditEntry, Tenant, UsageCounter
 from tenants.plans import Quota
-from tests.support.factories import make_superuser, make_tenant
+from tests.support.factories.rows import make_superuser, make_tenant
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db]
 

@@ -28,7 +28,7 @@ from pyflow.upgrade.convert import Conversion, ConversionError, convert
 from pyflow.upgrade.values import cannot_fail, keep_text, needed_in_expression, needed_names
 from pyflow.validation.checker import check_workflow
 from pyflow.validation.loader import parse_workflow
-from tests.support import stage
+from tests.support.factories import stage
 
 
 class Step(BaseNode):

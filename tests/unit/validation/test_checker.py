@@ -7,8 +7,8 @@ from pyflow.core.problems import suggest
 from pyflow.execution.plan import compile_plan
 from pyflow.validation.checker import check_workflow
 from pyflow.validation.loader import parse_workflow
-from tests.support import stage
-from tests.support.stage import node, workflow
+from tests.support.factories import stage
+from tests.support.factories.stage import node, workflow
 
 REGISTRY = stage.registry()
 

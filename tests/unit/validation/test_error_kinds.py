@@ -9,8 +9,8 @@ import pyflow
 from pyflow.core.error_kinds import CODES, KINDS
 from pyflow.nodes import default_registry
 from pyflow.validation.checker import check_workflow
-from tests.support import stage
-from tests.support.stage import node, workflow
+from tests.support.factories import stage
+from tests.support.factories.stage import node, workflow
 
 HTTP = {"url": "https://shop.example"}
 

@@ -8,8 +8,8 @@ from pyflow.core.errors import DefinitionError, InputError
 from pyflow.core.ports import MappingSecrets
 from pyflow.documents.models import WorkflowDef
 from pyflow.validation.checker import check_workflow
-from tests.support import stage
-from tests.support.stage import node, workflow
+from tests.support.factories import stage
+from tests.support.factories.stage import node, workflow
 
 SCHEMA = {
     "type": "object",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.factories import HELLO, a_test, make_tenant
+from tests.support.factories.rows import HELLO, a_test, make_tenant
 from workflows.errors import NothingPublishedError, WorkflowArchivedError, WorkflowMissingError
 from workflows.latest import latest_version
 from workflows.services import archive_workflow, delete_workflow, put_workflow

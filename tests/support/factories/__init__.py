@@ -1,0 +1,1 @@
+"""Rows, nodes and workflows that tests are made of."""

@@ -1,0 +1,1 @@
+"""Processes and executors of the platform, as tests start, stop and kill them."""
