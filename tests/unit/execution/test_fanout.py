@@ -390,8 +390,8 @@ async def test_a_template_that_fails_for_one_item_fails_that_item_alone():
 #: Prints the bytes by which the peak grows, per item, for 5,000 and for 30,000 items.
 GROWTH = """
     import asyncio, sys
-    from tests.support import memory
-    from tests.support import stage
+    from tests.support.processes import memory
+    from tests.support.factories import stage
     from tests.support.factories.stage import node, workflow
 
     length = int(sys.argv[1])

@@ -66,7 +66,7 @@ every_kind = pytest.mark.parametrize("kind", sorted(BODIES))
 PROGRAM = """
     import asyncio, json, os, sys
     from pyflow.net.files import current_root
-    from tests.support import memory
+    from tests.support.processes import memory
     from tests.unit.nodes.web import node
 
     async def main(root, config):
