@@ -19,7 +19,7 @@ from tenants.admin.base import CheckedAddress
 
 
 class ScheduleAdmin(CheckedAddress[Any]):
-    """What beat sends, and when. It follows the settings and is not edited here: a change would leave no audit.
+    """Tasks that beat sends, and their times. Follows the settings; not editable here: a change would leave no audit.
 
     A task that somebody could add runs in every worker, for all tenants.
     """

@@ -1,4 +1,4 @@
-"""What must be right before strangers can reach a server: a part of ``manage.py check --deploy``."""
+"""System checks of settings that are unsafe on a public server: a part of ``manage.py check --deploy``."""
 
 from __future__ import annotations
 

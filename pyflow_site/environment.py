@@ -25,7 +25,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 
 class Environment(BaseSettings):
-    """What the environment may say. Names are ``PYFLOW_…`` but for ``DATABASE_URL`` and ``REDIS_URL``."""
+    """Settings from the environment. Names are ``PYFLOW_…`` but for ``DATABASE_URL`` and ``REDIS_URL``."""
 
     model_config = SettingsConfigDict(env_prefix="PYFLOW_", env_file=".env", extra="ignore", populate_by_name=True)
 
@@ -94,7 +94,7 @@ class Environment(BaseSettings):
 
     @property
     def production(self) -> bool:
-        """Whether this is a production process."""
+        """Return whether this is a production process."""
         return self.env == "production"
 
     @property
@@ -188,7 +188,7 @@ def _variable(field: str) -> str:
 
 
 def _patience(environment: Environment) -> dict[str, Any]:
-    """How soon a link to PostgreSQL that says nothing is given up, by both of its ends; see libpq's parameters."""
+    """Return libpq's parameters with which both ends notice a dead connection to PostgreSQL."""
     lease = math.ceil(environment.lease_seconds)
     return {
         "connect_timeout": 5,

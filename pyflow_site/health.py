@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it can do its work."""
+"""Liveness and readiness of this process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LiveView(StrictView):
 
     @extend_schema(
         operation_id="health_live",
-        summary="Does the process answer?",
+        summary="Check liveness",
         responses={200: inline_serializer("Live", {"status": serializers.ChoiceField(["ok"])})},
     )
     def get(self, request: Request) -> Response:
@@ -47,7 +47,7 @@ class ReadyView(StrictView):
 
     @extend_schema(
         operation_id="health_ready",
-        summary="Can the process do its work?",
+        summary="Check readiness",
         responses={
             200: inline_serializer(
                 "Ready",
@@ -70,9 +70,9 @@ class ReadyView(StrictView):
         """``{status, checks: {database, migrations, master_key, row_security?, broker?}}``.
 
         503 (``failing``) while the database is unavailable or not migrated, so requests fail. Otherwise 200, and
-        ``degraded`` if something else is not ``ok``. Without the broker requests are answered and runs accepted, which
-        begin with the next sweep of a worker; so a load balancer keeps its web processes. ``master_key`` is ``lost``
-        where the key that some tenant's secrets need is not among the configured ones, ``off`` where there is none.
+        ``degraded`` if something else is not ``ok``. Without the broker the server still accepts runs; a worker's
+        next sweep starts them, so a load balancer keeps the web processes. ``master_key`` is ``lost`` if a key that
+        a tenant's secrets need is not configured, and ``off`` if no key is configured.
         ``row_security`` (PostgreSQL) may be ``off``: requests are served, but the operator should enable it.
         """
         checks = {"database": _database()}

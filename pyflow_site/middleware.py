@@ -1,4 +1,4 @@
-"""What happens around every request, in both worlds (sync and async)."""
+"""Middleware around every request, in both worlds (sync and async)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the OpenAPI document is made complete: problems, security, media types."""
+"""Completes the OpenAPI document: problems, security, media types."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "WorkflowDocument": {
         "type": "object",
         "additionalProperties": {},
-        "description": "A workflow document. `GET /api/v1/workflows/schema` answers its JSON Schema.",
+        "description": "A workflow document. `GET /api/v1/workflows/schema` returns its JSON Schema.",
     },
     "WorkflowPatch": {
         "type": "object",
@@ -184,7 +184,7 @@ def complete_components(result: dict[str, Any], **_: Any) -> dict[str, Any]:
 
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """How an API key or an access token is sent."""
+    """The security scheme of API keys and access tokens."""
 
     target_class = "tenants.api.authentication.BearerAuthentication"
     name = "apiKey"

@@ -1,4 +1,4 @@
-"""Whether an error says that the database cannot be reached: the same request may succeed a little later."""
+"""Recognizes errors of an unreachable database: the same request may succeed a little later."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sql
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether an error, or one that it was raised from or while handling, comes from a database that is away."""
+    """Return whether an error, or one of its causes, comes from a database that is unreachable."""
     return any(_says_away(link) for link in _chain(error))
 
 

@@ -10,7 +10,7 @@ from pyflow_site.problems import STATUS_OF, TITLES, documented_errors
 
 
 class ProblemsPage(TemplateView):
-    """What the ``type`` of a problem document leads to: every problem with its status and meaning."""
+    """The page that the ``type`` of a problem document links to: all problems with status and meaning."""
 
     template_name = "pyflow_site/problems.html"
 

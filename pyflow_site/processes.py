@@ -50,7 +50,7 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended (negative: by that signal), or ``None`` while it runs."""
+        """Return its exit code (negative: the signal that ended it), or ``None`` while it runs."""
         return self._process.poll()
 
     def ask_to_end(self) -> None:
@@ -106,7 +106,7 @@ def stopped_by_signals() -> Iterator[None]:
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there now."""
+    """Return whether a server could listen there now."""
     with socket.socket() as probe:
         # As servers do: connections of an earlier server that are still closing do not matter.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -136,7 +136,7 @@ def _relay(lines: IO[bytes], prefix: str) -> None:
 
 
 def _ends_with_us() -> Callable[[], None] | None:
-    """What asks Linux to end a child when we die, SIGKILL included. Elsewhere children end only if we can end them."""
+    """Return a function that asks Linux to end a child when we die, SIGKILL included; elsewhere ``None``."""
     if sys.platform != "linux":
         return None
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()

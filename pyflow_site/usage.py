@@ -1,4 +1,4 @@
-"""What a tenant may have and what of it is used. Here, because what is counted belongs to several apps."""
+"""Limits of a tenant and their usage over HTTP. Here, because the counted rows belong to several apps."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class UsageShape(serializers.Serializer[Any]):
 
 
 class HistoryQuery(Strict):
-    """Which days of the history are shown: the last 30 unless it says so."""
+    """Query parameters of the history: its days, the last 30 by default."""
 
     def get_fields(self) -> dict[str, Any]:
         """``from`` and ``to``, of which one is a word of Python's."""
@@ -114,7 +114,7 @@ class QuotasView(TenantView):
 
 
 class UsageView(TenantView):
-    """What of the limits is used."""
+    """Usage of the tenant's quotas."""
 
     permissions: ClassVar = {"GET": Permission.TENANT_READ}
     reads_query = frozenset({"GET"})

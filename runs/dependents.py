@@ -1,4 +1,4 @@
-"""What workflows ask about their runs (``workflows.dependents``)."""
+"""Answers the questions of the app ``workflows`` about its runs (``workflows.dependents``)."""
 
 from __future__ import annotations
 

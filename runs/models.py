@@ -31,7 +31,7 @@ LOG_LEVELS = list(LEVELS.items())
 
 
 class Trigger(StrEnum):
-    """What started a run."""
+    """The cause that started a run."""
 
     API = "api"
     MANUAL = "manual"
@@ -54,13 +54,13 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.select_related("workflow", "version").defer("version__source", "version__definition")
 
     def labelled(self, name: str, value: str) -> RunQuerySet:
-        """Those with a label of this value. On PostgreSQL the index ``run_labels`` has those with labels."""
+        """Select runs with a label of this value. On PostgreSQL the index ``run_labels`` holds all runs with labels."""
         if is_postgresql(self.db):
             return self.filter(labels__contains={name: value}).exclude(labels={})
         return self.filter(Exact(KeyTextTransform(name, "labels"), value))
 
     def found_by(self, text: str) -> RunQuerySet:
-        """Those whose workflow's name contains the text, or whose id it is."""
+        """Select runs whose workflow's name contains the text, or whose id it is."""
         return self.filter(matching(text))
 
 
@@ -96,14 +96,18 @@ class Run(TenantOwned):
     state = models.CharField(max_length=16, choices=RUN_STATES, default=RunState.QUEUED.value)
     trigger = models.CharField(max_length=16, choices=TRIGGERS, default=Trigger.MANUAL.value, editable=False)
     started_by = models.JSONField(null=True, blank=True, editable=False, help_text="{kind, id, name, request_id}.")
-    labels = models.JSONField(default=dict, blank=True, help_text="The workflow's own and those of the start.")
+    labels = models.JSONField(default=dict, blank=True, help_text="Labels of the workflow and of the start.")
     dedupe_key = models.CharField(max_length=255, null=True, blank=True, editable=False)  # noqa: DJ001 - null: none
     input = models.JSONField(default=dict)
-    input_ref = models.JSONField(null=True, blank=True, editable=False, help_text="Where the input is, if it is large.")
+    input_ref = models.JSONField(
+        null=True, blank=True, editable=False, help_text="Reference to the input, if it is large."
+    )
     outputs = models.JSONField(null=True, blank=True)
-    outputs_ref = models.JSONField(null=True, blank=True, editable=False, help_text="As `input_ref`.")
+    outputs_ref = models.JSONField(
+        null=True, blank=True, editable=False, help_text="Reference to the outputs, if they are large."
+    )
     value_bytes = models.PositiveBigIntegerField(
-        default=0, editable=False, help_text="How large what came out of it and is stored apart is, in all."
+        default=0, editable=False, help_text="Total bytes of its outputs that are stored outside the row."
     )
     error = models.JSONField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -114,17 +118,19 @@ class Run(TenantOwned):
     epoch = models.PositiveIntegerField(default=0, editable=False)
     claims = models.PositiveIntegerField(default=0, editable=False)
     losses = models.PositiveIntegerField(
-        default=0, editable=False, help_text="How many executors in a row were lost with it before a node completed."
+        default=0, editable=False, help_text="Consecutive workers lost while executing it, since a node last completed."
     )
-    queue = models.CharField(max_length=63, blank=True, default="", editable=False, help_text="Whose workers run it.")
+    queue = models.CharField(
+        max_length=63, blank=True, default="", editable=False, help_text="Queue whose workers execute it."
+    )
     event_seq = models.PositiveIntegerField(default=0, editable=False)
-    compensation = models.CharField(max_length=16, blank=True, default="", help_text="How undoing went, if it did.")
-    wake_at = models.DateTimeField(null=True, blank=True, help_text="When a waiting run is looked at again.")
+    compensation = models.CharField(
+        max_length=16, blank=True, default="", help_text="Result of the compensation, if there was one."
+    )
+    wake_at = models.DateTimeField(null=True, blank=True, help_text="Time at which a waiting run continues.")
     cancel_requested_at = models.DateTimeField(null=True, blank=True, editable=False)
     pause_requested_at = models.DateTimeField(null=True, blank=True, editable=False)
-    retries = models.PositiveIntegerField(
-        default=0, editable=False, help_text="How often it was taken up again after its end."
-    )
+    retries = models.PositiveIntegerField(default=0, editable=False, help_text="Number of retries.")
     source_run = models.ForeignKey(
         "self",
         on_delete=models.SET_NULL,
@@ -140,24 +146,28 @@ class Run(TenantOwned):
         blank=True,
         default="",
         editable=False,
-        help_text="What becomes of it when its parent does not wait for it any more. Empty: the parent never did.",
+        help_text="Action when its parent stops waiting for it. Empty: the parent never waited.",
     )
     called_by = models.JSONField(
         null=True,
         blank=True,
         editable=False,
-        help_text="Which attempt of its parent's node started it: {node_id, item, attempt, retry}.",
+        help_text="Attempt of the parent's node that started it: {node_id, item, attempt, retry}.",
     )
     children_to_stop = models.BooleanField(
         default=False,
         db_default=False,
         editable=False,
-        help_text="It has ended, and not all children are stopped.",
+        help_text="It has ended, and some child runs still have to be stopped.",
     )
-    priority = models.PositiveSmallIntegerField(default=5, editable=False, help_text="From 1 (last) to 9 (first).")
-    queue_deadline = models.DateTimeField(null=True, blank=True, help_text="Not started by then, it times out.")
-    lineage = models.JSONField(default=list, editable=False, help_text="Names of the workflows above.")
-    secrets_used = models.JSONField(default=list, editable=False, help_text="Which secrets it read; no values.")
+    priority = models.PositiveSmallIntegerField(default=5, editable=False, help_text="From 1 (lowest) to 9 (highest).")
+    queue_deadline = models.DateTimeField(
+        null=True, blank=True, help_text="It times out if it has not started by then."
+    )
+    lineage = models.JSONField(default=list, editable=False, help_text="Names of the workflows of its parents.")
+    secrets_used = models.JSONField(
+        default=list, editable=False, help_text="Marks of the secrets that it used, without values."
+    )
     log_lines = models.PositiveIntegerField(default=0, editable=False)
     log_characters = models.PositiveIntegerField(default=0, editable=False)
 
@@ -189,7 +199,7 @@ class Run(TenantOwned):
                 condition=models.Q(state=RunState.QUEUED.value, started_at__isnull=True, queue_deadline__isnull=False),
             ),
             models.Index(fields=("id",), name="run_orphans", condition=models.Q(children_to_stop=True)),
-            models.Index(fields=("queue",), name="run_suspects", condition=models.Q(losses=POISON_LOSSES)),
+            models.Index(fields=("queue",), name="run_poison", condition=models.Q(losses=POISON_LOSSES)),
             models.Index(fields=("tenant", "-created_at", "-id"), name="run_of_tenant"),
             models.Index(fields=("-created_at", "-id"), name="run_newest"),
         )
@@ -199,7 +209,7 @@ class Run(TenantOwned):
 
     @property
     def stored_bytes(self) -> int:
-        """What the run counts for in the quota of stored bytes: its input, as compact JSON, and its large values."""
+        """Return the bytes that the run counts for in its quota: its input, as compact JSON, and its large values."""
         if self.input_ref is not None:
             return int(self.input_ref["size"]) + self.value_bytes
         text = json.dumps(self.input, ensure_ascii=False, separators=(",", ":"))
@@ -237,19 +247,22 @@ class NodeRun(TenantOwned):
     attempts = models.PositiveIntegerField(default=0)
     output = models.JSONField(null=True, blank=True)
     output_ref = models.JSONField(
-        null=True, blank=True, editable=False, help_text="Where the output is, if it is large: {sha256, size}."
+        null=True, blank=True, editable=False, help_text="Reference to the output, if it is large: {sha256, size}."
     )
     error = models.JSONField(null=True, blank=True)
     reason = models.CharField(
-        max_length=64, blank=True, default="", help_text="Why it was skipped; `reused`: from the run that this repeats."
+        max_length=64,
+        blank=True,
+        default="",
+        help_text="Reason why it was skipped. `reused`: the result is from the source run.",
     )
     tolerated = models.BooleanField(default=False)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     wake_at = models.DateTimeField(null=True, blank=True)
-    wait = models.JSONField(null=True, blank=True, help_text="What a waiting node waits for.")
+    wait = models.JSONField(null=True, blank=True, help_text="Timer or signal that a waiting node waits for.")
     progress = models.JSONField(
-        null=True, blank=True, help_text="What its attempt reported last: {fraction, message, at, item}."
+        null=True, blank=True, help_text="Last progress report of its attempt: {fraction, message, at, item}."
     )
 
     class Meta(TenantOwned.Meta):
@@ -279,11 +292,11 @@ class NodeItem(TenantOwned):
     attempts = models.PositiveIntegerField(default=0)
     output = models.JSONField(null=True, blank=True)
     output_ref = models.JSONField(
-        null=True, blank=True, editable=False, help_text="Where the output is, if it is large: {sha256, size}."
+        null=True, blank=True, editable=False, help_text="Reference to the output, if it is large: {sha256, size}."
     )
     error = models.JSONField(null=True, blank=True)
-    started_at = models.DateTimeField(null=True, blank=True, help_text="When its first attempt began.")
-    wake_at = models.DateTimeField(null=True, blank=True, help_text="When its next attempt is due.")
+    started_at = models.DateTimeField(null=True, blank=True, help_text="Start of the first attempt.")
+    wake_at = models.DateTimeField(null=True, blank=True, help_text="Time of the next attempt.")
     at = models.DateTimeField()
 
     class Meta(TenantOwned.Meta):
@@ -314,7 +327,7 @@ class NodeTask(TenantOwned):
     epoch = models.PositiveIntegerField(default=0)
     losses = models.PositiveIntegerField(default=0)
     outcomes = models.JSONField(null=True, blank=True)
-    progress = models.JSONField(null=True, blank=True, help_text="What its attempts reported last.")
+    progress = models.JSONField(null=True, blank=True, help_text="Last progress report of its attempts.")
 
     class Meta(TenantOwned.Meta):
         """Oldest first; indexes over what is to be done, and what is being done."""
@@ -343,15 +356,19 @@ class Slot(TenantOwned):
 
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="slots")
-    node_id = models.CharField(max_length=255, blank=True, default="", help_text="Empty: it is of the run as a whole.")
-    run_epoch = models.PositiveIntegerField(null=True, blank=True, help_text="Of a node's slot; null: of the run's.")
-    key = models.TextField(help_text="As it was rendered.")
-    lane = models.CharField(max_length=64, help_text="SHA-256 of what the key is of, and the key.")
-    limit = models.PositiveIntegerField(help_text="How many may hold a slot when this one takes or gets its own.")
+    node_id = models.CharField(
+        max_length=255, blank=True, default="", help_text="Empty: the slot is of the run as a whole."
+    )
+    run_epoch = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Epoch of the run, for a node's slot; null: the run's own slot."
+    )
+    key = models.TextField(help_text="The rendered key.")
+    lane = models.CharField(max_length=64, help_text="SHA-256 of the kind of the slot (run or node) and the key.")
+    limit = models.PositiveIntegerField(help_text="Maximum number of holders when this one gets its slot.")
     priority = models.PositiveSmallIntegerField(default=5)
     held = models.BooleanField()
-    displaced = models.BooleanField(default=False, help_text="Asked to make room for a newer one.")
-    since = models.DateTimeField(default=timezone.now, help_text="When it was asked for.")
+    displaced = models.BooleanField(default=False, help_text="True if it has to give the slot to a newer request.")
+    since = models.DateTimeField(default=timezone.now, help_text="Time of the request.")
 
     class Meta(TenantOwned.Meta):
         """Oldest first; one of a run, and indexes over who holds and who waits."""
@@ -381,7 +398,7 @@ class RunSignal(TenantOwned):
     payload = models.JSONField(null=True, blank=True)
     dedupe_id = models.CharField(max_length=255)
     sender = models.JSONField(
-        null=True, blank=True, editable=False, help_text="The names of its sender, for approvals; null: not known."
+        null=True, blank=True, editable=False, help_text="Names of the sender, for approvals; null: unknown."
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     consumed = models.BooleanField(default=False, editable=False)
@@ -426,7 +443,7 @@ class RunLog(TenantOwned):
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="log")
     seq = models.PositiveIntegerField()
-    node_id = models.CharField(max_length=255, blank=True, default="", help_text="Empty: it is about the log itself.")
+    node_id = models.CharField(max_length=255, blank=True, default="", help_text="Empty: a line about the log itself.")
     attempt = models.PositiveIntegerField(default=0)
     item = models.PositiveIntegerField(null=True, blank=True, help_text="The index of the item of a fan-out.")
     level = models.PositiveSmallIntegerField(choices=LOG_LEVELS)

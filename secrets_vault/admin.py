@@ -59,7 +59,7 @@ class SecretAdmin(TenantOwnedAdmin[Secret]):
     autocomplete_fields = ("tenant",)
 
     def get_fields(self, request: HttpRequest, obj: Secret | None = None) -> Any:
-        """Whoever may only look has no field for a value."""
+        """Return no field for a value to users who may only view."""
         if obj is None:
             return ("tenant", "name", "description", "value")
         value = ("value",) if self.has_change_permission(request, obj) else ()

@@ -1,4 +1,4 @@
-"""What must be right before the vault can be used."""
+"""System checks of the vault's settings."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def seal(key: bytes, text: bytes, place: bytes) -> tuple[bytes, bytes]:
 
 
 def unseal(key: bytes, nonce: bytes, ciphertext: bytes, place: bytes) -> bytes:
-    """What was sealed. Raises ``SecretUnreadableError`` for another key, another place or a changed ciphertext."""
+    """Decrypt a value. Raises ``SecretUnreadableError`` for another key, another place or a changed ciphertext."""
     try:
         return AESGCM(key).decrypt(nonce, ciphertext, place)
     except (InvalidTag, ValueError):  # a nonce or a ciphertext of a wrong length is a ValueError
@@ -39,10 +39,10 @@ def unseal(key: bytes, nonce: bytes, ciphertext: bytes, place: bytes) -> bytes:
 
 
 def version_place(tenant_id: UUID, secret_id: UUID, number: int, key_version: int) -> bytes:
-    """Where the value of a secret's version belongs."""
+    """Return the place (associated data) of the value of a secret's version."""
     return b"pyflow:secret:1\0" + tenant_id.bytes + secret_id.bytes + struct.pack(">II", number, key_version)
 
 
 def data_key_place(tenant_id: UUID, key_version: int) -> bytes:
-    """Where a wrapped data key belongs."""
+    """Return the place (associated data) of a wrapped data key."""
     return b"pyflow:data-key:1\0" + tenant_id.bytes + struct.pack(">I", key_version)

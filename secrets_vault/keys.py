@@ -98,13 +98,13 @@ def _decode(key_id: str, encoded: str) -> bytes:
 
 
 def _is_guessable(key: bytes) -> bool:
-    """Whether a key has a pattern that random bytes have in less than one of a billion cases."""
+    """Return whether a key has a pattern that random bytes have in less than one of a billion cases."""
     steps = {(later - earlier) % 256 for earlier, later in itertools.pairwise(key)}
     return len(set(key)) < 18 or len(steps) < 8 or all(0x20 <= byte < 0x7F for byte in key)
 
 
 def wrapper() -> KeyWrapper:
-    """What wraps data keys in this installation. Raises ``VaultNotConfiguredError``."""
+    """Return the wrapper of data keys of this installation. Raises ``VaultNotConfiguredError``."""
     return _parsed(settings.PYFLOW_MASTER_KEYS)
 
 

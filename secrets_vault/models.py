@@ -26,8 +26,10 @@ class DataKey(TenantOwned):
 
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
     version = models.PositiveIntegerField(editable=False)
-    master_key = models.CharField(max_length=64, editable=False, help_text="Id of the key that it is wrapped with.")
-    made_under = models.CharField(max_length=64, editable=False, help_text="Id of the key it was first wrapped with.")
+    master_key = models.CharField(max_length=64, editable=False, help_text="Id of the master key that wraps it.")
+    made_under = models.CharField(
+        max_length=64, editable=False, help_text="Id of the master key that wrapped it first."
+    )
     wrapped = models.BinaryField(editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     rewrapped_at = models.DateTimeField(null=True, editable=False)
@@ -138,7 +140,7 @@ class SecretVersion(TenantOwned):
 
 
 def is_name(text: str) -> bool:
-    """Whether a secret can have this name."""
+    """Return whether a secret can have this name."""
     return re.match(NAME_PATTERN, text) is not None
 
 

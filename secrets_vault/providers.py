@@ -1,4 +1,4 @@
-"""Where the secrets of a tenant come from: sources behind one port, and the chain of them that an installation has."""
+"""Providers of secrets: one port, its sources, and the chain of sources that an installation configures."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class EnvironmentProvider:
         return os.environ[self._prefix + name]
 
     def has(self, name: str) -> bool:
-        """Whether there is a secret of that name."""
+        """Return whether there is a secret of that name."""
         return "__" not in name and self._prefix + name in os.environ
 
     def find(self, name: str) -> tuple[str, str]:
@@ -139,5 +139,5 @@ PROVIDERS: Mapping[str, Callable[[UUID, str], TenantSource]] = {
 
 
 def secrets_of(tenant_id: UUID, slug: str) -> TenantSource:
-    """Where a tenant's secrets come from: the sources of `PYFLOW_SECRET_PROVIDERS`, the first one first."""
+    """Return the secrets of a tenant, from the sources of `PYFLOW_SECRET_PROVIDERS`, the first one first."""
     return ChainProvider([PROVIDERS[name](tenant_id, slug) for name in settings.PYFLOW_SECRET_PROVIDERS])

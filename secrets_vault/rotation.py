@@ -38,7 +38,7 @@ def master_key_state() -> Literal["ok", "lost", "off"]:
 
 @dataclass(slots=True)
 class Rotation:
-    """How far a rotation has come. ``failed`` says which rows could not be done and why, in words without keys."""
+    """Progress of a rotation. ``failed`` names the rows that could not be done and the reasons, without keys."""
 
     master_key: str
     data_keys: int = 0

@@ -107,7 +107,7 @@ def find_secret(*, tenant_id: UUID, name: str, lock: bool = False) -> Secret:
 
 
 def missing_secrets(*, tenant_id: UUID, names: Iterable[str]) -> list[str]:
-    """Those of the names that no provider has now, sorted. ``*``, a name that is computed, is never missing.
+    """Return the names that no provider has now, sorted. ``*``, a name that is computed, is never missing.
 
     The environment is that of this process, which may have other variables than the workers'.
     """

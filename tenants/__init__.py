@@ -1,1 +1,1 @@
-"""Who may do what: tenants, API keys, scoping."""
+"""Tenancy and access: tenants, members, API keys, quotas, audit, row scoping."""

@@ -1,4 +1,4 @@
-"""Who may do what: roles, permissions and the one table that joins them.
+"""Roles, permissions, and the one table that maps roles to permissions.
 
 A permission is also a scope: what a key of the API may be narrowed to. Scopes do not imply one another.
 """
@@ -14,7 +14,7 @@ from uuid import UUID
 
 
 class Role(StrEnum):
-    """What a member is in a tenant; each may do all that the ones before it may."""
+    """Roles of members; each has all permissions of the ones before it."""
 
     VIEWER = "viewer"
     EDITOR = "editor"
@@ -94,7 +94,7 @@ SHAREABLE: frozenset[Permission] = LEVELS[Level.WRITE]
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who did something, for the audit: a key, a user, or the system itself (``id`` is then what it ran)."""
+    """The actor of an audited action: a key, a user, or the system itself (``id`` is then what it ran)."""
 
     tenant_id: UUID
     kind: Literal["key", "user", "system"]
@@ -115,7 +115,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a request acts as: a tenant, through one of its keys or one of its members.
+    """The authenticated caller of a request: a tenant, through one of its keys or one of its members.
 
     ``scopes`` narrow the role: ``None`` for a user's own token, which is not narrowed. ``user_id`` is the member behind
     a token, or the one who made the key; objects may be shared with that member. ``auth_version`` is the tenant's at
@@ -140,19 +140,19 @@ class Principal:
 
     @property
     def permissions(self) -> frozenset[Permission]:
-        """What it may do with every object of its tenant."""
+        """Permissions on every object of its tenant."""
         return self.narrowed(permissions_of(self.role))
 
     def may(self, permission: Permission) -> bool:
-        """Whether the role has the permission and the scopes let it through."""
+        """Return whether the role has the permission and the scopes allow it."""
         return self.role.rank >= LEAST_ROLE[permission].rank and self.in_scope(permission)
 
     def in_scope(self, permission: Permission) -> bool:
-        """Whether the scopes let the permission through, whatever the role says."""
+        """Return whether the scopes allow the permission, whatever the role is."""
         return self.scopes is None or permission in self.scopes
 
     def narrowed(self, permissions: Iterable[Permission]) -> frozenset[Permission]:
-        """Those of the permissions that the scopes let through."""
+        """Return those of the permissions that the scopes allow."""
         return frozenset(permission for permission in permissions if self.in_scope(permission))
 
     def lacking(self, permissions: Iterable[Permission]) -> list[Permission]:

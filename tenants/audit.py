@@ -129,7 +129,7 @@ FINDING_KINDS: tuple[FindingKind, ...] = get_args(FindingKind)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong with a chain, at the entry numbered ``seq``."""
+    """A difference between a chain and what was written, at the entry numbered ``seq``."""
 
     seq: int
     kind: FindingKind
@@ -138,7 +138,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Verification:
-    """How far a chain was read, and what to keep elsewhere: whoever can rewrite it all can rewrite its end, too.
+    """Result of reading a chain. Keep ``hash`` elsewhere: whoever can rewrite the chain can rewrite its end, too.
 
     One that has ``seq`` and ``hash`` of an entry goes on after that entry. ``complete``: to the end, and the head.
     """

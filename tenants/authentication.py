@@ -30,7 +30,7 @@ REFUSAL = "The API key is not valid."
 
 
 def authenticate_key(*, text: str, address: str = "") -> Principal:
-    """Who the key acts for. Raises ``InvalidKeyError``, in the same words whatever is wrong with it.
+    """Return the principal of a key. Raises ``InvalidKeyError``, in the same words whatever is wrong with it.
 
     ``address`` is the caller's. Raises ``TooManyFailuresError`` for one that failed too often, or a key that was tried
     too often, unless this process has seen this very key succeed.
@@ -47,7 +47,7 @@ def authenticate_key(*, text: str, address: str = "") -> Principal:
 
 
 def authenticate_token(*, text: str) -> Principal:
-    """Who an access token acts for: its user, as the member that they are now. Raises ``InvalidTokenError``."""
+    """Return the principal of an access token, with the member's present role. Raises ``InvalidTokenError``."""
     digest = cache.digest(text)
     principal = cache.principal(digest)
     if principal is not None:
@@ -134,7 +134,7 @@ def _principal(key: ApiKey) -> Principal:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a user stands in a tenant; ``role`` is ``None`` where no user was asked about."""
+    """State and role of a user in a tenant; ``role`` is ``None`` where no user was asked about."""
 
     role: Role | None
     name: str

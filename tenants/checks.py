@@ -1,4 +1,4 @@
-"""What must be right in the database before row-level security holds."""
+"""System checks of row-level security in the database."""
 
 from __future__ import annotations
 

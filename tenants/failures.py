@@ -1,4 +1,4 @@
-"""How often somebody may fail to prove who they are.
+"""Limits failed attempts to authenticate.
 
 Counted by the thing that was tried (a key's public id, a user's name) and by the address it came from. Only failures
 count, and what succeeded once in this process is not kept out by the failures of others.

@@ -34,7 +34,7 @@ _VERBS = {Level.READ: "view", Level.RUN: "run", Level.WRITE: "change"}
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """That an object is shared with a ``member`` or a ``role``, and for what. ``id`` names whom, within the object."""
+    """A grant on an object to a ``member`` or a ``role``, with its level. ``id`` is unique within the object."""
 
     kind: str
     grantee: str
@@ -48,7 +48,7 @@ class Grant:
 
 
 def permissions_on(principal: Principal, obj: TenantOwned) -> frozenset[Permission]:
-    """What was shared of an object with who asks, within the scopes of their key."""
+    """Return the permissions granted to a principal on an object, within the scopes of their key."""
     verbs = {codename.split("_")[0] for rows in _rows(principal, obj) for codename in rows}
     levels = (level for level, verb in _VERBS.items() if verb in verbs)
     return principal.narrowed(reduce(or_, (LEVELS[level] for level in levels), frozenset()))
@@ -71,7 +71,7 @@ def shared_with(principal: Principal, model: type[TenantOwned], permission: Perm
 
 
 def shared_with_role(*, tenant_id: UUID, role: Role) -> frozenset[Permission]:
-    """What everybody of a role may do with some object of the tenant because it is shared with the role."""
+    """Return the permissions that a role has on some object of the tenant through grants to the role."""
     rows = GroupObjectPermission.objects.filter(group__name=_group_name(tenant_id, role))
     levels = {_level(codename) for codename in rows.values_list("permission__codename", flat=True).distinct()}
     return reduce(or_, (LEVELS[level] for level in levels), frozenset())

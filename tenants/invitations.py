@@ -148,7 +148,7 @@ def accept_invitation(
 
 
 def hash_token(token: str) -> str:
-    """What is kept of a token. It is random, 256 bits long: a plain SHA-256 tells nothing about it."""
+    """Hash a token for storage. It is random, 256 bits long: a plain SHA-256 reveals nothing about it."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 

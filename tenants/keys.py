@@ -58,7 +58,7 @@ def hash_secret(secret: str) -> str:
 
 
 def check_secret(secret: str, hashed: str) -> bool:
-    """Whether a secret has this hash."""
+    """Return whether a secret has this hash."""
     return bcrypt.checkpw(secret.encode(), hashed.encode())
 
 

@@ -1,4 +1,4 @@
-"""How often something may be asked: exact sliding windows, counted in Redis or, in a process of its own, in memory.
+"""Rate limits: exact sliding windows, counted in Redis or, in a process of its own, in memory.
 
 A rule lets at most ``limit`` calls through within any ``window`` seconds. A call is judged by several rules at once and
 counted by all of them or, if one refuses it, by none: whoever goes on asking while refused does not wait longer for it.
@@ -53,7 +53,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a rule says of a call, and how much of it is left after that call."""
+    """The result of checking a rate limit, and the calls that are left after this one."""
 
     rule: Rule
     allowed: bool
@@ -78,7 +78,7 @@ class Limiter(ABC):
         return self.judge([Rule(key, limit, window)])[0]
 
     def peek(self, key: str, limit: int, window: float) -> Verdict:
-        """What ``hit`` would say, without counting."""
+        """Return what ``hit`` would return, without counting."""
         return self.judge([Rule(key, limit, window)], count=False)[0]
 
 

@@ -23,7 +23,7 @@ PLANS = [(plan.value, plan.value) for plan in Plan]
 
 
 class Tenant(models.Model):
-    """Whose workflows, runs and secrets these are. Nothing of one tenant is visible to another."""
+    """A tenant: the owner of workflows, runs and secrets. Other tenants see nothing of it."""
 
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
     slug = models.SlugField(max_length=63, unique=True, help_text="In URLs and logs.")
@@ -31,9 +31,9 @@ class Tenant(models.Model):
     plan = models.CharField(max_length=16, choices=PLANS, default="free")
     limits = models.JSONField(default=dict, blank=True, help_text="Quotas that differ from the plan's, by name.")
     auth_version = models.PositiveBigIntegerField(
-        default=0, editable=False, help_text="Counts the changes of who may do what; see `access_changed`."
+        default=0, editable=False, help_text="Counter of changes of access; see `access_changed`."
     )
-    suspended_at = models.DateTimeField(null=True, blank=True, help_text="Since when nobody may act for it.")
+    suspended_at = models.DateTimeField(null=True, blank=True, help_text="Time since when its credentials are refused.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -89,7 +89,7 @@ class _Access(TenantOwned):
     """Rows that say who may do what: saving or deleting one is a change of access."""
 
     class Meta(TenantOwned.Meta):
-        """As of all rows of tenants."""
+        """Options of all rows of tenants."""
 
         abstract = True
 
@@ -178,7 +178,7 @@ class Invitation(TenantOwned):
 
     @property
     def state(self) -> Literal["open", "accepted", "revoked", "expired"]:
-        """What became of it."""
+        """Return the state of the invitation."""
         if self.accepted_at is not None:
             return "accepted"
         if self.revoked_at is not None:
@@ -217,13 +217,13 @@ class ApiKey(_Access):
         null=True,
         blank=True,
         editable=False,
-        help_text="The name without case, which no other key of the tenant has meanwhile.",
+        help_text="The name in lower case; unique among active keys of the tenant.",
     )
     key_id = models.CharField(max_length=32, unique=True, editable=False, help_text="The public part of the key.")
     secret_hash = models.CharField(max_length=100, editable=False)
     last4 = models.CharField(max_length=4, editable=False)
     role = models.CharField(max_length=16, choices=ROLES, default=Role.EDITOR.value)
-    scopes = models.JSONField(null=True, blank=True, help_text="What it is narrowed to; null: nothing.")
+    scopes = models.JSONField(null=True, blank=True, help_text="Scopes that restrict the role; null: no restriction.")
     created_by = models.ForeignKey(
         # Not SET_NULL: that would make the key of a user who is gone a key of the installation.
         settings.AUTH_USER_MODEL,
@@ -313,7 +313,7 @@ class RefreshToken(TenantOwned):
 
 
 class UsageCounter(TenantOwned):
-    """How much of something a tenant used in a period (``2026-11-24`` for a day's)."""
+    """Amount that a tenant used of something in a period (``2026-11-24`` for a day's)."""
 
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
     name = models.CharField(max_length=64)
@@ -331,7 +331,7 @@ class UsageCounter(TenantOwned):
 
 
 class IdempotentAnswer(TenantOwned):
-    """What a ``POST`` with an ``Idempotency-Key`` was answered, in the transaction of what it did."""
+    """Answer to a ``POST`` with an ``Idempotency-Key``, stored in the transaction of its effects."""
 
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
     principal = models.CharField(max_length=80)

@@ -32,7 +32,7 @@ class PasswordBackend(ModelBackend):
 
 
 def is_right(user: User, password: str) -> bool:
-    """Whether this is the account's password; if its hash is of an older kind, it is hashed anew.
+    """Return whether this is the account's password; if its hash is of an older kind, it is hashed anew.
 
     Django's ``check_password`` fails where that cannot be stored: web processes with a login of their own may not
     change the password of staff.

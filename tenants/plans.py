@@ -1,4 +1,4 @@
-"""What a plan allows: one table of plans and quotas, and what a tenant's own overrides may say."""
+"""Plans of tenants: one table of plans and quotas, and the rules for a tenant's own overrides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST = 2**63 - 1
 
 
 class Plan(StrEnum):
-    """What a tenant has; each allows at least what the ones before it do."""
+    """Plans of tenants; each allows at least what the ones before it do."""
 
     FREE = "free"
     PRO = "pro"

@@ -53,7 +53,7 @@ class PrincipalCache:
         return hmac.digest(settings.PYFLOW_KEY_PEPPER.encode(), text.encode(), hashlib.sha256)
 
     def get(self, digest: bytes) -> Checked | None:
-        """What is known of a credential, believed or not."""
+        """Return the cached principal of a credential, or the cached refusal."""
         with self._lock:
             return self._entries.get(digest)
 

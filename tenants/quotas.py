@@ -1,4 +1,4 @@
-"""How much a tenant may have and do, and how much of that it has used.
+"""Quotas of tenants: limits, counters, and checks before something is used.
 
 What is counted in a counter is taken by one conditional statement in the transaction of what it is taken for: no two
 requests take the same last piece, and what is rolled back has taken nothing. A counter is locked until that transaction
@@ -57,7 +57,7 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How much of a quota is used; ``None`` where it limits one thing at a time, and nothing adds up."""
+    """Usage of a quota; ``None`` where it limits one thing at a time, and nothing adds up."""
 
     quota: Quota
     used: int | None
@@ -78,7 +78,7 @@ def remember(tenant_id: UUID, plan: str, limits: Mapping[str, Any]) -> Allowance
 
 
 def allowance_of(tenant_id: UUID) -> Allowance:
-    """What a tenant is allowed, as of ``CACHE_SECONDS`` ago at most."""
+    """Return a tenant's limits, at most ``CACHE_SECONDS`` old."""
     until, allowance = _allowances.get(tenant_id, (0.0, None))
     if allowance is not None and until > time.monotonic():
         return allowance
@@ -92,14 +92,14 @@ def limit_of(tenant_id: UUID, quota: Quota) -> int | None:
 
 
 def check(*, tenant_id: UUID, quota: Quota, wanted: int) -> None:
-    """Whether one thing may be as large as ``wanted`` (of schedules: as frequent). Raises ``QuotaExceededError``."""
+    """Check that one thing may be as large as ``wanted`` (schedules: as frequent). Raises ``QuotaExceededError``."""
     limit = limit_of(tenant_id, quota)
     if limit is not None and (wanted < limit if quota in LEAST else wanted > limit):
         raise _exceeded(tenant_id, quota, limit, wanted, "requested")
 
 
 def check_room(*, tenant_id: UUID, quota: Quota, count: Callable[[], int]) -> None:
-    """Whether there may be one more than ``count`` finds. Raises ``QuotaExceededError``.
+    """Check that there is room for one more than ``count`` finds. Raises ``QuotaExceededError``.
 
     Until the current transaction ends nobody else adds one: creators of the same tenant come one at a time.
     """
@@ -113,7 +113,7 @@ def check_room(*, tenant_id: UUID, quota: Quota, count: Callable[[], int]) -> No
 
 
 class Consumption:
-    """What is about to be taken from counted quotas, from all or from none, by one ``statement``.
+    """Amounts to take from counted quotas, from all or from none, by one ``statement``.
 
     It may be the last part of a larger one; ``settle`` is told what it has returned. Amounts are positive; those of 0
     are left out. Raises ``QuotaExceededError`` for what no counter could grant.
@@ -167,7 +167,7 @@ def add_stored_bytes(*, tenant_id: UUID, amount: int) -> None:
 
 
 def check_stored_bytes(*, tenant_id: UUID, wanted: int) -> None:
-    """Whether there is room for so many bytes more. Raises ``QuotaExceededError``.
+    """Check that there is room for so many bytes more. Raises ``QuotaExceededError``.
 
     Nothing is taken: what is stored afterwards is counted by ``count_anyway``, wherever the limit is by then.
     """
@@ -189,7 +189,7 @@ def count_anyway(*, tenant_id: UUID, quota: Quota, amount: int, period: str = ""
 
 
 def count_apart(*, tenant_id: UUID, quota: Quota, amount: int) -> None:
-    """As ``count_anyway``, in a row that nobody takes from: this waits for no request of the tenant, whatever it holds.
+    """Count as ``count_anyway`` does, in a row that no request takes from, so that it waits for none of them.
 
     Call it last, before the commit, for one tenant after the other by id: others that count so wait for that commit.
     """
@@ -198,12 +198,12 @@ def count_apart(*, tenant_id: UUID, quota: Quota, amount: int) -> None:
 
 
 def counter(*, tenant_id: UUID, quota: Quota) -> int:
-    """What a counter says in its present period; negative only if it is wrong (see ``runs.storage.counters``)."""
+    """Return a counter's value in its present period; negative only if it is wrong (``runs.storage.counters``)."""
     return int(_counters(tenant_id, quota).aggregate(total=Sum("count"))["total"] or 0)
 
 
 def room_for_files(*, tenant_id: UUID) -> int | None:
-    """How many bytes a tenant's files may have together, beside what is counted as stored; ``None``: no limit.
+    """Return the bytes that a tenant's files may have together, beside the stored bytes; ``None``: no limit.
 
     Files are not counted here: whoever writes one adds up those that there are, so nothing can drift from them.
     """
@@ -259,7 +259,7 @@ def set_plan(*, tenant: Tenant, plan: str, overrides: Mapping[str, Any], by: Act
 
 
 def resets_at(quota: Quota) -> datetime | None:
-    """When a counter begins anew; ``None`` for what never does."""
+    """Return when a counter resets; ``None`` for one that never does."""
     if quota is not Quota.RUNS_PER_DAY:
         return None
     tomorrow = timezone.now().astimezone(UTC).date() + timedelta(days=1)
@@ -317,7 +317,7 @@ def _names(statement: str, parameters: Sequence[Any]) -> list[str]:
 
 
 def _place(period: str, limit: int | None) -> str:
-    """Where this thread counts: in the one row of the period or, without a limit, in its shard.
+    """Return the counter's row for this thread: the only one of the period or, without a limit, its shard.
 
     A thread keeps to its shard: whoever locked several, each at another time, would wait for others in a circle.
     """

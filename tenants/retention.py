@@ -1,4 +1,4 @@
-"""What a tenant's rows of passing use are kept for, and their removal."""
+"""Deletes expired rows of all tenants: answers to idempotent requests, refresh tokens."""
 
 from __future__ import annotations
 

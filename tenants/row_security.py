@@ -86,7 +86,7 @@ class _OnPostgresql(Operation):
     def database_backwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
     ) -> None:
-        """What was given stays; it goes with its table."""
+        """Keep the privileges; they end with their table."""
 
     def apply_to(self, schema_editor: BaseDatabaseSchemaEditor, apps: Any) -> None:
         """Execute the statements for the models of ``apps``, as a migration or as the program knows them."""
@@ -135,7 +135,7 @@ class EnableRowSecurity(_OnPostgresql):
         self.tenant, self.lookup, self.append_only, self.privileges = tenant, lookup, append_only, privileges
 
     def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
-        """How Django writes the operation."""
+        """Return the operation as Django writes it into a migration."""
         options: dict[str, Any] = {"tenant": self.tenant, "lookup": self.lookup, "append_only": self.append_only}
         return type(self).__name__, [self.app, self.model], options | {"privileges": self.privileges}
 
@@ -169,7 +169,7 @@ class GrantToWeb(_OnPostgresql):
         self.app, self.model, self.privileges, self.read, self.write = app, model, privileges, read, write
 
     def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
-        """How Django writes the operation."""
+        """Return the operation as Django writes it into a migration."""
         return type(self).__name__, [self.app, self.model, self.privileges], {"read": self.read, "write": self.write}
 
     def statements(self, schema_editor: BaseDatabaseSchemaEditor, apps: Any) -> list[str]:
@@ -199,7 +199,7 @@ def _grant(privileges: str, table: str) -> str:
 
 
 def declared() -> list[_OnPostgresql]:
-    """What the migrations say of roles, privileges and policies, in their order; the last word on a table counts."""
+    """Collect the roles, privileges and policies of the migrations, in order; the last one for a table counts."""
     loader = MigrationLoader(None, ignore_no_migrations=True)
     plan = dict.fromkeys(key for leaf in loader.graph.leaf_nodes() for key in loader.graph.forwards_plan(leaf))
     operations = [operation for key in plan for operation in loader.graph.nodes[key].operations]

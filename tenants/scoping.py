@@ -152,7 +152,7 @@ def _role() -> str:
 
 
 def may_take_web_role() -> bool:
-    """Whether ``WEB_ROLE`` exists and this connection's user may act as it (PostgreSQL)."""
+    """Return whether ``WEB_ROLE`` exists and this connection's user may act as it (PostgreSQL)."""
     privilege = "SET" if connection.pg_version >= 160000 else "MEMBER"  # type: ignore[attr-defined] # PostgreSQL's only
     statement = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s AND pg_has_role(session_user, oid, %s))"
     return bool(_one(statement, [WEB_ROLE, privilege]))

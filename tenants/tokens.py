@@ -43,7 +43,7 @@ Public = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What an access token says: which user acts for which tenant, until when (Unix seconds), since which login."""
+    """Claims of an access token: user, tenant, expiry (Unix seconds) and the login that it comes from."""
 
     user_id: int
     tenant_id: UUID
@@ -88,7 +88,7 @@ def issue(*, user_id: int, tenant_id: UUID, family: UUID) -> str:
 
 
 def read(text: str) -> Claims:
-    """What a token says, if it is one of ours and good now. Raises ``InvalidTokenError``, in the same words always."""
+    """Verify a token and return its claims. Raises ``InvalidTokenError``, in the same words always."""
     if len(text) > MAX_LENGTH:
         raise InvalidTokenError(REFUSAL)
     try:

@@ -184,7 +184,7 @@ class VersionAdmin(TenantOwnedAdmin[Version]):
         return format_html('<table class="pyflow-source"><tbody>{}</tbody></table>{}', rows, more)
 
     def difference_view(self, request: HttpRequest, version_id: Any) -> HttpResponse:
-        """What a version changed of the one before it, or of the one whose number is ``against``."""
+        """Show what a version changed of the one before it, or of the one whose number is ``against``."""
         version = self.get_object(request, str(version_id))
         if version is None:
             raise Http404

@@ -26,7 +26,7 @@ def numbered(source: str) -> list[tuple[int, str]]:
 
 
 def compared(old: str, new: str) -> list[Line]:
-    """What differs, with some lines around it; empty if nothing does. Documents are cut at ``MOST_LINES``."""
+    """Return the differences, with some lines around them; empty without any. Cuts documents at ``MOST_LINES``."""
     before, after = old.split("\n")[:MOST_LINES], new.split("\n")[:MOST_LINES]
     return [line for group in grouped(before, after) for line in _group(group, before, after)]
 

@@ -1,4 +1,4 @@
-"""What depends on workflows in the apps above, which this one does not know: they attach themselves when they start."""
+"""Port for apps above that depend on workflows: they register when they start, and this app asks them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ class Dependents(Protocol):
     """The runs of workflows."""
 
     def exist(self, *, tenant_id: UUID, workflow_id: UUID) -> bool:
-        """Whether the workflow has runs, finished or not."""
+        """Return whether the workflow has runs, finished or not."""
 
     def in_flight(self, *, tenant_id: UUID, workflow_id: UUID) -> dict[int, int]:
-        """How many runs have not ended, by the number of their version."""
+        """Count the runs that have not ended, by the number of their version."""
 
     def delete(self, *, tenant_id: UUID, workflow_id: UUID) -> None:
         """Delete all runs of the workflow, none of which is in flight."""
@@ -28,5 +28,5 @@ def attach(dependents: Dependents) -> None:
 
 
 def dependents() -> Dependents:
-    """Those who are to be asked; there are none before all apps are loaded (``IndexError``)."""
+    """Return the registered dependents; before all apps are loaded there are none (``IndexError``)."""
     return _attached[0]

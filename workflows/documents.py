@@ -29,7 +29,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be said of a document. ``definition`` is ``None`` for one with problems."""
+    """The result of checking a document. ``definition`` is ``None`` for one with problems."""
 
     definition: WorkflowDef | None = None
     problems: list[Problem] = field(default_factory=list)
@@ -98,7 +98,7 @@ def uuid_of(text: str) -> UUID | None:
 
 
 def _not_storable(definition: WorkflowDef) -> Iterator[Problem]:
-    """What a file may say and a stored workflow, which has an address and rows, cannot."""
+    """Return problems of what a file may say and a stored workflow, which has an address and rows, cannot."""
     name = definition.name
     if name in RESERVED_NAMES or _UUID.fullmatch(name):
         yield Problem("reserved_name", f"{name!r} means something else in an address; choose another name", "/name")

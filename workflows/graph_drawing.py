@@ -78,7 +78,7 @@ def _undoing(plan: Plan) -> list[tuple[int, int]]:
 
 
 def _texts(node: PlannedNode, state: str | None) -> tuple[str, str]:
-    """What stands in the box: the id, and below it what it is."""
+    """Draw the texts of a box: the id, and below it the node type."""
     place = [] if node.section == MAIN else [PLAN_SECTIONS[node.section]]
     return _short(node.id), _short(" · ".join([*place, node.type, *([state] if state else [])]))
 

@@ -43,7 +43,7 @@ def callers_of(workflow: Workflow) -> list[Caller]:
 
 
 def runs_in_flight(workflow: Workflow) -> dict[int, int]:
-    """How many runs have not ended, by the number of their version: they keep it, whatever is published."""
+    """Count the active runs by the number of their version: they keep it, whatever is published."""
     return dependents().in_flight(tenant_id=workflow.tenant_id, workflow_id=workflow.pk)
 
 

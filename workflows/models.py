@@ -37,7 +37,7 @@ class Workflow(TenantOwned):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
     archived_at = models.DateTimeField(null=True, blank=True, editable=False)
-    revision = models.PositiveIntegerField(default=0, editable=False, help_text="Counts its changes, for its `ETag`.")
+    revision = models.PositiveIntegerField(default=0, editable=False, help_text="Counter of changes, for the `ETag`.")
 
     class Meta(TenantOwned.Meta):
         """Names are unique in a tenant."""
@@ -87,7 +87,7 @@ class Version(TenantOwned):
     checksum = models.CharField(max_length=64, editable=False, help_text="SHA-256 of the canonical definition.")
     copied_from = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="+", editable=False)
     publication = models.PositiveIntegerField(
-        null=True, editable=False, help_text="Counts the publications of the workflow. Empty for what is not published."
+        null=True, editable=False, help_text="Number of the publication in the workflow. Empty: not published."
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)

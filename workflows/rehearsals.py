@@ -30,7 +30,7 @@ def verdict_on(source: str, source_format: Format, *, tenant_id: UUID) -> dict[s
 def plan_run(
     source: str, source_format: str, input: Mapping[str, Any] | None, *, tenant_id: UUID, stored: bool
 ) -> dict[str, Any]:
-    """What a run of a document would do, as plain data. One that is ``stored`` was accepted before.
+    """Plan a run of a document, as plain data. One that is ``stored`` was accepted before.
 
     Raises as ``verdict_on`` does; ``DefinitionError`` or ``DocumentError`` for a document that cannot run.
     """

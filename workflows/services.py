@@ -39,7 +39,7 @@ def any_state(_: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What became of a document: the version it is now, and whether that version and its workflow are new."""
+    """The result of saving a document: its version, and whether that version and its workflow are new."""
 
     workflow: Workflow
     version: Version
@@ -215,7 +215,7 @@ def find_workflow(*, tenant_id: UUID, name: str) -> Workflow:
 
 
 def lock_workflow(*, tenant_id: UUID, name: str) -> Workflow:
-    """As ``find_workflow``, to change it or its versions in this transaction. Raises ``WorkflowArchivedError``, too."""
+    """Lock a workflow, to change it or its versions in this transaction. Raises ``WorkflowArchivedError``, too."""
     workflow = _found(_locked(tenant_id, name), name)
     check_not_archived(workflow)
     return workflow
@@ -244,7 +244,7 @@ def checked(tenant_id: UUID, source: str, source_format: Format) -> WorkflowDef:
 
 
 def size_of(source: str) -> int:
-    """What a stored document counts for, in bytes."""
+    """Return the bytes that a stored document counts for."""
     return len(source.encode("utf-8", "surrogatepass"))
 
 

@@ -41,7 +41,7 @@ class CompiledQuery(Generic[ModelT]):
 
 
 class _Query(Generic[ModelT]):
-    """What Django's ``ModelIterable`` finds out for each execution, found out once."""
+    """One compiled query. Finds out once what Django's ``ModelIterable`` finds out for each execution."""
 
     def __init__(self, build: Callable[..., models.QuerySet[ModelT]], count: int) -> None:
         stand_ins = [UUID(int=number) for number in range(1, count + 1)]

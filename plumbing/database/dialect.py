@@ -1,4 +1,4 @@
-"""How the databases differ: PostgreSQL, which a fleet has, and SQLite, which lets one transaction write at a time."""
+"""Differences between the databases: PostgreSQL (fleet) and SQLite, which lets one transaction write at a time."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ PASSING = {
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether an error of the database is due to what others did at the same time."""
+    """Return whether an error of the database is due to concurrent transactions, so that a repetition can succeed."""
     return _state_of(error) in PASSING
 
 

@@ -36,7 +36,7 @@ def etag(*parts: object) -> str:
 
 
 def check_match(request: Request, current: str | None, *, required: bool) -> None:
-    """Whether the caller has seen the present state: ``current`` is its tag, ``None`` for an object that is not there.
+    """Check that the caller has seen the present state: ``current`` is its tag, ``None`` if there is no such object.
 
     Raises ``PreconditionFailedError`` (412), or ``PreconditionRequiredError`` (428) for a request without ``If-Match``
     where it is ``required``. Weak tags never match.
@@ -53,6 +53,6 @@ def check_match(request: Request, current: str | None, *, required: bool) -> Non
 
 
 def is_known(request: Request, current: str) -> bool:
-    """Whether the caller has this state already (``If-None-Match``): answer 304."""
+    """Return whether the caller has this state already (``If-None-Match``): answer 304."""
     tags = parse_etags(request.headers.get("If-None-Match", ""))
     return bool({"*", current} & {tag.removeprefix("W/") for tag in tags})

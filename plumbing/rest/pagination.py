@@ -28,7 +28,7 @@ _SALT = "pyflow.cursor"
 
 
 class PageQuery(Strict):
-    """Which page of a list."""
+    """Query parameters of a paginated list."""
 
     limit = serializers.IntegerField(required=False, default=DEFAULT_LIMIT, min_value=1, max_value=MAX_LIMIT)
     cursor = serializers.CharField(

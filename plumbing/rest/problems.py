@@ -15,5 +15,5 @@ def problem(status: int, description: str) -> Responses:
     return {(status, "application/problem+json"): OpenApiResponse(OpenApiTypes.OBJECT, description=description)}
 
 
-MISSED = problem(412, "It has changed since it was read")
+MISSED = problem(412, "The object has changed since it was read")
 UNCONDITIONAL = problem(428, "`If-Match` is missing")

@@ -71,7 +71,7 @@ def _may_be_empty(field: serializers.Field[Any, Any, Any, Any]) -> bool:
 
 
 def _mistyped(field: serializers.Field[Any, Any, Any, Any], value: Any) -> Any:
-    """What is to be said of a value that DRF would convert, in the shape of its errors; nothing if it would not."""
+    """Return the error for a value that DRF would convert, in the shape of its errors; ``None`` if there is none."""
     if isinstance(value, list) and isinstance(field, serializers.ListField):
         return {index: errors for index, item in enumerate(value) if (errors := _mistyped(field.child, item))}
     if isinstance(value, dict) and isinstance(field, serializers.DictField):
@@ -96,7 +96,7 @@ _TYPES: dict[type[serializers.Field[Any, Any, Any, Any]], tuple[tuple[type, ...]
 
 
 def validated(shape: type[Strict], data: Any) -> Any:
-    """What a shape makes of data; ``ValidationError`` with everything that is wrong with it."""
+    """Validate data with a serializer. Raises ``ValidationError`` with all errors."""
     return _reader(shape).run_validation(data)
 
 

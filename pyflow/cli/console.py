@@ -1,4 +1,4 @@
-"""What every command prints with: two streams, exit codes, and JSON of whatever nodes give back."""
+"""Output of all commands: two streams, exit codes, and JSON of the values that nodes return."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_DEPTH = 100
 
 
 class ExitCode(IntEnum):
-    """What the exit status means."""
+    """Exit codes of the command."""
 
     OK = 0
     FAILED = 1

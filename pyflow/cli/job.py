@@ -1,4 +1,4 @@
-"""What `pyflow run` was asked to do, read from its options and checked as a whole before anything runs."""
+"""The request of `pyflow run`, read from its options and checked as a whole before anything runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Job:
         return None if self.workflow.version == 1 else self.input or {}
 
     def initial_context(self) -> dict[str, Any] | None:
-        """Where a version 1 workflow finds what was given."""
+        """Return the initial context of a version 1 workflow."""
         return None if self.input is None else {"trigger": self.input}
 
     def without_outputs(self) -> Job:

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: nothing, a line an event, or JSON events. The live view is in `live`."""
+"""Progress output of a run: nothing, a line per event, or JSON events. The live view is in `live`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run and a dry run look like as text."""
+"""Formats runs and dry runs as text."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _verdict(run: NodeRun, version: int, *, verbose: bool) -> str:
 
 
 def told(error: ErrorInfo) -> str:
-    """What an error says; with its class, if the node did not raise it on purpose."""
+    """Return the text of an error; with its class, if the node did not raise it on purpose."""
     return error.headline if error.code == NodeError.code else error.message
 
 

@@ -1,4 +1,4 @@
-"""Which nodes of a workflow a run is about: `--stop-at`, and `--from` with the saved results of an earlier run."""
+"""Selects the nodes that a run executes: `--stop-at`, and `--from` with the saved results of an earlier run."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _reused(plan: Plan, main: Graph, chosen: set[int], start: str, results: Path
 
 
 def _usable(run: NodeRun, *, tolerated: bool) -> bool:
-    """Whether a run can go on from this end of a node."""
+    """Return whether a run can continue from this end of a node."""
     if run.state is NodeState.SKIPPED:
         return run.reason not in _NEVER_DECIDED
     return run.state is NodeState.SUCCEEDED or (tolerated and run.state in (NodeState.FAILED, NodeState.TIMED_OUT))

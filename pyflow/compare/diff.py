@@ -1,4 +1,4 @@
-"""What differs between two definitions of a workflow: as people mean it, and as a JSON Patch (RFC 6902).
+"""Differences between two definitions of a workflow: by their meaning, and as a JSON Patch (RFC 6902).
 
 Both take canonical definitions (``WorkflowDef.canonical()``). Nodes are told apart by their ids, so a node that only
 moved in the file has not changed.
@@ -89,7 +89,7 @@ class Elements:
         }
 
     def only(self, type: str) -> Elements:
-        """Those that are of a type now or, where they are gone, were."""
+        """Return the elements that have a type now or, if they were removed, had it."""
         return Elements(
             tuple(element for element in self.added if element.body["type"] == type),
             tuple(element for element in self.removed if element.body["type"] == type),
@@ -99,7 +99,7 @@ class Elements:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """How one definition became another.
+    """The differences between two definitions.
 
     ``edges`` are pairs of ids: the second waits for the first. ``reordered`` names the sections whose nodes stand in
     another order. ``document`` has what is said of the workflow as a whole: name, description, version of the format.
@@ -115,7 +115,7 @@ class Diff:
 
     @property
     def identical(self) -> bool:
-        """Whether nothing differs."""
+        """Return whether nothing differs."""
         elsewhere = self.edges_added or self.edges_removed or self.reordered or self.document
         return not (self.nodes or self.triggers or elsewhere or any(self.fields.values()))
 
@@ -144,7 +144,7 @@ class Diff:
 
 
 def compare(before: Definition, after: Definition) -> Diff:
-    """What was added to, removed from and changed in a definition. Takes time linear in their sizes."""
+    """Compare two definitions: what was added, removed and changed. Takes time linear in their sizes."""
     ours, theirs = _nodes(before), _nodes(after)
     edges_before, edges_after = list(_edges(ours)), list(_edges(theirs))
     known_before, known_after = set(edges_before), set(edges_after)

@@ -14,7 +14,7 @@ MAX_INDENT = 24
 
 
 class Colour(NamedTuple):
-    """How a node of some state is drawn; both as ``#rrggbb``."""
+    """Colours of a node in some state; both as ``#rrggbb``."""
 
     fill: str
     stroke: str

@@ -32,7 +32,7 @@ def unified(before: str, after: str, *, before_name: str, after_name: str) -> st
 
 
 def grouped(ours: Sequence[str], theirs: Sequence[str]) -> list[list[Opcode]]:
-    """What differs between two lists of lines, with ``CONTEXT`` lines around it, as difflib groups it."""
+    """Return the differences of two lists of lines, with ``CONTEXT`` lines around them, as difflib groups them."""
     return list(_Bounded(ours, theirs).get_grouped_opcodes(CONTEXT)) if ours != theirs else []
 
 
@@ -108,7 +108,7 @@ def _walk_back(trace: Sequence[Sequence[int]], i: int, j: int) -> list[tuple[int
 
 
 def _range(start: int, stop: int) -> str:
-    """As POSIX has it: lines count from 1, and an empty range is named by the line before it."""
+    """Format a range as POSIX does: lines count from 1, and an empty range is named by the line before it."""
     length = stop - start
     if length == 1:
         return f"{start + 1}"

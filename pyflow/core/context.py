@@ -55,7 +55,7 @@ class ExecutionContext:
             raise KeyError(f"No result for node: {node_id}") from None
 
     def has_result(self, node_id: str) -> bool:
-        """Whether the node has a result."""
+        """Return whether the node has a result."""
         return node_id in self._results
 
     def all_results(self) -> dict[str, Any]:
@@ -76,5 +76,5 @@ class ExecutionContext:
         return self._errors.get(node_id)
 
     def has_error(self, node_id: str) -> bool:
-        """Whether the node failed."""
+        """Return whether the node failed."""
         return node_id in self._errors

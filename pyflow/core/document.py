@@ -21,7 +21,7 @@ class Document:
     _by_pointer: dict[str, tuple[int, int]] | None = None
 
     def position(self, pointer: str) -> tuple[int | None, int | None]:
-        """Where the value at a JSON Pointer stands, or the nearest thing around it that is in the document."""
+        """Return the position of the value at a JSON Pointer, or of the nearest enclosing one in the document."""
         if self._by_pointer is None:
             self._by_pointer = {make_pointer(path): at for path, at in self.positions.items()}
         while pointer and pointer not in self._by_pointer:

@@ -31,7 +31,7 @@ class Unescaped:
         self._levels = levels
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """Where in the source a part of ``text`` comes from; it is not empty."""
+        """Return the range in the source that a part of ``text`` comes from; it is not empty."""
         for after, before in self._levels:
             start, end = _source(after, before, start)[0], _source(after, before, end - 1)[1]
         return start, end
@@ -61,7 +61,7 @@ def unescape(text: str) -> Unescaped | None:
 
 
 def _source(after: list[int], before: list[int], at: int) -> tuple[int, int]:
-    """Where one character comes from."""
+    """Return the position in the source that one character comes from."""
     stretch = bisect_right(after, at) - 1
     if stretch % 2:
         return before[stretch], before[stretch + 1]

@@ -1,4 +1,4 @@
-"""What happens in a run, as facts: one shape for REST, streams, webhooks, stores and callbacks."""
+"""Events of runs: one shape for REST, streams, webhooks, stores and callbacks."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def show(value: object, most: int = MAX_SHOWN) -> str:
 
 
 def said(error: object, most: int = 1000, *, password: str | None = None) -> str:
-    """What somebody else said, in one line: secrets masked, and only then cut to ``most`` characters.
+    """Quote a foreign text in one line: secrets masked, and only then cut to ``most`` characters.
 
     ``password`` is one more secret, that of the connection to whoever said it.
     """

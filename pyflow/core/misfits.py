@@ -111,7 +111,7 @@ def parse(model: type[ModelT], config: Any) -> ModelT:
 
 
 def check_output(model: type[ModelT], output: Any) -> ModelT:
-    """What a node gives as the model that its type declares. Raises ``OutputInvalidError``."""
+    """Check an output against the model that its node type declares. Raises ``OutputInvalidError``."""
     try:
         return model.model_validate(output)
     except ValidationError as error:
@@ -135,7 +135,7 @@ def choose(details: Sequence[ErrorDetails], value: Any) -> list[Misfit]:
 
 
 def rule_of(detail: ErrorDetails) -> str:
-    """Which rule is broken."""
+    """Return the broken rule in words."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind in {"value_error", "assertion_error"}:
         return str(context.get("error") or detail["msg"].removeprefix("Value error, "))
@@ -184,7 +184,7 @@ def _has(value: Any, step: int | str) -> bool:
 
 
 def _meant(members: Sequence[list[Misfit]], at: Path) -> list[Misfit]:
-    """What is wrong with the member of a union that was meant: the one that the value comes nearest to."""
+    """Return the errors of the member of a union that was probably meant: the one that the value comes nearest to."""
     best = max(map(_nearness(at), members))
     nearest = [found for found in members if _nearness(at)(found) == best]
     if len(nearest) > 1 and all(len(found) == 1 and found[0].at == at for found in nearest):

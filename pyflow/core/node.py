@@ -109,7 +109,7 @@ class NodeRegistry:
 
 
 def invoker_for(cls: AnyNodeClass) -> Invoker:
-    """How to call one attempt of a node of this class. Everything that can be found out beforehand is."""
+    """Return a function that calls one attempt of a node of this class. Inspects the class once, beforehand."""
     if issubclass(cls, BaseNodeV2):
         return _invoke_v2(cls)
     return _invoke_v1(cls)
@@ -149,7 +149,7 @@ def _invoke_with_context(cls: type[BaseNode[Any, Any]]) -> Invoker:
 
 
 def _takes_a_dict(cls: type[BaseNode[Any, Any]]) -> bool:
-    """Whether a class with a config model still declares that ``execute`` is handed the plain dict."""
+    """Return whether a class with a config model still declares that ``execute`` takes the plain dict."""
     parameters = list(inspect.signature(cls.execute).parameters.values())
     if len(parameters) < 2:
         return False

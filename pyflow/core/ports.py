@@ -1,4 +1,4 @@
-"""What the engine needs from the outside, as small protocols, with the plain implementations that need nothing."""
+"""Ports of the engine: small protocols for what it needs from outside, with in-process implementations."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SkippingClock(Clock, Protocol):
 
 
 class SecretSource(Protocol):
-    """Where ``{{ secrets.NAME }}`` comes from; asked only while a node runs."""
+    """Port for the source of ``{{ secrets.NAME }}``; asked only while a node runs."""
 
     def get(self, name: str) -> str:
         """The value of a secret; ``KeyError`` if there is none of that name."""

@@ -85,7 +85,7 @@ class Redactor:
         return self._walk(value, MAX_NESTING)
 
     def redact_message(self, value: ValueT) -> ValueT:
-        """What people read (text, or several in a container), without any piece of the secrets in it."""
+        """Redact text for people (one, or several in a container): masks every piece of the secrets in it."""
         return cast(ValueT, self._walk(value, MAX_NESTING, any_piece=True)) if self._values else value
 
     def _learn(self, values: Iterable[str]) -> None:
@@ -154,7 +154,7 @@ class Redactor:
         return "".join((*parts, text[done:]))
 
     def _find(self, text: str, *, any_piece: bool) -> list[tuple[int, int]]:
-        """Where in a text something stands that is to be masked."""
+        """Return the ranges of a text that have to be masked."""
         found: list[tuple[int, int]] = []
         if starts := self._starts:
             for at in [i for i in range(len(text) - MIN_LENGTH + 1) if text[i : i + MIN_LENGTH] in starts]:
@@ -202,7 +202,7 @@ def _merged(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def _forms_with_pieces(value: str) -> Iterator[str]:
-    """What a value may look like, of which each piece is masked: of its secret parts those that are long enough."""
+    """Return the forms of a value of which each piece is masked: of its secret parts those that are long enough."""
     for part in _PUBLIC.split(value):
         if len(part) < PIECE:
             continue
@@ -213,7 +213,7 @@ def _forms_with_pieces(value: str) -> Iterator[str]:
 
 
 def _wholes(value: str) -> Iterator[str]:
-    """What is masked only as a whole: short values, those with public parts, and very long ones' encoded forms."""
+    """Return the forms masked only as a whole: short values, those with public parts, encoded very long ones."""
     if len(value) < PIECE or len(value) > MAX_ENCODED or _PUBLIC.search(value):
         for form in (value, _plain(value), value.replace(" ", "+"), *_encodings(value)):
             for whole in (form, form.rstrip("="), form.replace("+", "-").replace("/", "_")):
@@ -274,7 +274,7 @@ class RedactingLogger(logging.LoggerAdapter[logging.Logger]):
         self._tap = tap
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """As ``logging.Logger.log``. The text is made first, so that a secret split by formatting is seen, too."""
+        """Log as ``logging.Logger.log``. Formats the text first: a secret split by formatting is masked, too."""
         logs = self.isEnabledFor(level)
         if not logs and self._tap is None:
             return

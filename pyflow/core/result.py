@@ -1,4 +1,4 @@
-"""What a run left behind: the run, its node runs, its errors."""
+"""Results of runs: the run, its node runs, its errors."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class ErrorInfo:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], node_id: str | None) -> ErrorInfo:
-        """What ``as_record`` gave."""
+        """Rebuild an error from what ``as_record`` returned."""
         return cls(record["code"], record["message"], record["type"], node_id, record.get("traceback"))
 
     @property
@@ -258,7 +258,7 @@ class RunResult:
 
     @property
     def succeeded(self) -> bool:
-        """Whether the run ended as it should."""
+        """Return whether the run ended as it should."""
         return self.state is RunState.SUCCEEDED
 
     def outputs_or_results(self) -> Any:

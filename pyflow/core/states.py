@@ -10,7 +10,7 @@ from pyflow_sdk.errors import PyFlowError
 
 
 class RunState(StrEnum):
-    """Where a run is. ``waiting``: nothing can proceed until a timer, a signal, a child or a slot."""
+    """States of a run. ``waiting``: nothing can proceed until a timer, a signal, a child or a slot."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -23,7 +23,7 @@ class RunState(StrEnum):
 
 
 class NodeState(StrEnum):
-    """Where a node of a run is. ``retrying``: it failed and waits for its next attempt."""
+    """States of a node run. ``retrying``: it failed and waits for its next attempt."""
 
     PENDING = "pending"
     RUNNING = "running"

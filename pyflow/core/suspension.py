@@ -23,7 +23,7 @@ class WaitKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
-    """What a node waits for: until ``until`` (POSIX seconds) or for the signal ``signal``, whichever comes first.
+    """The condition a node waits for: ``until`` (POSIX seconds) or the signal ``signal``, whichever comes first.
 
     ``details`` is shown to whoever asks why the run waits (plain JSON data).
     """
@@ -116,7 +116,7 @@ class SuspendingNode(BaseNodeV2[ConfigT]):
 
     @abstractmethod
     def suspend(self, config: ConfigT, ctx: NodeContext, now: float) -> Suspension:
-        """What to wait for, seen at ``now`` (POSIX seconds)."""
+        """Return the suspension as of ``now`` (POSIX seconds)."""
 
     @abstractmethod
     def resume(self, config: ConfigT, suspension: Suspension, signal: Signal | None, now: float) -> object:

@@ -66,7 +66,7 @@ def described(error: BaseException) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """What an error says, in our own words where pydantic would show the value; without memory addresses."""
+    """Return the text of an error, in our own words where pydantic would show the value; without memory addresses."""
     # str(KeyError("no such thing")) is "'no such thing'": its argument reads better, unless it is but a key.
     if type(error) is KeyError and len(error.args) == 1 and isinstance(error.args[0], str) and " " in error.args[0]:
         return error.args[0]

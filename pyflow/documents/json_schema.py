@@ -34,7 +34,7 @@ def check_schema(schema: Mapping[str, Any]) -> None:
 
 
 def mismatches(schema: Mapping[str, Any], value: Any, pointer: str = "") -> list[Problem]:
-    """What in ``value`` does not fit, as ``bad_input``: up to ``MAX_MISMATCHES``, of a large value only the first.
+    """Return the mismatches of ``value``, as ``bad_input``: up to ``MAX_MISMATCHES``, of a large value only the first.
 
     ``pointer`` is where the value itself stands. Raises ``UnusableSchemaError``.
     """

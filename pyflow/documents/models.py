@@ -31,7 +31,7 @@ class OnError(StrEnum):
 
 
 class RunIf(StrEnum):
-    """Which ends of its dependencies let a node start (version 2)."""
+    """Rules about the ends of its dependencies with which a node starts (version 2)."""
 
     ALL_SUCCEEDED = "all_succeeded"
     NONE_FAILED = "none_failed"
@@ -61,7 +61,7 @@ class TriggerDef(_Model):
 
 
 class RetryDef(_Model):
-    """When and how often a failed node is tried again.
+    """Retry policy of a node.
 
     v1: ``max_retries`` (retries) and ``delay`` (seconds, doubled each time), with ``on_error: retry``. Version 2: the
     others. v1 code read this as a mapping, so ``retry["delay"]`` and ``retry.get("delay")`` work.
@@ -98,7 +98,7 @@ class RetryDef(_Model):
 
 
 class CompensateDef(_Model):
-    """What undoes a node: a node of its own, run after the run failed. ``output`` is the output it undoes."""
+    """A node that undoes another one, run after the run failed. ``output`` is the output it undoes."""
 
     type: str
     """A registered node type."""
@@ -189,7 +189,7 @@ class NodeDef(_Model):
 
 
 class SettingsDef(_Model):
-    """How a workflow's runs behave (version 2)."""
+    """Settings of a workflow's runs (version 2)."""
 
     timeout: Duration | None = None
     """How long a run may take in all; then it ends as ``timed_out``."""
@@ -208,7 +208,7 @@ class SettingsDef(_Model):
 
 
 class PlacedError(ValueError):
-    """What a model refuses, with the place below the model where it stands."""
+    """An error of a model, with its place below the model."""
 
     def __init__(self, message: str, *at: str | int) -> None:
         super().__init__(message)

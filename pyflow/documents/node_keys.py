@@ -1,4 +1,4 @@
-"""Which keys every node may have do something for which kind of node, and the reason where they do not (version 2).
+"""Rules about the keys that every node may have: the kinds of nodes that each key works on, and reasons (version 2).
 
 The checker refuses by this table, and the reference shows it.
 """
@@ -15,7 +15,7 @@ from pyflow.documents.models import NodeDef
 
 
 class NodeKind(StrEnum):
-    """What a node type does when it is its turn."""
+    """Kinds of nodes, by what they do when they start."""
 
     CODE = "code"
     V1_CLASS = "version 1 class"

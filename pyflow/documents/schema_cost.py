@@ -1,4 +1,4 @@
-"""What checking a value against a JSON Schema may cost, told before it is done.
+"""Estimates the cost of checking a value against a JSON Schema, before the check.
 
 A validator looks at each part of a schema wherever a reference leads to it, so a few lines of references double and
 double again. Here the references are followed as it would; how often is bounded, and so is recursion: a schema may
@@ -33,12 +33,12 @@ class CostlySchemaError(ValueError):
 
 
 def count_parts(schema: Schema) -> int:
-    """How many parts the schema has with its references followed. Raises ``CostlySchemaError``."""
+    """Count the parts of the schema with its references followed. Raises ``CostlySchemaError``."""
     return _Walk(schema).count()
 
 
 def count_values(value: Any) -> int:
-    """How many values a nested value holds, itself included."""
+    """Count the values in a nested value, itself included."""
     count, left = 0, [value]
     while left:
         one = left.pop()
@@ -136,7 +136,7 @@ def _fields(schema: Schema, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def _overlap(one: Place, other: Place) -> bool:
-    """Whether the shorter place may hold the longer one."""
+    """Return whether the shorter place may hold the longer one."""
     return all(a is None or b is None or a == b for a, b in zip(one, other, strict=False))
 
 

@@ -1,4 +1,4 @@
-"""Whether a run may begin: the slot of ``settings.concurrency``, which it takes first and holds to its end."""
+"""Admission of a run: takes the slot of ``settings.concurrency`` first, and holds it until the run ends."""
 
 from __future__ import annotations
 
@@ -69,5 +69,5 @@ class Admission:
             self._queueing.cancel()
 
     def refused_as(self) -> RunState:
-        """How a run ends that is refused."""
+        """Return the final state of a run that is refused."""
         return RunState.FAILED if self._on_limit == "fail" else RunState.CANCELLED

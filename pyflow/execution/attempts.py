@@ -86,7 +86,7 @@ class Attempts:
 
     @property
     def redactor(self) -> Redactor:
-        """What masks the secrets of the run."""
+        """The redactor that masks the secrets of the run."""
         return self._context.redactor
 
     def render(self, node: PlannedNode, names: Callable[[], Mapping[str, Any]]) -> Any:
@@ -139,7 +139,7 @@ class Attempts:
         return output
 
     async def _failure(self, error: BaseException, task: asyncio.Task[Any]) -> BaseException:
-        """What to raise for what came out of the node in ``task``."""
+        """Return the exception to raise for the outcome of the node in ``task``."""
         if not self._is_ordered(task) and is_cancelled_from_outside(task):
             # Whatever the node made of it: the run goes on elsewhere, and nothing false is recorded.
             return error if isinstance(error, asyncio.CancelledError) else asyncio.CancelledError()
@@ -333,7 +333,7 @@ class Attempts:
                 await asyncio.gather(task, return_exceptions=True)
 
     def node_context(self, node: PlannedNode, record: Record, on_beat: Callable[[], None] | None = None) -> NodeContext:
-        """What the node may know and do."""
+        """Return the context of the node."""
         loop = asyncio.get_running_loop()
         item = record if isinstance(record, ItemRun) else None
         suffix = "" if item is None else f":{item.key}"

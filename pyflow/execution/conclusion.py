@@ -1,4 +1,4 @@
-"""What a run amounts to: its error, its outputs, its result; and what a record says of it when it is taken up again."""
+"""Conclusion of a run: its error, outputs and result, and the recorded facts from which an execution resumes."""
 
 from __future__ import annotations
 
@@ -59,18 +59,18 @@ def compensation_outcome(plan: Plan, runs: NodeRuns, *, failed: bool) -> str | N
 
 
 def next_wake(runs: NodeRuns, ends_at: float | None) -> float | None:
-    """When a waiting run is to be looked at again: its first timer, or its timeout (POSIX seconds)."""
+    """Return when a waiting run continues: its first timer, or its timeout (POSIX seconds)."""
     timers = [run.wake_at for run in runs if run is not None and run.wake_at is not None]
     return min([*timers, *([] if ends_at is None else [ends_at])], default=None)
 
 
 def has_completed_items(run: NodeRun) -> bool:
-    """Whether any item of a fan-out has completed."""
+    """Return whether any item of a fan-out has completed."""
     return run.items is not None and any(item.state is NodeState.SUCCEEDED for item in run.items.values())
 
 
 def cut_short(plan: Plan, runs: NodeRuns) -> RunState | None:
-    """How the run ends because of a stop that is recorded with nodes of the graph which it cut short; else ``None``."""
+    """Return the final state after a recorded stop that cut nodes of the graph short; else ``None``."""
     for index in plan.sections[MAIN]:
         run = runs[index]
         if run is not None and run.state in _CUT and run.reason in _STOPS:
@@ -79,7 +79,7 @@ def cut_short(plan: Plan, runs: NodeRuns) -> RunState | None:
 
 
 def has_begun(recorded: Iterable[NodeRun]) -> bool:
-    """Whether the run that has this on record began before; results taken over from another run do not say so."""
+    """Return whether a run with this record began before; results taken over from another run do not count."""
     return any(run.reason != REUSED for run in recorded)
 
 

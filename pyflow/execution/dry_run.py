@@ -1,4 +1,4 @@
-"""What a run would do, found out without running anything: order, levels, skips, configs, references to nothing."""
+"""Dry runs: order, levels, skips, configs and broken references of a run, without executing anything."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class NodePreview:
 
 @dataclass(slots=True)
 class DryRun:
-    """What a run would do if every node that starts succeeds.
+    """The result of a dry run, in which every node that starts succeeds.
 
     ``order``: a possible order of the graph. ``levels``: what could run at the same time. ``critical_path``: the
     longest chain of nodes. ``skipped``: reasons by node id. ``unresolved``: references to what will not be there.
@@ -91,7 +91,7 @@ class DryRun:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is known that would go wrong."""
+        """Return whether no mistakes are known."""
         return not self.unresolved and not self.input_problems
 
     def as_dict(self) -> dict[str, Any]:

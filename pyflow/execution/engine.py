@@ -111,7 +111,7 @@ class WorkflowEngine:
         return Execution(plan, context, request, services or self.services)
 
     def attempts(self, request: RunRequest, services: RunServices | None = None) -> RemoteAttempts:
-        """What executes single attempts of the nodes of a run that another process executes, from its record."""
+        """Return an executor of single attempts of nodes of a run that another process executes, from its record."""
         workflow, input = request.workflow, request.input or {}
         plan = workflow if isinstance(workflow, Plan) else compile_plan(workflow, self.registry)
         context = _context(plan, request.run_id or new_id())

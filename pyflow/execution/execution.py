@@ -184,11 +184,11 @@ class Execution:
         return self.deliver(Signal(name, payload, id))
 
     def deliver(self, signal: Signal) -> bool:
-        """As ``signal``, for one whose sender is known: a node may refuse it, and then keeps waiting."""
+        """Deliver a signal as ``signal`` does, from a known sender: a node may refuse it, and then keeps waiting."""
         return self._waits.deliver(signal)
 
     def _refuses(self, run: NodeRun, signal: Signal) -> bool:
-        """Whether a waiting node does not take a signal. What is refused is dropped, which is an event."""
+        """Return whether a waiting node refuses a signal. A refused signal is dropped, which is an event."""
         node, wait = self.plan.nodes[self.plan.by_id[run.id]], run.wait
         if node.suspending is None or wait is None:
             return False

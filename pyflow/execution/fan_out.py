@@ -123,14 +123,14 @@ class FanOut:
 
     @property
     def _has_items_left(self) -> bool:
-        """Whether there are items that neither ended nor wait for a child run."""
+        """Return whether there are items that neither ended nor wait for a child run."""
         items = self._run.items or {}
         begun = sum(item.state in TERMINAL_NODE_STATES or item.state is NodeState.WAITING for item in items.values())
         return begun < len(self._items)
 
     @property
     def _is_lost(self) -> bool:
-        """Whether so many items failed that the node does, whatever becomes of the others."""
+        """Return whether so many items failed that the node does, whatever the others do."""
         return self._failed > self._allowed
 
     def _is_waiting(self, index: int) -> bool:
@@ -254,7 +254,7 @@ class FanOut:
         await self._journal.commit(EventType.NODE_FAILED, node.id, data | {"state": item.state, "tolerated": tolerated})
 
     def _end_waiting(self) -> None:
-        """What is in backoff, or waits for a child run, ends with the node."""
+        """End the items that are in backoff, or wait for a child run, with the node."""
         for item in (self._run.items or {}).values():
             if item.state in (NodeState.RETRYING, NodeState.WAITING):
                 self._cancel_item(item, "cancelled while it waited")
@@ -278,7 +278,7 @@ class FanOut:
 
 
 def item_data(item: ItemRun) -> dict[str, Any]:
-    """What every event of an item has: ``{attempt, started_at, item: {index, key}}``."""
+    """Return the data of every event of an item: ``{attempt, started_at, item: {index, key}}``."""
     return {
         "attempt": item.attempts,
         "started_at": None if item.started_at is None else rfc3339(item.started_at),

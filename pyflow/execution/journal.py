@@ -1,4 +1,4 @@
-"""What a run tells its sink."""
+"""Sends the events of a run to its sink."""
 
 from __future__ import annotations
 

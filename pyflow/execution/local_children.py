@@ -88,7 +88,7 @@ class LocalChildRuns:
 
 
 class WorkflowSource(Protocol):
-    """Where the workflows that nodes name come from."""
+    """Port for the source of the workflows that nodes name."""
 
     def get(self, name: str) -> WorkflowDef | Plan:
         """A workflow by name; ``KeyError`` if there is none."""

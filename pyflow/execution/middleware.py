@@ -1,4 +1,4 @@
-"""What wraps the execution of a node: a chain of functions, like those around a web request."""
+"""Middleware around the execution of a node: a chain of functions, like those around a web request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a run has come: what became of its nodes, what they see, and what it all amounts to.
+"""Progress of a run: the states and outputs of its nodes, the names they see, and the result.
 
 Knows nothing of tasks and timers; ``Execution`` adds them.
 """
@@ -115,7 +115,7 @@ class RunProgress:
         return restored
 
     async def wanted(self, node: PlannedNode) -> bool:
-        """Whether `when` lets the node run; if not, its end is recorded: skipped, or in version 2 failed."""
+        """Return whether `when` lets the node run; if not, records its end: skipped, or in version 2 failed."""
         try:
             if node.when is not None and node.when.evaluate(self.names(node)):
                 return True
@@ -166,7 +166,7 @@ class RunProgress:
         await self._finish(node, NodeState.CANCELLED, data, run)
 
     def _cut_short(self, node: PlannedNode, run: NodeRun) -> dict[str, str]:
-        """What an event says of the stop that a node was cut short by: whoever goes on from the record relies on it."""
+        """Return the event data about the stop that cut a node short: a resumed execution relies on it."""
         if self.scheduler.stopped_as is None or node.section != MAIN:
             return {}
         run.reason = str(self.scheduler.stopped_as)
@@ -255,7 +255,7 @@ class RunProgress:
         )
 
     def _deadline_left(self) -> float | None:
-        """When the run times out, if it still can: the timeout is that of the graph."""
+        """Return when the run times out, if it still can: the timeout is that of the graph."""
         return self.ends_at if self.scheduler.phase == MAIN else None
 
     def _can_give_outputs(self) -> bool:
@@ -280,5 +280,5 @@ class RunProgress:
 
 
 def _taken(signal: Signal | None) -> dict[str, str]:
-    """What an event says of the signal that its node has taken."""
+    """Return the event data about the signal that a node has taken."""
     return {} if signal is None or signal.id is None else {"signal": signal.id}

@@ -26,7 +26,7 @@ Outcome = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which attempt of what: of the node itself, or (with ``index``) of one item of its fan-out."""
+    """The place of an attempt: of the node itself, or (with ``index``) of one item of its fan-out."""
 
     attempt: int
     started_at: float | None = None
@@ -57,7 +57,7 @@ def with_log(outcomes: Sequence[Outcome], lines: Sequence[LogLine]) -> list[Outc
 
 
 def log_of(outcomes: Sequence[Outcome]) -> list[LogLine]:
-    """What attempts that were executed elsewhere logged."""
+    """Return the log lines of attempts that were executed elsewhere."""
     return [LogLine(*line) for outcome in outcomes for line in outcome.get("log", ())]
 
 

@@ -1,4 +1,4 @@
-"""What an execution is given: the request (what is run, and how far it has come) and the services that it may use."""
+"""Arguments of an execution: the request (workflow, input, record) and the services that it may use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pyflow.execution.shared import Shared, SlotSource
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What is run.
+    """The run to execute.
 
     ``run_id``: default a new one. ``input`` is checked against the workflow's ``inputs`` (``InputError``).
     ``initial_context`` is stored like results. ``recorded``: node runs to go on from, by node id. ``only``: the other
@@ -42,7 +42,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunServices:
-    """What an execution may use. An engine has its own in ``services``; ``dataclasses.replace`` changes some for a run.
+    """Services of an execution. An engine has its own in ``services``; ``dataclasses.replace`` changes some for a run.
 
     ``sink`` receives the events. ``clock`` and ``secrets``: where time and ``{{ secrets.X }}`` come from. ``children``
     runs child runs. ``shared``: the cached results of several runs, and their concurrency slots unless ``slots`` says
@@ -62,5 +62,5 @@ class RunServices:
 
     @property
     def slot_source(self) -> SlotSource:
-        """Where concurrency slots come from."""
+        """Return the source of concurrency slots."""
         return self.slots or self.shared.slots

@@ -1,4 +1,4 @@
-"""Whether and when a failed attempt is repeated."""
+"""Retry policies: decide whether and when a failed attempt is repeated."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def error_kinds(error: BaseException) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """When to try again; intervals in seconds. ``attempt`` counts from 1."""
+    """A retry policy; intervals in seconds. ``attempt`` counts from 1."""
 
     max_attempts: int = MAX_ATTEMPTS
     initial_interval: float = 1.0
@@ -76,7 +76,7 @@ class RetryPolicy:
         )
 
     def retries(self, error: BaseException) -> bool:
-        """Whether this kind of error is worth another attempt."""
+        """Return whether this kind of error is retried."""
         if isinstance(error, PyFlowError) and error.permanent:
             return False
         if self.retry_on is None and not self.non_retryable:

@@ -1,4 +1,4 @@
-"""What nodes log while they run, on its way from their loggers to whoever keeps it with the run."""
+"""Captures what nodes log while they run, and passes it to the log that is stored with the run."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class RunLog:
         self._characters = MAX_CHARACTERS
 
     def tap(self, node_id: str, attempt: int, item: int | None) -> Tap:
-        """What a logger of this attempt calls with the level and the masked text of each line."""
+        """Return the function that a logger of this attempt calls with the level and the masked text of each line."""
         loop, thread = asyncio.get_running_loop(), threading.get_ident()
 
         def take(level: int, text: str) -> None:

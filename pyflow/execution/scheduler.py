@@ -1,4 +1,4 @@
-"""What may run next: the pure state of a run, without I/O, time or tasks.
+"""The scheduler: decides which nodes start next. Pure state of a run, without I/O, time or tasks.
 
 An engine feeds it what happened and is told what follows. Because it only sees facts, the same facts read back from a
 database bring it to the same state. Every operation is linear in the edges it touches; nothing recurses.
@@ -80,21 +80,21 @@ class Scheduler:
 
     @property
     def done(self) -> bool:
-        """Whether every section that has to run has run."""
+        """Return whether every section that has to run has run."""
         return self.phase > FINALLY
 
     @property
     def run_state(self) -> RunState:
-        """How the run ended, or would end now."""
+        """Return the final state of the run, as it would be now."""
         return self.ended_as or RunState.SUCCEEDED
 
     @property
     def stopped_as(self) -> RunState | None:
-        """How the run ends if the stop that was ordered cuts a node of the graph short; ``None`` without a stop."""
+        """Return the final state if the stop cuts a node of the graph short; ``None`` without a stop."""
         return self._stopped_as
 
     def is_last(self, index: int) -> bool:
-        """Whether the run ends as soon as this node has succeeded: all others have ended, and nothing comes after."""
+        """Return whether the run ends as soon as this node succeeds: all others have ended, and nothing comes after."""
         sections = self.plan.sections
         return (
             self._left == 1

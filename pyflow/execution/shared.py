@@ -1,4 +1,4 @@
-"""What the runs of one engine share: cached results and the slots of concurrency keys."""
+"""State that the runs of one engine share: cached results and the slots of concurrency keys."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RunParkedError(Exception):
 
 
 class SlotSource(Protocol):
-    """Where the slots of concurrency keys come from: this process (``Slots``) or something that many share."""
+    """Port for slots of concurrency keys: in this process (``Slots``), or shared by many processes."""
 
     def hold(self, key: str, limit: int, on_limit: str, *, node_id: str = "") -> AbstractAsyncContextManager[None]:
         """Hold one of ``limit`` slots of ``key`` for an attempt of a node. To give way, its task is cancelled.
@@ -62,7 +62,7 @@ class ResultCache:
         self._entries: OrderedDict[CacheKey, tuple[float, Any]] = OrderedDict()
 
     def get(self, key: CacheKey, now: float) -> tuple[bool, Any]:
-        """Whether there is a result that is still good at ``now``, and the result."""
+        """Return whether there is a result that is still valid at ``now``, and the result."""
         entry = self._entries.get(key)
         if entry is None or entry[0] <= now:
             return False, None
@@ -78,7 +78,7 @@ class ResultCache:
 
 
 class _Claim:
-    """What one holder of a slot, or one that waits for it, has with the key. ``give_way`` asks it to go."""
+    """The claim of one holder of a slot, or of one that waits for it. ``give_way`` asks it to go."""
 
     __slots__ = ("displaced", "give_way", "turn")
 
@@ -179,7 +179,7 @@ class Slots:
 
 
 class Shared:
-    """What outlives one run. Runs of different tenants never share one."""
+    """State that outlives one run. Runs of different tenants never share one."""
 
     def __init__(self) -> None:
         self.cache = ResultCache()

@@ -105,7 +105,7 @@ class Waits:
         self._wake_node(index)
 
     def _has_signal(self, run: NodeRun) -> bool:
-        """Whether a signal is here that the node takes; those before it that the node refuses are dropped."""
+        """Return whether a signal is here that the node takes; those before it that the node refuses are dropped."""
         name = None if run.wait is None else run.wait.signal
         if name is None:
             return False

@@ -1,4 +1,4 @@
-"""How long a method of a built-in type takes at most, and that its result is not too large, told before it is called.
+"""Estimates, before a method of a built-in type is called, how long it takes and how large its result is.
 
 A method of C holds the interpreter from its first to its last character, so nothing that is charged afterwards bounds
 it: `'a' * 500_000` that is searched backwards takes a minute. Work is counted in about nanoseconds of the worst case.

@@ -1,4 +1,4 @@
-"""What can be wrong with an expression, before and while it is evaluated."""
+"""Errors of expressions, before and while they are evaluated."""
 
 from __future__ import annotations
 

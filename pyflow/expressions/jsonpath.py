@@ -91,7 +91,7 @@ def find_all(expression: str, data: Any) -> list[Any]:
 
 
 def is_singular(expression: str) -> bool:
-    """Whether the path can match one value at most: names and indices only (RFC 9535 2.3.5.1), and functions of those.
+    """Return whether the path can match one value at most: names and indices only (RFC 9535 2.3.5.1), or functions.
 
     Raises ``JsonPathError``.
     """

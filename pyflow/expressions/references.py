@@ -1,4 +1,4 @@
-"""What templates and expressions refer to: the names they look up, and which members of those that are mappings.
+"""References of templates and expressions: the names they look up, and which members of those that are mappings.
 
 ``{{ nodes.a.id }}``, ``nodes['a']``, ``nodes.get('a')`` and ``'a' in nodes`` all refer to the member ``a`` of the name
 ``nodes``.
@@ -33,7 +33,7 @@ class Reference(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def references_in_template(source: str, mappings: frozenset[str]) -> frozenset[Reference]:
-    """What a version 2 template refers to, with the members of ``mappings``. Raises ``TemplateError``."""
+    """Return the references of a version 2 template, with the members of ``mappings``. Raises ``TemplateError``."""
     names = compile_template(source, typed=True).names
     if names.isdisjoint(mappings):
         return frozenset(map(Reference, names))
@@ -79,7 +79,7 @@ def _text(node: nodes.Node) -> str | None:
 
 @lru_cache(maxsize=4096)
 def references_in_expression(source: str, mappings: frozenset[str]) -> frozenset[Reference]:
-    """What an expression refers to, with the members of ``mappings``. Raises ``UnsafeExpressionError``."""
+    """Return the references of an expression, with the members of ``mappings``. Raises ``UnsafeExpressionError``."""
     names = compile_expression(source).names
     if names.isdisjoint(mappings):
         return frozenset(map(Reference, names))
@@ -114,7 +114,7 @@ def _in_expression(node: ast.AST, names: frozenset[str]) -> Iterator[Reference]:
 
 
 def nests_sets(source: str) -> bool:
-    """Whether an expression has a set in a set, as ``{{ a }}`` is read: it fails when it is evaluated.
+    """Return whether an expression has a set in a set, as ``{{ a }}`` is read: it fails when it is evaluated.
 
     Raises ``UnsafeExpressionError``.
     """

@@ -46,7 +46,7 @@ MAX_WEIGHT = 32 * 1024 * 1024
 
 
 class Budget:
-    """What one rendering may still spend."""
+    """The remaining budget of one rendering."""
 
     __slots__ = ("_bytes", "_deadline", "_ends", "_loads", "_scale", "_steps")
 
@@ -149,7 +149,7 @@ class Budget:
 
 
 def _owned(item: Any) -> int:
-    """What an item of a new collection may have cost: rows and groups are new, too. None may be undefined."""
+    """Return the cost of an item of a new collection: rows and groups are new, too. None may be undefined."""
     if isinstance(item, Undefined):
         item._fail_with_undefined_error()
     return sys.getsizeof(item) if isinstance(item, list | tuple) else 0
@@ -268,7 +268,7 @@ def _keys(
     attribute: Any = None,
     **_: Any,
 ) -> list[Any]:
-    """What a filter will compare: as it does, by the attributes that it is given."""
+    """Return the values that a filter will compare, by the attributes that it is given."""
     at = {"groupby": 0, "sort": 2}.get(name, 1)
     attribute = args[at] if at < len(args) else attribute
     make = jinja2.filters.make_multi_attrgetter if name == "sort" else jinja2.filters.make_attrgetter
@@ -289,7 +289,7 @@ def _metered_test(name: str, apply: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _cost(value: Any) -> int:
-    """How many steps it takes to look at a value."""
+    """Count the steps of looking at a value."""
     if isinstance(value, str):
         return len(value) // 4096
     return len(value) // 16 if isinstance(value, list | tuple | dict) else 0

@@ -1,4 +1,4 @@
-"""What templates and expressions can see."""
+"""Scopes: the names that templates and expressions can see."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ class RunScope:
         self._run["started_at"] = at
 
     def names(self) -> Mapping[str, Any]:
-        """What a node of the graph sees now: `run.now` stays at the time of this call."""
+        """Return the names that a node of the graph sees now: `run.now` stays at the time of this call."""
         return _View(self._base, self._results, self._run, self._time, self._time())
 
     def names_any_time(self) -> Mapping[str, Any]:
@@ -189,6 +189,6 @@ class RunScope:
         return _View(self._base, self._results, self._run, self._time, None)
 
     def names_at_end(self, state: str, error: Callable[[], Mapping[str, Any] | None]) -> Mapping[str, Any]:
-        """What ``on_failure``, ``finally`` and ``outputs`` see: ``run.state`` and ``run.error`` as they are by then."""
+        """Return the names of ``on_failure``, ``finally`` and ``outputs``, with the final ``run.state`` and error."""
         run = self._run | {"state": str(state), "error": error()}
         return _View(self._base, self._results, run, self._time, self._time())

@@ -92,12 +92,12 @@ class Template:
 
 
 def is_template(text: str) -> bool:
-    """Whether ``text`` holds any template syntax."""
+    """Return whether ``text`` holds any template syntax."""
     return "{" in text and any(mark in text for mark in _MARKS)
 
 
 def is_reference(text: str) -> bool:
-    """Whether a template is just ``{{ a.b['c'][0] }}``, which costs next to nothing."""
+    """Return whether a template is just ``{{ a.b['c'][0] }}``, which costs next to nothing."""
     reference = _REFERENCE.fullmatch(text)
     return reference is not None and reference[1] not in _JINJA_CONSTANTS
 
@@ -157,7 +157,7 @@ def count_words(source: str) -> int:
 
 
 def _check_size(tree: nodes.Template) -> None:
-    """What a template holds and how deep, before Python's compiler has to do with it."""
+    """Check the size and depth of a template before Python compiles it."""
     level: list[nodes.Node] = [tree]
     count = depth = 0
     while level:

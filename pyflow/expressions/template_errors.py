@@ -1,4 +1,4 @@
-"""What can be wrong with a template. Each error also is Jinja2's of the kind, as v1 raised it."""
+"""Errors of templates. Each one is also an error of Jinja2's of that kind, as v1 raised it."""
 
 from __future__ import annotations
 

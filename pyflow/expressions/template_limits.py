@@ -1,4 +1,4 @@
-"""What an operator, filter, test or method costs, and how large its result would be, told before it is called.
+"""Estimates the cost and size of each operator, filter, test and method of a template before it is called.
 
 Each function here raises if the result would be too large, and otherwise gives the work (``expressions.costs``).
 The tables are closed: a filter or test that a later version of Jinja2 adds is not there until its cost is.
@@ -282,7 +282,7 @@ def _case(load: Weigh, value: Any) -> int:
 
 
 def is_hashed(container: Any) -> bool:
-    """Whether looking for something in it takes no longer the more there is in it."""
+    """Return whether a look-up in it takes the same time however large it is."""
     return isinstance(container, Mapping | set | frozenset) or type(container) is VIEWS[0]
 
 

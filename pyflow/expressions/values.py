@@ -1,4 +1,4 @@
-"""What expressions compute with: operators, functions, methods and fields, each bounded in what it may make."""
+"""Operators, functions, methods and fields of expressions, each with a bound on the size of its result."""
 
 from __future__ import annotations
 

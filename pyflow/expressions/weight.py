@@ -1,4 +1,4 @@
-"""How much a value would take if every reference in it were a copy: what printing, comparing or storing it costs.
+"""Measures a value as if every reference in it were a copy: the cost of printing, comparing or storing it.
 
 ``[[0] * 1000] * 1000`` holds two small lists and a million numbers. A memory limit sees the first, this the second.
 """

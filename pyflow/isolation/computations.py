@@ -54,7 +54,7 @@ class ComputationBusyError(PyFlowError):
 
 
 def compute(function: str, *args: Any, group: str) -> Any:
-    """What ``module:function`` returns for these arguments, all JSON, in another process.
+    """Call ``module:function`` in another process, with JSON arguments and a JSON result.
 
     ``group``: whose computation this is. Raises ``ComputationLimitError`` or ``ComputationBusyError``.
     """

@@ -1,4 +1,4 @@
-"""What a process of its own gets from this one: environment variables that are named here, and the operator's.
+"""Environment variables of child processes: those that are named here, and those that the operator adds.
 
 A platform's environment is full of secrets under any name (``DATABASE_URL``, ``AWS_SESSION_TOKEN``), so nothing is
 passed on because it looks harmless.

@@ -1,4 +1,4 @@
-"""What a node raises that is no ``Exception``: the failure of that node, and nobody else's."""
+"""Exceptions of nodes that are not an ``Exception`` (``SystemExit`` …): they fail that node and nothing else."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def know_signal_handlers() -> None:
 
 
 def is_from_signal(error: BaseException) -> bool:
-    """Whether a signal handler raised it, wherever that interrupted: Ctrl-C of a user, SIGTERM of a supervisor."""
+    """Return whether a signal handler raised it, wherever it interrupted: a user's Ctrl-C, a supervisor's SIGTERM."""
     if threading.current_thread() is not threading.main_thread():
         return False
     # Python's own handler of SIGINT leaves no trace that tells its exception from one that a node raises.

@@ -73,7 +73,7 @@ class NodeTask(asyncio.Task[Any]):
 
 
 def is_cancelled_from_outside(task: asyncio.Task[Any]) -> bool:
-    """Whether somebody else than the node in ``task`` has cancelled it. Only tasks of a ``NodeLoop`` know."""
+    """Return whether ``task`` was cancelled by anything but its node. Only tasks of a ``NodeLoop`` know."""
     return isinstance(task, NodeTask) and task.is_cancelled_from_outside
 
 

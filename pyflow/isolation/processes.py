@@ -68,7 +68,7 @@ MAX_MASKED_LENGTH = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What the child is handed. ``scope`` holds what templates see, without ``secrets``; v1-style classes read it."""
+    """Data for the child process. ``scope`` holds what templates see, without ``secrets``; v1-style classes read it."""
 
     module: str
     qualname: str
@@ -100,7 +100,7 @@ def invoker_with(
     cpu_limit: float | None = None,
     max_output: int | None = None,
 ) -> Invoker:
-    """How to call one attempt of a node of this class under ``isolation``; without one, as ``invoker_for`` does.
+    """Return a function that calls one attempt of this class under ``isolation``; without one, as ``invoker_for`` does.
 
     ``memory_limit`` and ``max_output`` are bytes, ``cpu_limit`` seconds; they hold for ``process``.
     """

@@ -50,7 +50,7 @@ class NodeThreads(ThreadPoolExecutor):
 
     @property
     def given_up(self) -> int:
-        """How many threads execute calls that nobody waits for."""
+        """Count the threads whose calls were given up and still execute."""
         return self._given_up
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:

@@ -1,4 +1,4 @@
-"""Where outgoing requests may go: strict URL parsing and our own table of addresses that are not the public internet.
+"""Checks the targets of outgoing requests: strict URL parsing and a table of addresses that are not public.
 
 Python's ``ipaddress.is_global`` is not the judge: it depends on the Python version and, on 3.11, passes NAT64 and 6to4
 addresses that carry loopback, mapped CGNAT addresses and 192.0.0.192. Sources: the IANA special-purpose registries
@@ -118,7 +118,7 @@ class SSRFError(NonRetryableError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class NetworkPolicy:
-    """What an operator allows beyond the public internet.
+    """Network policy: the targets that an operator allows beyond the public internet.
 
     ``allow_hosts``: names (``intranet.example``, or ``*.corp.example`` for all below) whose addresses may be private.
     ``allow_networks``: CIDRs (``10.2.0.0/16``) that may be reached under any name. ``allow_private_networks``: all
@@ -153,7 +153,7 @@ class NetworkPolicy:
         return self
 
     def names(self, host: str) -> bool:
-        """Whether the allow-list names this host."""
+        """Return whether the allow-list names this host."""
         if not self.allow_hosts:
             return False
         host = host.rstrip(".")
@@ -260,14 +260,14 @@ def check_address(address: Address, host: str, policy: NetworkPolicy) -> None:
 
 
 def _what_opens(policy: NetworkPolicy) -> str:
-    """Which setting would have let a private address through."""
+    """Return the setting that would have allowed a private address."""
     if policy.permit_private_networks:
         return f"`allow_private_networks: true` in the node's config opens it, or {ALLOWED} in the environment"
     return f"the operator opens it by {ALLOWED}; `allow_private_networks` has no effect here ({PERMIT})"
 
 
 def is_denied(address: Address) -> bool:
-    """Whether the address is something other than a public unicast address."""
+    """Return whether the address is something other than a public unicast address."""
     if isinstance(address, IPv4Address):
         return _within(address, _DENIED_V4) or _within(address, _METADATA) or _within(address, _NEVER)
     return address not in _GLOBAL_UNICAST or _within(address, _DENIED_V6)

@@ -119,7 +119,7 @@ class FileReader:
 
 
 class FileStorage(Protocol):
-    """Where the ``storage`` node keeps files. Blocking: call it from a thread."""
+    """Files of the ``storage`` node. Blocking: call it from a thread."""
 
     def read(self, key: str) -> bytes:
         """The content; ``FileNotFoundError`` if there is none."""
@@ -209,7 +209,7 @@ class ConfinedFiles:
             os.close(root)
 
     def room(self, path: Path) -> int | None:
-        """How many bytes a file of the storage may have, with all others as they are; ``None``: no limit."""
+        """Return the bytes that a file of the storage may have, with all others as they are; ``None``: no limit."""
         if self.quota is None:
             return None
         own = path.stat().st_size if path.exists() else 0

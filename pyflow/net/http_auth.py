@@ -1,4 +1,4 @@
-"""Who a request comes from: Basic (RFC 7617), Bearer (RFC 6750), OAuth 2 client credentials (RFC 6749 4.4).
+"""Authorization of outgoing requests: Basic (RFC 7617), Bearer (RFC 6750), OAuth 2 client credentials (RFC 6749 4.4).
 
 Importing this module imports httpx2; see ``pyflow.net.http_client``.
 """
@@ -49,7 +49,7 @@ class Authorizer(Protocol):
 
     @property
     def renewable(self) -> bool:
-        """Whether there can be another one after a 401."""
+        """Return whether another token can be fetched after a 401."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class _Tokens:
         )
 
     def lock(self, key: tuple[Any, ...]) -> asyncio.Lock:
-        """So that a fan-out of a thousand fetches one token. A lock belongs to an event loop."""
+        """Return the lock with which a fan-out of a thousand fetches one token. A lock belongs to an event loop."""
         locks = self._locks.setdefault(asyncio.get_running_loop(), {})
         if len(locks) > MAX_TOKENS:
             for idle in [known for known, lock in locks.items() if not lock.locked()]:

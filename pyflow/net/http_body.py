@@ -61,7 +61,7 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What a request carries. ``content_type`` is its ``Content-Type`` unless the request names another."""
+    """The body of a request. ``content_type`` is its ``Content-Type`` unless the request names another."""
 
     parts: tuple[bytes | FilePart, ...]
     content_type: str

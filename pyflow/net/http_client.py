@@ -133,7 +133,7 @@ class HttpResponse:
 
     @property
     def is_success(self) -> bool:
-        """Whether the status is 2xx."""
+        """Return whether the status is 2xx."""
         return 200 <= self.status < 300
 
     @property
@@ -208,7 +208,7 @@ async def request(
 
 
 def is_network_failure(error: BaseException) -> bool:
-    """Whether an error means that there was no (complete) answer, as opposed to one that was refused or wrong."""
+    """Return whether an error means that there was no (complete) response, rather than a refused or wrong one."""
     names = {cls.__name__ for cls in type(error).__mro__}
     # By name as well: a transport mocked for v1 raises the errors of httpx, which need not be installed.
     return isinstance(error, OSError | httpx2.RequestError) or "RequestError" in names
@@ -252,7 +252,7 @@ def _redirected(
     body: bytes | Body | None,
     policy: NetworkPolicy,
 ) -> tuple[str, Target, dict[str, str], bytes | Body | None]:
-    """What to send after a redirect (RFC 9110 15.4): the hop is checked like a first request."""
+    """Return the request after a redirect (RFC 9110 15.4): the hop is checked like a first request."""
     try:
         joined = urljoin(target.url, location)
     except ValueError:

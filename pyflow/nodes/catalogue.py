@@ -1,4 +1,4 @@
-"""What the node types of a registry are, as data: for ``pyflow nodes``, editors and the API."""
+"""Describes the node types of a registry as data: for ``pyflow nodes``, editors and the API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``wait``, ``signal`` and ``approval`` have in common: they end by themselves or by what arrives."""
+"""The common part of ``wait``, ``signal`` and ``approval``: nodes that a timer or a signal completes."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What starts workflows: schedules, webhooks, and the arithmetic of cron expressions."""
+"""Triggers of workflows: schedules, webhooks, and the arithmetic of cron expressions."""

@@ -1,4 +1,4 @@
-"""When the nodes of a converted workflow start: v1's rules in the words of version 2."""
+"""Converts v1's rules about when a node starts to version 2."""
 
 from __future__ import annotations
 

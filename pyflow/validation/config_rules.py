@@ -1,4 +1,4 @@
-"""What a config model's own validators say while some of its values are still templates.
+"""Runs the validators of a config model while some of its values are still templates.
 
 Such a validator is called with a stand-in for the model, whose templated fields are unknown values: one can be told
 from ``None``, ``True`` and ``False``, any other look at it ends the attempt. Since a template may give these, too, each

@@ -1,4 +1,4 @@
-"""What the templates and expressions of each place of a workflow may use, and whether they keep to it."""
+"""Names that the templates and expressions of each place of a workflow may use, and the check that they do."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def value(inline: Any, reference: Any) -> SafeString:
 
 
 class OfRuns(TenantOwnedAdmin[RowT]):
-    """What happened stays: nothing of it is added, changed or deleted."""
+    """Read-only rows of runs: nothing is added, changed or deleted."""
 
     read, write = Permission.RUNS_READ, Permission.RUNS_WRITE
 
@@ -84,7 +84,7 @@ class OfOneRun(OfRuns[RowT]):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[RowT], search_term: str
     ) -> tuple[QuerySet[RowT], bool]:
-        """What an index finds: these tables are the largest."""
+        """Search by indexed columns only: these tables are the largest."""
         try:
             return queryset.filter(run=UUID(search_term)), False
         except ValueError:
@@ -262,7 +262,7 @@ def _reruns(request: HttpRequest, runs: Collection[Run]) -> list[Run | PyFlowErr
 
 
 class PendingFilter(admin.SimpleListFilter):
-    """Whether nodes wait for a decision."""
+    """Filter of runs that wait for a decision."""
 
     title, parameter_name = "pending", "pending"
 
@@ -302,7 +302,7 @@ class NodeRunAdmin(OfOneRun[NodeRun]):
 
 @admin.register(RunEvent)
 class RunEventAdmin(OfOneRun[RunEvent]):
-    """What happened in runs."""
+    """Events of runs, read-only."""
 
     list_display = ("seq", "run_id", "time", "type", "node_id", "tenant")
     list_filter = (TenantFilter,)

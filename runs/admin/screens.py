@@ -1,4 +1,4 @@
-"""What the page of one run shows: its graph, its timeline, its nodes and its events, each bounded."""
+"""The admin page of one run: its graph, its timeline, its nodes and its events, each bounded."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """What the template draws."""
+    """Data of the template."""
 
     run: Run
     is_live: bool
@@ -130,7 +130,7 @@ def _error(error: dict[str, Any]) -> str:
 
 
 def apart(reference: Any) -> str:
-    """What is said of a value that is too large for its row."""
+    """Return the text that stands for a value that is too large for its row."""
     found = Reference.of(reference)
     return (
         ""

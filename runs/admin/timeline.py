@@ -1,4 +1,4 @@
-"""What a run's nodes did when, as SVG: a bar per node from its start to its end, in the colour of its state."""
+"""The timeline of a run as SVG: a bar per node from its start to its end, in the colour of its state."""
 
 from __future__ import annotations
 

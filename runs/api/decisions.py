@@ -66,7 +66,7 @@ class SignalsView(OfRun):
 
 
 class ApprovalsQuery(PageQuery):
-    """Which pending approvals."""
+    """Query parameters of the list of pending approvals."""
 
     assignee = serializers.CharField(
         required=False,

@@ -139,7 +139,7 @@ class FailureShape(serializers.Serializer[Any]):
 
 
 class VerbShape(serializers.Serializer[Any]):
-    """Whether an action is possible in the run's current state."""
+    """An action, whether it is possible in the run's current state and, if not, the reason."""
 
     verb = serializers.ChoiceField(VERBS)
     possible = serializers.BooleanField()

@@ -24,7 +24,7 @@ from workflows.services import plan_of
 
 
 class GraphQuery(Strict):
-    """As what the graph is wanted."""
+    """Query parameters of the graph: its format."""
 
     format = serializers.ChoiceField(["json", "mermaid", "svg"], required=False, default="json")
 

@@ -1,4 +1,4 @@
-"""What the nodes of a run logged, over HTTP: as pages, or as text."""
+"""The log of a run over HTTP: as pages, or as text."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LogShape(serializers.Serializer[Any]):
 
 
 class LogQuery(PageQuery):
-    """Which lines."""
+    """Query parameters of the log."""
 
     node = serializers.CharField(required=False, max_length=255, help_text="Only lines of this node.")
     level = serializers.ChoiceField(list(NUMBERS), required=False, help_text="Minimum level.")

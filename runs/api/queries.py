@@ -1,4 +1,4 @@
-"""What lists of runs can be asked for."""
+"""Query parameters of lists of runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ORDERS: Mapping[str, tuple[str, ...]] = {
 
 
 class RunsFilter(Strict):
-    """Which runs. What may be given several times matches any of its values; labels match all."""
+    """Filter of runs. Several values of one parameter match any of them; labels must all match."""
 
     state = serializers.MultipleChoiceField(choices=[state.value for state in RunState], required=False)
     trigger = serializers.MultipleChoiceField(choices=[trigger.value for trigger in Trigger], required=False)
@@ -37,9 +37,9 @@ class RunsFilter(Strict):
     )
     parent = serializers.UUIDField(required=False, help_text="Only the child runs of this run.")  # type: ignore[assignment]
     created_after = serializers.DateTimeField(required=False, help_text="Created at or after this time (inclusive).")
-    created_before = serializers.DateTimeField(required=False)
-    finished_after = serializers.DateTimeField(required=False, help_text="Created at or after this time (inclusive).")
-    finished_before = serializers.DateTimeField(required=False)
+    created_before = serializers.DateTimeField(required=False, help_text="Created before this time (exclusive).")
+    finished_after = serializers.DateTimeField(required=False, help_text="Ended at or after this time (inclusive).")
+    finished_before = serializers.DateTimeField(required=False, help_text="Ended before this time (exclusive).")
     search = serializers.CharField(required=False, max_length=255, help_text="Part of a workflow's name, or a run id.")
 
 
@@ -52,7 +52,7 @@ class AllRunsFilter(RunsFilter):
 
 
 class RunsQuery(PageQuery, RunsFilter):
-    """Which runs of a workflow, in which order."""
+    """Filter and order of the runs of one workflow."""
 
     ordering = serializers.ChoiceField(
         list(ORDERS), required=False, default="-created_at", help_text="`finished_at` lists only runs that have ended."
@@ -60,11 +60,11 @@ class RunsQuery(PageQuery, RunsFilter):
 
 
 class AllRunsQuery(RunsQuery, AllRunsFilter):
-    """Which runs of all workflows, in which order."""
+    """Filter and order of the runs of all workflows."""
 
 
 class NodesQuery(PageQuery):
-    """Which of a run's nodes."""
+    """Filter of the nodes of a run."""
 
     state = serializers.MultipleChoiceField(choices=[state.value for state in NodeState], required=False)
 

@@ -1,4 +1,4 @@
-"""What went into a run and came out of it, whole and of any size: as JSON streamed, and checked on its way."""
+"""Inputs and outputs of runs over HTTP, of any size: streamed as JSON, and verified while they are sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators ask of a run, over HTTP."""
+"""Actions on runs over HTTP: cancel, terminate, pause, resume, retry, rerun, signal."""
 
 from __future__ import annotations
 

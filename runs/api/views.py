@@ -123,7 +123,7 @@ FIELDS = tuple(RunDetailShape().fields)
 
 
 class RunQuery(Strict):
-    """How much of a run is wanted."""
+    """Query parameters of one run: the fields that are wanted."""
 
     fields = serializers.CharField(  # type: ignore[assignment]
         required=False,
@@ -205,7 +205,7 @@ def _path_of_workflow(name: str) -> str:
 
 
 def links(request: Request, run: Run, *, is_new: bool = False) -> dict[str, str]:
-    """What belongs to a run (RFC 8288); of one ``is_new``, its own address, too."""
+    """Return the links of a run (RFC 8288); of one ``is_new``, its own address, too."""
     # Routes once, not for each run: looking one up costs more than all the rest of an answer's headers.
     server = request.build_absolute_uri("/").rstrip("/")
     address = server + _path_of_a_run().replace(str(_ANY), str(run.pk))
@@ -216,7 +216,7 @@ def links(request: Request, run: Run, *, is_new: bool = False) -> dict[str, str]
 
 
 class EventsQuery(Strict):
-    """Where to go on reading."""
+    """Query parameters of the events: the position after which reading continues."""
 
     after = serializers.IntegerField(
         required=False, default=0, min_value=0, max_value=2**31 - 1, help_text="The `seq` of the last event received."

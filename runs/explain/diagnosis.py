@@ -41,7 +41,7 @@ _ORDER = {NodeState.RUNNING: 0, NodeState.RETRYING: 0, NodeState.WAITING: 0, Nod
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known of a run at one moment; its nodes without outputs.
+    """Facts about a run at one moment; its nodes without outputs.
 
     ``plan`` is ``None`` if the version cannot run here (``broken`` says why). ``ahead``: how many queued runs of the
     tenant come first. ``running`` of its runs are executed, ``limit`` at most (``None``: any number). ``items``
@@ -99,7 +99,7 @@ def _states_of_tickets(facts: Facts) -> tuple[list[str], int]:
 
 
 def may_have_children(plan: Plan | None, nodes: Mapping[str, NodeRun]) -> bool:
-    """Whether there may be child runs to tell of."""
+    """Return whether the run can have child runs."""
     starts_some = plan is None or any(node.child for node in plan.nodes)
     return starts_some or first_failed(plan, nodes) is not None or bool(awaited_children(nodes))
 

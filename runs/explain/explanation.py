@@ -97,7 +97,7 @@ def _tasks(run: Run) -> list[NodeTask]:
 
 
 def _children(run: Run, awaited: Collection[str]) -> dict[str, Run]:
-    """Those that are awaited, and the last that were started."""
+    """Return the child runs that are awaited, and those that were started last."""
     rows = Run.objects.for_tenant(run.tenant_id).with_names().defer("input", "outputs").filter(parent=run)
     found = list(rows.order_by("-created_at", "-id")[:MOST_NODES])
     missing = set(list(awaited)[:MOST_NODES]) - {str(child.pk) for child in found}

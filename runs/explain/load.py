@@ -1,4 +1,4 @@
-"""How much there is to do and who does it, over all tenants: for whoever operates the installation."""
+"""Load of the installation over all tenants: waiting work per queue, and workers. For operators."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_ROWS = 50
 
 @dataclass(frozen=True, slots=True)
 class QueueLoad:
-    """What waits for the workers of a queue: runs and tasks of nodes, and since when the oldest run does."""
+    """Waiting work of one queue: runs and node tasks, and the time since when the oldest run waits."""
 
     name: str
     runs: int

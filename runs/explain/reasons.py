@@ -1,4 +1,4 @@
-"""What an explanation of a run consists of: plain data, as the API shows it."""
+"""Data classes of an explanation of a run, as the API shows it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class QueuePlace:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who executes a run, under which fencing token, and until when unless it renews that."""
+    """The worker that executes a run, its fencing token, and the time at which its lease expires unless renewed."""
 
     owner: str
     epoch: int
@@ -95,7 +95,7 @@ class Consequence:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What went wrong first (``node_id`` is ``None``: the run as a whole), and what came of it."""
+    """The first failure of a run (``node_id`` is ``None``: the run as a whole), and its consequences."""
 
     node_id: str | None
     at: datetime | None
@@ -107,7 +107,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class VerbReason:
-    """Whether something can be asked of the run now and, if not, why not."""
+    """An action on the run: whether it is possible now and, if not, the reason."""
 
     verb: str
     possible: bool

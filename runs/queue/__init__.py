@@ -1,1 +1,1 @@
-"""Which worker executes what: claims, leases, fair share, slots, node tasks."""
+"""Distributes runs to workers: claims, leases, fair share, slots, node tasks."""

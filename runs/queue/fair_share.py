@@ -1,4 +1,4 @@
-"""Whose runs are executed next: what a claim takes, in which order, is decided here and nowhere else.
+"""Orders queued runs fairly between tenants. The only place that decides what a claim takes, and in which order.
 
 Tenants take turns, those first of whom the fewest runs are executed now; each queue of a tenant takes part by itself.
 Within one the most urgent run comes first, and of those the oldest: a run of low priority is started when none of a
@@ -36,7 +36,7 @@ class Share:
 
     run_ids: list[UUID]
     is_contended: bool = False
-    """Whether another executor was claiming runs of a tenant with a limit, which were therefore left out."""
+    """``True`` if runs of a limited tenant were left out because another executor was claiming them."""
 
 
 def fair_share(limit: int, queues: Collection[str] | None, active: Collection[UUID], *, poison_runs: bool) -> Share:
@@ -139,7 +139,7 @@ IN_PLACE = Q(called_by__in_place=True)
 
 
 def places_taken(tenants: Collection[UUID]) -> Counter[UUID]:
-    """How many runs of each tenant are executed, but for parents that share their places with such a child run."""
+    """Count the executing runs of each tenant, without parents that share their places with such a child run."""
     taken = _running(tenants)
     children = Run.objects.across_tenants().filter(IN_PLACE, state=RunState.RUNNING.value, tenant__in=tenants)
     parents = children.filter(parent__state=RunState.RUNNING.value).order_by().values_list("tenant")
@@ -166,7 +166,7 @@ def _next_in_places(
 
 
 def _room(tenants: Collection[UUID], running: Counter[UUID]) -> tuple[dict[UUID, int], bool]:
-    """How many more runs of each tenant may be executed, of those that have a limit, and whether any was left out.
+    """Return how many more runs of each limited tenant may execute, and whether any tenant was left out.
 
     Claims for such a tenant come one at a time, or two could take the same last place: whoever comes second leaves its
     runs out and looks again soon.
@@ -183,7 +183,7 @@ def _room(tenants: Collection[UUID], running: Counter[UUID]) -> tuple[dict[UUID,
 
 
 def _claims_alone(tenant_id: UUID) -> bool:
-    """Whether nobody else claims runs of this tenant until the transaction ends (SQLite: nobody does anyway)."""
+    """Return whether this transaction alone claims runs of the tenant until it ends (SQLite: always)."""
     return locks.try_lock(f"claims {tenant_id}")
 
 

@@ -1,4 +1,4 @@
-"""Who executes a run: claiming, renewing and giving back. All times are the database's."""
+"""Leases of runs: claim, renew, give back. All times are the database's."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Claim:
     definition: str
     input: dict[str, Any]
     input_ref: Reference | None
-    """Where the input is, if it is large; ``input`` is empty then."""
+    """Place of the input, if it is large; ``input`` is empty then."""
     epoch: int
     parent_id: UUID | None
     lineage: tuple[str, ...]
@@ -75,18 +75,18 @@ class Claim:
 
 
 def stall_seconds() -> float:
-    """How long an event loop may stand still before its executor is ended: others have its runs by then."""
+    """Return the seconds after which a stalled event loop's executor is ended: others have its runs by then."""
     return 2.0 * float(settings.PYFLOW_LEASE_SECONDS)
 
 
 def trusted_seconds() -> float:
-    """How long after asking for it the holder of a lease relies on it, by its own clock."""
+    """Return the seconds, by its own clock, for which the holder relies on a lease after asking for it."""
     seconds = float(settings.PYFLOW_LEASE_SECONDS)
     return seconds - min(MARGIN, seconds / 5)
 
 
 class Claims(list[Claim]):
-    """What one claim took, and whether another one soon would take more than it."""
+    """The result of one claim, and whether another claim soon would take more runs."""
 
     def __init__(self, taken: Iterable[Claim] = (), *, overdue_left: bool = False, is_contended: bool = False) -> None:
         super().__init__(taken)
@@ -198,7 +198,7 @@ def _definitions_of(versions: Collection[UUID]) -> dict[UUID, str]:
 
 
 def poison_runs_wait(queues: Collection[str] | None) -> bool:
-    """Whether a quarantine would find a run of ``queues`` (``None``: of any). A look-up in an index of them."""
+    """Return whether poison runs of ``queues`` wait (``None``: of any). A look-up in an index of them."""
     poison_runs = Run.objects.across_tenants().filter(_poison())
     if queues is not None:
         poison_runs = poison_runs.filter(queue__in=queues)
@@ -350,7 +350,7 @@ def _lease_end() -> Any:
 
 
 def claim_of(run: Run) -> Claim:
-    """What an executor needs to know of a run, with its version, workflow and tenant."""
+    """Return the data that an executor needs of a run, with its version, workflow and tenant."""
     names = run.tenant.slug, run.workflow.name, run.version.number, run.version.checksum
     return _claim(vars(run), names, run.version.definition)
 

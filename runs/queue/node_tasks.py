@@ -39,7 +39,7 @@ class TaskClaim:
 
 
 def _any_queued(queues: Collection[str] | None) -> bool:
-    """Whether there is a task to claim. Every claim of runs asks this first."""
+    """Return whether there is a task to claim. Every claim of runs asks this first."""
     if not is_postgresql() or queues is None:
         rows = NodeTask.objects.across_tenants().filter(lease_until__isnull=True, outcomes__isnull=True)
         return (rows if queues is None else rows.filter(queue__in=queues)).exists()
@@ -95,7 +95,7 @@ def claim_tasks(
 
 
 def poison_tasks_wait(queues: Collection[str] | None) -> bool:
-    """Whether a quarantine would find a task of ``queues`` (``None``: of any)."""
+    """Return whether poison tasks of ``queues`` wait (``None``: of any)."""
     tasks = NodeTask.objects.across_tenants().filter(_POISON, lease_until__isnull=True, outcomes__isnull=True)
     return (tasks if queues is None else tasks.filter(queue__in=queues)).exists()
 

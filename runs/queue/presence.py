@@ -1,4 +1,4 @@
-"""Which queues have workers: each worker reports its queues to the broker, and whoever explains a run reads that.
+"""Presence of workers: each worker reports its queues to the broker, and explanations of runs read the reports.
 
 A report is a key that lives for a week. Its age is told from the time that it has left, so only the broker's clock
 counts. On a single node the executor is in the server's own process, and serves every queue.
@@ -27,7 +27,7 @@ REMEMBERED = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Whether a live executor serves a queue (``None``: that cannot be told), and why that is thought, if not."""
+    """Whether a live executor serves a queue (``None``: unknown), and the reason if none does or it is unknown."""
 
     served: bool | None
     detail: str = ""

@@ -36,7 +36,7 @@ MOST_PLACES, MOST_HOLDERS = 100, 20
 
 
 class Verdict(Enum):
-    """What becomes of one that asks for a slot."""
+    """Results of a request for a slot."""
 
     HELD = "held"
     WAITING = "waiting"
@@ -50,7 +50,7 @@ _VERDICT = {True: Verdict.HELD, False: Verdict.WAITING}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """Who asks for a slot: a run, or a node of a run that is executed under ``run_epoch``."""
+    """A request for a slot, by a run or by a node of a run that is executed under ``run_epoch``."""
 
     tenant_id: UUID
     run_id: UUID
@@ -64,7 +64,7 @@ class Ticket:
 
     @property
     def lane(self) -> str:
-        """What names the key, however long it is; keys of runs and of nodes are different ones."""
+        """Return the name of the key's rows, however long the key is; keys of runs and of nodes differ."""
         kind = "run" if self.run_epoch is None else "node"
         return hashlib.sha256(f"{kind}\0{self.key}".encode(errors="surrogatepass")).hexdigest()
 
@@ -133,7 +133,7 @@ def states_of_tickets(tickets: Collection[UUID]) -> dict[UUID, tuple[bool, bool]
 
 
 def displaced_runs(run_ids: Collection[UUID]) -> dict[UUID, str]:
-    """Those of the runs that were asked to make room for newer ones, with their keys."""
+    """Return the runs that were asked to make room for newer ones, with their keys."""
     rows = Slot.objects.across_tenants().filter(run__in=run_ids, run_epoch__isnull=True, displaced=True)
     return dict(rows.values_list("run_id", "key"))
 
@@ -162,7 +162,7 @@ def _reconcile(tenant_id: UUID, name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a slot: a run, or (``node_id``) a node of it."""
+    """The holder of a slot: a run, or (``node_id``) a node of it."""
 
     run_id: UUID
     node_id: str
@@ -171,7 +171,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class SlotPlace:
-    """What a run, or a node of it, has with a key. ``ahead``: how many get a slot first; ``None`` if it holds one.
+    """The place of a run or node at a key. ``ahead``: how many get a slot first; ``None`` if it holds one.
 
     ``held`` of ``limit`` slots are held; ``holders`` are the first ``MOST_HOLDERS`` of those who hold one that it waits
     for.
@@ -220,7 +220,7 @@ def places_of(*, tenant_id: UUID, run_id: UUID) -> list[SlotPlace]:
 
 
 def _count(rows: QuerySet[Slot]) -> Coalesce:
-    """How many rows there are, as a part of another query."""
+    """Count rows, as a part of another query."""
     return Coalesce(Subquery(rows.values("lane").annotate(there_are=Count("pk")).values("there_are")), 0)
 
 

@@ -29,7 +29,7 @@ BATCH = 10
 
 
 class Action(StrEnum):
-    """What can be asked of many runs at once."""
+    """Actions on many runs at once."""
 
     CANCEL = "cancel"
     TERMINATE = "terminate"

@@ -189,7 +189,7 @@ def _retry_children(run: Run, nodes: Collection[str], now: datetime) -> None:
 
 
 def _turn(child: Run) -> tuple[int, int]:
-    """Which attempt of its parent's node a child run was the last for."""
+    """Return the attempt of its parent's node that a child run was the last for."""
     place = _place(child)
     return (place["retry"], place["attempt"]) if "taken_up" not in place else (place["taken_up"], 1)
 

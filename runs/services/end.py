@@ -23,7 +23,7 @@ from runs.storage.text import storable_text
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run ends that its executor does not end: the states, and the error, of the run and of its open nodes."""
+    """The end of a run that its executor does not record: the states, and the error, of the run and its open nodes."""
 
     run_state: RunState
     node_state: NodeState
@@ -64,7 +64,7 @@ WORKER_LOST = Ending(
 
 
 def failing(error: PyFlowError) -> Ending:
-    """How a run ends that cannot be executed any further because of an error."""
+    """Return the ending of a run that cannot be executed any further because of an error."""
     info = ErrorInfo.of(error, None)
     message = storable_text(info.message)
     return Ending(RunState.FAILED, NodeState.CANCELLED, info.code, "node_cancelled", message, info.type)

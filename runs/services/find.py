@@ -22,12 +22,12 @@ def find_run(*, tenant_id: UUID, run_id: UUID) -> Run:
 
 
 def find_runs(*, tenant_id: UUID, run_ids: Collection[UUID]) -> dict[UUID, Run]:
-    """Those of the runs that the tenant has, each as of ``find_run``."""
+    """Return those of the runs that the tenant has, each as ``find_run`` does."""
     return {run.pk: run for run in Run.objects.for_tenant(tenant_id).filter(pk__in=run_ids).with_names()}
 
 
 def runs_beside(*, tenant_id: UUID, run_ids: Collection[UUID], states: Collection[str]) -> set[UUID]:
-    """Those of the tenant's runs that are in none of the states."""
+    """Return the tenant's runs that are in none of the states."""
     rows = Run.objects.for_tenant(tenant_id).filter(pk__in=run_ids).exclude(state__in=states)
     return set(rows.order_by().values_list("pk", flat=True))
 
@@ -45,7 +45,7 @@ first_events_of = CompiledQuery(
 
 
 def progress_of_nodes(run: Run) -> list[dict[str, Any]]:
-    """What the nodes of a run that is executed have reported: it changes without an event."""
+    """Return the progress that the nodes of an active run have reported: it changes without an event."""
     if run.state != RunState.RUNNING:
         return []
     rows = NodeRun.objects.for_tenant(run.tenant_id).filter(run=run, progress__isnull=False).order_by("id")

@@ -28,13 +28,13 @@ def keep_run(*, tenant_id: UUID, run_id: UUID) -> None:
 
 
 def has_ended(run: Run) -> RunFinishedError:
-    """What is said of a run that has ended to those who want something of it."""
+    """Return the error for a request that needs a run that has not ended."""
     state = RunState(run.state)
     return RunFinishedError(state, f"The run has ended already, as {state}.")
 
 
 def lock_any_run(tenant_id: UUID, run_id: UUID) -> Run:
-    """As ``lock_run``, whether or not it has ended."""
+    """Lock a run as ``lock_run`` does, whether or not it has ended."""
     rows = Run.objects.for_tenant(tenant_id).with_names().select_for_update(of=("self",), no_key=True)
     run = rows.filter(pk=run_id).first()
     if run is None:

@@ -16,7 +16,7 @@ from runs.queue.signals import waiting_signals
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What was said to runs that are being executed, and what happened to them elsewhere."""
+    """News of active runs: signals, requested stops, ended children, results of node tasks and slots."""
 
     signals: list[tuple[UUID, Signal]]
     cancelled: list[UUID]
@@ -29,7 +29,7 @@ class News:
 
 
 def news(run_ids: Collection[UUID], children: Collection[UUID]) -> News:
-    """What is new to the runs ``run_ids``, which are being executed and wait for ``children``."""
+    """Return the news of the active runs ``run_ids``, which wait for ``children``."""
     asked = Q(pk__in=run_ids, cancel_requested_at__isnull=False)
     over = Q(pk__in=[*run_ids, *children], state__in=TERMINAL_RUN_STATES)
     paused = Q(pk__in=run_ids, pause_requested_at__isnull=False)

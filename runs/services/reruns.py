@@ -35,7 +35,7 @@ _DECIDED = ("when", "run_if")
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
-    """What a rerun does with a node: takes its result over, runs it; ``orphan``: it is in the source only."""
+    """Action of a rerun on a node: take over its result, or run it; ``orphan``: it is in the source only."""
 
     node_id: str
     action: Literal["reuse", "run", "orphan"]

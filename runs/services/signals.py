@@ -135,7 +135,7 @@ def _config(node: PlannedNode) -> Mapping[str, Any]:
 
 
 def _can_be(name: str, awaited: str) -> bool:
-    """Whether a name can be the one of a node, of which the template may be all that is known."""
+    """Return whether a name can match a node's signal name, of which only a template may be known."""
     if not is_template(awaited):
         return name == awaited
     starts = [awaited.find(mark) for mark in ("{{", "{%", "{#") if mark in awaited]

@@ -142,7 +142,7 @@ def _queued_run(version: Version, start: Start, *, by: Actor | None, trigger: Tr
 def _accept_anyhow(
     by: Actor, newest: Version, versions: Mapping[int, Version], starts: Sequence[Start]
 ) -> list[Started | PyFlowError]:
-    """As ``_accept``, if other requests start runs with the same keys meanwhile."""
+    """Accept runs as ``_accept`` does, although other requests start runs with the same keys meanwhile."""
     for _ in starts:
         try:
             with transaction.atomic():

@@ -63,7 +63,7 @@ Row = dict[str, Any]
 
 @dataclass(slots=True)
 class Rows:
-    """What is written of many runs at once.
+    """The rows that one transaction writes, of many runs.
 
     ``runs``: ``{id, epoch, events, value_bytes, changes}`` of each: under which epoch it is executed, how many events
     and bytes of large values it gains, and those of its ``RUN_FIELDS`` that change, or ``None``. Of ``events`` the

@@ -40,7 +40,7 @@ class Repair:
 
 
 def counted(tenant_id: UUID) -> dict[Quota, int]:
-    """What the counters of a tenant should say by its rows; of the day's runs, that is what they should say at least.
+    """Count, from its rows, what the counters of a tenant should say; for the day's runs it is a lower bound.
 
     (Runs that were removed count for the day on which they were accepted.)
     """

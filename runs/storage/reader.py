@@ -55,7 +55,7 @@ class Reader:
 
 
 async def answered(call: Call, question: Callable[..., ResultT], *args: Any) -> ResultT:
-    """What the database answers, once it does: that it is away is no failure of a node, and no end of its run.
+    """Await an answer of the database. Retries while it is unreachable: that is no failure of a node or a run.
 
     ``question`` may be asked again after it was done, if the answer was lost. If the database stays away, the executor
     gives the run up, and this with it.

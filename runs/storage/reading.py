@@ -1,4 +1,4 @@
-"""What went into runs and came out of them, wherever it is stored."""
+"""Reads inputs and outputs of runs, from the row or from the value storage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long runs are kept: those that a tenant's plan keeps no longer are removed, a few at a time.
+"""Deletes runs that are older than the plan of their tenant keeps them, a few at a time.
 
 Nothing waits for it. Each batch is a transaction of its own and takes only rows that nobody has locked, and whatever is
 still needed is left: runs that have not ended, and runs that such a run was started by, or repeats.
@@ -39,7 +39,7 @@ GRACE_SECONDS = 24 * 3600.0
 
 @dataclass(slots=True)
 class Pruned:
-    """What was removed, or (of a rehearsal) would be: runs by the slugs of their tenants, and the rest by its kind."""
+    """Counts of what was deleted or, in a dry run, would be: runs by the slugs of their tenants, the rest by kind."""
 
     runs: dict[str, int] = field(default_factory=dict)
     others: dict[str, int] = field(default_factory=dict)
@@ -131,7 +131,7 @@ def _batches(tenant: Tenant, before: datetime) -> Iterator[int]:
 
 
 def _without_busy_referrers(tenant_id: UUID, run_ids: set[UUID]) -> set[UUID]:
-    """Those of the runs to which no run refers that another transaction has locked; the referring ones are locked.
+    """Return the runs without those that a locked run of another transaction refers to; locks the referring runs.
 
     Their references are cleared when the runs are deleted, by whoever has the audit: somebody who has locked one of
     them and waits for the audit would be waited for.

@@ -47,7 +47,7 @@ class Reference:
 
     @classmethod
     def of(cls, recorded: Any) -> Reference | None:
-        """What a row has on record (``{sha256, size}`` or ``None``). If it is damaged, reading the value says so."""
+        """Return the reference in a row (``{sha256, size}`` or ``None``). A damaged one raises when it is read."""
         if recorded is None:
             return None
         return cls(str(recorded.get("sha256")), recorded.get("size", 0)) if isinstance(recorded, dict) else cls("", 0)
@@ -59,14 +59,14 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose a value is: a run of a tenant."""
+    """The owner of a value: a run of a tenant."""
 
     tenant_id: UUID
     run_id: UUID
 
 
 class ValueStore(Protocol):
-    """Where values are: blobs by the run that they are of and the SHA-256 of what they say.
+    """Port of the value storage: blobs, addressed by the run that owns them and the SHA-256 of their content.
 
     An implementation knows nothing of compression and does not look at contents. Its methods may be called from any
     thread and any process at the same time, and raise ``OSError`` if the storage does not work.
@@ -210,7 +210,7 @@ def content_of(value: Any) -> bytes:
 
 
 def is_large(content: bytes) -> bool:
-    """Whether a value with this JSON is stored apart."""
+    """Return whether a value with this JSON is stored apart."""
     return len(content) > settings.PYFLOW_LARGE_VALUE_BYTES
 
 
@@ -229,7 +229,7 @@ def put(owner: Owner, content: bytes) -> Reference | None:
 
 
 def outsource(owner: Owner, value: Any) -> tuple[Any, Reference | None]:
-    """What is kept in the row, and the reference if that is nothing because the value is stored apart."""
+    """Return what is kept in the row, and the reference if the value is stored apart."""
     content = content_of(value)
     reference = put(owner, content) if is_large(content) else None
     return (value, None) if reference is None else (None, reference)

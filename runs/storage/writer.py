@@ -121,7 +121,7 @@ class GroupWriter:
             self._loop.call_soon_threadsafe(self._ended.set_result, None)
 
     def _next(self, timeout: float | None) -> list[Write | None]:
-        """What is waiting to be written, at least one unless ``timeout`` is over first."""
+        """Return the waiting writes, at least one unless ``timeout`` is over first."""
         batch: list[Write | None] = []
         with suppress(queue.Empty):
             batch.append(self._queue.get(timeout=timeout))
@@ -299,7 +299,7 @@ def _lock(run_ids: Iterable[UUID]) -> set[UUID]:
 
 
 def _held(epochs: Mapping[UUID, int]) -> set[UUID]:
-    """Those of the runs that are executed under these epochs, as far as it is committed."""
+    """Return the runs that are executed under these epochs, as far as it is committed."""
     rows = Run.objects.across_tenants().filter(pk__in=list(epochs), state=RunState.RUNNING.value)
     return {run_id for run_id, epoch in rows.values_list("pk", "epoch") if epoch == epochs[run_id]}
 

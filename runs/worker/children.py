@@ -134,7 +134,7 @@ class DatabaseChildRuns:
 
 @dataclass(frozen=True, slots=True)
 class _Limit:
-    """How long an attempt waits for its child: ``until`` (POSIX seconds), which is ``seconds`` in all."""
+    """Time limit for which an attempt waits for its child: ``until`` (POSIX seconds), which is ``seconds`` in all."""
 
     until: float
     seconds: float

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Asked:
-    """What one task has asked for. ``turn`` tells it that it holds the slot."""
+    """A task's request for a slot. ``turn`` is set when it holds the slot."""
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self.task = task
@@ -43,7 +43,7 @@ class DatabaseSlots:
 
     @property
     def tickets(self) -> list[UUID]:
-        """What is to be looked after, for ``settle``."""
+        """Return the requests that need an answer, for ``settle``."""
         return list(self._asked)
 
     def settle(self, told: Mapping[UUID, tuple[bool, bool]]) -> None:

@@ -90,6 +90,6 @@ def within_quota(tenant_id: UUID, call: Call) -> Middleware:
 
 @cache
 def network_policy() -> NetworkPolicy:
-    """What workflows of this installation may reach: the public internet, what the operator lists or leaves to them."""
+    """Return the network policy: the public internet, and what the operator lists or leaves to workflows."""
     permit = settings.PYFLOW_PERMIT_PRIVATE_NETWORKS
     return NetworkPolicy.of(settings.PYFLOW_ALLOWED_NETWORKS, permit_private_networks=permit)

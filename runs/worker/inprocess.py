@@ -76,7 +76,7 @@ class _Working(threading.Thread):
 
     @property
     def stands_still(self) -> bool:
-        """Whether the event loop has not turned for so long that others may have its runs."""
+        """Return whether the event loop has stalled for so long that others may have its runs."""
         return time.monotonic() - self._turned > stall_seconds()
 
     @property

@@ -1,4 +1,4 @@
-"""Whether nodes have left so much behind in this process that it had better be replaced."""
+"""Detects that nodes have leaked too many threads or files, so that this process should be replaced."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DESCRIPTORS = Path("/proc/self/fd")
 
 
 def leaks() -> bool:
-    """Whether this process has too many threads, or (on Linux) open files."""
+    """Return whether this process has too many threads, or (on Linux) open files."""
     if threading.active_count() > MAX_THREADS:
         return True
     if not _DESCRIPTORS.exists():

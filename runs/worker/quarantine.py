@@ -1,4 +1,4 @@
-"""Where runs are executed that were lost with executors before: in a process of their own, one at a time.
+"""Executes poison runs (their workers were lost before) in a separate process, one at a time.
 
 An executor drives many runs, and all are lost with it when one kills its process. That one is lost again and again; the
 others only happened to be there. Before a run fails for its losses it is therefore executed where nothing else is.
@@ -27,7 +27,7 @@ class Quarantine:
 
     @property
     def is_busy(self) -> bool:
-        """Whether the process is there; it ends when no poison runs are left."""
+        """Return whether the process exists; it ends when no poison runs are left."""
         return self._process is not None and self._process.poll() is None
 
     def open(self) -> None:

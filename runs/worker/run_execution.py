@@ -50,7 +50,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What the executions of one executor share.
+    """Services that the executions of one executor share.
 
     ``call`` and ``call_slots`` call functions on threads for the database, the latter those about slots and child runs,
     which may wait for other transactions: news of other tenants' runs must not queue behind them. ``vault`` and
@@ -111,12 +111,12 @@ class RunExecution:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether the lease is relied on."""
+        """Return whether the lease is relied on."""
         return self.trusted_until > time.monotonic()
 
     @property
     def has_ended(self) -> bool:
-        """Whether the end of the run is written, or is about to be: what is left to do is what comes after that."""
+        """Return whether the end of the run is written, or about to be: only the work after the end is left."""
         return self._sink.has_ended
 
     def give_up(self) -> None:
@@ -231,7 +231,7 @@ class RunExecution:
         return engine.start(request, services)
 
     async def _leave(self, execution: Execution, result: RunResult) -> None:
-        """What is left to do once the engine is done with the run, for now or for good."""
+        """Finish the execution once the engine has stopped, for now or for good."""
         if result.state is RunState.PAUSED:
             await self._sink.pause()
         elif result.state is RunState.WAITING:

@@ -38,7 +38,7 @@ class RunValues:
             self._replace(event, await self._call(values.put, self._owner, content))
 
     def outsource_now(self, event: Event) -> None:
-        """As ``outsource``, on this thread: for events that nobody waits for."""
+        """Store a value as ``outsource`` does, on this thread: for events that no coroutine waits for."""
         if (content := _large(event)) is not None:
             self._replace(event, values.put(self._owner, content))
 
@@ -71,7 +71,7 @@ class RunValues:
         return {name: told for name, told in outcome.items() if name != "output"} | {"output_ref": reference.as_dict()}
 
     async def receive(self, outcome: Outcome) -> Outcome:
-        """What ``send`` made of it, as it was. A value that is gone is a failure of the attempt."""
+        """Return the outcome as it was before ``send``. A value that is gone is a failure of the attempt."""
         reference = Reference.of(outcome.get("output_ref"))
         if reference is None:
             return outcome

@@ -58,12 +58,12 @@ class RunSecrets:
 
     @property
     def marks(self) -> list[str]:
-        """What finds again the secrets that were used, without saying anything of their values."""
+        """Return marks by which the used secrets can be found again, without their values."""
         return sorted(self._used)
 
     @property
     def changes(self) -> dict[str, Any]:
-        """What is to be written to the run's row with whatever else is: the marks of the secrets it used."""
+        """Return the changes of the run's row: the marks of the secrets it used."""
         return {"secrets_used": self.marks} if self._used else {}
 
     def redact(self, value: Any) -> Any:

@@ -139,7 +139,7 @@ class DatabaseSink:
             await self._values.forget(self._claim.input_ref)
 
     async def _masked_input(self) -> dict[str, Any]:
-        """What changes of the input at the end: nodes needed it as it was, and may have used parts as secrets."""
+        """Return the columns of the input with its secrets masked, for the end of the run: nodes needed them before."""
         masked = self._secrets.redact(self._input)
         if masked == self._input:
             return {}

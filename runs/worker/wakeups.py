@@ -21,7 +21,7 @@ class WakeUps:
 
     @property
     def is_claim_due(self) -> bool:
-        """Whether there may be runs to claim, and it is worth the claim."""
+        """Return whether there may be runs to claim, and it is worth the claim."""
         return self.may_claim and self._gathering is None
 
     def wake(self) -> None:

@@ -64,7 +64,7 @@ class RotateSecret(Strict):
 
 
 class SecretsQuery(PageQuery):
-    """Which secrets."""
+    """Query parameters of the list of secrets."""
 
     search = serializers.CharField(required=False, default="", allow_blank=True, help_text="Part of the secret's name.")
 

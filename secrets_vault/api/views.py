@@ -55,7 +55,7 @@ IF_NONE_MATCH = OpenApiParameter(
 )
 ETAG = OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[200, 201], description="For `If-Match`.")
 FORBIDDEN = {(403, PROBLEM): OpenApiResponse(OpenApiTypes.OBJECT, description="The role or scopes do not allow this")}
-STALE = {(412, PROBLEM): OpenApiResponse(OpenApiTypes.OBJECT, description="It has changed since it was read")}
+STALE = {(412, PROBLEM): OpenApiResponse(OpenApiTypes.OBJECT, description="The secret has changed since it was read")}
 NO_VAULT = {(503, PROBLEM): OpenApiResponse(OpenApiTypes.OBJECT, description="The server has no usable master key")}
 EXAMPLE = OpenApiExample(
     "A token", value={"name": "SHOP_TOKEN", "value": "what the shop gave us", "description": "For orders"},

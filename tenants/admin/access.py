@@ -1,4 +1,4 @@
-"""Whose rows somebody sees in the admin, and as whom they change them.
+"""Access rules of the admin: the rows that a user sees, and the actor recorded for a change.
 
 A superuser is the operator: every tenant, with what an owner may. Other staff see the tenants that they are members of,
 as far as their role there allows, and the screens that Django's own permissions give them: both are asked.
@@ -18,7 +18,7 @@ from tenants.models import Membership
 
 
 def is_operator(request: HttpRequest) -> bool:
-    """Whether it is a superuser, whom no tenant confines."""
+    """Return whether the user is a superuser, who is not limited to any tenant."""
     return bool(request.user.is_active and request.user.is_superuser)
 
 
@@ -41,7 +41,7 @@ def tenants_with(request: HttpRequest, permission: Permission) -> Collection[UUI
 
 
 def may(request: HttpRequest, permission: Permission, tenant_id: UUID | None = None) -> bool:
-    """Whether they have a permission in a tenant; without one, in any."""
+    """Return whether the user has a permission in a tenant; without one, in any tenant."""
     allowed = tenants_with(request, permission)
     if allowed is None:
         return True

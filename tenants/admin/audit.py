@@ -22,7 +22,7 @@ class KindFilter(admin.SimpleListFilter):
     parameter_name = "actor_kind"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Those of ``Actor``."""
+        """Return the kinds of ``Actor``."""
         return [(kind, kind) for kind in ("user", "key", "system")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
@@ -32,7 +32,7 @@ class KindFilter(admin.SimpleListFilter):
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(TenantOwnedAdmin[AuditEntry]):
-    """What was done, newest first. ``manage.py verify_audit`` says whether all of it is there."""
+    """Audit entries, newest first. ``manage.py verify_audit`` checks that the chain is complete."""
 
     read = Permission.AUDIT_READ
     list_display = ("at", "tenant", "seq", "who", "action", "target")
@@ -42,7 +42,7 @@ class AuditEntryAdmin(TenantOwnedAdmin[AuditEntry]):
     search_help_text = "A complete actor, action (run.cancel_requested) or target (secret:API_KEY)."
     fields = ("id", "tenant", "seq", "at", "who", "action", "target", "entry", "previous", "hash")
 
-    @admin.display(description="Who")
+    @admin.display(description="Actor")
     def who(self, entry: AuditEntry) -> str:
         """The name in the record, with what kind of actor it is."""
         actor = json.loads(entry.record)["actor"]

@@ -1,4 +1,4 @@
-"""What every screen of the admin is made of: rows of the right tenants, verbs instead of saving, bounded lists."""
+"""Base classes of all admin screens: tenant-scoped rows, verbs instead of saving, bounded lists."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class BoundedPaginator(Paginator[Any]):
 
     @cached_property
     def count(self) -> int:
-        """How many rows there are to page through."""
+        """Count the rows to page through."""
         if not isinstance(self.object_list, QuerySet):
             return len(self.object_list)
         return self.object_list.order_by().values("pk")[:MOST_COUNTED].count()
 
     @property
     def is_cut(self) -> bool:
-        """Whether there may be more rows than it counts."""
+        """Return whether there may be more rows than it counts."""
         return self.count >= MOST_COUNTED
 
 
@@ -138,19 +138,19 @@ class TenantOwnedAdmin(CheckedAddress[RowT]):
         return super().has_view_permission(request, obj) and self._may(request, self.read, obj)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Where rows are added here at all."""
+        """Return whether rows can be added here at all."""
         return self.adds and super().has_add_permission(request) and self._may(request, self.write)
 
     def has_change_permission(self, request: HttpRequest, obj: RowT | None = None) -> bool:
-        """Where rows are changed here at all."""
+        """Return whether rows can be changed here at all."""
         return self.changes and super().has_change_permission(request, obj) and self._may(request, self.write, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: RowT | None = None) -> bool:
-        """Where rows are deleted here at all."""
+        """Return whether rows can be deleted here at all."""
         return self.deletes and super().has_delete_permission(request, obj) and self._may(request, self.write, obj)
 
     def has_write_permission(self, request: HttpRequest, obj: RowT | None = None) -> bool:
-        """Whether they may take this screen's actions: Django's permission to change such rows, and the role's."""
+        """Return whether the user may take this screen's actions: needs Django's permission, and the role's."""
         name = f"{self.opts.app_label}.change_{self.opts.model_name}"
         return request.user.has_perm(name) and self._may(request, self.write, obj)
 

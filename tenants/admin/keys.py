@@ -24,7 +24,7 @@ SCOPES = [(permission.value, permission.value) for permission in Permission]
 
 
 class ApiKeyForm(forms.ModelForm[ApiKey]):
-    """What a key is for, and what it may do."""
+    """Form of a new key: its name, tenant, role and scopes."""
 
     scopes = forms.MultipleChoiceField(
         choices=SCOPES,
@@ -78,7 +78,7 @@ class ApiKeyAdmin(TenantOwnedAdmin[ApiKey]):
 
     @admin.display(description="State")
     def state(self, key: ApiKey) -> SafeString:
-        """Whether it is good."""
+        """Return the state of the key."""
         return badge("revoked" if key.revoked_at else "active" if key.usable else "expired")
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:

@@ -26,7 +26,7 @@ from tenants.models import Invitation, Membership
 
 @admin.register(Membership)
 class MembershipAdmin(TenantOwnedAdmin[Membership]):
-    """Who belongs to which tenant, and as what. The operator adds users; others invite."""
+    """Members and their roles. The operator adds users; members invite."""
 
     read, write = Permission.MEMBERS_READ, Permission.MEMBERS_WRITE
     adds = changes = deletes = True
@@ -104,7 +104,7 @@ class InvitationAdmin(TenantOwnedAdmin[Invitation]):
 
     @admin.display(description="State")
     def shown_state(self, invitation: Invitation) -> SafeString:
-        """What became of it."""
+        """Return the state of the invitation."""
         return badge(invitation.state)
 
     def save_model(self, request: HttpRequest, obj: Invitation, form: Any, change: bool) -> None:

@@ -28,7 +28,7 @@ class SuspendedFilter(admin.SimpleListFilter):
         return [("no", "active"), ("yes", "suspended")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> QuerySet[Tenant]:
-        """Those of the chosen state."""
+        """Select tenants in the chosen state."""
         return queryset.filter(suspended_at__isnull=self.value() == "no") if self.value() else queryset
 
 

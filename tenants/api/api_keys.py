@@ -87,7 +87,7 @@ class CreateKey(Strict):
 
 
 class RotateKey(Strict):
-    """When the old key ends."""
+    """Grace period of the replaced key."""
 
     grace = serializers.IntegerField(
         required=False,
@@ -121,7 +121,7 @@ class KeysView(TenantView):
 
     @extend_schema(
         operation_id="api_keys_create",
-        summary="Make an API key",
+        summary="Create an API key",
         tags=["api-keys"],
         parameters=[LOCATION],
         request=CreateKey,

@@ -72,7 +72,7 @@ class AuditPageShape(serializers.Serializer[Any]):
 
 
 class AuditQuery(PageQuery):
-    """Which entries."""
+    """Query parameters of the list of audit entries."""
 
     action = serializers.CharField(required=False, max_length=64, help_text="Exact action, such as `member.removed`.")
     actor = serializers.CharField(required=False, max_length=80, help_text="Id of an API key or a user.")
@@ -82,7 +82,7 @@ class AuditQuery(PageQuery):
 
 
 class AuditView(TenantView):
-    """What was done in the tenant."""
+    """Audit entries of the tenant."""
 
     permissions: ClassVar = {"GET": Permission.AUDIT_READ}
     reads_query = frozenset({"GET"})
@@ -162,7 +162,7 @@ class VerifyQuery(Strict):
 
 
 class VerifyAuditView(TenantView):
-    """Whether the audit is whole."""
+    """Verification of the audit."""
 
     permissions: ClassVar = {"GET": Permission.AUDIT_READ}
     reads_query = frozenset({"GET"})

@@ -67,7 +67,7 @@ class _OpenView(StrictView):
     permission_classes = ()
 
     def origin(self, request: Request) -> dict[str, str]:
-        """Where a request comes from, for the audit and for counting failures."""
+        """Return the origin of a request, for the audit and for counting failures."""
         return {"address": address_of(request), "request_id": getattr(request, "request_id", "")}
 
 

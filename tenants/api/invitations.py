@@ -82,7 +82,7 @@ class InvitationPageShape(serializers.Serializer[Any]):
 
 
 class InvitationQuery(PageQuery):
-    """Which invitations."""
+    """Query parameters of the list of invitations."""
 
     email = serializers.CharField(required=False, max_length=EMAIL_LENGTH)
 
@@ -195,7 +195,7 @@ class InvitationView(TenantView):
 
 
 class AcceptInvitationView(StrictView):
-    """What an invited person does."""
+    """Acceptance of an invitation by the invited person."""
 
     permission_classes = (AllowAny,)
 

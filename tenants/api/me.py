@@ -1,4 +1,4 @@
-"""Who the credential of a request is, over HTTP."""
+"""The identity of the credential of a request, over HTTP."""
 
 from __future__ import annotations
 

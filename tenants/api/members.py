@@ -52,7 +52,7 @@ class MemberPageShape(serializers.Serializer[Any]):
 
 
 class MemberQuery(PageQuery):
-    """Which members."""
+    """Query parameters of the list of members."""
 
     role = serializers.ChoiceField(ROLES, required=False)
     search = serializers.CharField(
@@ -121,7 +121,7 @@ class MemberView(TenantView):
         responses={200: MemberShape, **LAST_OWNER, **MISSED, **UNCONDITIONAL},
     )
     def patch(self, request: Request, member_id: UUID) -> Response:
-        """Nobody can assign a role above their own, or change a member with such a role."""
+        """A member cannot assign a role above their own, or change a member with such a role."""
         role = Role(validated(ChangeRole, request.data)["role"])
         member = lock_member(tenant_id=self.principal.tenant_id, member_id=member_id)
         check_match(request, _tag(member), required=True)

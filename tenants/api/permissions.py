@@ -1,4 +1,4 @@
-"""What a request needs: a permission per method, from the role and the scopes."""
+"""Permissions of requests: one per method, granted by the role and limited by the scopes."""
 
 from __future__ import annotations
 

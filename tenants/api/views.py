@@ -57,7 +57,7 @@ class TenantView(StrictView):
 
     @property
     def principal(self) -> Principal:
-        """Who asks."""
+        """The authenticated caller."""
         if self._principal is None:
             principal = self.request.user
             assert isinstance(principal, Principal)  # noqa: S101 - `Allowed` has seen to it
@@ -70,7 +70,7 @@ class TenantView(StrictView):
 
     @property
     def actor(self) -> Actor:
-        """Who asks, for the audit."""
+        """The caller, for the audit."""
         request_id = getattr(self.request, "request_id", "")
         return self.principal.acting(request_id=request_id, address=address_of(self.request))
 
@@ -109,7 +109,7 @@ class TenantView(StrictView):
 
     @retried
     def _transact(self, request: Request, handler: Callable[[], Response]) -> Response:
-        """What the handler answers, once that is committed."""
+        """Run the handler in one transaction; return its response once that is committed."""
         if not self._is_keyed(request):
             with self.scope(request):
                 return handler()
@@ -117,7 +117,7 @@ class TenantView(StrictView):
             return answer_once(once, handler, hidden=self.shown_once)
 
     def _batches(self, request: Request, handler: Callable[[], Response]) -> Response:
-        """What the handler answers, which commits what it does bit by bit; with a key, the first such answer."""
+        """Run a handler that commits in steps; with a key, store the first response."""
         if not self._is_keyed(request):
             return handler()
         with in_flight(self.principal, request) as once:
@@ -132,7 +132,7 @@ class TenantView(StrictView):
 
     @retried
     def step(self, request: Request, name: str, function: Callable[[], Any]) -> Any:
-        """What a step of a handler that is ``in_batches`` gives (JSON values), once that is committed.
+        """Return the result of a step of a handler that is ``in_batches`` (JSON values), once that is committed.
 
         With an ``Idempotency-Key`` it is stored in the transaction of the step: a request that is sent again after a
         crash goes on with the first step that was not committed.

@@ -1,4 +1,4 @@
-"""What the views of workflows have in common: documents and drawings as they are, tags, addresses, preconditions."""
+"""The common part of the workflow views: documents and drawings as responses, tags, addresses, preconditions."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def refused(*reasons: tuple[int, str]) -> dict[tuple[int, str], OpenApiResponse]
     }
 
 
-STALE = (412, "It has changed since it was read")
+STALE = (412, "The object has changed since it was read")
 UNSEEN = (428, "`If-Match` is missing")
 
 
 class SharedWorkflowView(TenantView):
-    """What concerns one workflow, which may have been shared with who asks."""
+    """Base of views of one workflow, which may have been shared with the caller."""
 
     def shared_object(self) -> Workflow | None:
         """The workflow of the address."""

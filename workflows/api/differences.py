@@ -87,7 +87,7 @@ class InFlightShape(serializers.Serializer[Any]):
 
 
 class ImpactShape(serializers.Serializer[Any]):
-    """What the change affects."""
+    """The impact of a change."""
 
     schedules = ElementsShape(help_text="Changed triggers of the type `schedule`.")
     callers = CallerShape(

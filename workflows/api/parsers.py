@@ -60,5 +60,5 @@ def source_of(request: Request) -> Source:
 
 
 def data_of(source: Source) -> Any:
-    """What a body means. Raises ``DocumentError``."""
+    """Parse a body. Raises ``DocumentError``."""
     return (read_json(source.text) if source.format == "json" else read_yaml(source.text)).data

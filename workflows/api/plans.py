@@ -198,7 +198,7 @@ class GraphView(SharedWorkflowView):
 
 
 def _to_plan(source: str, source_format: str, input: Any, *, stored: bool) -> Response:
-    """What is to be planned once the transaction has ended; `_planned` makes the answer of it."""
+    """Return what is to be planned once the transaction has ended; `_planned` makes the answer of it."""
     return Response({"source": source, "source_format": source_format, "input": input, "stored": stored})
 
 

@@ -47,7 +47,7 @@ class SentShape(serializers.Serializer[Any]):
 
 
 def or_sent(shape: type[serializers.Serializer[Any]]) -> PolymorphicProxySerializer:
-    """What an operation with the parameter ``format`` answers: the shape or, when asked, the document itself."""
+    """Describe an operation with the parameter ``format``: it answers the shape or, when asked, the document."""
     return PolymorphicProxySerializer(
         component_name=f"{shape.__name__.removesuffix('Shape')}OrSent",
         serializers=[shape, SentShape],
@@ -94,7 +94,7 @@ class VersionListShape(serializers.Serializer[Any]):
 
 
 class WorkflowsQuery(PageQuery):
-    """Which workflows."""
+    """Query parameters of the list of workflows."""
 
     search = serializers.CharField(required=False, help_text="Text in the name or the description.")
     label = serializers.ListField(  # type: ignore[assignment] # `label` is an attribute of fields as well
@@ -121,7 +121,7 @@ class WorkflowsQuery(PageQuery):
         return _without_nul(value)
 
     def validate_label(self, value: list[str]) -> list[str]:
-        """As above."""
+        """PostgreSQL cannot be asked for a NUL character, in labels either."""
         return [_without_nul(label) for label in value]
 
 
@@ -132,13 +132,13 @@ def _without_nul(value: str) -> str:
 
 
 class VersionsQuery(PageQuery):
-    """Which versions."""
+    """Query parameters of the list of versions."""
 
     state = serializers.ChoiceField(VersionState.values, required=False)
 
 
 class DocumentQuery(Strict):
-    """How a workflow or a version is read."""
+    """Query parameters of a workflow or a version: its format."""
 
     format = serializers.ChoiceField(
         FORMATS,
@@ -148,7 +148,7 @@ class DocumentQuery(Strict):
 
 
 class CreateQuery(Strict):
-    """How a new workflow is stored."""
+    """Query parameters of storing a new workflow."""
 
     draft = serializers.BooleanField(
         required=False, default=False, help_text="Store the version as a draft instead of publishing it."
@@ -156,7 +156,7 @@ class CreateQuery(Strict):
 
 
 class GraphQuery(Strict):
-    """How a graph is drawn."""
+    """Query parameters of a graph: its format."""
 
     format = serializers.ChoiceField(["json", "mermaid", "svg"], required=False, default="json")
     version = serializers.IntegerField(
@@ -165,7 +165,7 @@ class GraphQuery(Strict):
 
 
 class DiffQuery(Strict):
-    """Which versions are compared, and how it is shown."""
+    """Query parameters of a comparison: the versions, and its format."""
 
     to = serializers.IntegerField(min_value=1, help_text="The number of the other version.")
     format = serializers.ChoiceField(["semantic", "json-patch", "text"], required=False, default="semantic")

@@ -155,7 +155,7 @@ class VersionView(SharedWorkflowView):
         summary="Delete a draft",
         parameters=[NAME, IF_MATCH],
         request=None,
-        responses={204: OpenApiResponse(description="It is gone."), **refused(NOT_A_DRAFT, STALE)},
+        responses={204: OpenApiResponse(description="The draft is deleted."), **refused(NOT_A_DRAFT, STALE)},
     )
     def delete(self, request: Request, name: str, number: int) -> Response:
         """The number is not reused while a later version exists."""

@@ -1,4 +1,4 @@
-"""Which server is meant, and what its errors are on the command line."""
+"""Connections to a server: selects its profile, and turns its errors into exit codes and messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How what a server answers looks in a terminal."""
+"""Formats the answers of a server for a terminal."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Profiles:
 
 
 def path() -> Path:
-    """Where profiles are kept: ``PYFLOW_PROFILES``, or ``pyflow/profiles.json`` in the user's folder for settings."""
+    """Return the file of the profiles: ``PYFLOW_PROFILES``, or ``pyflow/profiles.json`` in the user's config folder."""
     if named := os.environ.get("PYFLOW_PROFILES"):
         return Path(named)
     home = os.environ.get("XDG_CONFIG_HOME")

@@ -1,4 +1,4 @@
-"""What is asked of runs: `cancel`, `terminate`, `pause`, `resume`, `retry`, `rerun`, `signal` and `explain`."""
+"""Commands that act on runs: `cancel`, `terminate`, `pause`, `resume`, `retry`, `rerun`, `signal` and `explain`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ``email`` node does. Importing this module imports the mail and TLS modules of the standard library."""
+"""Sends the mail of an ``email`` node. Importing this imports the mail and TLS modules of the standard library."""
 
 from __future__ import annotations
 

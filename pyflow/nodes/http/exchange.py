@@ -1,4 +1,4 @@
-"""What the ``http`` node of version 2 does: bodies, authorisation, pages, forms of the answer."""
+"""Executes the ``http`` node of version 2: bodies, authorization, pages, forms of the response."""
 
 from __future__ import annotations
 

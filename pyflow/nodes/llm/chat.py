@@ -1,4 +1,4 @@
-"""What the ``llm`` node does: the chat completions of an OpenAI-compatible API."""
+"""Executes the ``llm`` node: chat completions of an OpenAI-compatible API."""
 
 from __future__ import annotations
 

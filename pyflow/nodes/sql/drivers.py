@@ -1,4 +1,4 @@
-"""How the ``sql`` node connects to each kind of database: to checked addresses, read-only, with an end."""
+"""Connections of the ``sql`` node to each kind of database: checked addresses, read-only, with a time limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the ``sql`` node speaks to MySQL and MariaDB. Importing this module imports PyMySQL."""
+"""The MySQL and MariaDB driver of the ``sql`` node. Importing this module imports PyMySQL."""
 
 from __future__ import annotations
 

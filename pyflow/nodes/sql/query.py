@@ -1,4 +1,4 @@
-"""What the ``sql`` node does. Importing this module imports SQLAlchemy."""
+"""Executes the statement of a ``sql`` node. Importing this module imports SQLAlchemy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How values of PostgreSQL are read where Python has no type for all of them. Importing this module imports psycopg."""
+"""Reads PostgreSQL values that no Python type covers completely. Importing this module imports psycopg."""
 
 from __future__ import annotations
 

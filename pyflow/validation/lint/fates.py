@@ -1,4 +1,4 @@
-"""How the nodes of a graph can end, as far as that can be told beforehand; for ``pyflow.validation.lint.rules``."""
+"""Computes how the nodes of a graph can end, as far as that is known before a run; for ``lint.rules``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a workflow refers to, wherever it does; for ``pyflow.validation.lint.rules``."""
+"""Collects all references of a workflow; for ``pyflow.validation.lint.rules``."""
 
 from __future__ import annotations
 

@@ -14,14 +14,16 @@ from tenants.models import Tenant
 class Command(BaseCommand):
     """Removes what is kept no longer: runs beyond their tenants' retention, and what is left over."""
 
-    help = "Remove finished runs that are older than their tenants' plans keep them, and what else is not needed."
+    help = "Delete finished runs after the retention period of their tenants' plans, and other expired rows."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """``[--dry-run] [--tenant SLUG] [--older-than DAYS]``."""
-        parser.add_argument("--dry-run", action="store_true", help="say how much there is, and remove nothing")
-        parser.add_argument("--tenant", metavar="SLUG", help="only the runs of this tenant")
+        parser.add_argument("--dry-run", action="store_true", help="print the counts, delete nothing")
+        parser.add_argument("--tenant", metavar="SLUG", help="delete only runs of this tenant")
         parser.add_argument(
-            "--older-than", metavar="DAYS", help="finished so many days ago, whatever the plans say; 0: all finished"
+            "--older-than",
+            metavar="DAYS",
+            help="delete runs finished at least DAYS days ago, whatever the plans say; 0: all finished runs",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -13,7 +13,7 @@ from tenants.models import Tenant
 class Command(BaseCommand):
     """Compares the counters of quotas with their rows, and repairs those that differ."""
 
-    help = "Compare what tenants' quotas count with the rows that there are, and repair the counters that differ."
+    help = "Compare the counters of tenants' quotas with the counted rows, and repair counters that differ."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """``[--tenant SLUG]``."""

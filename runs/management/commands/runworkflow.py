@@ -27,14 +27,14 @@ from workflows.services import put_workflow
 class Command(BaseCommand):
     """The platform's ``pyflow run``: the run is in the database, and goes on after a crash."""
 
-    help = "Store a workflow file for a tenant, run it durably and print what came of it. Exit status 1 if it failed."
+    help = "Store a workflow file for a tenant, run it durably and print the result. Exit status 1 if it failed."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """``FILE [--input JSON|@FILE] [--tenant SLUG [--create]] [--format text|json]``."""
         parser.add_argument("file", type=Path, help="the workflow, YAML or JSON")
         parser.add_argument("--input", default="{}", help="the input as JSON, or @FILE")
-        parser.add_argument("--tenant", help=f"slug of the tenant; without it `{DEFAULT_SLUG}`, made if need be")
-        parser.add_argument("--create", action="store_true", help="make the tenant if it does not exist")
+        parser.add_argument("--tenant", help=f"slug of the tenant; default: `{DEFAULT_SLUG}`, created if needed")
+        parser.add_argument("--create", action="store_true", help="create the tenant if it does not exist")
         parser.add_argument("--format", choices=("text", "json"), default="text")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -27,7 +27,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--abandon-lost",
             action="store_true",
-            help="First give up the values whose master key is lost for good. They cannot be read again.",
+            help="First give up the values whose master key is lost. They can never be read again.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -17,13 +17,13 @@ NAME = "command line"
 class Command(BaseCommand):
     """Makes an API key (and its tenant, if that does not exist) and prints it."""
 
-    help = "Make an API key and print it. It is shown once: only a hash is kept."
+    help = "Create an API key and print it. It is shown once: only a hash is stored."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """``--tenant SLUG --create --name NAME``."""
-        parser.add_argument("--tenant", help=f"slug of the tenant; without it `{DEFAULT_SLUG}`, made if need be")
-        parser.add_argument("--create", action="store_true", help="make the tenant if it does not exist")
-        parser.add_argument("--name", help=f"what the key is for; without it `{NAME}`, numbered if need be")
+        parser.add_argument("--tenant", help=f"slug of the tenant; default: `{DEFAULT_SLUG}`, created if needed")
+        parser.add_argument("--create", action="store_true", help="create the tenant if it does not exist")
+        parser.add_argument("--name", help=f"name of the key; default: `{NAME}`, with a number if it is taken")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the key to stdout."""

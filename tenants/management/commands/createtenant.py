@@ -18,13 +18,13 @@ from tenants.services import create_tenant
 class Command(BaseCommand):
     """Makes a tenant; with ``--owner`` it prints the token with which that person becomes its owner."""
 
-    help = "Make a tenant. With --owner, print the token of an invitation: it is shown once, only a hash is kept."
+    help = "Create a tenant. With --owner, print the token of an invitation: it is shown once, only a hash is stored."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """``SLUG --name NAME --owner EMAIL``."""
-        parser.add_argument("slug", help="in addresses and logs: letters, digits, - and _")
-        parser.add_argument("--name", default="", help="for people; the slug without it")
-        parser.add_argument("--owner", help="e-mail address of whoever shall own it")
+        parser.add_argument("slug", help="name in URLs and logs: letters, digits, - and _")
+        parser.add_argument("--name", default="", help="display name; default: the slug")
+        parser.add_argument("--owner", help="e-mail address of the owner")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the token to stdout, everything else to stderr."""

@@ -14,7 +14,7 @@ from tenants.row_security import restore, shortcomings
 class Command(BaseCommand):
     """Makes what is missing and takes what is too much; may be run at any time, and again."""
 
-    help = "Make the role of web processes, its privileges and the policies of tenants' rows what they should be."
+    help = "Create or repair the database role of web processes, its privileges, and the policies on tenants' rows."
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not is_postgresql():

@@ -16,7 +16,7 @@ from tenants.quotas import set_plan
 class Command(BaseCommand):
     """Gives a tenant a plan and, beside it, limits of its own."""
 
-    help = "Give a tenant a plan. Its own limits are those that are named here, and no others."
+    help = "Set the plan of a tenant. Replaces all limits of its own by the ones given here."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """``SLUG PLAN [--limit NAME=VALUE …]``."""

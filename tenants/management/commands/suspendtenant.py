@@ -18,7 +18,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """``SLUG [--resume]``."""
         parser.add_argument("slug")
-        parser.add_argument("--resume", action="store_true", help="take its credentials again")
+        parser.add_argument("--resume", action="store_true", help="accept its credentials again")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Say what the tenant is now."""

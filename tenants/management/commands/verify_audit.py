@@ -20,7 +20,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """``--tenant SLUG``."""
-        parser.add_argument("--tenant", help="slug of one tenant; all of them without it")
+        parser.add_argument("--tenant", help="slug of one tenant; default: all tenants")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """One line per tenant to stdout, one per finding to stderr."""
