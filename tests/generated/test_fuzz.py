@@ -33,7 +33,7 @@ from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
 from workflows.documents import RESERVED_NAMES
 
-pytestmark = [pytest.mark.database, made_of_rows]
+pytestmark = [pytest.mark.api, pytest.mark.vendor("each vendor refuses other values"), made_of_rows]
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

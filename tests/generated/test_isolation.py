@@ -17,7 +17,7 @@ from tests.support.factories.worlds import NOT_FREE, OWNED, UUIDS, World, filled
 from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
 
-pytestmark = [pytest.mark.database, made_of_rows]
+pytestmark = [pytest.mark.api, pytest.mark.vendor("SQLite has no row-level security behind the managers"), made_of_rows]
 CANARY, NOBODY = "canaryq7x", "nobodyq7x"  # as long as one another, so that what names them is, too
 CLOSED = [operation for operation in operations().values() if not operation.is_open]
 #: What differs from request to request.

@@ -12,7 +12,11 @@ from tests.support.factories.worlds import World, grow
 from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
 
-pytestmark = [pytest.mark.database, made_of_rows]
+pytestmark = [
+    pytest.mark.api,
+    pytest.mark.vendor("each vendor compares what is in a cursor in its own way"),
+    made_of_rows,
+]
 LISTS = {id: operation for id, operation in operations().items() if operation.is_list}
 PAGED = {id: operation for id, operation in LISTS.items() if operation.has_pages}
 NAMES = ("id", "seq", "number", "index", "name")

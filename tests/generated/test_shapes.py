@@ -74,7 +74,7 @@ def test_no_command_ends_with_a_traceback(tmp_path: Path):
             assert "  good [manual] (1 nodes)\n" in done.stdout
 
 
-@pytest.mark.database
+@pytest.mark.api
 def test_no_document_is_an_error_of_the_server(db):
     api = Api(make_api_key(make_tenant())[1])
     for number, (place, value, document) in enumerate(spoiled(10 if ALL else 1)):

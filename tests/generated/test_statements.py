@@ -12,7 +12,7 @@ from tests.support.factories.worlds import World, grow
 from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
 
-pytestmark = [pytest.mark.database, made_of_rows]
+pytestmark = [pytest.mark.api, made_of_rows]
 
 
 def statements(world: World, operation: Operation) -> list[str]:

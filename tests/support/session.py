@@ -1,14 +1,10 @@
 """The pytest plugin of this repository: which servers a session has, which tests it runs, what the network is.
 
-The suite runs in two shapes, one after the other in `make test`:
-
-- `single` (the default): SQLite, in-process executor and event bus. Every test that is not marked `fleet`.
-- `fleet` (`PYFLOW_TEST_SHAPE=fleet`): a real PostgreSQL and Redis. Tests marked `fleet` or `database`.
-
-Other tests are deselected, not skipped, and so are those marked `chaos` unless `PYFLOW_TEST_CHAOS` gives their seed, as
-`make chaos` does. Tests marked `mariadb` or `browser` need a program that comes in no wheel:
-where it is not installed they are skipped, or fail if `PYFLOW_REQUIRE_MARIADB=1` or `PYFLOW_REQUIRE_CHROMIUM=1` says
-that it has to be there, as CI does.
+The suite runs in two shapes, `single` (the default) and `fleet` (`PYFLOW_TEST_SHAPE=fleet`); `tests/support/shapes.py`
+says which tests belong to which. Other tests are deselected, not skipped, and so are those marked `chaos` unless
+`PYFLOW_TEST_CHAOS` gives their seed, as `make chaos` does. Tests marked `mariadb` or `browser` need a program that is in
+no wheel: where it is not installed they are skipped, or fail if `PYFLOW_REQUIRE_MARIADB=1` or
+`PYFLOW_REQUIRE_CHROMIUM=1` says that it has to be there, as CI does.
 
 It is loaded by `addopts = -p tests.support.session`, because Django's settings are read before any conftest is: the
 servers must be up and named in the environment by then.
@@ -26,8 +22,8 @@ import pytest
 
 from tests.support import corpora as corpora_files
 from tests.support.servers import database_log, launcher, network
+from tests.support.shapes import shape, shapes_of
 
-SHAPES = ("single", "fleet")
 OURS = [
     "DATABASE_URL",
     "REDIS_URL",
@@ -87,6 +83,8 @@ def _logged_in_the_way() -> list[str]:
     return [line for server in _databases for line in database_log.in_the_way(server.log())]
 
 
+#: All tests that pytest has collected, those of the other shape included.
+COLLECTED = pytest.StashKey[list[pytest.Item]]()
 #: The server of this session and of all its workers, in the process that has started it.
 _databases: list[launcher.Program] = []
 
@@ -98,9 +96,11 @@ def pytest_report_header() -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests that belong to this shape."""
-    if other := [item for item in items if not _belongs(item)]:
-        config.hook.pytest_deselected(items=other)
-        items[:] = [item for item in items if _belongs(item)]
+    config.stash[COLLECTED] = list(items)
+    kept = [item for item in items if shape() in shapes_of(item) and (_is_chaos() or not is_long(item))]
+    if other := set(items).difference(kept):
+        config.hook.pytest_deselected(items=[item for item in items if item in other])
+        items[:] = kept
     if launcher.chromium_program() is None and os.environ.get("PYFLOW_REQUIRE_CHROMIUM") != "1":
         for item in items:
             if item.get_closest_marker("browser") is not None:
@@ -124,21 +124,13 @@ def corpora() -> Path:
     return corpora_files.folder()
 
 
-def shape() -> str:
-    """Return the shape of this session, `single` or `fleet`."""
-    name = os.environ.get("PYFLOW_TEST_SHAPE", "single")
-    if name not in SHAPES:
-        raise pytest.UsageError(f"PYFLOW_TEST_SHAPE is {name!r}; it may be one of {', '.join(SHAPES)}")
-    return name
+def is_long(item: pytest.Item) -> bool:
+    """Return whether only `make chaos` runs a test."""
+    return item.get_closest_marker("chaos") is not None
 
 
-def _belongs(item: pytest.Item) -> bool:
-    if item.get_closest_marker("chaos") is not None and "PYFLOW_TEST_CHAOS" not in os.environ:
-        return False
-    is_fleet = item.get_closest_marker("fleet") is not None
-    if shape() == "single":
-        return not is_fleet
-    return is_fleet or item.get_closest_marker("database") is not None
+def _is_chaos() -> bool:
+    return "PYFLOW_TEST_CHAOS" in os.environ
 
 
 def _start_servers() -> Callable[[], None]:

@@ -6,7 +6,7 @@ from tests.support.api import Api, assert_problem, read
 
 OPERATION = "nodes_list"
 PATH = "/api/v1/nodes"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_every_type_has_schemas_and_an_example(api: Api):

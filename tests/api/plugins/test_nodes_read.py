@@ -6,7 +6,7 @@ from tests.support.api import Api, assert_problem, read
 
 OPERATION = "nodes_read"
 PATH = "/api/v1/nodes/http"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_shows_one_type(api: Api):

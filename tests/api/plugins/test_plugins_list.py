@@ -12,7 +12,7 @@ from tests.support.factories.rows import make_api_key
 
 OPERATION = "plugins_list"
 PATH = "/api/v1/plugins"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @pytest.fixture

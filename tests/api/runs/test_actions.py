@@ -22,7 +22,7 @@ from workflows.models import Workflow
 
 OPERATION = "runs_actions"
 PATH = "/api/v1/runs/actions"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @pytest.fixture
@@ -235,6 +235,7 @@ def test_it_hides_other_tenants(other_api: Api, tenant, runs):
     assert not Run.objects.for_tenant(tenant).filter(cancel_requested_at__isnull=False).exists()
 
 
+@pytest.mark.vendor("each vendor keeps two requests with one idempotency key apart in its own way")
 def test_its_queries_are_counted(api: Api, runs, django_assert_num_queries):
     api.get("/api/v1/workflows")
     turns = connection.vendor == "postgresql"  # batches of a tenant take turns

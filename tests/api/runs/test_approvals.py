@@ -10,7 +10,7 @@ from tests.support.invariants import written_by_hand
 
 OPERATION = "approvals_list"
 PATH = "/api/v1/approvals"
-pytestmark = [pytest.mark.database, written_by_hand]
+pytestmark = [pytest.mark.api, written_by_hand]
 
 
 def ask(tenant, *assignees: str, node_id: str = "ship", run: Run | None = None) -> NodeRun:
@@ -62,6 +62,7 @@ def test_me_is_what_the_caller_may_decide(tenant):
     assert len(ids(owner.get(f"{PATH}?assignee=me"))) == len(rows)
 
 
+@pytest.mark.vendor("each vendor searches JSON and text in its own way")
 @pytest.mark.parametrize("name", ["jörg ä", 'a "quoted" key', "100%_sure", "a\\b"])
 def test_any_name_is_found_as_a_whole(api: Api, tenant, name: str):
     found = ask(tenant, f"key:{name}")
@@ -71,6 +72,7 @@ def test_any_name_is_found_as_a_whole(api: Api, tenant, name: str):
     assert ids(caller.get(f"{PATH}?assignee=me")) == [str(found.pk)]
 
 
+@pytest.mark.vendor("each vendor searches JSON and text in its own way")
 def test_filters(api: Api, tenant):
     first, second = ask(tenant, "ada"), ask(tenant, "role:admin")
     assert ids(api.get(f"{PATH}?run={second.run_id}")) == [str(second.pk)]

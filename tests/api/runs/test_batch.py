@@ -11,7 +11,7 @@ from tests.support.factories.rows import make_api_key, make_draft, make_workflow
 OPERATION = "runs_start_batch"
 PATH = "/api/v1/workflows/hello/runs/batch"
 ADA = {"input": {"who": "Ada"}}
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +58,7 @@ def test_a_key_starts_one_run_in_and_across_batches(api: Api, tenant):
     assert Run.objects.for_tenant(tenant).count() == 2
 
 
+@pytest.mark.vendor("each vendor keeps two requests with one idempotency key apart in its own way")
 def test_a_whole_batch_is_done_once_per_idempotency_key(api: Api, tenant):
     first, second = (api.post(PATH, {"runs": [ADA] * 3}, idempotency_key="b") for _ in range(2))
     assert read(first) == read(second)
@@ -93,6 +94,7 @@ def test_it_hides_other_tenants(other_api: Api):
     assert not Run.objects.across_tenants().exists()
 
 
+@pytest.mark.vendor("starting a run is SQL of each vendor's own")
 @pytest.mark.parametrize("count", [1, 20])
 def test_its_queries_are_counted(api: Api, count: int, django_assert_num_queries):
     assert api.post(PATH, {"runs": [ADA]}).status_code == 202

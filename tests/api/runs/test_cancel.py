@@ -10,7 +10,7 @@ from tests.support.factories.records import record
 from tests.support.factories.rows import make_run
 from tests.support.invariants import written_by_hand
 
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from workflows.models import Workflow
 
 OPERATION = "runs_explain"
 pytestmark = [
-    pytest.mark.database,
+    pytest.mark.api,
     written_by_hand,
     pytest.mark.breaks_invariant(
         "node_tasks_are_of_running_runs",

@@ -10,7 +10,7 @@ from tests.support.factories.records import record
 from tests.support.factories.rows import make_run
 
 OPERATION = "runs_graph"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @pytest.fixture

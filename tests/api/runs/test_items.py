@@ -10,7 +10,7 @@ from tests.support.api import Api, assert_problem, assert_same_answer, read
 from tests.support.factories.rows import make_run
 
 OPERATION = "run_node_items_list"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.support.factories.rows import HELLO, a_test, make_run, make_workflow
 
 OPERATION = "runs_list"
 PATH = "/api/v1/runs"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @pytest.fixture
@@ -63,6 +63,7 @@ def test_pages_are_linked(api: Api, tenant, hello):
     assert response.headers["Link"] == f'<{read(response)["next"]}>; rel="next"'
 
 
+@pytest.mark.vendor("each vendor searches JSON and text in its own way")
 def test_filters(api: Api, tenant, hello):
     done, low = start(tenant)[0], start(tenant, priority=1, labels={"customer": "7"})[0]
     record(done)

@@ -7,7 +7,7 @@ from tests.support.factories.rows import HELLO, make_run
 
 OPERATION = "workflow_runs_list"
 PATH = "/api/v1/workflows/hello/runs"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @pytest.fixture(autouse=True)

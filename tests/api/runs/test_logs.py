@@ -12,7 +12,7 @@ from tests.support.factories.rows import make_run
 from tests.support.invariants import written_by_hand
 
 OPERATION = "runs_logs"
-pytestmark = [pytest.mark.database, written_by_hand]
+pytestmark = [pytest.mark.api, written_by_hand]
 #: node, attempt, item, level, message
 LINES = [
     ("a", 1, None, 20, "begins"),

@@ -9,7 +9,7 @@ from tests.support.factories.records import record
 from tests.support.factories.rows import make_run
 
 OPERATION = "run_nodes_list"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ version: 2
 name: waits
 nodes: [{id: a, type: signal, config: {name: go}}]
 """
-pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.api, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture

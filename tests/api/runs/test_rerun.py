@@ -14,7 +14,7 @@ from tests.support.operations import operations
 from workflows.services import archive_workflow
 
 OPERATION = "runs_rerun"
-pytestmark = [pytest.mark.database, written_by_hand]
+pytestmark = [pytest.mark.api, written_by_hand]
 NODE = "  - {{id: {}, type: log, depends_on: [{}], config: {{message: x}}}}\n"
 CHAIN = "version: 2\nname: chain\nnodes:\n" + NODE.format("a", "") + NODE.format("b", "a") + NODE.format("c", "b")
 

@@ -12,7 +12,7 @@ from tests.support.factories.rows import make_run
 from tests.support.invariants import written_by_hand
 from tests.support.processes.running import operator
 
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @pytest.fixture

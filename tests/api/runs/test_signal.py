@@ -15,7 +15,7 @@ from tests.support.factories.rows import make_api_key, make_member, make_run, ma
 from tests.support.invariants import written_by_hand
 
 OPERATION = "runs_signal"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 FORM = {"type": "object", "properties": {"carrier": {"enum": ["dhl", "ups"]}}, "required": ["carrier"]}
 DECISION = {"approved": True, "data": {"carrier": "dhl"}}
 SOURCE = """

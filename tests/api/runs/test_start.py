@@ -16,7 +16,7 @@ from workflows.versions import archive_version
 
 OPERATION = "runs_start"
 PATH = "/api/v1/workflows/hello/runs"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @pytest.fixture(autouse=True)
@@ -190,6 +190,7 @@ def test_a_workflow_without_a_published_version_is_not_run(api: Api, tenant):
     assert_problem(api.post(PATH, {"input": {"who": "Ada"}}), 409, "workflow_not_published")
 
 
+@pytest.mark.vendor("starting a run is SQL of each vendor's own")
 def test_labels_are_added_to_the_workflows_own(api: Api):
     body = read(api.post(PATH, {"input": {"who": "Ada"}, "labels": {"customer": "7"}, "priority": 9}))
     assert body["labels"] == {"team": "tests", "customer": "7"}
@@ -234,6 +235,7 @@ def test_a_key_starts_one_run(api: Api, tenant):
     assert RunEvent.objects.for_tenant(tenant).count() == 1
 
 
+@pytest.mark.vendor("each vendor keeps two requests with one idempotency key apart in its own way")
 def test_an_idempotent_start_is_answered_twice_and_done_once(api: Api, tenant):
     first, second = (api.post(PATH, {"input": {"who": "Ada"}}, idempotency_key="k") for _ in range(2))
     assert read(first)["id"] == read(second)["id"]
@@ -283,6 +285,7 @@ def test_a_viewer_may_not(tenant):
     assert not Run.objects.for_tenant(tenant).exists()
 
 
+@pytest.mark.vendor("starting a run is SQL of each vendor's own")
 def test_its_queries_are_counted(api: Api, django_assert_num_queries):
     api.post(PATH, {"input": {"who": "Ada"}})  # from then on this process knows the caller and the version
     # The version; the run, its event and the counters of quotas, which on PostgreSQL are one.

@@ -18,7 +18,7 @@ from tests.support.invariants import written_by_hand
 from tests.support.processes.running import operator, state_of
 
 OPERATIONS = ("runs_cancel", "runs_pause", "runs_resume", "runs_retry", "runs_terminate")
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def queued(run: Run) -> None:

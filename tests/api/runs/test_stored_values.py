@@ -19,7 +19,7 @@ from tests.support.invariants import written_by_hand
 
 OPERATIONS = ("run_input_read", "run_outputs_read", "run_node_output_read", "run_node_item_output_read")
 pytestmark = [
-    pytest.mark.database,
+    pytest.mark.api,
     written_by_hand,
     pytest.mark.breaks_invariant(
         "stored_bytes_are_those_of_rows", reason="its rows are put into the tables as they are"

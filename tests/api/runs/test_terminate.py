@@ -7,7 +7,7 @@ from tests.support.api import Api, assert_problem, read
 from tests.support.factories.rows import make_run
 from tests.support.invariants import written_by_hand
 
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from tests.support.api import Api, assert_problem, read
 from tests.support.factories.rows import make_api_key
 from tests.support.factories.secrets import SECRETS, database_text, forms_of, make_secret
 
-pytestmark = [pytest.mark.django_db, pytest.mark.database]
+pytestmark = [pytest.mark.django_db, pytest.mark.api]
 OPERATION = "secrets_create"
 VALUE = 'Zanzibar "quoted" / päss+word=1'
 

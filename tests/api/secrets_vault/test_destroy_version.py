@@ -9,7 +9,7 @@ from tests.support.api import Api, assert_problem, assert_same_answer
 from tests.support.factories.rows import make_api_key
 from tests.support.factories.secrets import SECRETS, make_secret
 
-pytestmark = [pytest.mark.django_db, pytest.mark.database]
+pytestmark = [pytest.mark.django_db, pytest.mark.api]
 OPERATION = "secret_versions_destroy"
 VERSIONS = f"{SECRETS}/API_KEY/versions"
 

@@ -7,7 +7,7 @@ from tests.support.api import Api, assert_problem, read
 from tests.support.factories.rows import make_api_key
 from tests.support.factories.secrets import SECRETS, make_secret
 
-pytestmark = [pytest.mark.django_db, pytest.mark.database]
+pytestmark = [pytest.mark.django_db, pytest.mark.api]
 OPERATION = "secrets_list"
 
 
@@ -30,6 +30,7 @@ def test_it_comes_in_pages(api: Api, tenant):
     assert second["next"] is None
 
 
+@pytest.mark.vendor("each vendor searches text in its own way")
 def test_it_can_be_searched(api: Api, tenant):
     make_secret(tenant, "SHOP_TOKEN")
     make_secret(tenant, "MAIL_PASSWORD")

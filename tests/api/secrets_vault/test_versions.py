@@ -5,7 +5,7 @@ import pytest
 from tests.support.api import Api, assert_problem, assert_same_answer, read
 from tests.support.factories.secrets import SECRETS, make_secret
 
-pytestmark = [pytest.mark.django_db, pytest.mark.database]
+pytestmark = [pytest.mark.django_db, pytest.mark.api]
 OPERATION = "secret_versions_list"
 VERSIONS = f"{SECRETS}/API_KEY/versions"
 

@@ -6,7 +6,7 @@ from tests.support.api import YAML, Api, assert_problem, read
 
 OPERATION = "health_live"
 PATH = "/api/v1/health/live"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_answers_anybody(nobody: Api):

@@ -7,7 +7,7 @@ from django.contrib.staticfiles import finders
 
 from tests.support.api import YAML, Api, assert_problem, documented
 
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @pytest.mark.parametrize("path", ["/api/docs/", "/api/docs/redoc", "/api/docs/problems"])

@@ -10,7 +10,7 @@ from tenants.keys import make_key
 from tests.support.api import Api, assert_problem
 
 PATH = "/api/v1/workflows"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ WORKFLOWS = "/api/v1/workflows"
 RUNS = f"{WORKFLOWS}/hello/runs"
 ADA: dict[str, Any] = {"input": {"who": "Ada"}}
 ADAS_BYTES = len('{"who":"Ada"}')
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def give(tenant: Tenant, plan: str = "enterprise", **limits: int | None) -> None:

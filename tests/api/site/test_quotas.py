@@ -10,7 +10,7 @@ from tests.support.factories.rows import make_api_key
 
 PATH = "/api/v1/quotas"
 OPERATION = "quotas_read"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_tells_the_plan_and_every_limit(api: Api, tenant):

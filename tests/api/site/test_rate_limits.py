@@ -13,7 +13,7 @@ from tests.support.api import YAML, Api, assert_problem
 from tests.support.factories.rows import HELLO, make_api_key, make_run, make_workflow
 
 ME = "/api/v1/me"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def limit(tenant: Tenant, **limits: int | None) -> None:

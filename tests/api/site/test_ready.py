@@ -16,7 +16,7 @@ from tests.support.servers import launcher
 OPERATION = "health_ready"
 ROW_SECURITY = {"row_security": "ok"} if connection.vendor == "postgresql" else {}
 PATH = "/api/v1/health/ready"
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.api, pytest.mark.vendor("what has to be in place differs between vendors")]
 
 
 def test_everything_is_in_place(nobody: Api, settings):

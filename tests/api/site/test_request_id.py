@@ -9,7 +9,7 @@ from django.urls import path
 
 from tests.support.api import Api, is_uuid7, read
 
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 PATHS = ["/api/v1/health/live", "/api/v1/workflows", "/api/v1/nothing", "/api/docs/problems", "/"]
 
 

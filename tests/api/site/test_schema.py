@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from tests.support.api import Api, assert_problem, read
 
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tests.support.factories.rows import HELLO, make_api_key, make_run
 
 PATH = "/api/v1/usage"
 OPERATION = "usage_read"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def by_quota(body: dict) -> dict[str, dict]:
@@ -45,6 +45,7 @@ def test_requests_are_counted_with_this_one(api: Api, tenant):
     assert (quotas["api_requests_per_minute"]["used"], quotas["key_requests_per_minute"]["used"]) == (4, 1)
 
 
+@pytest.mark.vendor("each vendor has dates of its own")
 def test_the_history_has_every_day_that_is_asked_for(api: Api, tenant):
     for period, count in (("2026-02-27", 3), ("2026-03-01/05", 4), ("2026-03-01/06", 1), ("2026-03-02", 9)):
         UsageCounter.objects.create(tenant=tenant, name="runs_per_day", period=period, count=count)
@@ -77,6 +78,7 @@ def test_a_range_that_makes_no_sense_is_refused(api: Api, query: str):
     assert_problem(api.get(f"{PATH}?{query}"), 422, "input_invalid")
 
 
+@pytest.mark.vendor("each vendor has dates of its own")
 @pytest.mark.parametrize("query", ["to=0001-01-05", "to=9999-12-31"])
 def test_the_ends_of_the_calendar_are_days_too(api: Api, query: str):
     assert api.get(f"{PATH}?{query}").status_code == 200

@@ -13,7 +13,7 @@ from tests.support.factories.rows import make_api_key, make_member
 OPERATION = "api_keys_create"
 PATH = "/api/v1/api-keys"
 DEPLOY = {"name": "deploy", "role": "editor", "scopes": ["runs:write", "runs:read"]}
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_shows_a_key_that_works_once(api: Api, tenant):

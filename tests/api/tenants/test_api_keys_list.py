@@ -7,7 +7,7 @@ from tests.support.factories.rows import make_api_key, make_member
 
 OPERATION = "api_keys_list"
 PATH = "/api/v1/api-keys"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_tells_everything_but_the_secret(api: Api, tenant):

@@ -8,7 +8,7 @@ from tests.support.factories.rows import make_api_key
 
 OPERATION = "api_keys_read"
 PATH = "/api/v1/api-keys"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_shows_a_key_without_its_secret(api: Api, tenant):

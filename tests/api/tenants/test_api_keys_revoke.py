@@ -9,7 +9,7 @@ from tests.support.factories.rows import make_api_key
 
 OPERATION = "api_keys_revoke"
 PATH = "/api/v1/api-keys"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def revoke(api: Api, key):

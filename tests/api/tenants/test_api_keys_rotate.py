@@ -16,7 +16,7 @@ from tests.support.factories.rows import make_api_key, make_member, make_tenant
 
 OPERATION = "api_keys_rotate"
 PATH = "/api/v1/api-keys"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def rotate(api: Api, key, body=None, **headers):

@@ -19,7 +19,7 @@ from tests.support.factories.rows import a_test, make_api_key, make_tenant
 OPERATION = "audit_list"
 PATH = "/api/v1/audit"
 NDJSON = "application/x-ndjson"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def write(tenant, count: int = 1, action: str = "thing.done", target: str = "thing:1"):

@@ -12,7 +12,7 @@ from tests.support.factories.rows import a_test, make_api_key
 OPERATION = "audit_verify"
 PATH = "/api/v1/audit/verify"
 pytestmark = [
-    pytest.mark.database,
+    pytest.mark.api,
     pytest.mark.breaks_invariant("the_audit_is_whole", reason="entries are changed, to see that it shows"),
 ]
 

@@ -9,7 +9,7 @@ from tests.support.factories.rows import make_member
 
 OPERATION = "auth_jwks"
 PATH = "/api/v1/auth/jwks"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_anybody_can_check_a_token_with_it(tenant, nobody: Api):

@@ -12,7 +12,7 @@ from tests.support.factories.rows import make_member
 
 OPERATION = "auth_refresh"
 PATH = "/api/v1/auth/refresh"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def _refresh(token: str):

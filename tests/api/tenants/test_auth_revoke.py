@@ -9,7 +9,7 @@ from tests.support.factories.rows import make_member
 
 OPERATION = "auth_revoke"
 PATH = "/api/v1/auth/revoke"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def _revoke(token: str):

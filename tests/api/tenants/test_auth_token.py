@@ -20,7 +20,7 @@ from tests.support.passwords import PASSWORD
 
 OPERATION = "auth_token"
 PATH = "/api/v1/workflows"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_a_member_gets_an_access_token_for_a_quarter_of_an_hour(tenant):

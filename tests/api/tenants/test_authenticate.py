@@ -9,7 +9,7 @@ from tests.support.api import Api, assert_problem, assert_same_answer, read
 from tests.support.factories.rows import make_api_key, make_workflow
 
 PATH = "/api/v1/workflows"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_a_key_acts_for_its_tenant(tenant):

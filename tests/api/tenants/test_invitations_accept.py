@@ -18,7 +18,7 @@ from tests.support.factories.rows import make_invitation, make_member, make_tena
 OPERATION = "invitations_accept"
 PATH = "/api/v1/invitations/accept"
 PASSWORD = "correct horse battery"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_a_new_person_gets_an_account_and_a_place(nobody: Api, tenant):

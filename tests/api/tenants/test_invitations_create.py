@@ -15,7 +15,7 @@ from tests.support.factories.rows import make_api_key, make_member, make_tenant
 OPERATION = "invitations_create"
 PATH = "/api/v1/invitations"
 ADA = {"email": "Ada@Example.org", "role": "editor"}
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_shows_the_token_once_and_keeps_a_hash(api: Api, tenant):

@@ -7,7 +7,7 @@ from tests.support.factories.rows import make_api_key, make_invitation
 
 OPERATION = "invitations_list"
 PATH = "/api/v1/invitations"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_lists_the_newest_first_without_their_tokens(api: Api, tenant):

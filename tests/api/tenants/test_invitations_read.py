@@ -10,7 +10,7 @@ from tests.support.factories.rows import make_invitation
 
 OPERATION = "invitations_read"
 PATH = "/api/v1/invitations"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_shows_what_became_of_it(api: Api, tenant):

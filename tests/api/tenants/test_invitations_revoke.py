@@ -9,7 +9,7 @@ from tests.support.factories.rows import make_api_key, make_invitation
 
 OPERATION = "invitations_revoke"
 PATH = "/api/v1/invitations"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def revoke(api: Api, invitation):

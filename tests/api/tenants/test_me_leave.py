@@ -16,7 +16,7 @@ from tests.support.factories.rows import make_api_key, make_member, make_tenant
 
 OPERATION = "me_leave"
 PATH = "/api/v1/me"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def leave(member: Membership) -> None:

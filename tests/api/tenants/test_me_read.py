@@ -9,7 +9,7 @@ from tests.support.factories.rows import make_api_key, make_member
 
 OPERATION = "me_read"
 PATH = "/api/v1/me"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_says_who_a_key_is(tenant):

@@ -8,7 +8,7 @@ from tests.support.factories.rows import make_api_key, make_member
 
 OPERATION = "members_list"
 PATH = "/api/v1/members"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_lists_members_in_the_order_of_their_joining(api: Api, tenant):
@@ -21,6 +21,7 @@ def test_it_lists_members_in_the_order_of_their_joining(api: Api, tenant):
     assert first.keys() == {"id", "user", "role", "created_at", "updated_at"}
 
 
+@pytest.mark.vendor("each vendor searches text in its own way")
 def test_a_role_or_part_of_a_name_narrows_it(api: Api, tenant):
     make_member(tenant, Role.OWNER, "ada")
     make_member(tenant, Role.VIEWER, "bob")

@@ -8,7 +8,7 @@ from tests.support.factories.rows import make_member
 
 OPERATION = "members_read"
 PATH = "/api/v1/members"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_shows_a_member_with_its_tag(api: Api, tenant):

@@ -16,7 +16,7 @@ from tests.support.factories.rows import make_api_key, make_member, make_tenant
 
 OPERATION = "members_remove"
 PATH = "/api/v1/members"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def remove(api: Api, member, **headers):

@@ -12,7 +12,7 @@ from tests.support.factories.rows import make_api_key, make_member
 
 OPERATION = "members_update"
 PATH = "/api/v1/members"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def patch(api: Api, member, body, if_match: str = "*"):

@@ -7,7 +7,7 @@ from tests.support.factories.rows import make_api_key
 
 OPERATION = "tenant_read"
 PATH = "/api/v1/tenants/current"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_shows_the_tenant_of_the_key(api: Api, tenant):

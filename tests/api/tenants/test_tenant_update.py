@@ -10,7 +10,7 @@ from tests.support.factories.rows import make_api_key
 
 OPERATION = "tenant_update"
 PATH = "/api/v1/tenants/current"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def rename(api: Api, body, if_match: str = "*"):

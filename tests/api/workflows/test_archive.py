@@ -7,7 +7,7 @@ from tests.support.factories.rows import make_api_key, make_run, make_workflow
 
 OPERATION = "workflows_archive"
 PATH = "/api/v1/workflows/hello/archive"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_no_run_starts_any_more_and_those_there_are_go_on(api: Api, tenant):

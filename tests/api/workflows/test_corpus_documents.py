@@ -11,7 +11,7 @@ from tests.support.corpora import yaml_json
 
 WORKFLOWS, VALIDATE = "/api/v1/workflows", "/api/v1/workflows/validate"
 REFUSALS = {"document_invalid", "document_too_large", "definition_invalid", "malformed"}
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @corpora.each("yaml_json")

@@ -16,7 +16,7 @@ DOCUMENT = {
     "nodes": [{"id": "greet", "type": "transform", "config": {"input": "Hello", "expression": "$"}}],
 }
 V1 = "name: old\ntrigger: {type: manual}\nnodes:\n  - {id: a, type: transform, config: {input: 1, expression: $}}\n"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_stores_yaml_as_it_was_sent(api: Api, tenant):

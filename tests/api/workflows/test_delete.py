@@ -10,7 +10,7 @@ from workflows.models import Version, Workflow
 
 OPERATION = "workflows_delete"
 PATH = "/api/v1/workflows/hello"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_a_workflow_without_runs_is_gone_with_its_versions(api: Api, tenant):

@@ -8,7 +8,7 @@ from tests.support.factories.rows import make_workflow
 
 OPERATION = "workflows_dry_run"
 PATH = "/api/v1/workflows/hello/dry-run"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_plans_and_runs_nothing(api: Api, tenant):

@@ -11,7 +11,7 @@ from workflows.models import Workflow
 OPERATION = "workflows_dry_run_document"
 PATH = "/api/v1/workflows/dry-run"
 NODES = [{"id": "a", "type": "log", "config": {"message": "{{ input.who }}"}}]
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_a_document_is_planned_and_neither_stored_nor_run(api: Api, tenant):

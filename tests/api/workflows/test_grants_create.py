@@ -11,7 +11,7 @@ from tests.support.factories.rows import HELLO, make_api_key, make_member, make_
 OPERATION = "grants_create"
 PATH = "/api/v1/workflows/hello/grants"
 WORKFLOW = "/api/v1/workflows/hello"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @pytest.fixture(autouse=True)

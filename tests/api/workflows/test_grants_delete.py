@@ -9,7 +9,7 @@ from tests.support.factories.rows import make_member, make_workflow
 OPERATION = "grants_delete"
 GRANTS = "/api/v1/workflows/hello/grants"
 PATH = f"{GRANTS}/role:viewer"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from tests.support.factories.rows import make_member, make_workflow
 
 OPERATION = "grants_list"
 PATH = "/api/v1/workflows/hello/grants"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_roles_come_before_members(api: Api, tenant):

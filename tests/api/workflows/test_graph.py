@@ -7,7 +7,7 @@ from tests.support.factories.rows import make_workflow
 
 OPERATION = "workflows_graph"
 PATH = "/api/v1/workflows/hello/graph"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_is_drawn_in_three_ways(api: Api, tenant):

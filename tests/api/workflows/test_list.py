@@ -7,7 +7,7 @@ from tests.support.factories.rows import HELLO, make_workflow
 
 OPERATION = "workflows_list"
 PATH = "/api/v1/workflows"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_lists_workflows_by_name_with_their_newest_version(api: Api, tenant):
@@ -80,6 +80,7 @@ def test_parameters_that_there_are_not_are_refused(api: Api, field: str):
     assert body["errors"][0]["pointer"] == f"/{field.strip()}"
 
 
+@pytest.mark.vendor("each vendor searches JSON and text in its own way")
 def test_filters_and_orders(api: Api, tenant):
     make_workflow(tenant)
     make_workflow(tenant, HELLO.replace("name: hello", "name: other").replace("team: tests", "team: 'a:b', k__x: y"))

@@ -11,7 +11,7 @@ from workflows.models import Version
 
 OPERATION = "workflows_patch"
 PATH = "/api/v1/workflows/hello"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 MERGE = "application/merge-patch+json"

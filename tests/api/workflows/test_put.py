@@ -11,7 +11,7 @@ from workflows.models import Version, Workflow
 
 OPERATION = "workflows_put"
 PATH = "/api/v1/workflows/hello"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_stores_a_new_workflow(api: Api):

@@ -7,7 +7,7 @@ from tests.support.factories.rows import HELLO, make_workflow
 
 OPERATION = "workflows_read"
 PATH = "/api/v1/workflows/hello"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_shows_the_newest_definition(api: Api, tenant):

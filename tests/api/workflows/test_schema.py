@@ -6,7 +6,7 @@ from tests.support.api import Api, assert_problem, read
 
 OPERATION = "workflows_schema"
 PATH = "/api/v1/workflows/schema"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_it_is_a_json_schema_of_documents(api: Api):

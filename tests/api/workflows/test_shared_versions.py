@@ -7,7 +7,7 @@ from tests.support.factories.members import api_of
 from tests.support.factories.rows import HELLO, make_member, make_workflow
 
 VERSIONS = "/api/v1/workflows/hello/versions"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @pytest.fixture

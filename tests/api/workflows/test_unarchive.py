@@ -7,7 +7,7 @@ from tests.support.factories.rows import make_api_key, make_workflow
 
 OPERATION = "workflows_unarchive"
 PATH = "/api/v1/workflows/hello/unarchive"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_runs_start_again(api: Api, tenant):

@@ -9,7 +9,7 @@ from workflows.models import Workflow
 
 OPERATION = "workflows_validate"
 PATH = "/api/v1/workflows/validate"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_a_good_document_is_valid_and_not_stored(api: Api, tenant):

@@ -7,7 +7,7 @@ from tests.support.factories.rows import HELLO, make_api_key, make_draft, make_w
 
 OPERATION = "versions_archive"
 PATH = "/api/v1/workflows/hello/versions/2/archive"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_runs_start_the_one_before(api: Api, tenant):

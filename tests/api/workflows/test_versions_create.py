@@ -7,7 +7,7 @@ from tests.support.factories.rows import HELLO, make_api_key, make_workflow
 
 OPERATION = "versions_create"
 PATH = "/api/v1/workflows/hello/versions"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_a_draft_changes_nothing_for_runs(api: Api, tenant):

@@ -7,7 +7,7 @@ from tests.support.factories.rows import HELLO, make_api_key, make_draft, make_w
 
 OPERATION = "versions_delete"
 PATH = "/api/v1/workflows/hello/versions/2"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_a_draft_is_deleted(api: Api, tenant):

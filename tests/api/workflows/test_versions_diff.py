@@ -18,7 +18,7 @@ nodes:
   - {id: call, type: workflow, config: {input: {}, workflow: hello}}
 """
 CHANGED = HELLO.replace("Hello {{", "Good day {{") + 'triggers:\n  - {type: schedule, config: {cron: "0 2 * * *"}}\n'
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 @pytest.fixture
@@ -42,6 +42,7 @@ def test_it_says_what_differs_and_whom_it_concerns(api: Api, tenant):
     assert [entry["runs"] for entry in body["impact"]["runs_in_flight"]] == [1]
 
 
+@pytest.mark.vendor("each vendor searches text in its own way")
 @pytest.mark.usefixtures("versions")
 def test_callers_are_those_of_today(api: Api, tenant):
     make_workflow(tenant, CALLER)

@@ -7,7 +7,7 @@ from tests.support.factories.rows import HELLO, make_api_key, make_draft, make_w
 
 OPERATION = "versions_list"
 PATH = "/api/v1/workflows/hello/versions"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_the_newest_comes_first(api: Api, tenant):

@@ -7,7 +7,7 @@ from tests.support.factories.rows import HELLO, make_api_key, make_draft, make_r
 
 OPERATION = "versions_publish"
 PATH = "/api/v1/workflows/hello/versions/2/publish"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_runs_start_it_and_those_in_flight_keep_theirs(api: Api, tenant):

@@ -9,7 +9,7 @@ from workflows.models import ImmutableVersionError, Version
 
 OPERATION = "versions_put"
 PATH = "/api/v1/workflows/hello/versions/2"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 EDITED = HELLO.replace("Greets", "Edited")

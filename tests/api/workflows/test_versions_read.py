@@ -7,7 +7,7 @@ from tests.support.factories.rows import HELLO, make_api_key, make_workflow
 
 OPERATION = "versions_read"
 PATH = "/api/v1/workflows/hello/versions/1"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_an_earlier_version_is_as_it_was(api: Api, tenant):

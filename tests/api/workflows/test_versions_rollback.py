@@ -7,7 +7,7 @@ from tests.support.factories.rows import HELLO, make_api_key, make_draft, make_w
 
 OPERATION = "versions_rollback"
 PATH = "/api/v1/workflows/hello/versions/1/rollback"
-pytestmark = pytest.mark.database
+pytestmark = pytest.mark.api
 
 
 def test_a_copy_of_the_earlier_version_is_published(api: Api, tenant):
