@@ -1,4 +1,4 @@
-"""``python -m benchmarks.authentication``: how long it takes to tell whose a key is that this process has met before.
+"""``python -m benchmarks.authentication``: the time of authenticating a key that this process has cached.
 
 Prints the 99th percentile in milliseconds. The key is in ``PYFLOW_BENCHMARK_KEY``; the calls take longer than the cache
 believes a key, so the re-reading of its row is among them.

@@ -1,7 +1,7 @@
 """v1's published algorithm, as the baseline it is: waves.
 
 Each wave looks at all unfinished nodes for those whose dependencies are finished, gathers them, and repeats. The config
-of each node is resolved with Jinja2 just before it runs. Nothing is told to anybody: no states, no events.
+of each node is resolved with Jinja2 just before it runs. Without any reports: no states, no events.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The pytest plugin ``pyflow``: installed with the package, so that suites written for v1 keep working.
 
 v1 sent its requests through httpx, and its users mock them with respx, which patches httpcore, or with pytest-httpx,
-which patches httpx. PyFlow sends them through httpx2 now; here respx is told of httpcore2, and what pytest-httpx mocks
-is asked first. Only tests load this: a program that patches httpx changes nothing about where PyFlow connects to.
+which patches httpx. PyFlow sends them through httpx2 now; here respx is given httpcore2, and what pytest-httpx
+mocks is asked first. Only tests load this: a program that patches httpx changes nothing about where PyFlow connects to.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ class _Server:
         run_id = new_id()
         try:
             context = await self._engine.run(workflow, run_id=run_id, initial_context={"trigger": body})
-        except Exception:  # noqa: BLE001 - a run fails in any way; this is the last one to hear of it
+        except Exception:  # noqa: BLE001 - a run fails in any way; this is the last place that can log it
             # What went wrong may hold anything; the caller gets the id to look it up by.
             _log.exception("run %s of workflow %s could not be carried out", run_id, name)
             raise _RefusedError(500, f"Workflow execution failed. Run ID: {run_id}") from None

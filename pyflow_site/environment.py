@@ -30,54 +30,54 @@ class Environment(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PYFLOW_", env_file=".env", extra="ignore", populate_by_name=True)
 
     env: Literal["development", "production"] = "development"
-    """``production`` demands real secrets and hosts, and turns on everything that Django's deploy check wants."""
+    """``production`` requires real secrets and hosts, and enables all settings of Django's deploy check."""
     secret_key: str = ""
     """Signs sessions and cursors; at least 50 characters in production."""
     key_pepper: str = ""
     """Keys the in-memory cache of checked API keys. Default: the secret key."""
     master_keys: str = ""
-    """``id:key,…``: what the secrets' data keys are wrapped with, each 32 bytes in base64, the current one first."""
+    """``id:key,…``: keys that wrap the secrets' data keys, each 32 bytes in base64, the current one first."""
     master_key_file: Path | None = None
-    """A file that holds the same. In development one is made once and kept in ``home``."""
+    """A file with the same content. In development one is created in ``home``."""
     secret_providers: str = "vault,environment"  # noqa: S105 - names of providers
-    """Where ``{{ secrets.NAME }}`` is looked up, by commas; the first that has the name gives its value."""
+    """Sources of ``{{ secrets.NAME }}``, separated by commas; the first one that has the name provides the value."""
     jwt_private_key: str = ""
     """Signs access tokens of users: an Ed25519 or P-256 key in PEM, or a file with one. Default: in development one is
-    made and kept in ``home``; in production there are no tokens."""
+    created in ``home``; in production no tokens are issued."""
     jwt_public_keys: str = ""
     """Further keys whose tokens are accepted, while a key is rotated: public keys in PEM, or a file with them."""
     jwt_issuer: str = "pyflow"
     """The issuer of access tokens."""
     proxies: int = Field(default=0, ge=0)
-    """How many proxies of yours a request comes through; each adds to ``X-Forwarded-For`` whom it was called by."""
+    """Number of your own proxies in front of the server; each appends its caller to ``X-Forwarded-For``."""
     allowed_hosts: str = "localhost,127.0.0.1,[::1]"
     """Host names that are served, separated by commas."""
     trusted_origins: str = ""
     """Origins (``https://…``) that may post forms to the admin, separated by commas."""
     home: Path = BASE_DIR / "var"
-    """Where the single-node shape keeps its database, keys and files."""
+    """Directory of the single-node shape: its database, keys and files."""
     values_root: Path | None = None
-    """Where large inputs and outputs of runs are kept. Default: ``values`` in ``home``. A fleet's processes, web and
-    workers alike, need one directory that all of them see."""
+    """Directory of large inputs and outputs of runs. Default: ``values`` in ``home``. All processes of a fleet, web
+    and workers, need the same shared directory."""
     large_value_bytes: int = Field(default=256 * 1024, ge=1024)
-    """An input or an output with more bytes of JSON than this is kept there, and not in the database."""
+    """An input or output with more bytes of JSON than this is stored there instead of in the database."""
     allowed_networks: str = ""
     """Private hosts (``*.corp.example``) and networks (``10.2.0.0/16``) that workflows may reach, by commas."""
     permit_private_networks: bool = False
-    """Whether workflows may open all private networks themselves (``allow_private_networks: true``). Of the command
-    line and the library, where everybody runs files of their own, the default is true."""
+    """Let workflows allow all private networks themselves (``allow_private_networks: true``). The default is true for
+    the command line and the library, where users run their own files."""
     executor: Literal["inprocess", "celery"] | None = None
-    """Who executes runs. Default: ``celery`` if ``REDIS_URL`` is set, else a thread of the server process."""
+    """Executor of runs. Default: ``celery`` if ``REDIS_URL`` is set, else a thread of the server process."""
     lease_seconds: float = Field(default=15.0, ge=1.0)
-    """How long a run belongs to a process that stopped renewing it."""
+    """Period of a lease: a run whose process stops renewing it is taken over after this time."""
     sweep_seconds: float = Field(default=2.0, gt=0.0)
-    """How often lost and due runs are looked for."""
+    """Interval of the sweep, which finds lost and due runs."""
     linger_seconds: float = Field(default=30.0, ge=0.0)
-    """How long a Celery worker's process stays awake after its last run, so that the next one begins at once."""
+    """Time for which a Celery worker's process stays awake after its last run, so that the next one starts at once."""
     concurrent_runs: int = Field(default=100, ge=1)
-    """How many runs one process executes at the same time."""
+    """Maximum number of runs that one process executes at the same time."""
     default_plan: Literal["free", "pro", "enterprise"] = "enterprise"
-    """What a new tenant has. Set it to ``free`` where tenants are strangers; ``manage.py setplan`` changes one's."""
+    """Plan of new tenants. Set it to ``free`` if tenants are unknown users; ``manage.py setplan`` changes a plan."""
     db_pool: bool = True
     """Keep a pool of PostgreSQL connections (web processes; Celery workers turn it off)."""
     db_prepare: bool = True
@@ -85,7 +85,7 @@ class Environment(BaseSettings):
     database_url: str = Field(default="", validation_alias="DATABASE_URL")
     """``postgresql://user:password@host:port/name`` or ``sqlite:///path``. Default: SQLite in ``home``."""
     redis_url: str = Field(default="", validation_alias="REDIS_URL")
-    """``redis://host:port``; a database number is where ours begin. Default: none; one node alone needs no Redis."""
+    """``redis://host:port``; a database number is the first one used. Default: none; a single node needs no Redis."""
 
     @field_validator("env", mode="before")
     @classmethod

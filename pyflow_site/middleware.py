@@ -24,7 +24,7 @@ def RateLimits(get_response: Next) -> Next:  # noqa: N802
     """Every answer of the API says how much more may be asked for.
 
     Views that know who asks say it themselves. What is answered without that (no route, no valid credential, open to
-    anybody) tells how often its address may still fail to prove who it is.
+    anybody) reports how many failed attempts its address has left.
     """
 
     def lacks(request: HttpRequest, response: HttpResponseBase) -> bool:

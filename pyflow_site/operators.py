@@ -36,7 +36,7 @@ class LoginForm(AdminAuthenticationForm):
             raise self.get_invalid_login_error() from None
 
     def _checked(self) -> dict[str, Any]:
-        """Django's check, whose refusal is told as what counts as a failure."""
+        """Run Django's check, and report a refusal as a failed attempt."""
         try:
             return super().clean()
         except ValidationError as refusal:

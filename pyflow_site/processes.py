@@ -26,7 +26,7 @@ class Child:
     """A process in a session of its own: the terminal's Ctrl-C reaches only its parent, which ends it in order.
 
     Its lines go to our standard output, each after ``prefix``; without one, it writes there itself. Start children from
-    the main thread: Linux tells them of the death of the thread that started them.
+    the main thread: Linux signals them when the thread that started them ends.
     """
 
     def __init__(self, name: str, command: Sequence[str], *, env: Mapping[str, str], prefix: str | None = None) -> None:

@@ -245,7 +245,7 @@ def _show_addresses(url: str, home: Path, key: Secret, password: Secret | None) 
         f"API       {url}/api/docs/   (Redoc: {url}/api/docs/redoc)",
         f"Admin     {url}/admin/   {_login(password)}",
         f"Health    {url}/api/v1/health/ready",
-        f"API key   {_told(key)}",
+        f"API key   {_shown(key)}",
         f"          another: {createkey}",
         "",
         "Start a run yourself:",
@@ -260,10 +260,10 @@ def _show_addresses(url: str, home: Path, key: Secret, password: Secret | None) 
 def _login(password: Secret | None) -> str:
     if password is None:
         return "with the password of a superuser of yours"
-    return f"user admin, password {_told(password)}"
+    return f"user admin, password {_shown(password)}"
 
 
-def _told(secret: Secret) -> str:
+def _shown(secret: Secret) -> str:
     """The secret when it is new; from then on only where it is kept: terminals are recorded."""
     return f"{secret.text} (kept in {secret.path})" if secret.is_new else f"in {secret.path}"
 

@@ -140,7 +140,7 @@ class UsageView(TenantView):
 
 
 def _bytes(tenant_id: UUID) -> dict[Quota, int]:
-    """What is counted, and the files of nodes, which are added up where they are."""
+    """Return the counted bytes plus those of nodes' files, whose sizes are added up on disk."""
     files = used_bytes(settings.PYFLOW_STORAGE_ROOT / str(tenant_id))
     return {Quota.STORED_BYTES: max(0, counter(tenant_id=tenant_id, quota=Quota.STORED_BYTES)) + files}
 

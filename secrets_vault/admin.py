@@ -39,7 +39,7 @@ class SecretForm(forms.ModelForm[Secret]):
     )
 
     class Meta:
-        """What is asked for."""
+        """Fields of the form."""
 
         model = Secret
         fields = ("tenant", "name", "description")

@@ -90,7 +90,7 @@ def _checked(parsed: ParsedKey, digest: bytes, known: Checked | None) -> Princip
         key = ApiKey.objects.presented(parsed.key_id)
     hashed = key.secret_hash if key is not None else _unknown_hash()
     proved = known is not None and known.proof == hashed
-    # An unknown id costs as much as a wrong secret: which ids exist must not be told by the clock.
+    # An unknown id costs as much as a wrong secret: response times must not reveal which ids exist.
     if not proved and not check_secret(parsed.secret, hashed):
         raise InvalidKeyError(REFUSAL)
     if key is None or not key.usable:

@@ -1,6 +1,6 @@
 """API keys: ``pyf_<env>_<id>_<secret><crc32>``.
 
-The checksum tells a mistyped or made-up key from a real one before anything is looked up. The secret is 32 characters
+The checksum detects a mistyped or made-up key before anything is looked up. The secret is 32 characters
 of base 62 (190 bits); bcrypt, which sees 72 bytes at most, is given only it.
 """
 

@@ -249,7 +249,7 @@ def request_rules(principal: Principal) -> dict[str, Rule]:
 
 
 def fields(verdicts: Mapping[str, Verdict]) -> dict[str, str]:
-    """The headers that tell these verdicts, by the names of their policies; without any, no headers.
+    """Return the headers of these verdicts, by the names of their policies; without verdicts, no headers.
 
     Source: draft-ietf-httpapi-ratelimit-headers-09. ``t`` is the number of seconds until ``r`` grows.
     """

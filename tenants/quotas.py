@@ -115,7 +115,7 @@ def check_room(*, tenant_id: UUID, quota: Quota, count: Callable[[], int]) -> No
 class Consumption:
     """Amounts to take from counted quotas, from all or from none, by one ``statement``.
 
-    It may be the last part of a larger one; ``settle`` is told what it has returned. Amounts are positive; those of 0
+    It may be the last part of a larger one; ``settle`` gets what it has returned. Amounts are positive; those of 0
     are left out. Raises ``QuotaExceededError`` for what no counter could grant.
     """
 

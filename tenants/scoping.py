@@ -1,4 +1,4 @@
-"""Rows that belong to a tenant, and managers that will not return them without being told whose."""
+"""Models of rows that belong to a tenant, and managers that return none without a tenant."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ _may_take_role: bool | None = None
 
 
 def _role() -> str:
-    """``WEB_ROLE``, or ``none`` (nothing changes) where it cannot be taken, of which the log tells once."""
+    """``WEB_ROLE``, or ``none`` (nothing changes) where it cannot be taken, which is logged once."""
     global _may_take_role
     if not _may_take_role:
         before, _may_take_role = _may_take_role, may_take_web_role()

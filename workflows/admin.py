@@ -38,7 +38,7 @@ class ArchivedFilter(admin.SimpleListFilter):
         return [("no", "active"), ("yes", "archived")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Workflow]) -> QuerySet[Workflow]:
-        """Those of the chosen state."""
+        """Select workflows in the chosen state."""
         return queryset.filter(archived_at__isnull=self.value() == "no") if self.value() else queryset
 
 
@@ -74,7 +74,7 @@ class WorkflowAdmin(TenantOwnedAdmin[Workflow]):
 
     @admin.display(description="Runs")
     def runs(self, workflow: Workflow) -> SafeString:
-        """Where they are listed."""
+        """Link to the list of its runs."""
         address = reverse("admin:runs_run_changelist")
         return format_html('<a href="{}?workflow__id__exact={}">Runs of this workflow</a>', address, workflow.pk)
 
@@ -162,7 +162,7 @@ class VersionAdmin(TenantOwnedAdmin[Version]):
 
     @admin.display(description="Compared")
     def difference(self, version: Version) -> SafeString:
-        """Where it is compared with others."""
+        """Link to the comparison with the version before."""
         return format_html('<a href="{}">Difference from the previous version</a>', _difference(version))
 
     @admin.display(description="Graph")

@@ -74,12 +74,12 @@ def planned(source: str, source_format: Format, input: dict[str, Any] | None, st
 examined.prepare = planned.prepare = discover  # type: ignore[attr-defined] # what a process imports before it is limited
 
 
-def _problem(told: Mapping[str, Any]) -> Problem:
+def _problem(data: Mapping[str, Any]) -> Problem:
     return Problem(
-        told["code"],
-        told["detail"],
-        told["pointer"],
-        line=told.get("line"),
-        column=told.get("column"),
-        suggestion=told.get("suggestion"),
+        data["code"],
+        data["detail"],
+        data["pointer"],
+        line=data.get("line"),
+        column=data.get("column"),
+        suggestion=data.get("suggestion"),
     )

@@ -47,11 +47,11 @@ class Comparison:
 
     @property
     def workflow(self) -> Workflow:
-        """Whose versions they are."""
+        """The workflow of both versions."""
         return self.after.workflow
 
     def diff(self) -> Diff:
-        """What they mean differently."""
+        """Compare the two definitions."""
         return compare(json.loads(self.before.definition), json.loads(self.after.definition))
 
     def patch(self) -> list[dict[str, Any]]:

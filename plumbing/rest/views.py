@@ -13,7 +13,7 @@ from plumbing.rest.serializers import NoBody, NoQuery, validated
 
 
 class StrictView(APIView):
-    """Base of every view of the API: what no handler reads is refused, and ``OPTIONS`` tells the methods.
+    """Base of every view of the API: unread input is refused, and ``OPTIONS`` lists the methods.
 
     That is a query, and the body of a ``DELETE`` or of a method in ``reads_no_body``: whoever sends one means something
     by it.

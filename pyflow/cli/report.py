@@ -45,12 +45,12 @@ def _verdict(run: NodeRun, version: int, *, verbose: bool) -> str:
         return "CANCELLED"
     if run.error is not None and run.state is not NodeState.SKIPPED:
         # v1 has no codes, and shows what a node said on purpose or not.
-        message = (run.error.message if version == 1 else told(run.error)).replace("\n", "\n    ")
+        message = (run.error.message if version == 1 else error_text(run.error)).replace("\n", "\n    ")
         return f"ERROR — {message}"
     return f"SKIPPED ({run.reason})" if verbose and run.reason else "SKIPPED"
 
 
-def told(error: ErrorInfo) -> str:
+def error_text(error: ErrorInfo) -> str:
     """Return the text of an error; with its class, if the node did not raise it on purpose."""
     return error.headline if error.code == NodeError.code else error.message
 

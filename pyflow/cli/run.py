@@ -16,7 +16,7 @@ from pyflow.cli.console import ExitCode, err, fail, out, out_json, to_json
 from pyflow.cli.job import Job, read_job
 from pyflow.cli.options import Format
 from pyflow.cli.progress import LineWatcher, NdjsonWatcher, Watcher
-from pyflow.cli.report import run_lines, told
+from pyflow.cli.report import error_text, run_lines
 from pyflow.cli.workflows import DirectoryWorkflows
 from pyflow.core.errors import InputError
 from pyflow.core.ports import EnvironmentSecrets
@@ -165,7 +165,7 @@ def _print_result(result: RunResult, version: int, format: Format, *, verbose: b
         out("\n".join(lines))
     if version != 1 and result.error is not None:
         where = f"node {result.error.node_id!r}: " if result.error.node_id else ""
-        err(result.context.redactor.redact_message(f"Error: {where}{told(result.error)}"))
+        err(result.context.redactor.redact_message(f"Error: {where}{error_text(result.error)}"))
 
 
 def _exit_code(result: RunResult, version: int, interrupted_by: int | None, *, strict: bool) -> int:

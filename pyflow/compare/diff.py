@@ -1,6 +1,6 @@
 """Differences between two definitions of a workflow: by their meaning, and as a JSON Patch (RFC 6902).
 
-Both take canonical definitions (``WorkflowDef.canonical()``). Nodes are told apart by their ids, so a node that only
+Both take canonical definitions (``WorkflowDef.canonical()``). Nodes are identified by their ids, so a node that only
 moved in the file has not changed.
 """
 

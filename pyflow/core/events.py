@@ -94,7 +94,7 @@ def posix(moment: str) -> float:
     return datetime.fromisoformat(moment).timestamp()
 
 
-#: The event that tells of the end of a run or a node.
+#: The event of the end of a run or a node.
 RUN_ENDS = {
     RunState.SUCCEEDED: EventType.RUN_SUCCEEDED,
     RunState.FAILED: EventType.RUN_FAILED,

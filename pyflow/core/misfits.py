@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # a process for one node reads no documents
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 #: Nobody reads more of them in one message.
-MAX_TOLD = 5
+MAX_SHOWN = 5
 #: Types of errors by their rules. What is in braces comes from the model, not from the value.
 _RULES = {
     "missing": "is required",
@@ -67,7 +67,7 @@ _KINDS = {
 }
 _MUST_BE = "must be "
 _TEMPLATE = "must be a template"
-#: By which a value is told to be a template.
+#: Marks a value as a template.
 _TEMPLATE_PATTERN = r"\{\{|\{%"
 
 
@@ -149,9 +149,9 @@ def rule_of(detail: ErrorDetails) -> str:
 
 
 def _listed(found: Sequence[Misfit]) -> str:
-    told = [str(misfit) for misfit in found]
-    more = [f"and {len(told) - MAX_TOLD} more"] if len(told) > MAX_TOLD else []
-    return "; ".join([*told[:MAX_TOLD], *more])
+    texts = [str(misfit) for misfit in found]
+    more = [f"and {len(texts) - MAX_SHOWN} more"] if len(texts) > MAX_SHOWN else []
+    return "; ".join([*texts[:MAX_SHOWN], *more])
 
 
 def _chosen(details: Sequence[ErrorDetails], depth: int, value: Any, at: Path) -> list[Misfit]:

@@ -13,7 +13,7 @@ from pyflow.core.events import Event
 
 
 class EventSink(Protocol):
-    """Is told everything that happens in a run, in order."""
+    """Receives all events of a run, in order."""
 
     def emit(self, event: Event) -> None:
         """Take note of a start or of progress; must not block."""

@@ -43,7 +43,7 @@ _PUBLIC = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://|-----(?:BEGIN|END) [A-Z0-9 ]+
 
 
 class Redactor:
-    """Masks the values it was told, and what commonly becomes of them on their way.
+    """Masks the values added to it, and their common encodings.
 
     In a message (``redact_message``), each piece of ``PIECE`` characters of a value is masked, wherever it stands and
     however the rest was cut off. In data (``redact``), each piece is that is half of a value, or 32 characters: other
@@ -263,7 +263,7 @@ class RedactingFormatter(logging.Formatter):
 class RedactingLogger(logging.LoggerAdapter[logging.Logger]):
     """A logger that masks what its redactor knows, in messages and their arguments.
 
-    ``tap`` is told the level and the masked text of every line, also of those that the process does not log.
+    ``tap`` is called with the level and the masked text of every line, also of those that the process does not log.
     """
 
     def __init__(

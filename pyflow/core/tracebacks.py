@@ -40,7 +40,7 @@ def traceback_of(error: BaseException) -> str | None:
     raised on purpose, which says what it has to, and one without frames. Secrets are not masked in it.
     """
     if isinstance(error, PyFlowError):
-        return getattr(error, "told_traceback", None)
+        return getattr(error, "remote_traceback", None)
     chain: list[tuple[BaseException, str]] = []
     seen: set[int] = set()
     current: BaseException | None = error
@@ -55,8 +55,8 @@ def traceback_of(error: BaseException) -> str | None:
         shown = ways
     if not any(shown):
         return None
-    told = [_frames(way) + described(one) for way, (one, _) in zip(shown, chain, strict=True)]
-    return told[0] + "".join(joint + text for (_, joint), text in zip(chain[1:], told[1:], strict=True))
+    texts = [_frames(way) + described(one) for way, (one, _) in zip(shown, chain, strict=True)]
+    return texts[0] + "".join(joint + text for (_, joint), text in zip(chain[1:], texts[1:], strict=True))
 
 
 def described(error: BaseException) -> str:

@@ -73,7 +73,7 @@ def _validator(schema: str) -> Callable[[Any], list[tuple[str, str]]]:
         try:
             if validator.is_valid(value):
                 return []
-            # All errors are collected before the first is told, each branch of a combination besides.
+            # All errors are collected before the first is reported, each branch of a combination besides.
             errors = islice(validator.iter_errors(value), MAX_MISMATCHES) if checks <= FEW_CHECKS else [first(value)]
             return [(error.message, make_pointer(tuple(error.instance_path))) for error in errors]
         except ValueError as error:  # not JSON data

@@ -53,7 +53,7 @@ class TriggerDef(_Model):
     """A trigger of a workflow: how runs of it are started."""
 
     type: Literal["manual", "webhook", "schedule", "event"]
-    """How it is started."""
+    """A trigger of the workflow."""
     config: dict[str, Any] = Field(default_factory=dict)
     """Depends on the type: ``{cron}`` or ``{interval_seconds}`` for a schedule, ``{path}`` for a webhook."""
     id: str | None = None
@@ -72,7 +72,7 @@ class RetryDef(_Model):
     delay: Annotated[float, Field(ge=0)] | None = None
     """v1: seconds before the first retry."""
     max_attempts: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """How many attempts, the first included. Default 3."""
+    """Maximum number of attempts, the first included. Default 3."""
     initial_interval: Duration | None = None
     """The wait before the second attempt. Default 1 s."""
     backoff_coefficient: Annotated[float, Field(ge=1, le=100)] | None = None
@@ -105,11 +105,11 @@ class CompensateDef(_Model):
     config: dict[str, Any] = Field(default_factory=dict)
     """Its config; templates see everything the node saw, its output by its id, and as ``output``."""
     retry: RetryDef | None = None
-    """When a failed attempt is repeated."""
+    """Retry policy."""
     timeout: Duration | None = None
-    """How long one attempt may take."""
+    """Time limit of one attempt."""
     total_timeout: Duration | None = None
-    """How long it may take with all attempts."""
+    """Time limit of all attempts together."""
 
 
 class CacheDef(_Model):
@@ -118,7 +118,7 @@ class CacheDef(_Model):
     key: str
     """Template of the key."""
     ttl: Duration
-    """How long a result is good for."""
+    """Lifetime of a cached result."""
 
 
 class ConcurrencyDef(_Model):
@@ -127,9 +127,9 @@ class ConcurrencyDef(_Model):
     key: str
     """Template of the key."""
     limit: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """How many at a time."""
+    """Maximum number at the same time."""
     on_limit: Literal["queue", "skip", "fail", "cancel_oldest", "cancel_newest"] = "queue"
-    """What becomes of one more."""
+    """Rule for one more."""
 
 
 class NodeDef(_Model):
@@ -140,39 +140,39 @@ class NodeDef(_Model):
     type: str
     """A registered node type."""
     config: dict[str, Any] = Field(default_factory=dict)
-    """What the node type needs; templates in it are rendered just before the node runs."""
+    """Config of the node type; templates in it are rendered just before the node runs."""
     depends_on: list[str] = Field(default_factory=list)
     """The nodes that must be finished before this one starts."""
     when: str | None = None
     """An expression; false means the node is skipped."""
     on_error: OnError = OnError.STOP
-    """What a failure means for the run."""
+    """Effect of a failure on the run."""
     retry: RetryDef | None = None
-    """When a failed attempt is repeated."""
+    """Retry policy."""
     run_if: RunIf | None = None
-    """Which ends of the dependencies let the node start (version 2). Default ``all_succeeded``."""
+    """Ends of the dependencies with which the node starts (version 2). Default ``all_succeeded``."""
     timeout: Duration | None = None
-    """How long one attempt may take (version 2)."""
+    """Time limit of one attempt (version 2)."""
     total_timeout: Duration | None = None
-    """How long the node may take with all its attempts and the waits between them (version 2)."""
+    """Time limit of all attempts and the waits between them (version 2)."""
     heartbeat_timeout: Duration | None = None
-    """How long an attempt may go without reporting progress (version 2)."""
+    """Longest time of an attempt without a progress report (version 2)."""
     for_each: str | list[Any] | dict[str, Any] | None = None
     """Run the node once per item of a list or mapping, usually a template; its output is the list of theirs."""
     item_key: str | None = None
     """Template of a stable, unique identity per item; default: the index, or the key of a mapping."""
     max_parallel: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """How many items run at a time. Default 50."""
+    """Maximum number of items at the same time. Default 50."""
     tolerate_failures: Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^\d{1,3}(\.\d+)?%$")] | None = None
-    """How many items may fail (a count, or a share such as ``5%``) before the node does. Default 0."""
+    """Number of items that may fail (a count, or a share such as ``5%``) before the node fails. Default 0."""
     compensate: CompensateDef | None = None
     """Undoes the node's effect when the run fails after it succeeded."""
     cache: CacheDef | None = None
     """Reuse an earlier result."""
     concurrency: ConcurrencyDef | None = None
-    """How many nodes of the same key run at a time."""
+    """Limit on nodes with the same key that run at the same time."""
     isolation: Literal["thread", "process"] | None = None
-    """Where a blocking node runs; ``process`` can be killed and limited. Default: a thread."""
+    """Place where a blocking node runs; ``process`` can be killed and limited. Default: a thread."""
     memory_limit: Size | None = None
     """With ``isolation: process``: how much memory the child may use."""
     cpu_limit: Duration | None = None
@@ -182,7 +182,7 @@ class NodeDef(_Model):
     queue: QueueName | None = None
     """Execute it by any worker of this queue, on the platform."""
     on_lost: Literal["retry", "fail"] | None = None
-    """What becomes of it when its worker is lost: ``retry`` executes it again (at least once), ``fail`` fails it (at
+    """Rule for a lost worker: ``retry`` executes it again (at least once), ``fail`` fails it (at
     most once). Default ``retry``."""
     description: str | None = None
     """For people."""
@@ -192,13 +192,13 @@ class SettingsDef(_Model):
     """Settings of a workflow's runs (version 2)."""
 
     timeout: Duration | None = None
-    """How long a run may take in all; then it ends as ``timed_out``."""
+    """Time limit of a run; then it ends as ``timed_out``."""
     queue_timeout: Duration | None = None
-    """How long a run may wait to be started, on the platform."""
+    """Longest time that a run may wait to be started, on the platform."""
     priority: Annotated[int, Field(ge=1, le=9)] | None = None
     """From 1 (last) to 9 (first), on the platform. Default 5."""
     concurrency: ConcurrencyDef | None = None
-    """How many runs of the same key run at a time."""
+    """Limit on runs with the same key that run at the same time."""
     queue: QueueName | None = None
     """Run it by the workers of this queue, on the platform."""
     distribute: bool | None = None
@@ -273,9 +273,9 @@ class WorkflowDef(_Model):
     labels: dict[str, str] = Field(default_factory=dict)
     """For finding it among others (version 2)."""
     trigger: TriggerDef | None = None
-    """What starts it (v1: required, one)."""
+    """Trigger of the workflow (v1: required, one)."""
     triggers: list[TriggerDef] = Field(default_factory=list)
-    """What starts it (version 2)."""
+    """Triggers of the workflow (version 2)."""
     inputs: Annotated[dict[str, Any] | None, BeforeValidator(_expand_inputs)] = None
     """JSON Schema of a run's input, or the shorthand ``{order_id: string}`` (version 2)."""
     outputs: dict[str, Any] = Field(default_factory=dict)
@@ -283,7 +283,7 @@ class WorkflowDef(_Model):
     vars: dict[str, Any] = Field(default_factory=dict)
     """Constants for templates and expressions, as ``vars.NAME`` (version 2)."""
     settings: SettingsDef = Field(default_factory=SettingsDef)
-    """How its runs behave (version 2)."""
+    """Settings of its runs (version 2)."""
     nodes: list[NodeDef]
     """The graph."""
     on_failure: list[NodeDef] = Field(default_factory=list)

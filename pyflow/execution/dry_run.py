@@ -23,7 +23,7 @@ from pyflow.validation.inputs import accept_input
 
 __all__ = ["DryRun", "NodePreview", "UnresolvedReference", "dry_run"]
 
-#: What templates know without being told.
+#: Names that templates always have.
 _GLOBALS = frozenset({"range", "dict", "true", "false", "none", "null", "True", "False", "None"})
 _BUILT_IN = frozenset(BUILT_IN_NAMES)
 _SECRET = re.compile(r"\bsecrets\s*(?:\.\s*([A-Za-z_]\w*)|\[\s*['\"]([^'\"]+)['\"]\s*\])", re.ASCII)

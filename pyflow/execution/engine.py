@@ -31,7 +31,7 @@ class WorkflowEngine:
     """Runs workflows in this process.
 
     ``registry``: the node types (default: the built-in ones). ``middleware``: wraps every attempt of every node, first
-    outermost. ``sink``: is told what happens. ``clock`` and ``secrets``: where time and ``{{ secrets.X }}`` come from.
+    outermost. ``sink``: receives the events. ``clock`` and ``secrets``: where time and ``{{ secrets.X }}`` come from.
     ``workflows``: where `workflow` nodes find theirs; ``children``: how they run them (default: in this process).
     ``shared``: concurrency slots and cached results, when several engines have them in common.
     """

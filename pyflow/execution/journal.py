@@ -13,7 +13,7 @@ from pyflow.core.ports import EventSink
 class Journal:
     """Numbers the events of a run, masks secrets in them and hands them on.
 
-    With ``durable=False`` completions of nodes are told like starts: nobody waits for them (``durability: run``).
+    With ``durable=False`` completions of nodes are sent like starts: nothing waits for them (``durability: run``).
     """
 
     __slots__ = ("_context", "_durable", "_seq", "_sink", "_time")
@@ -28,11 +28,11 @@ class Journal:
         self._seq = 0
 
     def emit(self, type: EventType, node_id: str | None, data: dict[str, Any]) -> None:
-        """Tell of a start or of progress."""
+        """Send an event of a start or of progress."""
         self._sink.emit(self._event(type, node_id, data))
 
     async def commit(self, type: EventType, node_id: str | None, data: dict[str, Any]) -> None:
-        """Tell of a completion, and return once it is durable."""
+        """Send the event of a completion, and return once it is durable."""
         event = self._event(type, node_id, data)
         if self._durable or node_id is None:
             await self._sink.commit(event)

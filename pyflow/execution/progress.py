@@ -231,7 +231,7 @@ class RunProgress:
         return self.result(state, outputs, error, compensation)
 
     async def refuse(self, state: RunState, error: PyFlowError) -> RunResult:
-        """End the run before it began: there is no more to tell of it than its end."""
+        """End the run before it began: its end is its only event."""
         info = ErrorInfo.of(error, None, self.context.redactor)
         await self.journal.commit(RUN_ENDS[state], None, {"state": state, "error": info.as_dict()})
         return self.result(state, None, info)

@@ -19,8 +19,8 @@ from pyflow.isolation.errors import describe_error, rebuild_error
 if TYPE_CHECKING:
     from pyflow.execution.plan import PlannedNode
 
-#: What became of one attempt, as JSON: ``{output}`` or ``{error: …}`` as ``describe_error`` tells it; ``log``: lines of
-#: it and of attempts that were made with it. Whoever had it executed may add ``secrets``: marks of those it used.
+#: The outcome of one attempt, as JSON: ``{output}`` or ``{error: …}`` as ``describe_error`` returns it; ``log``: its
+#: lines and those of attempts that were made with it. The executor may add ``secrets``: marks of those it used.
 Outcome = dict[str, Any]
 
 
@@ -42,18 +42,18 @@ class RemoteNodes(Protocol):
 
 def output_of(outcome: Outcome) -> object:
     """The output of an attempt that was executed elsewhere; raises what it raised there."""
-    told = outcome.get("error")
-    if told is None:
+    described = outcome.get("error")
+    if described is None:
         return outcome["output"]
-    if "NodeTimeoutError" in told["classes"]:
-        raise NodeTimeoutError(told["message"], kind=told["kind"])
-    raise rebuild_error(told)
+    if "NodeTimeoutError" in described["classes"]:
+        raise NodeTimeoutError(described["message"], kind=described["kind"])
+    raise rebuild_error(described)
 
 
 def with_log(outcomes: Sequence[Outcome], lines: Sequence[LogLine]) -> list[Outcome]:
     """Outcomes of attempts that were made together, with what they logged, in its order."""
-    told = [list(astuple(line)) for line in lines]
-    return [outcome | {"log": told} if told and not index else outcome for index, outcome in enumerate(outcomes)]
+    log = [list(astuple(line)) for line in lines]
+    return [outcome | {"log": log} if log and not index else outcome for index, outcome in enumerate(outcomes)]
 
 
 def log_of(outcomes: Sequence[Outcome]) -> list[LogLine]:

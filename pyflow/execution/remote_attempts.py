@@ -27,7 +27,7 @@ from pyflow.isolation.node_loop import enter_scope
 
 
 class _LinesOnly(NullSink):
-    """Keeps what nodes log, until it is handed over with their outcomes; ``follower`` is told of their progress."""
+    """Keeps what nodes log, until it is handed over with their outcomes; ``follower`` gets their progress."""
 
     def __init__(self, follower: EventSink) -> None:
         self.lines: list[LogLine] = []
@@ -64,7 +64,7 @@ class RemoteAttempts:
             if any(place.index is not None for place in places):
                 items = list_items(node, lambda: self._state.names(node))
         except Exception as error:  # noqa: BLE001 - user templates raise anything
-            return [self._told(error) for _ in places]
+            return [self._failed(error) for _ in places]
         outcomes = await asyncio.gather(*(self._outcome(node, place, items) for place in places))
         return with_log(outcomes, self._sink.lines)
 
@@ -87,11 +87,11 @@ class RemoteAttempts:
             config = self._attempts.render(node, names)
             output = await self._attempts.call(node, config, record, task, names, is_delegated=True)
         except Exception as error:  # noqa: BLE001 - a node raises anything
-            return self._told(error)
+            return self._failed(error)
         return {"output": self.context.redactor.redact(output) if self.context.redactor else output}
 
-    def _told(self, error: Exception) -> Outcome:
-        told = describe_error(error)
+    def _failed(self, error: Exception) -> Outcome:
+        described = describe_error(error)
         if self.context.redactor:
-            told = self.context.redactor.redact_message(told)
-        return {"error": told}
+            described = self.context.redactor.redact_message(described)
+        return {"error": described}

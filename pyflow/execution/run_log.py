@@ -45,7 +45,7 @@ class LogSink(Protocol):
     """An event sink that keeps the log of its run, too."""
 
     def log(self, line: LogLine) -> None:
-        """Keep a line. Called on the run's event loop, before the completion of the node is told; must not block."""
+        """Keep a line. Called on the run's event loop, before the node's completion is recorded; must not block."""
 
 
 class RunLog:

@@ -1,7 +1,7 @@
 """The scheduler: decides which nodes start next. Pure state of a run, without I/O, time or tasks.
 
-An engine feeds it what happened and is told what follows. Because it only sees facts, the same facts read back from a
-database bring it to the same state. Every operation is linear in the edges it touches; nothing recurses.
+An engine passes it what happened, and it returns what follows. Because it only sees facts, the same facts read back
+from a database bring it to the same state. Every operation is linear in the edges it touches; nothing recurses.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ class Scheduler:
             self.stopped = True
 
     def _release(self, index: int, state: NodeState, ready: list[int]) -> None:
-        """Tell the dependents of a finished node; skipping one finishes it, too, hence the queue."""
+        """Update the dependents of a finished node; skipping one finishes it, too, hence the queue."""
         queue = deque(((index, state),))
         waiting, dependents = self._waiting, self._graph.dependents
         while queue:

@@ -86,7 +86,7 @@ class _Claim:
         self.give_way = give_way
         #: It was asked to go, to make room for a newer one.
         self.displaced = False
-        #: Tells the waiting one that it holds a slot now.
+        #: Set when the waiting one holds a slot.
         self.turn: asyncio.Future[None] | None = None
 
 
@@ -94,7 +94,7 @@ class _Lane:
     """The claims of one key, oldest first."""
 
     def __init__(self) -> None:
-        #: Those that have a slot; who waited is among them from the moment it was told.
+        #: Those that have a slot; one that waited is among them from the moment its ``turn`` is set.
         self.holders: deque[_Claim] = deque()
         self.waiting: deque[_Claim] = deque()
 

@@ -5,7 +5,7 @@ clock is asked to sleep for as long as the limit, beside the node's work; when t
 the work is cancelled. So a clock that a test moves moves these limits as it does all other waits.
 
 A clock that skips waits would skip the limit of every node that is really at work (a request to a local server, a
-computation in a thread): nobody but the limit sleeps then. So such a clock is told when the code of a node runs, and
+computation in a thread): only the limit sleeps then. So such a clock is informed when the code of a node runs, and
 stands still (``SkippingClock.working``), unless that code itself sleeps on the clock. A node that waits for its child
 run does not work in this sense: the child's nodes do, and the child's waits are there to be skipped. Waiting for a
 concurrency slot, backing off and being suspended are waits, too.
@@ -44,7 +44,7 @@ class Timers:
         try:
             async with timer:
                 if self._clock is not None:
-                    alarm = asyncio.create_task(_ring(self._clock, timer, seconds))
+                    alarm = asyncio.create_task(_expire_after(self._clock, timer, seconds))
                 try:
                     return await work
                 finally:
@@ -67,13 +67,13 @@ class Timers:
             alarm.cancel()
 
 
-async def _ring(clock: Clock, timer: asyncio.Timeout, seconds: float) -> None:
+async def _expire_after(clock: Clock, timer: asyncio.Timeout, seconds: float) -> None:
     await clock.sleep(seconds)
     timer.reschedule(asyncio.get_running_loop().time())
 
 
 def standing_still(clock: SkippingClock) -> Middleware:
-    """Middleware that tells ``clock`` while the code of a node is at work."""
+    """Middleware that informs ``clock`` while the code of a node executes."""
 
     async def middleware(call: NodeCall, run: Handler) -> object:
         if call.node.child:

@@ -54,7 +54,9 @@ class Waits:
                 # Now and not in a task, or a parked run would end in state `waiting` again, for ever.
                 self._wake(index)
                 return
-            self._timers[index] = asyncio.get_running_loop().create_task(self._ring(index, delay), context=context)
+            self._timers[index] = asyncio.get_running_loop().create_task(
+                self._wake_after(index, delay), context=context
+            )
 
     def deliver(self, signal: Signal) -> bool:
         """Give a signal to the node that waits for it, or keep it; ``False`` if it was here before."""
@@ -87,7 +89,7 @@ class Waits:
         self._runs.clear()
         return timers
 
-    async def _ring(self, index: int, delay: float) -> None:
+    async def _wake_after(self, index: int, delay: float) -> None:
         await self._clock.sleep(delay)
         self._timers.pop(index, None)
         self._wake(index)

@@ -1,7 +1,7 @@
 """Jinja2 with an end: every loop step, call, filter and operator is paid for, and no value grows beyond its bounds.
 
 Stock Jinja2's sandbox keeps templates away from Python's insides, not from a machine's memory and time. Here a
-rendering has a ``Budget``; what makes values asks it first where the size can be told beforehand, and afterwards
+rendering has a ``Budget``; what makes values asks it first where the size is known beforehand, and afterwards
 otherwise.
 """
 
@@ -453,7 +453,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         elif obj is Cycler or (isinstance(obj, Macro) and (obj.catch_varargs or obj.catch_kwargs)):
             budget.carried((*args, *kwargs.values()))
         elif isinstance(obj, types.BuiltinMethodType) or isinstance(owner, str):  # Markup's methods are Python's
-            # Jinja2 tells the context of loops this way, and drops it before the call.
+            # Jinja2 passes the context of loops this way, and drops it before the call.
             named = {name: value for name, value in kwargs.items() if name not in ("_loop_vars", "_block_vars")}
             if unkept := next((arg for arg in (*args, *named.values()) if isinstance(arg, _NEVER_KEPT)), None):
                 raise _not_data(unkept)

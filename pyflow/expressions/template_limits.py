@@ -220,7 +220,7 @@ def _listed(_: Weigh, value: Any = (), *_rest: Any, **_options: Any) -> int:
 
 
 def _sorted(weigh: Weigh, value: Any, *args: Any, **options: Any) -> int:
-    """Of what is sorted or told apart; what it costs to compare the keys, ``ordering`` tells."""
+    """Cost of sorting or grouping; ``ordering`` is the cost of comparing the keys."""
     # By default they compare copies in lower case.
     if not args and "attribute" not in options:
         size(weigh(value) // 8, MAX_TEXT)

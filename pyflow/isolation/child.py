@@ -83,7 +83,7 @@ class Parent:
             parts += chunk
         return bytes(parts)
 
-    def tell(self, message: bytes) -> None:
+    def send(self, message: bytes) -> None:
         """Send one message (JSON)."""
         with self._sending:
             self._connection.sendall(struct.pack("!I", len(message)))
@@ -91,12 +91,12 @@ class Parent:
 
     def progress(self, fraction: float, message: str) -> None:
         """Pass a report of progress on."""
-        self.tell(json.dumps({"progress": [fraction, message]}).encode())
+        self.send(json.dumps({"progress": [fraction, message]}).encode())
 
     def secret(self, name: str) -> str:
         """Ask for a secret; ``SecretNotFoundError`` if there is none."""
         with self._asking:
-            self.tell(json.dumps({"secret": name}).encode())
+            self.send(json.dumps({"secret": name}).encode())
             answer = self._answers.get()
         if not answer["found"]:
             raise SecretNotFoundError(str(answer["value"]))
@@ -105,23 +105,23 @@ class Parent:
     def mask(self, value: str) -> None:
         """Have a value masked from now on in whatever comes from this process. Returns when the parent knows it."""
         with self._asking:
-            self.tell(json.dumps({"mask": value}).encode())
+            self.send(json.dumps({"mask": value}).encode())
             self._answers.get()
 
 
-class TellingRedactor(Redactor):
-    """Tells the parent what is to be masked, before it can be in anything that this process says."""
+class ReportingRedactor(Redactor):
+    """Reports values to mask to the parent, before any output of this process can contain them."""
 
     def __init__(self, parent: Parent) -> None:
         super().__init__()
         self._parent = parent
-        self._told: set[str] = set()
+        self._announced: set[str] = set()
 
     def add(self, value: str) -> None:
         """Mask ``value`` from now on, here and there."""
         super().add(value)
-        if value not in self._told:
-            self._told.add(value)
+        if value not in self._announced:
+            self._announced.add(value)
             self._parent.mask(value)
 
 
@@ -152,11 +152,11 @@ def main() -> None:
     try:
         job = parent.receive_job()
         parent.watch()
-        parent.tell(_execute(job, parent))
+        parent.send(_execute(job, parent))
     except MemoryError:
-        parent.tell(_OUT_OF_MEMORY)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the parent is told
-        parent.tell(json.dumps({"error": describe_error(error)}).encode())
+        parent.send(_OUT_OF_MEMORY)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the parent gets it
+        parent.send(json.dumps({"error": describe_error(error)}).encode())
     with contextlib.suppress(Exception):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -206,7 +206,7 @@ async def _awaited(work: Any) -> object:
 def _contexts(job: Job, parent: Parent) -> tuple[ExecutionContext, NodeContext]:
     secrets = Secrets(parent)
     context = ExecutionContext(workflow_name=job.workflow, run_id=job.run_id)
-    context.redactor = TellingRedactor(parent)
+    context.redactor = ReportingRedactor(parent)
     for name, value in job.results.items():
         context.set_result(name, value)
     if job.scope is not None:

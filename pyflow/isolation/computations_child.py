@@ -52,7 +52,7 @@ def _answer(call: Any, args: list[Any]) -> bytes:
         return json.dumps({"result": call(*args)}).encode()
     except MemoryError:
         return b'{"error": "memory"}'
-    except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
+    except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets it
         return json.dumps({"error": f"{type(error).__name__}: {error}"}).encode()
 
 

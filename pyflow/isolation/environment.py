@@ -55,7 +55,7 @@ def _names(setting: str) -> list[str]:
 
 
 def address_space() -> int:
-    """Bytes that this process has reserved, which is what RLIMIT_AS counts; 256 MiB where that cannot be told."""
+    """Bytes that this process has reserved, which is what RLIMIT_AS counts; 256 MiB where that is unknown."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - the shortest way
             return int(file.read().split()[0]) * resource.getpagesize()

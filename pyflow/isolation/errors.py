@@ -75,11 +75,11 @@ def describe_error(error: BaseException) -> dict[str, Any]:
     }
 
 
-def rebuild_error(told: Mapping[str, Any]) -> NodeError:
-    """The error that ``describe_error`` told of: a ``NodeError`` whose class and base classes have the same names."""
-    classes = [str(name) for name in told.get("classes") or () if _NAME.fullmatch(str(name))][:MAX_CLASSES]
-    flavour = told.get("flavour")
-    code, kind, status = told.get("code"), told.get("kind"), told.get("status")
+def rebuild_error(described: Mapping[str, Any]) -> NodeError:
+    """Rebuild the error of ``describe_error``: a ``NodeError`` whose class and base classes have the same names."""
+    classes = [str(name) for name in described.get("classes") or () if _NAME.fullmatch(str(name))][:MAX_CLASSES]
+    flavour = described.get("flavour")
+    code, kind, status = described.get("code"), described.get("kind"), described.get("status")
     cls = _error_class(
         tuple(classes),
         flavour if flavour in _FLAVOURS else "node",
@@ -89,11 +89,11 @@ def rebuild_error(told: Mapping[str, Any]) -> NodeError:
         "kind": kind if isinstance(kind, str) else None,
         "status": status if type(status) is int else None,
     }
-    after = told.get("retry_after")
+    after = described.get("retry_after")
     if issubclass(cls, RetryableError):
         details["retry_after"] = float(after) if isinstance(after, int | float) else None
-    error = cls(str(told.get("message", "")), **details)
-    error.told_traceback = str(told.get("traceback") or "") or None  # type: ignore[attr-defined]
+    error = cls(str(described.get("message", "")), **details)
+    error.remote_traceback = str(described.get("traceback") or "") or None  # type: ignore[attr-defined]
     return error
 
 

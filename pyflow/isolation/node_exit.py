@@ -65,7 +65,7 @@ def is_from_signal(error: BaseException) -> bool:
     """Return whether a signal handler raised it, wherever it interrupted: a user's Ctrl-C, a supervisor's SIGTERM."""
     if threading.current_thread() is not threading.main_thread():
         return False
-    # Python's own handler of SIGINT leaves no trace that tells its exception from one that a node raises.
+    # Python's own handler of SIGINT leaves no trace that distinguishes its exception from one that a node raises.
     if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         return True
     know_signal_handlers()

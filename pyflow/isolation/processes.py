@@ -127,7 +127,7 @@ def invoker_with(
 def _in_thread(invoke: Invoker) -> Invoker:
     """An ``async def`` that blocks, on an event loop of its own in a thread.
 
-    Cancelling it cancels the node's task there; a node that blocks goes on in its thread, where nobody hears of it.
+    Cancelling it cancels the node's task there; a node that blocks goes on in its thread, and its result is lost.
     """
 
     async def in_thread(config: Any, context: ExecutionContext, node_context: NodeContext | None) -> object:
@@ -346,10 +346,10 @@ class _Child:
         except KeyError as error:
             return False, str(error)
 
-    def _error(self, told: Mapping[str, Any]) -> NodeError:
-        if told.get("memory") and self._job.memory_limit is not None:
+    def _error(self, described: Mapping[str, Any]) -> NodeError:
+        if described.get("memory") and self._job.memory_limit is not None:
             return MemoryLimitError(f"the node wanted more than its {self._job.memory_limit:,} bytes (`memory_limit`)")
-        return rebuild_error(told)
+        return rebuild_error(described)
 
     def _death(self) -> NodeError:
         """Why there is no result, from how the process ended."""

@@ -297,7 +297,7 @@ class _Reader:
         if declared.isascii() and declared.isdigit() and int(declared[:20]) > self._max_bytes:
             message = f"the response has {int(declared[:20]):,} bytes, more than the {self._max_bytes:,} allowed"
             raise ResponseTooLargeError(message)
-        # An error is told by its body: only what was asked for goes into the file.
+        # The body of an error response is its message: only what was asked for goes into the file.
         file = self._save_to if response.is_success else None
         return HttpResponse(
             status=response.status_code,

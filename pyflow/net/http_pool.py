@@ -124,7 +124,7 @@ class _Pools:
         transports: dict[NetworkPolicy, CheckedTransport] = {}
         self._loops[loop] = transports
         # A loop that ends closes its asynchronous generators while it still runs, which is the moment to close idle
-        # connections; nobody else is told. One that is suspended at its first `yield` is among them.
+        # connections; no other task is notified. One that is suspended at its first `yield` is among them.
         closer = self._closers[loop] = self._close_at_end(transports)
         step = closer.__anext__()
         with contextlib.suppress(StopIteration):  # it reaches its `yield` without having to wait

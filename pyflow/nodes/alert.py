@@ -12,23 +12,23 @@ from pyflow.nodes.fields import AnyValue, Flag, NodeConfig, NodeOutput
 
 
 class AlertConfig(NodeConfig):
-    """What the ``alert`` node needs."""
+    """Config of the ``alert`` node."""
 
     webhook_url: str
     """An incoming webhook that takes ``{"text": …}``, as Slack, Mattermost, Teams and others do."""
     message: AnyValue
     """The text."""
     allow_private_networks: Flag = False
-    """Whether private and loopback addresses may be reached, where the operator lets workflows decide that."""
+    """Allow private and loopback addresses, if the operator lets workflows decide that."""
 
 
 class AlertOutput(NodeOutput):
-    """What the ``alert`` node gives."""
+    """Output of the ``alert`` node."""
 
     status: int
     """The status code of the answer, 0 if there was none."""
     sent: bool
-    """Whether the answer was a success."""
+    """True if the response was a success."""
     error: str | None = None
     """Why there was no answer."""
 

@@ -54,40 +54,40 @@ def _checked_assignee(name: str) -> str:
 
 
 class ApprovalConfig(NodeConfig):
-    """What the ``approval`` node needs."""
+    """Config of the ``approval`` node."""
 
     assignees: list[Annotated[str, AfterValidator(_checked_assignee)]] | TemplateText = Field(min_length=1)
-    """Who may decide: ``user:ada@example.com`` (a member's e-mail address or user name, with or without ``user:``),
-    ``role:admin`` (that role, and those above it), ``key:NAME`` (an API key). Owners always may. The platform enforces
-    it, the library shows it."""
+    """Assignees who may decide: ``user:ada@example.com`` (a member's e-mail address or user name, with or without
+    ``user:``), ``role:admin`` (that role, and those above it), ``key:NAME`` (an API key). Owners always may. The
+    platform enforces it, the library shows it."""
     message: AnyValue = None
-    """What is to be decided, for the one who decides."""
+    """The question to decide, shown to the assignees."""
     form: Annotated[dict[str, Any] | None, AfterValidator(checked_schema)] = None
     """JSON Schema of the ``data`` that a decision carries."""
     timeout: Seconds | None = None
-    """How long at most; for ever without it."""
+    """Time limit; without it the node waits without limit."""
     on_timeout: Literal["fail", "approve", "reject"] = "fail"
-    """What a timeout means."""
+    """Result of a timeout."""
     on_reject: Literal["fail", "continue"] = "fail"
-    """What a no means: the node fails, or succeeds with ``approved: false``."""
+    """Result of a rejection: the node fails, or succeeds with ``approved: false``."""
 
 
 class ApprovalOutput(NodeOutput):
-    """What the ``approval`` node gives."""
+    """Output of the ``approval`` node."""
 
     approved: bool
     """The decision."""
     by: str | None
-    """Who decided: on the platform the authenticated caller, as ``user:NAME`` or ``key:NAME``; ``null`` after a
-    timeout."""
+    """The assignee who decided: on the platform the authenticated caller, as ``user:NAME`` or ``key:NAME``; ``null``
+    after a timeout."""
     on_behalf_of: str | None
-    """For whom a program decided, as the program says."""
+    """The person for whom a program decided, as named by the program."""
     comment: str | None
-    """What they said about it."""
+    """Their comment."""
     data: dict[str, Any] | None
-    """What they entered in the form."""
+    """Their answers in the form."""
     timed_out: bool
-    """Whether nobody decided, and ``on_timeout`` did."""
+    """True if the time limit passed and ``on_timeout`` decided."""
 
 
 class ApprovalNode(WaitingNode[ApprovalConfig]):
@@ -167,7 +167,7 @@ class ApprovalNode(WaitingNode[ApprovalConfig]):
 
 
 def may_decide(assignees: Iterable[str], sender: Collection[str]) -> bool:
-    """Whether a sender with these names (``user:…``, ``key:…``, ``role:…``, in lower case) may decide.
+    """Return whether a sender with these names (``user:…``, ``key:…``, ``role:…``, in lower case) may decide.
 
     An owner always may: an approval whose assignees have left does not wait for ever.
     """

@@ -17,14 +17,14 @@ from pyflow.nodes.fields import NodeConfig
 
 
 class ConditionConfig(NodeConfig):
-    """What the ``condition`` node needs."""
+    """Config of the ``condition`` node."""
 
     if_: str | bool | int | float | None = Field(alias="if")
     """The expression, over the results of other nodes by their id."""
 
 
 class ConditionOutput(RootModel[bool]):
-    """Whether the expression is true."""
+    """True if the expression is true."""
 
 
 class ConditionNode(BaseNode[dict[str, Any], bool]):

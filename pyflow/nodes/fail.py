@@ -13,14 +13,14 @@ from pyflow_sdk.node import NodeContext
 
 
 class FailConfig(NodeConfig):
-    """What the ``fail`` node needs."""
+    """Config of the ``fail`` node."""
 
     message: AnyValue = "the workflow was told to fail here"
     """Why; it becomes the node's error."""
     kind: str | None = None
     """A name for the error that ``retry_on`` and ``non_retryable`` can match."""
     retryable: Flag = False
-    """Whether the node's ``retry`` applies."""
+    """True if the node's ``retry`` applies."""
 
 
 class FailNode(BaseNodeV2[FailConfig]):

@@ -13,7 +13,7 @@ from pyflow.core.duration import Duration
 from pyflow.documents.described import DescribedModel
 from pyflow.expressions.template import is_template
 
-#: By which a value is told to be a template.
+#: Marks a value as a template.
 TEMPLATE_PATTERN = r"\{\{|\{%"
 TemplateText = Annotated[str, Field(pattern=TEMPLATE_PATTERN, description="A template that gives the value.")]
 

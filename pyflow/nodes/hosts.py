@@ -67,8 +67,8 @@ def connect(addresses: list[str], port: int, timeout: float) -> socket.socket:
 
 
 async def in_thread(work: Callable[[], T], stop: Callable[[], object], *, seconds: float, what: str) -> T:
-    """What ``work`` returns or raises, from a thread. After ``seconds``, or when the node is cancelled, ``stop`` is
-    called, which has to make it end soon. Raises ``NodeTimeoutError``.
+    """Call ``work`` in a thread. After ``seconds``, or when the node is cancelled, ``stop`` is called, which has to
+    make it end soon. Raises ``NodeTimeoutError``.
     """
     task = asyncio.ensure_future(asyncio.to_thread(work))
     timer = asyncio.timeout(seconds)
@@ -81,7 +81,7 @@ async def in_thread(work: Callable[[], T], stop: Callable[[], object], *, second
         raise NodeTimeoutError(f"{what} took longer than {seconds:g} s", kind="timeout") from None
     finally:
         if not task.done():
-            stopping = asyncio.ensure_future(asyncio.to_thread(stop))  # a database is told over the network
+            stopping = asyncio.ensure_future(asyncio.to_thread(stop))  # a database is asked over the network
             await asyncio.wait({task, stopping}, timeout=GRACE)
         if task.done() and not task.cancelled():
             task.exception()  # looked at: whatever it is, it came of being stopped

@@ -15,16 +15,16 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 
 
 class LogConfig(NodeConfig):
-    """What the ``log`` node needs."""
+    """Config of the ``log`` node."""
 
     message: AnyValue
     """The text; a value of another type is written as text."""
     level: Literal["debug", "info", "warning", "error"] | TemplateText = "info"
-    """How important it is."""
+    """Level of the line."""
 
 
 class LogOutput(NodeOutput):
-    """What the ``log`` node gives."""
+    """Output of the ``log`` node."""
 
     message: str
     """The text that was logged."""

@@ -15,14 +15,14 @@ from pyflow_sdk.node import NodeContext
 
 
 class SignalConfig(NodeConfig):
-    """What the ``signal`` node needs."""
+    """Config of the ``signal`` node."""
 
     name: str = Field(min_length=1, max_length=200)
-    """Which signal. One that arrived before anybody waited is kept and taken; of several, the oldest."""
+    """Name of the signal. One that arrived before the node waits is kept and taken; of several, the oldest."""
     timeout: Seconds | None = None
-    """How long at most; for ever without it."""
+    """Time limit; without it the node waits without limit."""
     on_timeout: Literal["fail", "continue"] = "fail"
-    """What a timeout means: the node fails (``timed_out``), or succeeds with ``null``."""
+    """Result of a timeout: the node fails (``timed_out``), or succeeds with ``null``."""
 
 
 class SignalOutput(RootModel[Any]):

@@ -14,7 +14,7 @@ from pyflow_sdk.node import NodeContext
 
 
 class TemplateConfig(NodeConfig):
-    """What the ``template`` node needs."""
+    """Config of the ``template`` node."""
 
     template: AnyValue
     """Text, or a mapping or list with templates in it."""

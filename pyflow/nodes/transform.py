@@ -17,14 +17,14 @@ from pyflow.nodes.fields import AnyValue, Flag, JsonPath, NodeConfig
 
 
 class TransformConfig(NodeConfig):
-    """What the ``transform`` node needs."""
+    """Config of the ``transform`` node."""
 
     input: AnyValue
     """The data: any value, or a template that gives one."""
     expression: JsonPath
     """JSONPath into the data, such as ``$.items[*].price``."""
     default: AnyValue = None
-    """What a path that can match one value at most gives where it matches none. Without it, that fails the node."""
+    """Output of a path that matches nothing, if it can match one value at most. Without it, the node fails."""
     unwrap: Flag = False
     """Give one match bare although there could be more, as version 1 does."""
 

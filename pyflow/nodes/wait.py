@@ -38,10 +38,10 @@ def _checked_time(text: str) -> str:
 
 
 class WaitConfig(NodeConfig):
-    """What the ``wait`` node needs: one of the two."""
+    """Config of the ``wait`` node: one of the two."""
 
     duration: Seconds | None = None
-    """How long."""
+    """Time to wait."""
     until: Annotated[str, AfterValidator(_checked_time)] | TemplateText | None = None
     """Until when: RFC 3339 with an offset. A time that has passed is no wait."""
 
@@ -53,7 +53,7 @@ class WaitConfig(NodeConfig):
 
 
 class WaitOutput(NodeOutput):
-    """What the ``wait`` node gives."""
+    """Output of the ``wait`` node."""
 
     waited_until: str
     """The time at which the wait was to end: RFC 3339, UTC."""

@@ -31,7 +31,7 @@ _current: ContextVar[_Work | None] = ContextVar("pyflow_clock_work", default=Non
 
 
 class ManualClock:
-    """A ``Clock`` whose time moves only when it is told to.
+    """A ``Clock`` whose time moves only when a test moves it.
 
     ``start``: the first time, POSIX seconds (default: 2026-01-01 00:00 UTC, so that runs are alike). With
     ``auto_advance``, time jumps to the next wait whenever everything waits, so a sleep returns at once and in the
@@ -116,7 +116,7 @@ class ManualClock:
 
     @property
     def sleeping(self) -> int:
-        """How many are waiting on this clock."""
+        """Return the number of waits on this clock."""
         return sum(1 for _, _, future in self._sleepers if not future.done())
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Nodes that do not do their work but say what they were told to say, and remember what they were asked."""
+"""Mocks of nodes: return given outputs instead of working, and record the calls."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ class MockNode:
 
     @property
     def call_count(self) -> int:
-        """How often it was called, every attempt of a retried node included."""
+        """Return the number of calls, every attempt of a retried node included."""
         return len(self.calls)
 
     @property
     def called(self) -> bool:
-        """Whether it was called at all."""
+        """Return whether it was called at all."""
         return bool(self.calls)
 
     async def answer(self, node_id: str, config: Any, attempt: int = 1) -> Any:

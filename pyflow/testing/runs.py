@@ -32,7 +32,7 @@ async def run_workflow(
 
     ``mocks``: outputs or ``MockNode`` by node id; a node type that only mocked nodes have needs not exist.
     ``secrets``: what ``{{ secrets.NAME }}`` gives. ``clock``: default a ``ManualClock`` that passes waits at once.
-    ``sink``: is told every event, for example a ``MemorySink``. ``registry``: default the built-in node types and
+    ``sink``: receives every event, for example a ``MemorySink``. ``registry``: default the built-in node types and
     those of installed plugins.
 
     Raises ``DefinitionError``, ``InputError``, and ``ValueError`` for a mock of a node that is not there.

@@ -310,7 +310,7 @@ class _Converter:
             return node.config
         if node.type == "http" and str(node.config.get("method", "GET")).upper() not in {"GET", "HEAD"}:
             message = (
-                f"{node.id!r} sends an `Idempotency-Key` header in version 2, so that its service can tell retries"
+                f"{node.id!r} sends an `Idempotency-Key` header in version 2, so that its service can detect retries"
             )
             self._note("idempotency_key", "changed", message, at)
         for key in sorted(node.config.keys() - known):
@@ -403,7 +403,7 @@ def _condition_of(node: NodeDef) -> str | None:
 
 
 def _new_ids(ids: Iterable[str]) -> dict[str, str]:
-    """What each v1 id is called in version 2: itself wherever that is possible."""
+    """Return the version 2 id of each v1 id: the same wherever that is possible."""
     ids = list(ids)
     taken = {name for name in ids if _ID.fullmatch(name) and name not in RESERVED_NAMES}
     chosen: dict[str, str] = {}

@@ -41,7 +41,7 @@ class Draft:
 
 @dataclass
 class _Place:
-    """What is known about a node of the graph. The sets of nodes are bits by index."""
+    """Facts about a node of the graph. The sets of nodes are bits by index."""
 
     upstream: int = 0
     #: It may end without a result: because it fails and that is tolerated, or because it is skipped.
@@ -147,7 +147,7 @@ class _Arrangement:
         return [j for j in dependencies if not self._places[j].may_skip], any(self._places[j].may_fail for j in risky)
 
     def _can_be_stopped(self, i: int) -> bool:
-        """Whether a failure somewhere may stop the run before this node starts. ``all_done`` would start even then."""
+        """Return whether a failure may stop the run before this node starts. ``all_done`` would start even then."""
         return any(
             not draft.tolerant and j != i and not self._places[j].upstream >> i & 1
             for j, draft in enumerate(self._drafts)

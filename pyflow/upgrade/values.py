@@ -160,7 +160,7 @@ def _need(node: nodes.Node, found: set[str]) -> None:
 
 
 def is_delicate(source: str, sure: Collection[str]) -> bool:
-    """Whether rendering a template may fail although the names in ``sure`` have values."""
+    """Return whether rendering a template may fail although the names in ``sure`` have values."""
     bare = _BARE_NAME.fullmatch(source)
     if bare:
         return bare[1] not in sure
@@ -226,7 +226,7 @@ def _need_in_expression(node: ast.AST, found: set[str]) -> None:
 
 
 def cannot_fail(source: str, sure: Collection[str]) -> bool:
-    """Whether an expression surely has a value when the names in ``sure`` have one."""
+    """Return whether an expression surely has a value when the names in ``sure`` have one."""
     return _total(ast.parse(source.strip(), mode="eval").body, sure)
 
 

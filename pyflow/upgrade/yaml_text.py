@@ -119,7 +119,7 @@ def _plain_scalars(node: yaml.Node, path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def read_core(text: str) -> Any:
-    """What YAML 1.2 makes of a plain scalar; text where it has no place in a workflow (infinity)."""
+    """Return the value of a plain scalar in YAML 1.2; text where it has no place in a workflow (infinity)."""
     if not text:
         return None
     try:

@@ -88,7 +88,7 @@ def check_workflow(workflow: WorkflowDef, registry: NodeRegistry) -> list[Proble
 
 
 def _check_size(workflow: WorkflowDef) -> Iterator[Problem]:
-    """What makes a closer look at the workflow too expensive."""
+    """Return problems of a workflow that is too large to be checked further."""
     yield from check_count(sum(1 for _ in workflow.all_nodes()))
     definition = workflow.model_dump(by_alias=True, exclude_none=True)
     templates = {text for _, text in template_strings(definition) if not is_reference(text)}
@@ -109,7 +109,7 @@ def _check_size(workflow: WorkflowDef) -> Iterator[Problem]:
 
 
 def check_count(nodes: int) -> Iterator[Problem]:
-    """Whether a workflow may have so many nodes."""
+    """Check that a workflow may have so many nodes."""
     if nodes > MAX_NODES:
         message = f"the workflow has {nodes:,} nodes; at most {MAX_NODES:,} are allowed"
         yield Problem("too_many_nodes", message, "/nodes")
@@ -277,7 +277,7 @@ def _check_policy(node: NodeDef, path: Path, registry: NodeRegistry) -> Iterator
 def _check_retry(retry: RetryDef | None, node_type: str, path: Path, registry: NodeRegistry) -> Iterator[Problem]:
     if retry is None:
         return
-    # A plugin's errors have names that nobody here knows; and so has what a `fail` node is told to raise.
+    # The names of a plugin's errors are unknown here; so are those of the errors that a `fail` node raises.
     builtin = node_type in registry and registry.get(node_type).__module__.startswith("pyflow.nodes.")
     for key in ("retry_on", "non_retryable"):
         for at, message, near in never_match(getattr(retry, key) or (), own=not builtin or node_type == "fail"):

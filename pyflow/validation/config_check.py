@@ -1,7 +1,7 @@
 """Checks a node's config against the model of its type before its templates are rendered.
 
 What a template will give is not known yet. An error that could depend on it is held back until the node runs, every
-other one is told now: a wrong number next to a template, and also what a model's own validators say, as far as they
+other one is reported now: a wrong number next to a template, and also what a model's own validators say, as far as they
 come to it whatever the templates give (``pyflow.validation.config_rules``).
 """
 
@@ -26,7 +26,7 @@ _SHAPE_ERRORS = frozenset({"too_short", "too_long", "literal_error", "enum"})
 
 
 def check_config(cls: AnyNodeClass, config: Mapping[str, Any], path: Path) -> Iterator[Problem]:
-    """What is certainly wrong with the ``config`` of a node of this class; ``path`` is where it stands."""
+    """Return the certain problems of the ``config`` of a node of this class; ``path`` is its place."""
     model = _model_of(cls)
     if model is None:
         return
@@ -42,7 +42,7 @@ def check_config(cls: AnyNodeClass, config: Mapping[str, Any], path: Path) -> It
 
 
 def doubts(cls: AnyNodeClass, config: Mapping[str, Any]) -> list[tuple[Path, str]]:
-    """What is wrong with a config unless one of its templates gives nothing, with the places in it."""
+    """Return the problems of a config unless one of its templates gives nothing, with their places."""
     model = _model_of(cls)
     if model is None or not _holds_template(config):
         return []
@@ -76,7 +76,7 @@ def _field_problems(model: type[BaseModel], config: Mapping[str, Any], path: Pat
     for misfit in choose(certain, config):
         at = misfit.at
         if misfit.kind == "extra_forbidden":
-            if len(at) > 1:  # the others are told by name
+            if len(at) > 1:  # the others are reported by name
                 yield _unknown_key((*path, *at), suggest(str(at[-1]), _names_around(model, at)))
         elif misfit.kind == "missing":
             yield Problem("bad_config", f"{misfit.detail['loc'][-1]!r} is required", make_pointer((*path, *at)))
@@ -85,14 +85,14 @@ def _field_problems(model: type[BaseModel], config: Mapping[str, Any], path: Pat
 
 
 def _may_go_away(at: Path, detail: ErrorDetails, held: set[Path]) -> bool:
-    """Whether the error is held back, or another member of a union may yet take the value."""
+    """Return whether the error is held back, or another member of a union may yet take the value."""
     if detail["type"] in {"missing", "extra_forbidden"}:
         return at in held
     return any(other[: len(at)] == at for other in held)
 
 
 def _may_depend(value: Any, detail: ErrorDetails) -> bool:
-    """Whether the error could go away with what the templates in ``value`` give."""
+    """Return whether the error could go away with what the templates in ``value`` give."""
     kind = detail["type"]
     if kind in {"missing", "extra_forbidden"} or not _holds_template(value):
         return False

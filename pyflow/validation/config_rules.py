@@ -1,7 +1,7 @@
 """Runs the validators of a config model while some of its values are still templates.
 
-Such a validator is called with a stand-in for the model, whose templated fields are unknown values: one can be told
-from ``None``, ``True`` and ``False``, any other look at it ends the attempt. Since a template may give these, too, each
+Such a validator is called with a stand-in for the model, whose templated fields are unknown values: one can be compared
+with ``None``, ``True`` and ``False``, any other look at it ends the attempt. Since a template may give these, too, each
 field that the validator looked at is tried as each of them that it may be. A rule is broken only if the validator
 refuses every one of these combinations.
 """
@@ -81,14 +81,14 @@ class _StandIn:
         key = _key_of(name, field, self._raw)
         if key is None:
             if field.is_required():
-                raise _UndecidedError  # which is told by itself
+                raise _UndecidedError  # which is reported by itself
             return field.get_default(call_default_factory=True)
         raw = self._raw[key]
         if not _holds_template(raw):
             try:
                 return _adapter(self._model, name).validate_python(raw)
             except ValidationError:
-                raise _UndecidedError from None  # which is told by itself
+                raise _UndecidedError from None  # which is reported by itself
         if any(isinstance(kind, type) and issubclass(kind, Enum) for kind in _members(field.annotation)):
             raise _UndecidedError  # members are compared by identity
         if not isinstance(raw, str):
@@ -167,7 +167,7 @@ def _adapter(model: type[BaseModel], name: str) -> TypeAdapter[Any]:
 
 @lru_cache(maxsize=1024)
 def _singles(model: type[BaseModel], name: str) -> tuple[bool | None, ...]:
-    """Which of ``None``, ``True`` and ``False`` the field may be."""
+    """Return which of ``None``, ``True`` and ``False`` the field may be."""
     accepted = []
     for single in _SINGLE:
         try:
@@ -184,7 +184,7 @@ def _holds_template(value: Any) -> bool:
 
 
 def _is_whole(text: str) -> bool:
-    """Whether a template may give anything; in the middle of a text it gives text."""
+    """Return whether a template may give anything; in the middle of a text it gives text."""
     return text.startswith("{{") and text.endswith("}}")
 
 
@@ -253,7 +253,7 @@ def _models_within(annotation: Any, raw: Any) -> Iterator[tuple[Path, type[BaseM
 
 
 def _has_tags(model: type[BaseModel], raw: Mapping[str, Any]) -> bool:
-    """Whether the fields by which models of a union are told apart have this model's values."""
+    """Return whether the fields by which models of a union are distinguished have this model's values."""
     for name, field in model.model_fields.items():
         if get_origin(field.annotation) is Literal and field.is_required():
             key = _key_of(name, field, raw)

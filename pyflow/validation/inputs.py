@@ -82,7 +82,7 @@ def _folded(name: str) -> str:
 
 
 def check_inputs(workflow: WorkflowDef) -> list[Problem]:
-    """What is wrong with the schema of the workflow's input itself."""
+    """Return the problems of the schema of the workflow's input."""
     try:
         if workflow.inputs is not None:
             check_schema(workflow.inputs)

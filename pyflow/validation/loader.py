@@ -67,7 +67,7 @@ def parse_workflow(text: str, format: Format = "yaml") -> WorkflowDef:
 
 
 def build_workflow(parsed: Document) -> WorkflowDef:
-    """The model of a parsed document. Raises ``DefinitionError`` with everything that can be told so far."""
+    """Return the model of a parsed document. Raises ``DefinitionError`` with all problems found so far."""
     data = parsed.data
     if not isinstance(data, dict):
         kind = {list: "a list", str: "text", type(None): "nothing"}.get(type(data), f"a {type(data).__name__}")
@@ -113,7 +113,7 @@ def _shape_problems(error: ValidationError) -> Iterator[Problem]:
 
 
 def _raw_problems(data: dict[str, Any]) -> Iterator[Problem]:
-    """What can be said of a version 2 document whose shape is wrong somewhere: keys and graph."""
+    """Return the problems of keys and graph in a version 2 document whose shape is wrong somewhere."""
     yield from _raw_keys(WorkflowDef, data, ())
     yield from _raw_keys(SettingsDef, data.get("settings"), ("settings",))
     triggers = data.get("triggers")

@@ -43,7 +43,7 @@ class Names(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What one place may use: ``visible`` node ids, names such as ``item`` (``extra``), and the workflow's ``vars``."""
+    """Names that one place may use: ``visible`` node ids, names such as ``item`` (``extra``), and ``vars``."""
 
     who: str
     visible: Names
@@ -59,7 +59,7 @@ class Sight:
         return replace(self, extra=self.extra | names)
 
     def check_expression(self, source: str, path: Path) -> Iterator[Problem]:
-        """What is wrong with an expression that stands at ``path``."""
+        """Return the problems of an expression at ``path``."""
         try:
             braces, references = nests_sets(source), references_in_expression(source, _MAPPINGS)
         except UnsafeExpressionError as error:
@@ -73,7 +73,7 @@ class Sight:
         yield from self._check(references, path)
 
     def check_templates(self, value: Any, path: Path) -> Iterator[Problem]:
-        """What is wrong with the templates in a nested value that stands at ``path``."""
+        """Return the problems of the templates in a nested value at ``path``."""
         for at, text in template_strings(value, path):
             try:
                 references = references_in_template(text, _MAPPINGS)

@@ -30,7 +30,7 @@ from tenants.admin.base import RowT, TenantFilter, TenantOwnedAdmin, badge, pret
 #: Seconds between two looks at a run that goes on.
 LIVE_SECONDS = 5
 #: How many refusals are shown one by one.
-MOST_TOLD = 5
+MOST_REFUSALS = 5
 #: What is asked before it is done, with what it does. The other actions can be taken back.
 ASKED = {
     "cancel": "Running nodes are cancelled, completed ones are compensated, and then `finally` runs.",
@@ -135,12 +135,14 @@ class RunAdmin(OfRuns[Run]):
         if run is not None and self.has_view_permission(request, run):
             page = page_of(run)
             live = page.is_live and request.GET.get("live") != "off"
-            told = explain_run(tenant_id=run.tenant_id, run_id=run.pk)
-            verbs = [verb for verb in told.verbs if verb.verb in DONE and self.has_write_permission(request, run)]
+            explanation = explain_run(tenant_id=run.tenant_id, run_id=run.pk)
+            verbs = [
+                verb for verb in explanation.verbs if verb.verb in DONE and self.has_write_permission(request, run)
+            ]
             extra_context = {
                 **(extra_context or {}),
                 "page": page,
-                "told": told,
+                "explanation": explanation,
                 "verbs": verbs,
                 "shown": {
                     "input": value(run.input, run.input_ref),
@@ -192,7 +194,7 @@ class RunAdmin(OfRuns[Run]):
         if action in ASKED and "confirmed" not in request.POST:
             return self._asked(request, runs, action)
         outcomes = _reruns(request, runs) if action == "rerun" else _outcomes(request, runs, Action(action))
-        self._tell(request, outcomes, action)
+        self._report(request, outcomes, action)
         return self._back(request, runs, outcomes)
 
     def _asked(self, request: HttpRequest, runs: Sequence[Run], action: str) -> HttpResponse:
@@ -211,15 +213,15 @@ class RunAdmin(OfRuns[Run]):
         }
         return TemplateResponse(request, "runs/admin/confirm.html", context)
 
-    def _tell(self, request: HttpRequest, outcomes: Sequence[Run | PyFlowError], action: str) -> None:
+    def _report(self, request: HttpRequest, outcomes: Sequence[Run | PyFlowError], action: str) -> None:
         refusals = [str(outcome) for outcome in outcomes if isinstance(outcome, PyFlowError)]
         if len(refusals) < len(outcomes):
             count = len(outcomes) - len(refusals)
             self.message_user(request, f"{count} run{'' if count == 1 else 's'} {DONE[action]}.", messages.SUCCESS)
-        for refusal in refusals[:MOST_TOLD]:
+        for refusal in refusals[:MOST_REFUSALS]:
             self.message_user(request, refusal, messages.ERROR)
-        if len(refusals) > MOST_TOLD:
-            self.message_user(request, f"{len(refusals) - MOST_TOLD} more runs refused the action.", messages.ERROR)
+        if len(refusals) > MOST_REFUSALS:
+            self.message_user(request, f"{len(refusals) - MOST_REFUSALS} more runs refused the action.", messages.ERROR)
 
     def _back(
         self, request: HttpRequest, runs: Sequence[Run], outcomes: Sequence[Run | PyFlowError]

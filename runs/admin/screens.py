@@ -65,7 +65,7 @@ def page_of(run: Run) -> RunPage:
     rows = NodeRun.objects.for_tenant(run.tenant_id).filter(run=run)
     shown = list(_with_beginning(rows, "output").order_by(F("started_at").asc(nulls_last=True), "id")[: MOST_NODES + 1])
     events = RunEvent.objects.for_tenant(run.tenant_id).filter(run=run)
-    told = list(_with_beginning(events, "data").order_by("-seq")[: MOST_EVENTS + 1])
+    newest = list(_with_beginning(events, "data").order_by("-seq")[: MOST_EVENTS + 1])
     plan, problem = None, ""
     try:
         plan = plan_of(run.version)
@@ -86,8 +86,8 @@ def page_of(run: Run) -> RunPage:
         timeline=mark_safe(timeline.svg(bars, now=now)),  # noqa: S308 - as above
         nodes=[_node(node, definitions.get(node.node_id), now) for node in shown[:MOST_NODES]],
         more_nodes=len(shown) > MOST_NODES,
-        events=[(event, _readable(event.beginning)) for event in reversed(told[:MOST_EVENTS])],
-        more_events=len(told) > MOST_EVENTS,
+        events=[(event, _readable(event.beginning)) for event in reversed(newest[:MOST_EVENTS])],
+        more_events=len(newest) > MOST_EVENTS,
         children=list(
             Run.objects.for_tenant(run.tenant_id).with_names().filter(parent=run).order_by("id")[:MOST_NODES]
         ),

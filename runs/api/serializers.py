@@ -364,7 +364,7 @@ def show_item(item: NodeItem) -> dict[str, Any]:
 
 
 def show_attempts(events: Iterable[RunEvent]) -> list[dict[str, Any]]:
-    """``AttemptShape`` of each attempt that a node's events, in their order, tell of."""
+    """Return ``AttemptShape`` data of each attempt in a node's events, in their order."""
     attempts: list[dict[str, Any]] = []
     by_number: dict[int, dict[str, Any]] = {}
     for event in events:

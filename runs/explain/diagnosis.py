@@ -28,14 +28,14 @@ from runs.models import NodeRun, NodeTask, Run
 from runs.queue.presence import Presence
 from runs.queue.slots import SlotPlace
 
-#: How many nodes, and how many consequences of a failure, are told of; and how many names are in one sentence.
+#: Bounds: nodes, consequences of a failure, and names in one sentence.
 MOST_NODES, MOST_CONSEQUENCES, MOST_NAMES = 200, 100, 20
 #: Further runs in front are not counted.
 MOST_AHEAD = 10_000
 VERBS = ("cancel", "terminate", "pause", "resume", "retry", "rerun", "signal")
 _FAILED = frozenset({NodeState.FAILED.value, NodeState.TIMED_OUT.value})
 _ENDED = {NodeState.SKIPPED: "been skipped", NodeState.CANCELLED: "been cancelled", NodeState.TIMED_OUT: "timed out"}
-#: What is told of first: what goes on, what has not begun, what has ended.
+#: Order of the nodes: active ones first, then those that have not begun, then ended ones.
 _ORDER = {NodeState.RUNNING: 0, NodeState.RETRYING: 0, NodeState.WAITING: 0, NodeState.PENDING: 1}
 
 
@@ -45,7 +45,7 @@ class Facts:
 
     ``plan`` is ``None`` if the version cannot run here (``broken`` says why). ``ahead``: how many queued runs of the
     tenant come first. ``running`` of its runs are executed, ``limit`` at most (``None``: any number). ``items``
-    counts those of fan-outs by state; ``children`` are runs, by their ids, the last started first. ``presence`` tells
+    counts those of fan-outs by state; ``children`` are runs, by their ids, the last started first. ``presence`` says
     whether the queues that the run or its tasks wait in have workers.
     """
 
@@ -89,7 +89,7 @@ def explain(facts: Facts) -> Explanation:
 
 
 def _states_of_tickets(facts: Facts) -> tuple[list[str], int]:
-    """The nodes that are told of one by one, and how many more there are that have not succeeded."""
+    """Return the nodes that are explained one by one, and the number of others that have not succeeded."""
     planned = [] if facts.plan is None else facts.plan.ids(facts.plan.sections[MAIN])
     names = [
         name for name in dict.fromkeys([*planned, *facts.nodes]) if _state(facts.nodes, name) != NodeState.SUCCEEDED
@@ -231,10 +231,10 @@ def _node(facts: Facts, node_id: str) -> NodeReason:
     )
 
 
-Told = tuple[str, str, dict[str, Any]]
+Cause = tuple[str, str, dict[str, Any]]
 
 
-def _why(facts: Facts, node_id: str, row: NodeRun | None, state: NodeState) -> Told:
+def _why(facts: Facts, node_id: str, row: NodeRun | None, state: NodeState) -> Cause:
     if state in TERMINAL_NODE_STATES:
         return _why_ended(row, state)
     if facts.run.state in TERMINAL_RUN_STATES:
@@ -256,21 +256,21 @@ def _why(facts: Facts, node_id: str, row: NodeRun | None, state: NodeState) -> T
     return _why_pending(facts, node_id)
 
 
-def _why_ended(row: NodeRun | None, state: NodeState) -> Told:
+def _why_ended(row: NodeRun | None, state: NodeState) -> Cause:
     if row is not None and row.error is not None:
         return state.value, _headline(row.error), {}
     reason = f": {row.reason}" if row is not None and row.reason else ""
     return state.value, f"It has {_ENDED.get(state, 'failed')}{reason}.", {}
 
 
-def _why_waiting(facts: Facts, row: NodeRun) -> Told:
+def _why_waiting(facts: Facts, row: NodeRun) -> Cause:
     wait, until = row.wait or {}, row.wake_at
     or_until = "" if until is None else f", or until {_time(until)}"
     if _details(row).get("kind") == WaitKind.CHILD:
         awaited = [_child(facts.children[name]) for name in _details(row)["runs"] if name in facts.children]
-        told = ", ".join(f"{child.run_id} of {child.workflow!r} ({child.state})" for child in awaited[:MOST_NAMES])
+        names = ", ".join(f"{child.run_id} of {child.workflow!r} ({child.state})" for child in awaited[:MOST_NAMES])
         children = awaited + [child for child in _started_by(facts, row.node_id) if child not in awaited]
-        return "child_run", f"Waits for a child run{or_until}: {told}.", {"children": children, "until": until}
+        return "child_run", f"Waits for a child run{or_until}: {names}.", {"children": children, "until": until}
     if _details(row).get("kind") == WaitKind.PAUSED:
         return "paused", "The run was paused before all items had started: the others start when it is resumed.", {}
     signal = wait.get("signal")
@@ -287,7 +287,7 @@ def _signalled(signal: str, until: datetime | None) -> dict[str, Any]:
     return {"signal": signal, "until": until}
 
 
-def _why_running(facts: Facts, row: NodeRun) -> Told:
+def _why_running(facts: Facts, row: NodeRun) -> Cause:
     run = facts.run
     if run.state != RunState.RUNNING:
         return "interrupted", "Its worker released the run: the node starts again when the run continues.", {}
@@ -296,16 +296,16 @@ def _why_running(facts: Facts, row: NodeRun) -> Told:
         for task in facts.tasks
         if task.node_id == row.node_id
     ]
-    told = _progress_sentence(row.progress)
+    progress = _progress_sentence(row.progress)
     if tasks:
         claimed = sum(bool(task.owner) for task in tasks)
         queues = _names(sorted({task.queue or "default" for task in tasks}))
         detail = f"Executed as tasks of the queue {queues}: workers have claimed {claimed} of {len(tasks)}."
-        return "task", detail + told, {"tasks": tasks, "progress": row.progress}
+        return "task", detail + progress, {"tasks": tasks, "progress": row.progress}
     if _lease(facts).expired:
         return "lost", "The lease of its worker expired: the worker that takes over the run starts the node again.", {}
     since = "" if row.started_at is None else f" Started at {_time(row.started_at)}."
-    return "running", f"Attempt {row.attempts} is running.{since}{told}", {"progress": row.progress}
+    return "running", f"Attempt {row.attempts} is running.{since}{progress}", {"progress": row.progress}
 
 
 def _progress_sentence(progress: dict[str, Any] | None) -> str:
@@ -316,7 +316,7 @@ def _progress_sentence(progress: dict[str, Any] | None) -> str:
     return f" At {progress['at']} {item or 'it '}reported {progress['fraction']:.0%}{said}"
 
 
-def _why_pending(facts: Facts, node_id: str) -> Told:
+def _why_pending(facts: Facts, node_id: str) -> Cause:
     plan, index = facts.plan, None if facts.plan is None else facts.plan.by_id.get(node_id)
     if plan is None or index is None:
         return "pending", "Not started yet.", {}

@@ -11,7 +11,7 @@ from django.utils import timezone
 from pyflow.core.states import RunState
 from runs.models import NodeTask, Run
 
-#: How many queues and workers are told of.
+#: Maximum number of queues and of workers that are listed.
 MOST_ROWS = 50
 
 

@@ -121,7 +121,7 @@ def renew_tasks(owner: str, ids: Collection[UUID]) -> set[UUID]:
 
 @retried
 def finish_task(taken: TaskClaim, outcomes: list[Outcome]) -> bool:
-    """Record the outcomes, once, and tell the run's executor. ``False`` if the task is not ours any more."""
+    """Record the outcomes, once, and notify the run's executor. ``False`` if the task is not ours any more."""
     with transaction.atomic():
         ours = NodeTask.objects.across_tenants().filter(pk=taken.task_id, epoch=taken.epoch, outcomes__isnull=True)
         stored = ours.update(outcomes=outcomes, lease_until=None, owner="")
@@ -157,8 +157,10 @@ def report_task(taken: TaskClaim, progress: dict[str, Any]) -> None:
 
 def read_outcomes(ids: Collection[UUID]) -> tuple[dict[UUID, list[Outcome]], dict[UUID, dict[str, Any]]]:
     """The outcomes of those tasks that are done, and what those that are not have reported last."""
-    told = NodeTask.objects.across_tenants().filter(Q(outcomes__isnull=False) | Q(progress__isnull=False), pk__in=ids)
-    rows = list(told)
+    changed = NodeTask.objects.across_tenants().filter(
+        Q(outcomes__isnull=False) | Q(progress__isnull=False), pk__in=ids
+    )
+    rows = list(changed)
     done = {row.pk: row.outcomes for row in rows if row.outcomes is not None}
     return done, {row.pk: row.progress for row in rows if row.outcomes is None and row.progress is not None}
 

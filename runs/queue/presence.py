@@ -1,6 +1,6 @@
 """Presence of workers: each worker reports its queues to the broker, and explanations of runs read the reports.
 
-A report is a key that lives for a week. Its age is told from the time that it has left, so only the broker's clock
+A report is a key that lives for a week. Its age follows from the time that it has left, so only the broker's clock
 counts. On a single node the executor is in the server's own process, and serves every queue.
 """
 
@@ -27,7 +27,7 @@ REMEMBERED = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Whether a live executor serves a queue (``None``: unknown), and the reason if none does or it is unknown."""
+    """Presence of a live executor for a queue (``None``: unknown), and the reason if none is there or it is unknown."""
 
     served: bool | None
     detail: str = ""
@@ -65,10 +65,10 @@ def presence_of(queues: Collection[str]) -> dict[str, Presence]:
         logger.warning("the broker does not answer: it is not known which queues have workers: %s", error)
         return dict.fromkeys(queues, Presence(None, "Redis, in which workers report, does not answer"))
     now = timezone.now()
-    return {name: _told(now, milliseconds) for name, milliseconds in zip(names, left, strict=True)}
+    return {name: _presence(now, milliseconds) for name, milliseconds in zip(names, left, strict=True)}
 
 
-def _told(now: datetime, left: int) -> Presence:
+def _presence(now: datetime, left: int) -> Presence:
     if left < 0:
         return Presence(False, f"none has reported within the last {REMEMBERED.days} days")
     age = REMEMBERED - timedelta(milliseconds=left)

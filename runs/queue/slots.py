@@ -31,7 +31,7 @@ from runs.queue.fence import check_epoch
 
 #: So many keys with slots that nobody holds any more are looked after at a time.
 RECONCILED_AT_ONCE = 100
-#: How many slots of a run, and how many holders of each, ``places_of`` tells of.
+#: Maximum number of slots of a run, and of holders of each, that ``places_of`` returns.
 MOST_PLACES, MOST_HOLDERS = 100, 20
 
 
@@ -71,7 +71,7 @@ class Ticket:
 
 @retried
 def enter(ticket: Ticket) -> Verdict:
-    """Ask for a slot for an attempt of a node. One that waits is told by a hint about its run.
+    """Ask for a slot for an attempt of a node. One that waits gets it later: its run's executor is notified.
 
     Raises ``FencedError`` if the run is not executed under the ticket's epoch any more: it makes nobody give way.
     """

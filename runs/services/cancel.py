@@ -37,7 +37,7 @@ def cancel_run(*, by: Actor, run_id: UUID) -> Run:
 
 
 def notify_executor(run: Run) -> None:
-    """Tell whoever executes a run, or will, that there is news of it."""
+    """Notify the executor of a running run that there is news of it, or the workers of its queue."""
     if run.state == RunState.RUNNING:
         bus.notify_news(run.pk)
     else:

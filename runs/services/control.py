@@ -68,7 +68,7 @@ def pause_run(*, by: Actor, run_id: UUID) -> Run:
             if run.state != RunState.RUNNING:
                 run.move(RunState.PAUSED)
                 run.wake_at = None
-                _tell(run, EventType.RUN_PAUSED, run.pause_requested_at)
+                _add_event(run, EventType.RUN_PAUSED, run.pause_requested_at)
             run.save(update_fields=["pause_requested_at", "state", "wake_at", "event_seq"])
             _record(by, "run.paused", run, before)
             notify_executor(run)
@@ -92,7 +92,7 @@ def resume_run(*, by: Actor, run_id: UUID) -> Run:
             run.queue_deadline += now - since
         if run.state == RunState.PAUSED:
             run.move(RunState.QUEUED)
-            _tell(run, EventType.RUN_QUEUED, now)
+            _add_event(run, EventType.RUN_QUEUED, now)
         run.save(update_fields=["pause_requested_at", "state", "queue_deadline", "event_seq"])
         _record(by, "run.resumed", run, before)
         notify_executor(run)
@@ -142,7 +142,7 @@ def retry_ended(run: Run, now: datetime) -> None:
     run.cancel_requested_at = run.pause_requested_at = None
     run.children_to_stop = False
     run.queue_deadline = None if settings.queue_timeout is None else now + timedelta(seconds=settings.queue_timeout)
-    _tell(run, EventType.RUN_QUEUED, now, retry=run.retries)
+    _add_event(run, EventType.RUN_QUEUED, now, retry=run.retries)
     run.save(update_fields=_RETRIED)
     notify_executor(run)
 
@@ -198,7 +198,7 @@ def _place(child: Run) -> dict[str, Any]:
     return child.called_by or {}
 
 
-def _tell(run: Run, type: EventType, at: datetime, **data: Any) -> None:
+def _add_event(run: Run, type: EventType, at: datetime, **data: Any) -> None:
     """Add an event to those of a locked run, which is saved afterwards."""
     run.event_seq += 1
     RunEvent.objects.create(

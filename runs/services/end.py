@@ -123,7 +123,7 @@ def _lock_with_parent(run_id: UUID, *, wait: bool) -> Run | None:
 
 
 def _wake_parent(parent_id: UUID) -> None:
-    """A parent that waits looks at its children again; one that is executed is told to."""
+    """Queue a parent that waits for its children; notify the executor of one that is executed."""
     parents = Run.objects.across_tenants().filter(pk=parent_id)
     if parents.filter(state=RunState.WAITING.value).update(state=RunState.QUEUED.value):
         bus.notify_queued(parents.values_list("queue", flat=True).get())

@@ -155,8 +155,8 @@ def _candidates(run: Run, name: str) -> list[PlannedNode]:
     done = set(rows.filter(state=NodeState.SUCCEEDED.value).values_list("node_id", flat=True))
     # A node of another section that has succeeded is executed again after a retry of the run.
     if all(node.section == MAIN and node.id in done for node in candidates):
-        told = ", ".join(repr(node.id) for node in candidates[:MOST_NAMES])
-        message = f"The signal {name!r} was already received: node {told} has succeeded."
+        names = ", ".join(repr(node.id) for node in candidates[:MOST_NAMES])
+        message = f"The signal {name!r} was already received: node {names} has succeeded."
         raise SignalNotAwaitedError(message, [other for other in awaited_names(plan) if other != name])
     return candidates
 
@@ -210,8 +210,8 @@ def _checked_decision(
         return payload
     assignees = asked.get("assignees")
     if assignees is not None and not may_decide(assignees, names):
-        told = ", ".join(map(str, assignees[:MOST_NAMES]))
-        raise NotAssigneeError(f"Only {told} and owners may decide. You are {_called(sender)}.")
+        names = ", ".join(map(str, assignees[:MOST_NAMES]))
+        raise NotAssigneeError(f"Only {names} and owners may decide. You are {_called(sender)}.")
     if isinstance(payload, Mapping) and "by" in payload:
         message = "who decides is the authenticated caller; a program says `on_behalf_of`"
         raise DecisionError([Problem("bad_decision", message, "/by")])

@@ -83,7 +83,7 @@ def start_runs(*, by: Actor, workflow_name: str, starts: Sequence[Start]) -> lis
     """Accept many runs of a workflow at once: what became of each, in their order.
 
     One that is not valid keeps no other from being started. Where a quota has no room for all, the first ones that it
-    has room for are started, and each other's outcome is ``QuotaExceededError``. One entry of the audit tells of them
+    has room for are started, and each other's outcome is ``QuotaExceededError``. One entry of the audit records them
     all. Raises what ``latest_version`` does.
     """
     newest = _version(by.tenant_id, workflow_name, None)
@@ -189,7 +189,7 @@ def _add_what_fits(runs: Sequence[Run]) -> dict[UUID, QuotaExceededError]:
             fitting = fitting[:count]
         else:
             break
-    # Made now, they tell what is used with those that were stored.
+    # Computed now, they report the usage including the runs that were stored.
     refusals = {quota: exceeded(tenant_id=runs[0].tenant_id, quota=quota) for quota in {*refused.values()}}
     return {run_id: refusals[quota] for run_id, quota in refused.items()}
 

@@ -23,7 +23,7 @@ from workflows.models import OctetLength, Version
 logger = logging.getLogger(__name__)
 #: So many runs are in memory at a time.
 CHUNK = 500
-#: The counters that rows tell the amount of.
+#: Counters whose amounts follow from rows.
 REPAIRABLE = (Quota.RUNS_PER_DAY, Quota.STORED_BYTES)
 #: The audit's name of a repair.
 REPAIRED = "usage.repaired"

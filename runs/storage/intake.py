@@ -75,7 +75,7 @@ _RUN_COLUMNS = tuple(field.attname for field in Run._meta.local_concrete_fields)
 
 
 def fitting(runs: Sequence[Run], refusal: QuotaExceededError) -> int:
-    """How many of the first runs fit into the quota that had no room for all."""
+    """Number of the first runs that fit into the quota that had no room for all."""
     by_bytes = refusal.quota == Quota.STORED_BYTES
     sizes = (run.stored_bytes if by_bytes else 1 for run in runs)
     room = refusal.limit - refusal.used

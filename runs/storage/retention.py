@@ -55,7 +55,7 @@ def prune(
     """Remove what is kept no longer, of all tenants or of one.
 
     ``older_than``: what counts instead of the tenants' `retention_days`. ``most``: of each tenant's runs. For one
-    tenant, only its runs and their values are looked at. An entry of the tenant's audit for each batch tells how many
+    tenant, only its runs and their values are looked at. An entry of the tenant's audit for each batch records how many
     there were.
     """
     pruned = Pruned()
@@ -122,8 +122,8 @@ def _batches(tenant: Tenant, before: datetime) -> Iterator[int]:
             locked = locked.select_for_update(of=("self",), skip_locked=skip, no_key=True)
             free = _without_busy_referrers(tenant.pk, set(locked.values_list("pk", flat=True)))
             if free:  # nothing is removed without an entry, whatever ends this process
-                told = {"runs": len(free), "finished_before": before.isoformat()}
-                audit.record(by=by, action="runs.pruned", target=target, after=told)
+                pruned = {"runs": len(free), "finished_before": before.isoformat()}
+                audit.record(by=by, action="runs.pruned", target=target, after=pruned)
                 remove_runs(tenant_id=tenant.pk, run_ids=free, apart=True)
         yield len(free)
         at, pk = found[-1]

@@ -215,7 +215,7 @@ def is_large(content: bytes) -> bool:
 
 
 def put(owner: Owner, content: bytes) -> Reference | None:
-    """Store a value's JSON; ``None`` if the storage does not work, of which the log tells.
+    """Store a value's JSON; ``None`` if the storage does not work, which is logged.
 
     It is then kept in the row as a small one is: a full disk costs room in the database, and no run.
     """

@@ -1,7 +1,7 @@
 """Writes what happened, many runs in one transaction.
 
 A commit costs about a millisecond however much is in it. So one thread takes everything that is waiting, commits it
-together, and only then tells each waiting run that its fact is durable.
+together, and only then completes the waits of the runs: their facts are durable.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ BUSY_SECONDS = 0.02
 
 @dataclass(slots=True)
 class Write:
-    """Facts about one run that become durable together. ``waiter`` is told when they are.
+    """Facts about one run that become durable together. ``waiter`` completes when they are.
 
     ``value_bytes``: how large the values are that they refer to. ``busy``: ``store`` left it out, because another
-    transaction has locked the run (or its parent, which is told of its end). ``knows_stop``: a run that is parked
+    transaction has locked the run (or its parent, which is notified of its end). ``knows_stop``: a run that is parked
     was asked to stop before, and waits in what finishes it.
     """
 
@@ -136,7 +136,7 @@ class GroupWriter:
         """
         try:
             fenced = retried(store)(writes)
-        except Exception as error:  # noqa: BLE001 - the database raises what it likes; each waiter is told
+        except Exception as error:  # noqa: BLE001 - the database raises what it likes; each waiter gets it
             connections.close_all()  # it may be the connection that is broken; the next write makes a new one
             if len(writes) == 1:
                 logger.warning("a write failed: %s", error)
@@ -148,11 +148,11 @@ class GroupWriter:
                     busy.add(write.run_id)
                 outcomes += found
             return outcomes
-        told = [write for write in writes if not write.busy]
-        return [(write, FencedError(str(write.run_id)) if write.run_id in fenced else None) for write in told]
+        done = [write for write in writes if not write.busy]
+        return [(write, FencedError(str(write.run_id)) if write.run_id in fenced else None) for write in done]
 
     def _settle(self, outcomes: list[tuple[Write, Exception | None]]) -> None:
-        def tell() -> None:
+        def complete() -> None:
             for write, error in outcomes:
                 waiter = write.waiter
                 if waiter is None or waiter.done():
@@ -164,7 +164,7 @@ class GroupWriter:
 
         assert self._loop is not None  # noqa: S101 - started before runs are
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(tell)
+            self._loop.call_soon_threadsafe(complete)
 
 
 @transaction.atomic
@@ -189,13 +189,13 @@ def store(writes: Sequence[Write]) -> set[UUID]:
             batch.add(run_id, group)
     stored = batch.store()
     for run_id in batch.parked.keys() & stored:
-        _wake_if_told(run_id, batch.parked[run_id])
+        _requeue_if_due(run_id, batch.parked[run_id])
     fenced = by_run.keys() - stored
     for run_id in _held({run_id: by_run[run_id][0].epoch for run_id in fenced}) if fenced else ():
         _leave_out(by_run, run_id)
     fenced &= by_run.keys()
     if ended:
-        _tell_parents(ended, fenced)
+        _notify_parents(ended, fenced)
     if over := [run_id for run_id in by_run.keys() - fenced if _ends(by_run[run_id])]:
         bus.notify_ended(over)
     return fenced
@@ -309,8 +309,8 @@ def _leave_out(by_run: dict[UUID, list[Write]], run_id: UUID) -> None:
         write.busy = True
 
 
-def _tell_parents(ended: Mapping[UUID, set[UUID]], fenced: Collection[UUID]) -> None:
-    """Queue the runs that wait for those which end here; tell the executors of those that are executed."""
+def _notify_parents(ended: Mapping[UUID, set[UUID]], fenced: Collection[UUID]) -> None:
+    """Queue the parents that wait for child runs which end here; notify the executors of running parents."""
     ended = {parent_id: children.difference(fenced) for parent_id, children in ended.items()}
     runs = Run.objects.across_tenants()
     found = runs.filter(pk__in=[parent for parent, gone in ended.items() if gone]).values_list("pk", "state", "queue")
@@ -336,20 +336,20 @@ def _awaits(run_ids: Iterable[UUID]) -> dict[UUID, set[UUID]]:
     return found
 
 
-def _wake_if_told(run_id: UUID, knows_stop: bool) -> None:
+def _requeue_if_due(run_id: UUID, knows_stop: bool) -> None:
     """Queue a run that is being parked again if what it waits for came before that."""
     run = Run.objects.across_tenants().filter(pk=run_id)
     found = run.values_list("state", "queue", "pause_requested_at", "cancel_requested_at").get()
     state, queue, pause, stop = found
-    # Whoever claims one that shall be paused puts it down as that.
+    # The executor that claims a run with a pause request parks it as paused.
     if (stop is not None and not knows_stop) or (pause is None) == (state == RunState.PAUSED):
         run.update(state=RunState.QUEUED.value, wake_at=None)
         bus.notify_queued(queue)
         return
     if state == RunState.PAUSED:
         return
-    told = RunSignal.objects.across_tenants().filter(run=run_id, consumed=False).values_list("name", flat=True)
-    names = set(told)
+    received = RunSignal.objects.across_tenants().filter(run=run_id, consumed=False).values_list("name", flat=True)
+    names = set(received)
     waiting = NodeRun.objects.across_tenants().filter(run=run_id, state=NodeState.WAITING.value)
     waits = [Suspension.from_dict(wait) for wait in waiting.values_list("wait", flat=True) if wait is not None]
     children = [child for wait in waits for child in awaited(wait)]

@@ -29,7 +29,7 @@ from workflows.errors import NothingPublishedError, WorkflowArchivedError, Workf
 class DatabaseChildRuns:
     """The ``ChildRuns`` of one claimed run. ``call`` runs a function on the executor's database thread.
 
-    ``abandoned`` tells whether the parent's execution merely stops here: its children then go on, for its next
+    ``abandoned``: the parent's execution merely stops here: its children then go on, for its next
     executor to find. ``parents`` counts, for the executor, what each of its runs awaits while it executes.
     """
 
@@ -49,7 +49,7 @@ class DatabaseChildRuns:
         self._parents = parents
         self._call = call
         self._abandoned = abandoned
-        #: The children whose end this run wants to be told of, by ``ended``.
+        #: The children whose ends ``ended`` reports to this run.
         self.awaited: set[UUID] = set()
         self._ends: dict[UUID, asyncio.Event] = {}
 
@@ -112,7 +112,7 @@ class DatabaseChildRuns:
         end = self._ends[child_id] = asyncio.Event()
         try:
             if child_id not in self.awaited:
-                end.set()  # it was told while the child was being looked at
+                end.set()  # it ended while the child was being read
             async with asyncio.timeout(None if limit is None else max(0.0, limit.until - timezone.now().timestamp())):
                 await end.wait()
         except TimeoutError:

@@ -46,9 +46,9 @@ class DatabaseSlots:
         """Return the requests that need an answer, for ``settle``."""
         return list(self._asked)
 
-    def settle(self, told: Mapping[UUID, tuple[bool, bool]]) -> None:
+    def settle(self, outcomes: Mapping[UUID, tuple[bool, bool]]) -> None:
         """Pass on what became of tickets: whether each holds a slot, and whether it is to make room."""
-        for ticket_id, (held, displaced) in told.items():
+        for ticket_id, (held, displaced) in outcomes.items():
             asked = self._asked.get(ticket_id)
             if asked is None:
                 continue
@@ -86,7 +86,7 @@ class DatabaseSlots:
     ) -> AsyncIterator[None]:
         """Hold the slot of the run; it is released by the transaction that records the end of the run.
 
-        ``give_way`` is not called: a run that is to make room is told so like one that is cancelled.
+        ``give_way`` is not called: a run that is to make room is outcomes so like one that is cancelled.
         """
         ticket = self._ticket(key, limit, on_limit, epoch=None)
         if not _admitted(await answered(self._call, enter_run, ticket, self._claim.epoch), key, limit):

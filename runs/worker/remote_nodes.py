@@ -117,7 +117,7 @@ class DatabaseRemoteNodes:
                 self._nodes_of[row.pk] = node_id, None
         try:
             await answered(self._call, insert_tasks, self._claim, rows, self.awaited)
-        except Exception as error:  # noqa: BLE001 - each of those who wait is told
+        except Exception as error:  # noqa: BLE001 - each waiting node gets it
             for _, _, future in asked:
                 if not future.done():
                     future.set_exception(error)

@@ -1,4 +1,4 @@
-"""One claimed run: what it needs while it is executed, and everything that it is told meanwhile."""
+"""Executes one claimed run: its services, and the notifications that arrive meanwhile."""
 
 from __future__ import annotations
 
@@ -56,8 +56,9 @@ class Shared:
     which may wait for other transactions: news of other tenants' runs must not queue behind them. ``vault`` and
     ``values`` are threads of their own: nodes wait on the event loop for secrets, which must not queue behind other
     reads, and a large value that is written must not hold up anything else. ``waiting`` counts what each run awaits
-    while it executes: child runs, node tasks, slots. ``look_at`` is told when one that was parked is due, ``lapsed``
-    of each lease that was not renewed in time: its run is to be handed back, or others have it by now.
+    while it executes: child runs, node tasks, slots. ``look_at`` is called with the time at which a
+    parked one is due, ``lapsed`` for each lease that was not renewed in time: its run is to be handed back, or others
+    have it by now.
     """
 
     call: Call
@@ -106,7 +107,7 @@ class RunExecution:
 
     @property
     def under_way(self) -> Execution | None:
-        """The engine's execution from when it can be told something until it has a result."""
+        """Return the engine's execution, from its start until it has a result."""
         return self._execution if self._is_under_way else None
 
     @property
@@ -141,7 +142,7 @@ class RunExecution:
             self._execution.give_way(displaced(key))
 
     def child_ended(self, child_id: UUID) -> None:
-        """Tell whoever waits for a child run here."""
+        """Notify the nodes that wait for a child run here."""
         if self.under_way is not None and not self.children.ended(child_id):
             self.under_way.child_ended(str(child_id))
 

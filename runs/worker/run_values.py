@@ -68,7 +68,9 @@ class RunValues:
         reference = await self._call(values.put, self._owner, content) if values.is_large(content) else None
         if reference is None:
             return outcome
-        return {name: told for name, told in outcome.items() if name != "output"} | {"output_ref": reference.as_dict()}
+        return {name: value for name, value in outcome.items() if name != "output"} | {
+            "output_ref": reference.as_dict()
+        }
 
     async def receive(self, outcome: Outcome) -> Outcome:
         """Return the outcome as it was before ``send``. A value that is gone is a failure of the attempt."""

@@ -251,7 +251,7 @@ class DatabaseSink:
             case EventType.NODE_SUCCEEDED:
                 row |= {"state": NodeState.SUCCEEDED.value, "error": None, "finished_at": at, "wait": None}
                 row |= {"output": data.get("output"), "output_ref": data.get("output_ref"), "wake_at": None}
-                row["progress"] = None  # its output says more; of one that did not succeed it tells how far it came
+                row["progress"] = None  # its output says more; of a failed one it shows how far it came
             case EventType.NODE_FAILED:
                 row |= {"state": str(data["state"]), "error": data["error"], "finished_at": at}
                 row |= {"wait": None, "wake_at": None, "tolerated": data.get("tolerated", False)}

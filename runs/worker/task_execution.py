@@ -75,7 +75,7 @@ class TaskExecutor:
     """The node tasks of one executor process.
 
     ``call`` runs a function on its database thread, ``lease`` on the one for claims and renewals; ``vault`` is the one
-    that looks secrets up, ``values`` the one that reads and writes large values; ``on_end`` is told of the end of each.
+    that looks secrets up, ``values`` the one that reads and writes large values; ``on_end`` is called when each ends.
     ``poison_runs``: see ``claim_tasks``.
     """
 

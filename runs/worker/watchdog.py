@@ -1,12 +1,12 @@
-"""Between a Celery worker and its pool processes: the end of one is noticed by the other, and so is silence.
+"""Watches a Celery worker and its pool processes: either side notices when the other ends or stalls.
 
 Two pipes are made before the pool forks. The *lifeline*: its writing end is held by the worker alone, so it ends when
 the worker shuts down (or is killed), and executors hand their runs back. The *pulse*: executors write to it from their
-event loops; one that was heard and is silent is stuck (a node that blocks the loop, or never gives the interpreter
+event loops; one that stops doing so is stuck (a node that blocks the loop, or never gives the interpreter
 back) and is killed: its runs are with others by then, and Celery replaces the process.
 
-The worker itself is watched, too: while runs wait that nobody claims, and no executor is awake, it hears nothing from
-the broker. It ends then, for its supervisor to start it again.
+The worker itself is watched, too: if runs wait, none are claimed and no executor is awake, then it gets no messages
+from the broker. It ends, and its supervisor starts it again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from runs.queue.leases import PULSE_SECONDS, stall_seconds, unclaimed_queues
 from runs.worker.executor import RunExecutor
 
 logger = logging.getLogger(__name__)
-#: How often the worker looks whether runs wait that it does not hear of. Seconds.
+#: Seconds between two checks for waiting runs that the worker got no message about.
 LOOK_SECONDS = 10.0
 _RECORD = struct.Struct("=i?")
 
@@ -41,10 +41,10 @@ class Watchdog:
     def __init__(self) -> None:
         self._worker = os.getpid()
         self._lifeline, self._held = os.pipe()
-        self._pulse, self._told = os.pipe()
-        os.set_blocking(self._told, False)
-        self._heard: dict[int, float] = {}
-        self._heard_any = time.monotonic()
+        self._pulse_reader, self._pulse_writer = os.pipe()
+        os.set_blocking(self._pulse_writer, False)
+        self._pulses: dict[int, float] = {}
+        self._last_pulse = time.monotonic()
         self._queues: frozenset[str] = frozenset()
         self._waits_since = math.inf
 
@@ -67,7 +67,7 @@ class Watchdog:
             self._held = -1
 
     async def drain(self, executor: RunExecutor) -> None:
-        """Let ``executor`` work until it has nothing to do, or the worker ends; its pulse is heard meanwhile."""
+        """Let ``executor`` work until it has nothing to do, or the worker ends; its pulse is watched meanwhile."""
         loop = asyncio.get_running_loop()
 
         def end() -> None:
@@ -81,25 +81,25 @@ class Watchdog:
         finally:
             pulse.cancel()
             loop.remove_reader(self._lifeline)
-            self._tell(alive=False)
+            self._send_pulse(alive=False)
 
     async def _beat(self) -> None:
         while True:
-            self._tell(alive=True)
+            self._send_pulse(alive=True)
             await asyncio.sleep(PULSE_SECONDS)
 
-    def _tell(self, *, alive: bool) -> None:
+    def _send_pulse(self, *, alive: bool) -> None:
         with suppress(BlockingIOError):  # nobody reads: the worker is stuck or gone
-            os.write(self._told, _RECORD.pack(os.getpid(), alive))
+            os.write(self._pulse_writer, _RECORD.pack(os.getpid(), alive))
 
     def _listen(self) -> None:
-        while record := os.read(self._pulse, _RECORD.size):
+        while record := os.read(self._pulse_reader, _RECORD.size):
             pid, alive = _RECORD.unpack(record)
-            self._heard_any = time.monotonic()
+            self._last_pulse = time.monotonic()
             if alive:
-                self._heard[pid] = self._heard_any
+                self._pulses[pid] = self._last_pulse
             else:
-                self._heard.pop(pid, None)
+                self._pulses.pop(pid, None)
 
     def _watch(self) -> None:
         looked, reported = time.monotonic(), -math.inf
@@ -108,26 +108,26 @@ class Watchdog:
                 reported = time.monotonic()
                 presence.report(self._queues)
             time.sleep(PULSE_SECONDS)
-            self._end_the_stuck(time.monotonic() - stall_seconds())
+            self._kill_stalled(time.monotonic() - stall_seconds())
             if time.monotonic() - looked >= LOOK_SECONDS:
                 looked = time.monotonic()
-                if self._is_deaf(looked):
+                if self._is_cut_off(looked):
                     self._end_worker()
 
-    def _end_the_stuck(self, limit: float) -> None:
-        for pid, heard in list(self._heard.items()):
-            if heard >= limit:
+    def _kill_stalled(self, limit: float) -> None:
+        for pid, seen in list(self._pulses.items()):
+            if seen >= limit:
                 continue
-            self._heard.pop(pid, None)
+            self._pulses.pop(pid, None)
             with suppress(ProcessLookupError):  # it has ended, by whatever other way
                 os.kill(pid, signal.SIGKILL)
                 logger.error("executor %d was silent for %.0f s: killed; others have its runs", pid, stall_seconds())
 
-    def _is_deaf(self, now: float) -> bool:
-        """Whether no executor wakes up although work has been waiting, and was called out, for too long."""
+    def _is_cut_off(self, now: float) -> bool:
+        """Return whether no executor wakes up although work has waited, and was notified, for too long."""
         waiting: set[str] = set()
         try:
-            if not self._heard:
+            if not self._pulses:
                 waiting = unclaimed_queues() & self._queues
         except DatabaseFailure as error:
             logger.warning("cannot look whether runs wait: %s", error)
@@ -138,11 +138,13 @@ class Watchdog:
             return False
         for queue in waiting:
             bus.wake_worker(queue)
-        self._waits_since = max(min(self._waits_since, now), self._heard_any)
+        self._waits_since = max(min(self._waits_since, now), self._last_pulse)
         return now - self._waits_since >= stall_seconds()
 
     def _end_worker(self) -> None:
-        logger.critical("runs wait, and nothing is heard from the broker: this worker ends; it has to be started again")
+        logger.critical(
+            "runs wait, but the broker sends no messages: this worker ends and must be restarted by its supervisor"
+        )
         os.kill(self._worker, signal.SIGTERM)
         time.sleep(stall_seconds())
         os._exit(1)

@@ -34,7 +34,7 @@ class ApiKeyForm(forms.ModelForm[ApiKey]):
     )
 
     class Meta:
-        """What is asked for."""
+        """Fields of the form."""
 
         model = ApiKey
         fields = ("tenant", "name", "role", "scopes", "expires_at")

@@ -72,7 +72,7 @@ class InvitationForm(forms.ModelForm[Invitation]):
     email = forms.EmailField(max_length=EMAIL_LENGTH)
 
     class Meta:
-        """What is asked for."""
+        """Fields of the form."""
 
         model = Invitation
         fields = ("tenant", "email", "role")

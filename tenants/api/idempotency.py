@@ -1,6 +1,6 @@
 """``Idempotency-Key``: a ``POST`` that is sent twice is done once, and answered twice.
 
-The answer is stored in the transaction of what it tells, so either both exist or neither does. After 24 hours the key
+The answer is stored in the transaction of its effects, so either both exist or neither does. After 24 hours the key
 may be used anew. Source: draft-ietf-httpapi-idempotency-key-header.
 """
 
@@ -143,7 +143,7 @@ def _fingerprint(request: Request) -> str:
     """Of the method, the query and what the body means."""
     content = json.dumps(request.data, sort_keys=True, default=_plain)
     said = "\n".join((str(request.method), request.META.get("QUERY_STRING", ""), content))
-    # Keyed: a body may hold a secret, and a plain hash of a guessable one tells what it was.
+    # Keyed: a body may hold a secret, and a plain hash of a guessable one reveals it.
     return salted_hmac("pyflow.idempotency", said.encode("utf-8", "surrogatepass"), algorithm="sha256").hexdigest()
 
 

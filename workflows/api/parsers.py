@@ -1,4 +1,4 @@
-"""Workflow documents as request bodies: kept as text, because comments and order are worth keeping."""
+"""Workflow documents as request bodies: kept as text, to preserve comments and order."""
 
 from __future__ import annotations
 

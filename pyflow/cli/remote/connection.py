@@ -24,7 +24,7 @@ ProfileOption = Annotated[
 ]
 FormatOption = Annotated[Format, typer.Option("--format", help="json: what the API answers.")]
 
-#: Whoever types a command waits for it: a server that is away is told soon. Only a run that has begun is followed for
+#: A user waits for the command: an unreachable server is reported soon. Only a run that has begun is followed for
 #: as long as the client does by itself (10 minutes).
 _ATTEMPTS, _SECONDS = 3, 5.0
 

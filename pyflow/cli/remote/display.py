@@ -78,25 +78,25 @@ def log_line(line: LogLine) -> str:
     return f"{line.at:%H:%M:%S}  {line.level:<8}  {line.node_id or 'run'}{item}: {text}"
 
 
-def explanation_text(told: Explanation) -> Iterator[str]:
+def explanation_text(explanation: Explanation) -> Iterator[str]:
     """An explanation of a run's current state."""
-    yield f"{told.run}  {told.workflow}  {told.state}"
-    yield from (f"  {reason.detail}" for reason in told.reasons)
-    states = ", ".join(f"{count} {state}" for state, count in told.states.items())
+    yield f"{explanation.run}  {explanation.workflow}  {explanation.state}"
+    yield from (f"  {reason.detail}" for reason in explanation.reasons)
+    states = ", ".join(f"{count} {state}" for state, count in explanation.states.items())
     if states:
         yield f"Nodes: {states}"
-    yield from table([(node.id, node.state, node.detail) for node in told.nodes]) if told.nodes else ()
-    if told.more_nodes:
-        yield f"  … and {told.more_nodes} more"
-    if told.signals:
-        yield f"Signals received early: {', '.join(told.signals)}"
-    yield from _failure_text(told)
-    yield f"Possible now: {', '.join(told.possible) or 'nothing'}"
-    yield from (f"  not {verb.verb}: {verb.why_not}" for verb in told.verbs if not verb.possible)
+    yield from table([(node.id, node.state, node.detail) for node in explanation.nodes]) if explanation.nodes else ()
+    if explanation.more_nodes:
+        yield f"  … and {explanation.more_nodes} more"
+    if explanation.signals:
+        yield f"Signals received early: {', '.join(explanation.signals)}"
+    yield from _failure_text(explanation)
+    yield f"Possible now: {', '.join(explanation.possible) or 'nothing'}"
+    yield from (f"  not {verb.verb}: {verb.why_not}" for verb in explanation.verbs if not verb.possible)
 
 
-def _failure_text(told: Explanation) -> Iterator[str]:
-    failure = told.failure
+def _failure_text(explanation: Explanation) -> Iterator[str]:
+    failure = explanation.failure
     if failure is None:
         return
     error = f": {_headline(failure.error)}" if failure.error is not None else ""

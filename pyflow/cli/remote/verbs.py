@@ -40,11 +40,11 @@ YesOption = Annotated[
 def explain(run_id: RunArgument, profile: ProfileOption = None, format: FormatOption = "table") -> None:
     """Explain a run: what it and its nodes wait for, the first failure, and the possible actions."""
     with connected(profile) as client:
-        told = client.explain(run_id)
+        explanation = client.explain(run_id)
     if format == "json":
-        out_json(told.model_dump(mode="json"))
+        out_json(explanation.model_dump(mode="json"))
     else:
-        out("\n".join(explanation_text(told)))
+        out("\n".join(explanation_text(explanation)))
 
 
 def _state_verb(action: StateVerb, help: str) -> Callable[..., None]:
@@ -196,7 +196,7 @@ def _results(
 
 
 def _confirm(action: str, given: dict[str, Any]) -> None:
-    told = ", ".join(f"{name} {' or '.join(values)}" for name, values in given.items())
+    conditions = ", ".join(f"{name} {' or '.join(values)}" for name, values in given.items())
     if not sys.stdin.isatty():
-        fail(f"{action} all runs with {told}? Confirm with --yes")
-    typer.confirm(f"{action} all runs with {told}?", abort=True, err=True)
+        fail(f"{action} all runs with {conditions}? Confirm with --yes")
+    typer.confirm(f"{action} all runs with {conditions}?", abort=True, err=True)

@@ -55,7 +55,7 @@ class Smtp(NodeConfig):
 
 
 class EmailConfig(NodeConfig):
-    """What the ``email`` node needs."""
+    """Config of the ``email`` node."""
 
     smtp: Smtp
     """Through which server."""
@@ -68,7 +68,7 @@ class EmailConfig(NodeConfig):
     bcc: Addresses | None = None
     """More of them, whom the message does not name."""
     reply_to: Addresses | None = None
-    """Where answers go, if not to the sender."""
+    """Address for replies, if it is not the sender."""
     subject: str
     """One line."""
     text: AnyValue = None
@@ -78,16 +78,16 @@ class EmailConfig(NodeConfig):
     attachments: list[str] = Field(default_factory=list)
     """Paths of files in the storage."""
     timeout: Seconds | None = TIMEOUT
-    """How long everything together may take."""
+    """Time limit for everything together."""
     allow_private_networks: Flag = False
-    """Whether private and loopback addresses may be reached, where the operator lets workflows decide that."""
+    """Allow private and loopback addresses, if the operator lets workflows decide that."""
 
 
 class EmailOutput(NodeOutput):
-    """What the ``email`` node gives."""
+    """Output of the ``email`` node."""
 
     message_id: str
-    """The Message-ID: the same for every attempt of the node, so that mailboxes can tell a repetition."""
+    """The Message-ID: the same for every attempt of the node, so that mailboxes can detect a repetition."""
     accepted: list[str]
     """The addresses that the server took the message for."""
     refused: dict[str, str]

@@ -37,7 +37,7 @@ class _Written(str):
 
 
 def looks_encoded(value: str) -> bool:
-    """Whether a reader of mail may take a part of the value for an encoded word."""
+    """Return whether a reader of mail may take a part of the value for an encoded word."""
     return "=?" in value
 
 

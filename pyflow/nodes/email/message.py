@@ -86,7 +86,7 @@ class _Delivery:
         except PyFlowError:
             raise
         except (smtplib.SMTPException, OSError, UnicodeError) as error:
-            raise _told(error, config.smtp.password) from None
+            raise _server_error(error, config.smtp.password) from None
         reasons = {address: _reply(code, text) for address, (code, text) in refused.items()}
         accepted = [address for address in recipients if address not in reasons]
         return EmailOutput(message_id=message["Message-ID"], accepted=accepted, refused=reasons)
@@ -222,22 +222,22 @@ def _ascii_domain(domain: str) -> str:
         return "localhost"
 
 
-def _told(error: Exception, password: str | None) -> MailServerError | MailRefusedError:
-    """What the server said, as an error that is worth another attempt or is not (RFC 5321 4.2.1)."""
+def _server_error(error: Exception, password: str | None) -> MailServerError | MailRefusedError:
+    """Return the server's answer as an error: one that is retried, or not (RFC 5321 4.2.1)."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         codes = [code for code, _ in error.recipients.values()]
-        told = "; ".join(f"{address}: {_reply(*reply)}" for address, reply in error.recipients.items())
+        answer = "; ".join(f"{address}: {_reply(*reply)}" for address, reply in error.recipients.items())
         passing = any(code < 500 for code in codes)
     elif isinstance(error, smtplib.SMTPResponseException):
-        told, passing = _reply(error.smtp_code, error.smtp_error), error.smtp_code < 500
+        answer, passing = _reply(error.smtp_code, error.smtp_error), error.smtp_code < 500
     elif isinstance(error, smtplib.SMTPNotSupportedError | ssl.SSLCertVerificationError | UnicodeError):
-        told, passing = str(error), False
+        answer, passing = str(error), False
     else:
-        told, passing = str(error) or type(error).__name__, True
-    message = f"the mail server: {said(told, password=password)}"
+        answer, passing = str(error) or type(error).__name__, True
+    message = f"the mail server: {said(answer, password=password)}"
     return MailServerError(message, kind="network") if passing else MailRefusedError(message)
 
 
 def _reply(code: int, text: bytes | str) -> str:
-    told = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return f"{code} {' '.join(told.split())}"
+    answer = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return f"{code} {' '.join(answer.split())}"

@@ -22,7 +22,7 @@ class BasicAuth(NodeConfig):
     """A username and a password (RFC 7617)."""
 
     type: Literal["basic"]
-    """Which kind this is."""
+    """The kind of authorization."""
     username: str
     """Without a colon."""
     password: str
@@ -33,7 +33,7 @@ class BearerAuth(NodeConfig):
     """A token (RFC 6750)."""
 
     type: Literal["bearer"]
-    """Which kind this is."""
+    """The kind of authorization."""
     token: str
     """From a secret."""
 
@@ -42,17 +42,17 @@ class OAuth2Auth(NodeConfig):
     """A token that is fetched with the credentials of a client (RFC 6749 4.4), kept, and renewed after a 401."""
 
     type: Literal["oauth2_client_credentials"]
-    """Which kind this is."""
+    """The kind of authorization."""
     token_url: str
     """The token endpoint."""
     client_id: str
-    """Who asks."""
+    """The client's id."""
     client_secret: str
     """From a secret."""
     scope: str | None = None
     """Scopes, separated by spaces."""
     client_auth: Literal["basic", "body"] = "basic"
-    """Where id and secret are put: in a header, or among the fields of the body."""
+    """Place of id and secret: in a header, or in the fields of the body."""
 
 
 Auth = Annotated[BasicAuth | BearerAuth | OAuth2Auth, Field(discriminator="type")]
@@ -66,7 +66,7 @@ class MultipartFile(NodeConfig):
     path: str
     """The file's path in the storage."""
     filename: str | None = None
-    """What the server is told it is called; default: its own name."""
+    """File name sent to the server; default: its own name."""
     content_type: str | None = None
     """Its media type; default: guessed by its name."""
 
@@ -81,23 +81,23 @@ class Multipart(NodeConfig):
 
 
 class Paginate(NodeConfig):
-    """How to get at the pages that follow the first."""
+    """How to request the pages after the first one."""
 
     next: str
-    """Where the next page is, absolute or relative to the page: ``link`` (the Link header, RFC 8288), a JSONPath into
-    the body (``$.next``), or an expression over ``response`` (``status``, ``headers``, ``body``) and ``page`` (from 1).
-    A mapping is taken for ``params`` of the next request. Nothing, or something empty, ends it."""
+    """Place of the next page's URL, absolute or relative to the page: ``link`` (the Link header, RFC 8288), a JSONPath
+    into the body (``$.next``), or an expression over ``response`` (``status``, ``headers``, ``body``) and ``page``
+    (from 1). A mapping replaces ``params`` of the next request. A missing or empty value ends it."""
     max_pages: PositiveInt = MAX_PAGES
-    """How many pages at most, the first included."""
+    """Maximum number of pages, the first included."""
     items: JsonPath | None = None
     """JSONPath of the items in a page; a list that it finds is taken apart. Without it the bodies are kept."""
 
 
 class HttpConfig(NodeConfig):
-    """What the ``http`` node needs. Of ``body json form text multipart file`` at most one."""
+    """Config of the ``http`` node. Of ``body json form text multipart file`` at most one."""
 
     url: str
-    """Where to: http or https, without credentials in it."""
+    """The URL: http or https, without credentials in it."""
     method: Method | Literal["get", "post", "put", "patch", "delete", "head", "options"] | TemplateText = "GET"
     """The request method."""
     headers: Headers | None = None
@@ -120,25 +120,25 @@ class HttpConfig(NodeConfig):
     file: str | None = None
     """The path of a file in the storage, which is sent."""
     response: Literal["auto", "json", "text", "bytes", "none", "file"] | TemplateText = "auto"
-    """What ``body`` of the output is: parsed where it is JSON, else text (``auto``); parsed, or the node fails
+    """Form of ``body`` in the output: parsed where it is JSON, else text (``auto``); parsed, or the node fails
     (``json``); text; base64 (``bytes``); ``null`` (``none``); or ``{path, size}`` of the file that it was saved to."""
     non_finite: Literal["fail", "null"] | TemplateText = "fail"
-    """What `NaN`, `Infinity` and numbers such as `1e400` in an answer mean, which JSON lacks or no float can hold: the
-    node fails and says where they are (``fail``), or they are ``null`` (``"null"``)."""
+    """Treatment of `NaN`, `Infinity` and numbers such as `1e400` in a response, which JSON lacks or no float can hold:
+    the node fails and names their places (``fail``), or they are ``null`` (``"null"``)."""
     save_to: str | None = None
     """With ``response: file``: the path in the storage."""
     paginate: Paginate | None = None
     """Follow pages. The output is then ``{status, headers, pages, more, items}``, or ``bodies`` for ``items``."""
     timeout: Seconds | None = TIMEOUT
-    """How long everything together may take: connecting, redirects, all pages, the last byte."""
+    """Time limit for everything together: connecting, redirects, all pages, the last byte."""
     raise_for_status: Flag = True
-    """Whether a status other than 2xx fails the node."""
+    """A status other than 2xx fails the node."""
     max_response_size: PositiveInt = MAX_RESPONSE_SIZE
     """Bytes that the body may have, decompressed, all pages together."""
     allow_private_networks: Flag = False
-    """Whether private and loopback addresses may be reached, where the operator lets workflows decide that."""
+    """Allow private and loopback addresses, if the operator lets workflows decide that."""
     follow_redirects: Flag = True
-    """Whether up to 5 redirects are followed. Cookies that they set are sent to where they are for, and not kept."""
+    """Follow up to 5 redirects. Cookies that they set are sent only to matching URLs, and not kept."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -21,7 +21,7 @@ __all__ = ["HttpConfig", "HttpNode", "HttpOutput", "SSRFError"]
 
 
 class HttpOutput(NodeOutput):
-    """What the ``http`` node gives. With ``paginate`` there are ``pages``, ``more`` and ``items`` or ``bodies``."""
+    """Output of the ``http`` node. With ``paginate`` there are ``pages``, ``more`` and ``items`` or ``bodies``."""
 
     status: int
     """The status code, of the last page."""
@@ -32,9 +32,9 @@ class HttpOutput(NodeOutput):
     body: Any = None
     """The body in the form that ``response`` says."""
     pages: int | None = None
-    """How many pages were read."""
+    """Number of pages that were read."""
     more: bool | None = None
-    """Whether there are pages after the last one that ``max_pages`` allowed."""
+    """True if there are more pages than ``max_pages``."""
     items: list[Any] | None = None
     """The items of all pages."""
     bodies: list[Any] | None = None

@@ -176,7 +176,7 @@ def _joined(content: Any) -> str:
 
 def _parsed(text: str, schema: dict[str, Any]) -> tuple[Any, str]:
     """The data in an answer, and what is wrong with it."""
-    # Some models put JSON into a code block, whatever they are told.
+    # Some models put JSON into a code block, whatever the prompt says.
     fenced = _FENCE.match(text)
     try:
         data = json.loads(fenced["inner"] if fenced else text)
@@ -189,8 +189,8 @@ def _failure(response: HttpResponse) -> RetryableError | NonRetryableError:
     """The error of an answer that is none. ``kind`` is left to the status: ``http_429``, ``http_5xx``."""
     body = response.data()
     error = body.get("error") if isinstance(body, dict) else None
-    told = error.get("message") if isinstance(error, dict) else error
-    why = f": {said(told, 500)}" if isinstance(told, str) else ""
+    text = error.get("message") if isinstance(error, dict) else error
+    why = f": {said(text, 500)}" if isinstance(text, str) else ""
     message = f"the model's server answered {response.status}{why}"
     if response.status in _PASSING or response.status >= 500:
         return LlmUnavailableError(message, retry_after=response.retry_after, status=response.status)

@@ -16,13 +16,13 @@ class Message(NodeConfig):
     """A message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"] | TemplateText
-    """Who says it."""
+    """Role of the author."""
     content: AnyValue
     """Text, or a list of parts as the API has them."""
 
 
 class LlmConfig(NodeConfig):
-    """What the ``llm`` node needs: ``messages``, or ``prompt`` with or without ``system``."""
+    """Config of the ``llm`` node: ``messages``, or ``prompt`` with or without ``system``."""
 
     url: str
     """An OpenAI-compatible API: its base (``https://api.example.com/v1``) or the URL of its chat completions."""
@@ -33,21 +33,21 @@ class LlmConfig(NodeConfig):
     messages: list[Message] | TemplateText | None = None
     """The conversation so far."""
     prompt: AnyValue = None
-    """What to ask."""
+    """The user's message."""
     system: AnyValue = None
-    """How to answer."""
+    """The system's message: instructions for the answer."""
     temperature: Annotated[float, Field(ge=0, le=2)] | TemplateText | None = None
     """0 to 2; the model's own default without it."""
     max_tokens: PositiveInt | None = None
-    """How long the answer may be."""
+    """Maximum length of the answer in tokens."""
     schema_: Annotated[dict[str, Any] | None, AfterValidator(checked_schema)] = Field(default=None, alias="schema")
     """JSON Schema of the answer, which is then parsed and checked; if it does not fit, the model is asked once more."""
     timeout: Seconds | None = TIMEOUT
-    """How long everything together may take."""
+    """Time limit for everything together."""
     extra: dict[str, Any] = Field(default_factory=dict)
     """More fields of the request, as the provider has them."""
     allow_private_networks: Flag = False
-    """Whether private and loopback addresses may be reached, where the operator lets workflows decide that."""
+    """Allow private and loopback addresses, if the operator lets workflows decide that."""
 
     @model_validator(mode="after")
     def _one_conversation(self) -> Self:
@@ -59,7 +59,7 @@ class LlmConfig(NodeConfig):
 
 
 class Usage(NodeOutput):
-    """What an answer cost, a second attempt included."""
+    """Tokens that an answer used, a second attempt included."""
 
     prompt_tokens: int
     """Tokens that were sent."""
@@ -70,7 +70,7 @@ class Usage(NodeOutput):
 
 
 class LlmOutput(NodeOutput):
-    """What the ``llm`` node gives."""
+    """Output of the ``llm`` node."""
 
     text: str
     """The answer."""

@@ -28,7 +28,7 @@ class SqlRefusedError(NonRetryableError):
 
 
 class SqlConfig(NodeConfig):
-    """What the ``sql`` node needs."""
+    """Config of the ``sql`` node."""
 
     url: str
     """``postgresql://user:password@host/name``, ``mysql://…`` or ``sqlite:///path`` in the storage. From a secret."""
@@ -38,24 +38,24 @@ class SqlConfig(NodeConfig):
     params: dict[str, Any] | TemplateText = Field(default_factory=dict)
     """The values by name."""
     max_rows: PositiveInt = MAX_ROWS
-    """How many rows at most; ``truncated`` says whether there are more. What a statement changes is committed as a
+    """Maximum number of rows; ``truncated`` says whether there are more. What a statement changes is committed as a
     whole all the same."""
     read_only: Flag = True
-    """Whether the database is to refuse changes."""
+    """Let the database refuse changes."""
     timeout: Seconds | None = TIMEOUT
-    """How long everything together may take."""
+    """Time limit for everything together."""
     allow_private_networks: Flag = False
-    """Whether private and loopback addresses may be reached, where the operator lets workflows decide that."""
+    """Allow private and loopback addresses, if the operator lets workflows decide that."""
 
 
 class SqlOutput(NodeOutput):
-    """What the ``sql`` node gives."""
+    """Output of the ``sql`` node."""
 
     rows: list[dict[str, Any]]
     """Each by column name. What JSON lacks is text: decimals, `NaN`, dates, intervals (ISO 8601); bytes are base64."""
     columns: list[str]
     """The names in order. A name that occurs again has ``_2`` and so on."""
     row_count: int
-    """How many rows are here, or how many were changed."""
+    """Number of rows here, or of changed rows."""
     truncated: bool
-    """Whether there are more than ``max_rows``."""
+    """True if there are more than ``max_rows``."""

@@ -30,7 +30,7 @@ _NAMES = {
 
 #: What a statement in SQLite may not do: open other files.
 _SQLITE_REFUSED = frozenset((sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH))
-#: Pragmas that only tell about tables.
+#: Pragmas that only describe tables.
 _SQLITE_PRAGMAS = frozenset(
     ("table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list")
 )
@@ -46,11 +46,11 @@ class Driver(Protocol):
     dialect: ClassVar[str]
     """SQLAlchemy's name for it."""
     kind: ClassVar[Kind]
-    """Whose SQL it is."""
+    """Name of the SQL dialect."""
     streams: ClassVar[bool]
-    """Whether rows have to be asked for one portion at a time, or all come at once."""
+    """True if rows have to be fetched in portions, because all would come at once."""
     drains: ClassVar[bool]
-    """Whether all rows have to be read before anything else can be said on the connection."""
+    """True if all rows have to be read before the connection takes another statement."""
 
     def connect(self) -> Any:
         """A connection of the driver, to an address that was checked. Called once, by SQLAlchemy."""
@@ -62,7 +62,7 @@ class Driver(Protocol):
         """Make the transaction what it has to be."""
 
     def changed(self, rowcount: int) -> int:
-        """How many rows a statement has changed of which the driver says ``rowcount``."""
+        """Return the number of rows that a statement has changed, from the driver's ``rowcount``."""
 
     def stop(self) -> None:
         """Make whatever goes on end, from another thread."""
@@ -88,7 +88,7 @@ def _mysql_driver() -> Callable[..., Driver]:
 
 
 class PostgresDriver:
-    """psycopg. libpq is told the addresses, and neither the operator's password file nor a service of theirs."""
+    """psycopg. libpq gets the addresses, and neither the operator's password file nor a service of theirs."""
 
     dialect: ClassVar[str] = "postgresql+psycopg"
     kind: ClassVar[Kind] = "postgresql"

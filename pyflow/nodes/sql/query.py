@@ -78,15 +78,15 @@ class _Query:
             if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL and current_quota.get() is not None:
                 raise StorageQuotaError("the database would exceed what the quota of stored bytes has left") from None
             kind = SqlError if _may_pass(error) else SqlRefusedError
-            raise kind(self._told(error.orig)) from None
+            raise kind(self._message(error.orig)) from None
         except (
             SQLAlchemyError,
             InvalidRequestError,
             TypeError,
         ) as error:  # TypeError: a value that PyMySQL cannot send
-            raise SqlRefusedError(self._told(error)) from None
+            raise SqlRefusedError(self._message(error)) from None
         except Exception as error:  # noqa: BLE001 - drivers raise errors of their own while they connect
-            raise SqlError(self._told(error)) from None
+            raise SqlError(self._message(error)) from None
 
     def stop(self) -> None:
         """Make ``run`` end, from another thread."""
@@ -127,8 +127,8 @@ class _Query:
         connection.commit()
         return output
 
-    def _told(self, error: BaseException | None) -> str:
-        """What the database says, without the password in any of its forms."""
+    def _message(self, error: BaseException | None) -> str:
+        """Return the database's message, without the password in any of its forms."""
         return said(error, password=self._url.password) or type(error).__name__
 
 

@@ -90,7 +90,7 @@ def read(query: str, kind: Kind) -> Statement:
 
 
 def _end_of_nested(query: str, start: int) -> int:
-    """Where a comment of PostgreSQL ends, in which there may be others."""
+    """Return the end of a comment of PostgreSQL, in which there may be others."""
     depth = 0
     for mark in _NESTING.finditer(query, start):
         depth += 1 if mark[0] == "/*" else -1

@@ -22,10 +22,10 @@ class FileContentError(NonRetryableError, ValueError):
 
 
 class Format:
-    """How a file is read and written. ``path`` is for messages."""
+    """A format: reads and writes files. ``path`` is for messages."""
 
     empty: ClassVar[Any] = ""
-    """What a file that does not exist reads as."""
+    """The value of a file that does not exist."""
 
     def __init__(self, path: str, *, separator: str = ",", header: bool = True) -> None:
         self.path = path

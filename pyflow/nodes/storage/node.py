@@ -26,21 +26,21 @@ def _checked_separator(text: str) -> str:
 
 
 class StorageConfig(NodeConfig):
-    """What the ``storage`` node needs."""
+    """Config of the ``storage`` node."""
 
     path: str
     """The file, relative to the storage's root where one is set."""
     action: Literal["read", "write", "append"] | TemplateText = "read"
     """``append`` adds ``data`` as one more element to the list in the file."""
     data: AnyValue = None
-    """What to write or append: anything that JSON has; for `format` ``text`` text, for ``csv`` a list of rows, for
+    """Value to write or append: anything that JSON has; for `format` ``text`` text, for ``csv`` a list of rows, for
     ``bytes`` base64."""
     format: Literal["json", "text", "csv", "bytes"] | TemplateText = "json"
-    """What the file is: JSON; text in UTF-8; CSV, a list of rows with text in them; any bytes, as base64."""
+    """Format of the file: JSON; text in UTF-8; CSV, a list of rows with text in them; any bytes, as base64."""
     separator: Annotated[str, AfterValidator(_checked_separator)] = ","
-    """What stands between the fields of CSV, one character: ``";"``."""
+    """Separator of the fields of CSV, one character: ``";"``."""
     header: Flag = True
-    """Whether CSV has the names of its fields in the first row; rows are mappings then, else lists."""
+    """The first row of CSV has the names of its fields; rows are mappings then, else lists."""
 
 
 class StorageOutput(RootModel[Any]):

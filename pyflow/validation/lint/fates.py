@@ -60,7 +60,7 @@ def unreachable(nodes: Sequence[NodeDef], graph: Graph, registry: NodeRegistry) 
 
 
 def _outcomes(node: NodeDef, registry: NodeRegistry) -> int:
-    """How a node that starts can end."""
+    """Return the ways in which a node that starts can end."""
     always = traits_of(registry.get(node.type)).always if node.type in registry else None
     plain = node.for_each is None and node.cache is None and node.concurrency is None
     if always == "fails" and plain:
@@ -71,7 +71,7 @@ def _outcomes(node: NodeDef, registry: NodeRegistry) -> int:
 
 
 def _is_bare(node: NodeDef) -> bool:
-    """Whether nothing is rendered, evaluated or limited."""
+    """Return whether nothing is rendered, evaluated or limited."""
     limits = (node.timeout, node.total_timeout, node.heartbeat_timeout, node.max_output_size, node.isolation)
     evaluated = node.when is not None and constant(node.when) is None
     return all(limit is None for limit in limits) and not evaluated and compile_value(node.config, typed=True).constant

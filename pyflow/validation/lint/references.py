@@ -35,7 +35,7 @@ _NEVER = frozenset({"name", "description", "labels", "inputs", "vars"})
 
 
 def in_template(text: str) -> Iterable[Reference]:
-    """What a template refers to; nothing, if it does not compile."""
+    """Return the references of a template; none, if it does not compile."""
     try:
         return references_in_template(text, _MAPPINGS)
     except TemplateError:

@@ -139,7 +139,7 @@ def _unused_output(subject: _Subject) -> Iterator[Problem]:
 
 
 def _has_foreign_readers(subject: _Subject) -> bool:
-    """Whether a class that is not ours is handed the whole context."""
+    """Return whether a class that is not ours is handed the whole context."""
     for _, node in subject.nodes:
         cls = subject.registry.get(node.type) if node.type in subject.registry else None
         if cls is None or not (issubclass(cls, BaseNodeV2) or cls.__module__.startswith("pyflow.nodes.")):

@@ -24,7 +24,7 @@ from pyflow_site.processes import (
 )
 
 CELERY = [sys.executable, "-m", "celery", "-q", "-A", "pyflow_site"]
-#: One worker process drives many runs; what Celery's workers tell each other by default is not needed here.
+#: One worker process drives many runs; the messages between Celery's workers (gossip, mingle) are not needed here.
 WORKER = [*CELERY, "worker", "--without-gossip", "--without-mingle", "--without-heartbeat", "-c", "1", "-l", "warning"]
 BEAT = [*CELERY, "beat", "--pidfile=", "-l", "warning"]
 

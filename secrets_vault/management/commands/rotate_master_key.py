@@ -31,14 +31,14 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Rotate, telling how far it is after each batch; a row that cannot be done is an error at the end."""
+        """Rotate, and print the progress after each batch; a row that cannot be done is an error at the end."""
         if options["batch_size"] < 1:
             raise CommandError("--batch-size is at least 1")
         try:
             if options["abandon_lost"]:
                 self.stdout.write(f"Values given up, because their master key is lost: {abandon_lost_keys()}.")
             done = rotate_master_key(
-                batch_size=options["batch_size"], data_keys=options["data_keys"], on_batch=self._tell
+                batch_size=options["batch_size"], data_keys=options["data_keys"], on_batch=self._report
             )
         except VaultNotConfiguredError as error:
             raise CommandError(str(error)) from None
@@ -49,6 +49,6 @@ class Command(BaseCommand):
         if done.failed:
             raise CommandError("Not everything could be done:\n  " + "\n  ".join(done.failed))
 
-    def _tell(self, done: Rotation) -> None:
+    def _report(self, done: Rotation) -> None:
         self.stdout.write(f"{done.data_keys} data keys, {done.secrets} values")
         self.stdout.flush()

@@ -67,7 +67,7 @@ class NodeContext:
             raise SecretNotFoundError(f"secret not found: {name}") from None
 
     def progress(self, fraction: float, message: str = "") -> None:
-        """Tell watchers how far this node is: ``fraction`` from 0.0 to 1.0. Never stored for ever."""
+        """Report the progress of this node: ``fraction`` from 0.0 to 1.0. It is not stored permanently."""
         if not 0.0 <= fraction <= 1.0:
             raise ValueError(f"progress is a fraction between 0 and 1, not {fraction}")
         if self._progress is not None:

@@ -1,4 +1,4 @@
-"""Who is silent is ended: executors that are stuck, workers that hear nothing, and nobody else."""
+"""Stalled processes are ended: executors that stop sending pulses, and workers that get no messages."""
 
 import asyncio
 import os
@@ -33,17 +33,17 @@ def idle() -> Iterator[subprocess.Popen[bytes]]:
 
 def say(watchdog: Watchdog, process: subprocess.Popen[bytes], *, alive: bool) -> None:
     """What an executor in that process tells the worker."""
-    os.write(watchdog._told, _RECORD.pack(process.pid, alive))
+    os.write(watchdog._pulse_writer, _RECORD.pack(process.pid, alive))
 
 
 def look_after(watchdog: Watchdog, silence: float) -> None:
     """Hear all that was said, and look when there has been silence since, for so many seconds."""
-    os.close(watchdog._told)
+    os.close(watchdog._pulse_writer)
     watchdog._listen()
-    watchdog._end_the_stuck(time.monotonic() + silence - stall_seconds())
+    watchdog._kill_stalled(time.monotonic() + silence - stall_seconds())
 
 
-def test_an_executor_that_was_heard_and_is_silent_is_killed(idle):
+def test_an_executor_that_stops_sending_pulses_is_killed(idle):
     watchdog = Watchdog()
     say(watchdog, idle, alive=True)
     look_after(watchdog, stall_seconds() + 1)
@@ -66,29 +66,29 @@ def test_nobody_is_killed_for_a_short_silence(idle):
     say(watchdog, idle, alive=True)
     look_after(watchdog, 0)
     assert idle.poll() is None
-    assert set(watchdog._heard) == {idle.pid}
+    assert set(watchdog._pulses) == {idle.pid}
 
 
-def test_a_worker_is_deaf_when_work_waits_and_no_executor_wakes_up(tenant):
+def test_a_worker_is_cut_off_when_work_waits_and_no_executor_wakes_up(tenant):
     watchdog, now = Watchdog(), time.monotonic()
     watchdog._queues = frozenset({""})
-    assert not watchdog._is_deaf(now)
+    assert not watchdog._is_cut_off(now)
     make_run(tenant)
-    assert not watchdog._is_deaf(now), "it has just been called"
-    assert not watchdog._is_deaf(now + stall_seconds() / 2)
-    assert watchdog._is_deaf(now + stall_seconds() + 1)
+    assert not watchdog._is_cut_off(now), "it has just been called"
+    assert not watchdog._is_cut_off(now + stall_seconds() / 2)
+    assert watchdog._is_cut_off(now + stall_seconds() + 1)
 
 
 def test_a_worker_is_not_deaf_to_what_it_does_not_serve_nor_to_what_is_claimed(tenant):
     watchdog, now = Watchdog(), time.monotonic()
     make_run(tenant)
     watchdog._queues = frozenset({"elsewhere"})
-    assert not watchdog._is_deaf(now)
-    assert not watchdog._is_deaf(now + 10 * stall_seconds())
+    assert not watchdog._is_cut_off(now)
+    assert not watchdog._is_cut_off(now + 10 * stall_seconds())
     watchdog._queues = frozenset({""})
-    assert not watchdog._is_deaf(now)
+    assert not watchdog._is_cut_off(now)
     claim("somebody", 1)
-    assert not watchdog._is_deaf(now + 1)
+    assert not watchdog._is_cut_off(now + 1)
     assert watchdog._waits_since == float("inf")
 
 
@@ -96,9 +96,9 @@ def test_an_executor_that_is_awake_speaks_for_its_worker(tenant, idle):
     watchdog, now = Watchdog(), time.monotonic()
     watchdog._queues = frozenset({""})
     make_run(tenant)
-    watchdog._heard[idle.pid] = now
-    assert not watchdog._is_deaf(now)
-    assert not watchdog._is_deaf(now + 10 * stall_seconds())
+    watchdog._pulses[idle.pid] = now
+    assert not watchdog._is_cut_off(now)
+    assert not watchdog._is_cut_off(now + 10 * stall_seconds())
 
 
 @pytest.mark.parametrize(("handler", "status"), [("SIG_DFL", -signal.SIGTERM), ("SIG_IGN", 1)])
