@@ -20,8 +20,10 @@ from runs.api.shared import OfRun
 from runs.api.views import CONFLICT, links
 from runs.models import Run
 from runs.services.cancel import cancel_run
-from runs.services.control import pause_run, resume_run, retry_run, terminate_run
+from runs.services.pause import pause_run, resume_run
 from runs.services.reruns import plan_rerun, rerun
+from runs.services.retry import retry_run
+from runs.services.terminate import terminate_run
 from tenants.access import Permission
 from tenants.plans import Quota
 

@@ -1,1 +1,1 @@
-"""Verbs about runs: start, control, rerun, bulk actions, signals, end."""
+"""Verbs about runs, one module each: start, cancel, terminate, pause, retry, rerun, signals, bulk, end, find."""

@@ -1,4 +1,4 @@
-"""One verb for many runs: each run is answered for itself, a few of them in each transaction."""
+"""Apply one verb to many runs: one result per run, a few runs in each transaction."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from pyflow.core.states import TERMINAL_RUN_STATES, RunState
 from runs.errors import RunNotFoundError
 from runs.models import Run, RunQuerySet
 from runs.services.cancel import cancel_run
-from runs.services.control import pause_run, resume_run, retry_run, terminate_run
 from runs.services.locks import lock_families, lock_with_parents
+from runs.services.pause import pause_run, resume_run
+from runs.services.retry import retry_run
+from runs.services.terminate import terminate_run
 from tenants.access import Actor, Permission, Principal
 from tenants.errors import ForbiddenError
 from tenants.grants import shared_with

@@ -1,4 +1,4 @@
-"""Ask runs to stop."""
+"""Cancel runs: ask them to stop, to compensate and to run ``finally``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from django.utils import timezone
 from plumbing.database.transactions import retried
 from pyflow.core.states import RunState
 from runs.models import Run
-from runs.notify import bus
 from runs.services.locks import lock_run
+from runs.services.news import notify_executor
 from tenants import audit
 from tenants.access import Actor
 
@@ -34,11 +34,3 @@ def cancel_run(*, by: Actor, run_id: UUID) -> Run:
             audit.record(by=by, action="run.cancel_requested", target=f"run:{run_id}", before=before, after=after)
         notify_executor(run)
     return run
-
-
-def notify_executor(run: Run) -> None:
-    """Notify the executor of a running run that there is news of it, or the workers of its queue."""
-    if run.state == RunState.RUNNING:
-        bus.notify_news(run.pk)
-    else:
-        bus.notify_queued(run.queue)

@@ -1,4 +1,4 @@
-"""End runs: one place that records how a run ended, and wakes what waits for it."""
+"""End runs that no executor ends: record the end, and notify what waits for it."""
 
 from __future__ import annotations
 

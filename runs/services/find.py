@@ -1,4 +1,4 @@
-"""Verbs about runs."""
+"""Find runs of a tenant, their nodes, items, events and progress."""
 
 from __future__ import annotations
 

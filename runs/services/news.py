@@ -1,4 +1,4 @@
-"""News of active runs for their executors: signals, stops, ended children."""
+"""News of active runs for their executors (signals, stops, ended children), and the notification of it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from uuid import UUID
 
 from django.db.models import Q
 
-from pyflow.core.states import TERMINAL_RUN_STATES
+from pyflow.core.states import TERMINAL_RUN_STATES, RunState
 from pyflow.core.suspension import Signal
 from runs.models import Run
+from runs.notify import bus
 from runs.queue.signals import waiting_signals
 
 
@@ -44,3 +45,11 @@ def news(run_ids: Collection[UUID], children: Collection[UUID]) -> News:
         ended=[run_id for run_id in run_ids if run_id in ended],
         children=[run_id for run_id in children if run_id in ended],
     )
+
+
+def notify_executor(run: Run) -> None:
+    """Notify the executor of a running run that there is news of it, or the workers of its queue."""
+    if run.state == RunState.RUNNING:
+        bus.notify_news(run.pk)
+    else:
+        bus.notify_queued(run.queue)

@@ -1,4 +1,4 @@
-"""Repeating a run: a new run that may take over results of its source."""
+"""Rerun runs: start a new run that may take over results of its source."""
 
 from __future__ import annotations
 

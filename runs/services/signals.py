@@ -1,4 +1,4 @@
-"""Signals to runs: which names a run can take, and who may decide on an approval."""
+"""Send signals to runs: checks the names that a run can take, and who may decide on an approval."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from pyflow.expressions.template import is_template
 from pyflow.nodes.approval import ApprovalNode, DecisionError, check_decision, may_decide
 from runs.errors import NotAssigneeError, SignalNotAwaitedError
 from runs.models import PLATFORM, NodeRun, Run, RunSignal
-from runs.services.cancel import notify_executor
 from runs.services.locks import lock_run
+from runs.services.news import notify_executor
 from tenants import audit
 from tenants.access import Actor, Principal, Role
 from workflows.services import plan_of

@@ -1,4 +1,4 @@
-"""Verbs that start runs."""
+"""Start runs, one or many."""
 
 from __future__ import annotations
 

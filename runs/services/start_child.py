@@ -1,4 +1,4 @@
-"""Starts the child runs of a claimed run, or finds those that were started before."""
+"""Start the child runs of a claimed run, or find those that were started before."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pyflow.core.states import TERMINAL_RUN_STATES, RunState
 from runs.errors import RunUndoneError
 from runs.models import Run, Trigger
 from runs.queue.fence import hold_epoch
-from runs.services.control import retry_ended
 from runs.services.locks import lock_families
+from runs.services.retry import retry_ended
 from runs.services.start import start_version
 from tenants.access import Actor
 from workflows.latest import latest_version

@@ -1,4 +1,4 @@
-"""Stops the child runs that nobody waits for any more, however their parents ended and whoever is left to do it."""
+"""Stop child runs whose parents do not wait for them any more, from executors and from the sweep."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from django.db.models import Count
 
 from runs.errors import RunFinishedError
 from runs.models import Run
-from runs.services.control import terminate_run
+from runs.services.terminate import terminate_run
 from tests.chaos.world import World
 from tests.support.factories.rows import a_test
 

@@ -16,9 +16,10 @@ from pyflow.core.states import TERMINAL_RUN_STATES
 from runs.errors import RunFinishedError, RunStateError, SignalNotAwaitedError
 from runs.models import NodeItem, NodeRun, Run
 from runs.services.cancel import cancel_run
-from runs.services.control import pause_run, resume_run, terminate_run
+from runs.services.pause import pause_run, resume_run
 from runs.services.signals import signal_run
 from runs.services.start import Start, start_run
+from runs.services.terminate import terminate_run
 from runs.storage.reading import output_of, outputs_of
 from runs.worker.inprocess import InProcessExecutor
 from tenants.models import Tenant

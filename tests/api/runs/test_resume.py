@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from runs.models import Run
-from runs.services.control import pause_run
+from runs.services.pause import pause_run
 from tests.support.api import Api, assert_problem, read
 from tests.support.factories.rows import make_run
 from tests.support.invariants import written_by_hand

@@ -10,7 +10,7 @@ import pytest
 
 from pyflow.core.ids import new_id
 from runs.models import Run
-from runs.services.control import pause_run
+from runs.services.pause import pause_run
 from tenants.models import AuditEntry, Tenant
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
 from tests.support.factories.rows import make_api_key, make_run

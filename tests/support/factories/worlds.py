@@ -13,8 +13,9 @@ from django.utils import timezone
 from pyflow.core.events import rfc3339
 from pyflow.core.ids import new_uuid
 from runs.models import NodeItem, NodeRun, NodeTask, Run, RunLog, RunSignal, Slot
-from runs.services.control import pause_run, terminate_run
+from runs.services.pause import pause_run
 from runs.services.start import Start, start_run
+from runs.services.terminate import terminate_run
 from secrets_vault.models import Secret, SecretVersion
 from secrets_vault.services import create_secret, find_secret, replace_secret
 from tenants import audit, tokens

@@ -19,11 +19,13 @@ from plumbing.database.transactions import retried
 from pyflow.core.errors import PyFlowError
 from runs.models import Run
 from runs.services.cancel import cancel_run
-from runs.services.control import pause_run, retry_run, terminate_run
 from runs.services.end import TERMINATED, end_run
+from runs.services.pause import pause_run
 from runs.services.reruns import rerun
+from runs.services.retry import retry_run
 from runs.services.signals import signal_run
 from runs.services.start import Start, start_run, start_runs
+from runs.services.terminate import terminate_run
 from runs.storage.retention import prune
 from secrets_vault.services import create_secret
 from tenants import quotas

@@ -15,8 +15,8 @@ from runs.models import NodeTask, Run
 from runs.queue.leases import Claim, claim, release, renew
 from runs.queue.node_tasks import insert_tasks
 from runs.queue.slots import Ticket, enter, enter_run
-from runs.services.control import retry_run
 from runs.services.end import WORKER_LOST, end_run
+from runs.services.retry import retry_run
 from runs.services.start_child import ChildStarts
 from runs.services.stop_children import stop_children, stop_orphans
 from runs.storage.writer import store

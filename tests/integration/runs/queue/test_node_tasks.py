@@ -14,7 +14,9 @@ from django.utils import timezone
 from runs.models import POISON_LOSSES, NodeItem, NodeRun, NodeTask
 from runs.queue.leases import MAX_LOSSES
 from runs.queue.node_tasks import claim_tasks, poison_tasks_wait, renew_tasks
-from runs.services.control import pause_run, resume_run, retry_run, terminate_run
+from runs.services.pause import pause_run, resume_run
+from runs.services.retry import retry_run
+from runs.services.terminate import terminate_run
 from runs.worker.executor import RunExecutor
 from tests.support import waiting
 from tests.support.factories.nodes import register, register_stubborn, workflow

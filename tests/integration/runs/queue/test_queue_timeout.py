@@ -10,8 +10,9 @@ from django.utils import timezone
 from runs.models import Run, RunEvent
 from runs.queue.leases import claim
 from runs.services import end
-from runs.services.control import pause_run, retry_run
 from runs.services.end import end_unstarted
+from runs.services.pause import pause_run
+from runs.services.retry import retry_run
 from runs.tasks import sweep
 from runs.worker.executor import RunExecutor
 from tests.support.factories.nodes import workflow

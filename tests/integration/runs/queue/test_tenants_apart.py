@@ -14,10 +14,10 @@ from django.utils import timezone
 from runs.models import Run
 from runs.queue.leases import claim, held_by, renew
 from runs.services.bulk import BATCH
-from runs.services.control import terminate_run
 from runs.services.end import TERMINATED, end_run, end_unstarted
 from runs.services.start import Start, Started, start_runs
 from runs.services.stop_children import STOPPED_AT_ONCE, stop_orphans
+from runs.services.terminate import terminate_run
 from runs.storage import retention
 from runs.storage.writer import GroupWriter, store
 from tenants import audit, quotas

@@ -11,9 +11,10 @@ from django.utils import timezone
 from runs.models import NodeRun, Run
 from runs.queue.fair_share import places_taken
 from runs.queue.leases import claim
-from runs.services.control import retry_run, terminate_run
 from runs.services.end import TERMINATED, end_run
+from runs.services.retry import retry_run
 from runs.services.stop_children import stop_orphans
+from runs.services.terminate import terminate_run
 from runs.worker.executor import RunExecutor
 from tenants.access import Actor
 from tenants.models import Tenant

@@ -11,10 +11,11 @@ from django.test.utils import CaptureQueriesContext
 
 from runs.models import NodeRun, Run
 from runs.services.cancel import cancel_run
-from runs.services.control import retry_run, terminate_run
 from runs.services.end import TERMINATED, end_run
 from runs.services.locks import lock_any_run, lock_families
+from runs.services.retry import retry_run
 from runs.services.start import start_version
+from runs.services.terminate import terminate_run
 from tests.support import waiting
 from tests.support.factories.children import executed, start_child
 from tests.support.factories.nodes import workflow

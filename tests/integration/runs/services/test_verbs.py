@@ -11,8 +11,10 @@ from django.utils import timezone
 from runs.errors import RunFinishedError, RunStateError, RunUndoneError
 from runs.models import NodeItem, NodeRun, Run
 from runs.services.cancel import cancel_run
-from runs.services.control import pause_run, resume_run, retry_run, terminate_run
+from runs.services.pause import pause_run, resume_run
 from runs.services.reruns import rerun
+from runs.services.retry import retry_run
+from runs.services.terminate import terminate_run
 from tests.support import waiting
 from tests.support.factories.nodes import register, workflow
 from tests.support.factories.rows import make_run, make_workflow

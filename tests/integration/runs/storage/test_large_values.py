@@ -13,8 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from pyflow.core.ids import new_uuid
 from runs.models import NodeItem, NodeRun, NodeTask, Run, RunEvent
 from runs.queue.leases import claim
-from runs.services.control import retry_run
 from runs.services.reruns import rerun
+from runs.services.retry import retry_run
 from runs.storage import values
 from runs.storage.reading import input_of, output_of, outputs_of
 from runs.storage.values import Owner, Reference

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from pyflow.execution.run_log import MAX_MESSAGE
 from runs.models import Run, RunLog
 from runs.queue.leases import claim
-from runs.services.control import retry_run
+from runs.services.retry import retry_run
 from runs.storage.writer import moment, store
 from runs.worker import sink
 from runs.worker.executor import RunExecutor

@@ -1,9 +1,8 @@
-"""Verbs of operators: what can be asked of a run besides to stop, and of one that has ended."""
+"""Retry runs that did not succeed: continue them from their completed nodes."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,13 +14,10 @@ from pyflow.core.events import EventType
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
 from pyflow.execution.plan import COMPENSATE, MAIN, Plan
 from runs.errors import RunStateError, RunUndoneError
-from runs.models import NodeItem, NodeRun, Run, RunEvent
-from runs.services.cancel import notify_executor
-from runs.services.end import TERMINATED, end_run
-from runs.services.find import find_run
-from runs.services.locks import has_ended, lock_any_run, lock_families, lock_run, lock_with_parents
-from runs.services.stop_children import stop_children_after_commit
-from tenants import audit
+from runs.models import NodeItem, NodeRun, Run
+from runs.services.history import add_event, audit_action
+from runs.services.locks import lock_any_run, lock_families
+from runs.services.news import notify_executor
 from tenants.access import Actor
 from workflows.services import plan_of
 
@@ -30,73 +26,6 @@ _RETRIED = (
     *("state", "retries", "epoch", "losses", "outputs", "outputs_ref", "error", "started_at", "finished_at"),
     *("cancel_requested_at", "pause_requested_at", "queue_deadline", "event_seq", "children_to_stop"),
 )
-_TERMINATED = replace(TERMINATED, message="the run was terminated")
-
-
-def terminate_run(*, by: Actor, run_id: UUID) -> Run:
-    """End a run at once, as ``cancelled``: nothing is compensated, ``finally`` does not run.
-
-    Once that is committed its child runs are terminated, asked to stop, or left alone, as their nodes say: each in a
-    transaction of its own. Raises ``RunNotFoundError`` or ``RunFinishedError``.
-    """
-    with transaction.atomic():
-        lock_with_parents(by.tenant_id, [run_id])
-        before = find_run(tenant_id=by.tenant_id, run_id=run_id)
-        was_ended_here = end_run(run_id=run_id, ending=_TERMINATED)
-        run = find_run(tenant_id=by.tenant_id, run_id=run_id)
-        if not was_ended_here:
-            raise has_ended(run)
-        stop_children_after_commit(run)
-        _record(by, "run.terminated", run, {"state": before.state})
-    return run
-
-
-def pause_run(*, by: Actor, run_id: UUID) -> Run:
-    """Let no more nodes of a run start. Those that run go on to their end, and then no worker holds the run.
-
-    Timers that come due, signals and ends of child runs wait for ``resume_run``; only ``settings.timeout`` counts on.
-    Asking twice is asking once. Raises ``RunNotFoundError``, ``RunFinishedError``, or ``RunStateError`` if it has been
-    asked to stop.
-    """
-    with transaction.atomic():
-        run = lock_run(by.tenant_id, run_id)
-        if run.cancel_requested_at is not None:
-            raise RunStateError(RunState(run.state), "The run is being cancelled.", impossible=("pause", "cancel"))
-        if run.pause_requested_at is None:
-            before = {"state": run.state}
-            run.pause_requested_at = timezone.now()
-            if run.state != RunState.RUNNING:
-                run.move(RunState.PAUSED)
-                run.wake_at = None
-                _add_event(run, EventType.RUN_PAUSED, run.pause_requested_at)
-            run.save(update_fields=["pause_requested_at", "state", "wake_at", "event_seq"])
-            _record(by, "run.paused", run, before)
-            notify_executor(run)
-    return run
-
-
-def resume_run(*, by: Actor, run_id: UUID) -> Run:
-    """Let a paused run go on: what it waited for and came meanwhile counts at once.
-
-    The pause does not count for its ``queue_timeout``. Raises ``RunNotFoundError``, ``RunFinishedError``, or
-    ``RunStateError`` if it is not paused.
-    """
-    with transaction.atomic():
-        run = lock_run(by.tenant_id, run_id)
-        since, now = run.pause_requested_at, timezone.now()
-        if since is None:
-            raise RunStateError(RunState(run.state), f"The run is not paused: it is {run.state}.")
-        before = {"state": run.state}
-        run.pause_requested_at = None
-        if run.queue_deadline is not None and run.started_at is None:
-            run.queue_deadline += now - since
-        if run.state == RunState.PAUSED:
-            run.move(RunState.QUEUED)
-            _add_event(run, EventType.RUN_QUEUED, now)
-        run.save(update_fields=["pause_requested_at", "state", "queue_deadline", "event_seq"])
-        _record(by, "run.resumed", run, before)
-        notify_executor(run)
-    return run
 
 
 def retry_run(*, by: Actor, run_id: UUID) -> Run:
@@ -115,7 +44,7 @@ def retry_run(*, by: Actor, run_id: UUID) -> Run:
         run = lock_any_run(by.tenant_id, run_id)
         before = {"state": run.state, "retries": run.retries}
         retry_ended(run, timezone.now())
-        _record(by, "run.retried", run, before)
+        audit_action(by, "run.retried", run, before)
     return run
 
 
@@ -142,7 +71,7 @@ def retry_ended(run: Run, now: datetime) -> None:
     run.cancel_requested_at = run.pause_requested_at = None
     run.children_to_stop = False
     run.queue_deadline = None if settings.queue_timeout is None else now + timedelta(seconds=settings.queue_timeout)
-    _add_event(run, EventType.RUN_QUEUED, now, retry=run.retries)
+    add_event(run, EventType.RUN_QUEUED, now, retry=run.retries)
     run.save(update_fields=_RETRIED)
     notify_executor(run)
 
@@ -196,15 +125,3 @@ def _turn(child: Run) -> tuple[int, int]:
 
 def _place(child: Run) -> dict[str, Any]:
     return child.called_by or {}
-
-
-def _add_event(run: Run, type: EventType, at: datetime, **data: Any) -> None:
-    """Add an event to those of a locked run, which is saved afterwards."""
-    run.event_seq += 1
-    RunEvent.objects.create(
-        tenant_id=run.tenant_id, run=run, seq=run.event_seq, type=str(type), at=at, data={"state": run.state} | data
-    )
-
-
-def _record(by: Actor, action: str, run: Run, before: dict[str, Any]) -> None:
-    audit.record(by=by, action=action, target=f"run:{run.pk}", before=before, after={"state": run.state})
