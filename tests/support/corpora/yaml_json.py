@@ -42,7 +42,7 @@ def workflow(definition: Any) -> str:
 
 def definition(case: corpora.Case) -> str | None:
     """Return the workflow that a case has inside of its document as a document of its own; `None` if there is none."""
-    data = _read(corpora.text(case), case["format"])
+    data = _read(corpora.text(case), case.get("format", ""))
     return workflow(data["definition"]) if isinstance(data, dict) and "definition" in data else None
 
 

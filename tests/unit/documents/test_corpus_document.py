@@ -30,8 +30,8 @@ def outcomes() -> dict[str, dict[str, Any]]:
     boxes = []
     for case in filter(corpora.is_text, corpora.load("yaml_json")):
         inside = yaml_json.definition(case)
-        kind, text = (case["format"], corpora.text(case)) if inside is None else ("checked", inside)
-        boxes += [{"id": case["id"], "kind": kind, "source": text}] if case["format"] in FORMATS else []
+        kind, text = (case.get("format"), corpora.text(case)) if inside is None else ("checked", inside)
+        boxes += [{"id": case["id"], "kind": kind, "source": text}] if case.get("format") in FORMATS else []
     return boxed.run(boxes)
 
 
@@ -42,8 +42,8 @@ def _is_plain(case: corpora.Case) -> bool:
 
 @corpora.each("yaml_json", corpora.is_text)
 def test_a_case_of_the_corpus_ends_as_it_says(case: corpora.Case, outcomes: dict[str, dict[str, Any]]):
-    if case["format"] not in FORMATS or case["expect"] not in EXPECTATIONS:
-        corpora.unread(case, f"the format {case['format']!r} or the expectation {case['expect']!r}")
+    if case.get("format") not in FORMATS or case["expect"] not in EXPECTATIONS:
+        corpora.unread(case, f"the format {case.get('format')!r} or the expectation {case['expect']!r}")
     outcome = outcomes[case["id"]]
     if case["expect"] == "reject":
         # What is no mapping is a document, and no workflow.

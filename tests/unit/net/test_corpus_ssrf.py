@@ -38,7 +38,7 @@ class Attempt:
     @classmethod
     def of(cls, case: corpora.Case) -> "Attempt":
         given = case["input"]
-        if not isinstance(given, dict) or "build" in given:
+        if not isinstance(given, dict) or corpora.is_text(case):
             given = {"url": corpora.text(case)}
         if unknown := given.keys() - READ:
             corpora.unread(case, f"{', '.join(sorted(unknown))} in the input")
