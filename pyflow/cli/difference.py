@@ -17,7 +17,7 @@ def diff(
     after: Annotated[Path, typer.Argument(metavar="B", help="The workflow to compare with A.")],
     format: Annotated[
         Literal["text", "json", "json-patch"],
-        typer.Option("--format", help="json-patch: the operations (RFC 6902) that make B's definition of A's."),
+        typer.Option("--format", help="json-patch: the operations (RFC 6902) that turn A's definition into B's."),
     ] = "text",
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if they differ.")] = False,
 ) -> None:

@@ -102,7 +102,7 @@ class ApprovalNode(WaitingNode[ApprovalConfig]):
     node_type: ClassVar[str] = "approval"
     display_name: ClassVar[str] = "Approval"
     category: ClassVar[str] = "flow"
-    description: ClassVar[str] = "Waits until somebody approves or rejects."
+    description: ClassVar[str] = "Waits until an assignee approves or rejects."
     version: ClassVar[str] = "1.0.0"
     traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False)
     example: ClassVar[Mapping[str, Any]] = {

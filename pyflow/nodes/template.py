@@ -30,7 +30,7 @@ class TemplateNode(BaseNodeV2[TemplateConfig]):
     node_type: ClassVar[str] = "template"
     display_name: ClassVar[str] = "Template"
     category: ClassVar[str] = "data"
-    description: ClassVar[str] = "Makes text or data from a template."
+    description: ClassVar[str] = "Renders text or data from a template."
     version: ClassVar[str] = "1.0.0"
     traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False, is_pure=True, renders_config=True, always="succeeds")
     example: ClassVar[Mapping[str, Any]] = {"template": {"subject": "Order {{ input.order_id }}", "total": "{{ sum }}"}}

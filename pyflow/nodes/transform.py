@@ -52,7 +52,7 @@ class TransformNode(BaseNode[dict[str, Any], Any]):
     node_type: ClassVar[str] = "transform"
     display_name: ClassVar[str] = "Transform"
     category: ClassVar[str] = "data"
-    description: ClassVar[str] = "Takes a part out of data by a JSONPath."
+    description: ClassVar[str] = "Extracts a part of data with a JSONPath."
     version: ClassVar[str] = "2.0.0"
     traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False, is_pure=True, renders_config=True)
     example: ClassVar[Mapping[str, Any]] = {"input": "{{ fetch.body }}", "expression": "$.items[*].price"}

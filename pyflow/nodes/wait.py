@@ -65,7 +65,7 @@ class WaitNode(WaitingNode[WaitConfig]):
     node_type: ClassVar[str] = "wait"
     display_name: ClassVar[str] = "Wait"
     category: ClassVar[str] = "flow"
-    description: ClassVar[str] = "Waits for a while, or until a time."
+    description: ClassVar[str] = "Waits for a duration, or until a time."
     version: ClassVar[str] = "1.0.0"
     traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False)
     example: ClassVar[Mapping[str, Any]] = {"duration": "2h"}

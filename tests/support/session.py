@@ -2,8 +2,8 @@
 
 The suite runs in two shapes, `single` (the default) and `fleet` (`PYFLOW_TEST_SHAPE=fleet`); `tests/support/shapes.py`
 says which tests belong to which. Other tests are deselected, not skipped, and so are those marked `chaos` unless
-`PYFLOW_TEST_CHAOS` gives their seed, as `make chaos` does. Tests marked `mariadb` or `browser` need a program of
-no wheel: where it is not installed they are skipped, or fail if `PYFLOW_REQUIRE_MARIADB=1` or
+`PYFLOW_TEST_CHAOS` gives their seed, as `make chaos` does. Tests marked `mariadb` or `browser` need a program that is
+in no wheel: where it is not installed they are skipped, or fail if `PYFLOW_REQUIRE_MARIADB=1` or
 `PYFLOW_REQUIRE_CHROMIUM=1` says that it has to be there, as CI does.
 
 It is loaded by `addopts = -p tests.support.session`, because Django's settings are read before any conftest is: the
@@ -92,13 +92,6 @@ _databases: list[launcher.Program] = []
 def pytest_report_header() -> str:
     """Name the shape, so that a failure's log says which one it was."""
     return f"shape: {shape()}"
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
-    """Fail the test of a corpus's case that no test can read (`tests/support/corpora`)."""
-    if (mark := pyfuncitem.get_closest_marker("unreadable")) is not None:
-        pytest.fail(mark.args[0], pytrace=False)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -22,7 +22,7 @@ ProfileOption = Annotated[
     str | None,
     typer.Option("--profile", "-p", metavar="NAME", help="Profile created by `login`. Default: PYFLOW_PROFILE."),
 ]
-FormatOption = Annotated[Format, typer.Option("--format", help="json: what the API answers.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="json: the response of the API.")]
 
 #: A user waits for the command: an unreachable server is reported soon. Only a run that has begun is followed for
 #: as long as the client does by itself (10 minutes).

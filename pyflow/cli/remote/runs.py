@@ -91,7 +91,7 @@ def list_runs(
     workflow: WorkflowOption = None,
     state: StateOption = None,
     label: LabelOption = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of runs.")] = 20,
     profile: ProfileOption = None,
     format: FormatOption = "table",
 ) -> None:

@@ -54,7 +54,7 @@ class HttpNode(BaseNode[dict[str, Any], dict[str, Any]]):
     node_type: ClassVar[str] = "http"
     display_name: ClassVar[str] = "HTTP request"
     category: ClassVar[str] = "network"
-    description: ClassVar[str] = "Sends a request to an HTTP service and gives its answer."
+    description: ClassVar[str] = "Sends an HTTP request and returns the response."
     version: ClassVar[str] = "2.1.0"
     traits: ClassVar[NodeTraits] = NodeTraits(writes_files="save_to", calls_service=True, has_method=True)
     example: ClassVar[Mapping[str, Any]] = {
