@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Final, Protocol, runtime_checkable
 
 from pyflow.core.events import Event
 
@@ -49,6 +50,54 @@ class SecretSource(Protocol):
 
     def get(self, name: str) -> str:
         """The value of a secret; ``KeyError`` if there is none of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A publication: look again at what ``topic`` stands for; ``message`` may say where, in text."""
+
+    topic: str
+    message: str = ""
+
+
+#: Notifications may have been lost: look at everything that the subscription is about.
+MISSED: Final = Notification("")
+OnNotification = Callable[[Notification], None]
+
+
+class Subscription(Protocol):
+    """Topics that a callback is called for."""
+
+    def close(self) -> None:
+        """Call the callback no more. A call that another thread has begun may still be under way."""
+
+
+class EventBus(Protocol):
+    """Carries notifications between threads and processes. A notification only says "look again".
+
+    What is true is in the database: a notification may be lost, may come twice, and may come in another order. Whoever
+    subscribes looks for itself as well, at first and now and then. Topics are short texts such as ``queued:gpu``,
+    ``news`` or ``events:<tenant id>``, with at most `pyflow.core.bus.MAX_TOPIC` characters; messages have at most
+    `pyflow.core.bus.MAX_MESSAGE`. ``ValueError`` beyond that is the only error that any method raises.
+    """
+
+    def publish(self, topic: str, message: str = "") -> None:
+        """Notify the subscribers of ``topic`` in all processes. Never waits for the network, and never raises for it.
+
+        Equal notifications that are published close together may arrive as one.
+        """
+
+    def subscribe(self, topics: Collection[str], callback: OnNotification) -> Subscription:
+        """Call ``callback`` for each notification about one of ``topics``, until the subscription is closed.
+
+        The callback is called from any thread, must not block, and may publish, subscribe and close. Where the
+        subscription takes effect later than this returns, the callback is called with `MISSED` as soon as it has. It is
+        called with `MISSED` once after each lost connection, too, and may be at any other time. A forked child inherits
+        no subscription.
+        """
+
+    def flush(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds until what was published is sent, or given up; return whether it is."""
 
 
 class SystemClock:
