@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 
 from pyflow.core.node import NodeRegistry
 from pyflow.nodes import default_registry
@@ -21,9 +22,30 @@ class Discovered:
     plugins: tuple[Plugin, ...]
 
 
-@cache
+#: The node types of this process, once it has looked for them.
+_found: Discovered | None = None
+
+
 def discover() -> Discovered:
     """Built-in and installed node types; loaded once per process, which logs the plugins that cannot be used."""
+    global _found  # noqa: PLW0603 - one per process
+    if _found is None:
+        _found = _look()
+    return _found
+
+
+@contextmanager
+def using(other: Discovered | None) -> Iterator[None]:
+    """Use other node types in this process for a while; ``None``: look again for those that are installed."""
+    global _found  # noqa: PLW0603 - one per process
+    before, _found = _found, other
+    try:
+        yield
+    finally:
+        _found = before
+
+
+def _look() -> Discovered:
     plugins = default_registry.plugins()
     for plugin in plugins:
         if plugin.error:

@@ -25,9 +25,8 @@ def installed(monkeypatch: pytest.MonkeyPatch):
     ]
     monkeypatch.setattr(metadata, "entry_points", lambda group: points)
     monkeypatch.setattr(discovery, "default_registry", installed_types())
-    discovery.discover.cache_clear()
-    yield
-    discovery.discover.cache_clear()
+    with discovery.using(None):
+        yield
 
 
 @pytest.mark.usefixtures("installed")

@@ -172,11 +172,11 @@ def test_outputs_that_cannot_be_stored_fail_their_run(tenant, drain, template: s
     assert run.finished_at is not None
 
 
-def test_a_node_type_that_was_uninstalled_fails_the_run_and_says_so(tenant, drain, registry, monkeypatch):
+def test_a_node_type_that_was_uninstalled_fails_the_run_and_says_so(tenant, drain, registry):
     register(registry, "gone", lambda ctx: 1)
     run = make_run(tenant, workflow("{id: a, type: gone}"))
-    monkeypatch.setattr("runs.worker.engines.discover", lambda: discovery.Discovered(default_registry.copy(), ()))
-    drain()
+    with discovery.using(discovery.Discovered(default_registry.copy(), ())):
+        drain()
     run.refresh_from_db()
     assert run.state == "failed"
     assert "gone" in run.error["message"]
