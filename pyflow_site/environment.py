@@ -68,6 +68,9 @@ class Environment(BaseSettings):
     the command line and the library, where users run their own files."""
     executor: Literal["inprocess", "celery"] | None = None
     """Executor of runs. Default: ``celery`` if ``REDIS_URL`` is set, else a thread of the server process."""
+    event_bus: str = ""
+    """Dotted path of a factory of the event bus (`pyflow.core.ports.EventBus`). Default: on the broker if it is a Redis
+    and workers execute runs, else in the memory of the process."""
     lease_seconds: float = Field(default=15.0, ge=1.0)
     """Period of a lease: a run whose process stops renewing it is taken over after this time."""
     sweep_seconds: float = Field(default=2.0, gt=0.0)
@@ -101,6 +104,12 @@ class Environment(BaseSettings):
     def executor_kind(self) -> str:
         """``inprocess`` or ``celery``."""
         return self.executor or ("celery" if self.redis_url else "inprocess")
+
+    @property
+    def event_bus_factory(self) -> str:
+        """The dotted path of what makes the event bus of a process."""
+        is_fleet = self.executor_kind == "celery" and self.redis_url
+        return self.event_bus or ("runs.notify.redis_bus.broker_bus" if is_fleet else "pyflow.core.bus.MemoryBus")
 
     def redis_database(self, offset: int) -> str:
         """The URL of one of our Redis databases, counted from the number that ``REDIS_URL`` names, or 0."""

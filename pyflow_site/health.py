@@ -8,17 +8,20 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from drf_spectacular.utils import OpenApiResponse, extend_schema, inline_serializer
-from redis import Redis, RedisError
+from redis import RedisError
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from plumbing.database.dialect import is_postgresql
 from plumbing.rest.views import StrictView
+from runs.notify.redis_client import redis_client
 from secrets_vault.rotation import master_key_state
 from tenants.scoping import may_take_web_role
 
 logger = logging.getLogger(__name__)
+#: How long the broker may take to answer. Seconds.
+BROKER_SECONDS = 2.0
 #: Not as it should be, and no reason to serve nothing.
 OFF = "off"
 
@@ -115,11 +118,8 @@ def _migrations() -> str:
 
 def _broker() -> str:
     try:
-        client = Redis.from_url(settings.CELERY_BROKER_URL, socket_timeout=2, socket_connect_timeout=2)
-        try:
+        with redis_client(settings.CELERY_BROKER_URL, BROKER_SECONDS) as client:
             client.ping()
-        finally:
-            client.close()
     except RedisError as error:
         logger.warning("not ready: %s", error)
         return "unreachable"

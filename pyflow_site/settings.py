@@ -156,6 +156,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
 
 # Execution. Redis databases: 0 broker, 1 channels, 2 cache, 3 limits.
 PYFLOW_EXECUTOR = ENVIRONMENT.executor_kind
+PYFLOW_EVENT_BUS = ENVIRONMENT.event_bus_factory
 PYFLOW_LEASE_SECONDS = ENVIRONMENT.lease_seconds
 PYFLOW_SWEEP_SECONDS = ENVIRONMENT.sweep_seconds
 PYFLOW_LINGER_SECONDS = ENVIRONMENT.linger_seconds

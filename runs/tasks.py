@@ -13,7 +13,9 @@ from django.conf import settings
 from django.db import connections
 
 from pyflow.isolation import node_loop
-from runs.notify import bus
+from runs.notify.current import notifications
+from runs.notify.notifications import EXIT_SECONDS
+from runs.notify.workers import EXECUTE_TASK, celery_queue
 from runs.queue.leases import unclaimed_queues
 from runs.queue.node_tasks import unclaimed_task_queues
 from runs.queue.slots import reconcile
@@ -30,14 +32,14 @@ GC_THRESHOLD = 20_000
 _watchdog: Watchdog | None = None
 
 
-@shared_task(name=bus.EXECUTE_TASK, ignore_result=True)
+@shared_task(name=EXECUTE_TASK, ignore_result=True)
 def execute() -> None:
     """Execute runs until there are none left to claim, and for a while after that none have come."""
     executor = RunExecutor(served_queues(), linger=settings.PYFLOW_LINGER_SECONDS)
     # An event loop of its own: Celery's pool runs tasks in plain processes.
     node_loop.run(executor.drain() if _watchdog is None else _watchdog.drain(executor))
     connections.close_all()
-    bus.flush(bus.EXIT_SECONDS)
+    notifications().flush(EXIT_SECONDS)
     if executor.is_worn:
         logger.warning("nodes never returned, or left threads or open files behind: this process is replaced")
         sys.exit(0)
@@ -54,7 +56,7 @@ def sweep() -> None:
     stop_orphans()
     reconcile()
     for queue in unclaimed_queues() | unclaimed_task_queues():
-        bus.wake_worker(queue)
+        notifications().wake_worker(queue)
 
 
 @shared_task(name="runs.prune", ignore_result=True, expires=600)
@@ -71,7 +73,7 @@ def repair_counters() -> None:
 
 def served_queues() -> frozenset[str]:
     """The queues of this worker (`-Q`), as runs name them."""
-    default = bus.celery_queue("")
+    default = celery_queue("")
     return frozenset("" if name == default else name for name in current_app.amqp.queues.consume_from)
 
 
@@ -87,7 +89,7 @@ def _start_watchdog(**_: Any) -> None:
     if _watchdog is not None:
         _watchdog.start(queues)
     for queue in queues:  # what has come while no worker was there
-        bus.wake_worker(queue)
+        notifications().wake_worker(queue)
 
 
 @worker_process_init.connect

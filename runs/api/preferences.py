@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from pyflow.core.states import TERMINAL_RUN_STATES
 from runs.api.serializers import show_run
 from runs.models import Run
-from runs.notify.endings import await_ends
+from runs.notify.current import notifications
 from runs.services.find import find_runs, runs_beside
 from tenants.api.views import TenantView
 from tenants.scoping import tenant_scope
@@ -67,7 +67,7 @@ def wait_for_runs(
         return not left
 
     try:
-        await_ends(run_ids, seconds, are_there)
+        notifications().await_ends(run_ids, seconds, are_there)
     finally:
         _places.release()
     with tenant_scope(tenant_id, write=False):

@@ -18,7 +18,7 @@ from plumbing.database.statements import ask
 from plumbing.database.transactions import retried
 from pyflow.execution.remote import Outcome, Place
 from runs.models import POISON_LOSSES, NodeTask, Run
-from runs.notify import bus
+from runs.notify.current import notifications
 from runs.queue.fence import hold_epoch
 from runs.queue.leases import Claim, claim_of
 
@@ -126,7 +126,7 @@ def finish_task(taken: TaskClaim, outcomes: list[Outcome]) -> bool:
         ours = NodeTask.objects.across_tenants().filter(pk=taken.task_id, epoch=taken.epoch, outcomes__isnull=True)
         stored = ours.update(outcomes=outcomes, lease_until=None, owner="")
         if stored:
-            bus.notify_news(taken.run.run_id)
+            notifications().notify_news(taken.run.run_id)
     return bool(stored)
 
 
@@ -203,7 +203,7 @@ def insert_tasks(claim: Claim, rows: Sequence[NodeTask], awaited: Container[UUID
         hold_epoch(claim.run_id, claim.epoch)
         NodeTask.objects.bulk_create(rows, ignore_conflicts=True)
         for queue in {row.queue for row in rows}:
-            bus.notify_queued(queue)
+            notifications().notify_queued(queue)
 
 
 def _lock_held(owner: str, ids: Collection[UUID]) -> set[UUID]:

@@ -10,13 +10,12 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from urllib.parse import urlsplit
 
 import redis
-from django.conf import settings
 from django.utils import timezone
 
-from runs.notify import bus
+from runs.notify.current import notifications
+from runs.notify.redis_client import broker_url, key_prefix, redis_client
 
 logger = logging.getLogger(__name__)
 #: How often a worker reports, and how old its last report is when it no longer counts as live. Seconds.
@@ -35,11 +34,11 @@ class Presence:
 
 def report(queues: Collection[str]) -> None:
     """Record in the broker that a live worker serves ``queues``. Never raises: a missed report is made up for."""
-    url = bus.broker_url()
+    url = broker_url()
     if url is None:
         return
     try:
-        with _client(url) as client, client.pipeline(transaction=False) as pipeline:
+        with redis_client(url) as client, client.pipeline(transaction=False) as pipeline:
             for queue in queues:
                 pipeline.set(_key(url, queue), "", px=REMEMBERED)
             pipeline.execute()
@@ -49,15 +48,15 @@ def report(queues: Collection[str]) -> None:
 
 def presence_of(queues: Collection[str]) -> dict[str, Presence]:
     """The presence of executors for each of ``queues``: one question to the broker, of a second at most."""
-    if settings.PYFLOW_EXECUTOR != "celery":
-        here = bus.has_executor()
+    if not notifications().workers.are_remote:
+        here = notifications().has_executor()
         return dict.fromkeys(queues, Presence(here, "" if here else "no executor is at work in the server's process"))
-    url = bus.broker_url()
+    url = broker_url()
     if url is None:
         return dict.fromkeys(queues, Presence(None, "the broker is not a Redis, in which workers report"))
     names = sorted(queues)
     try:
-        with _client(url) as client, client.pipeline(transaction=False) as pipeline:
+        with redis_client(url) as client, client.pipeline(transaction=False) as pipeline:
             for name in names:
                 pipeline.pttl(_key(url, name))
             left = pipeline.execute()
@@ -78,9 +77,4 @@ def _presence(now: datetime, left: int) -> Presence:
 
 
 def _key(url: str, queue: str) -> str:
-    return f"pyflow:{urlsplit(url).path.strip('/') or '0'}:served:{queue}"
-
-
-def _client(url: str) -> redis.Redis:
-    wait = bus.SEND_TIMEOUT
-    return redis.Redis.from_url(url, socket_connect_timeout=wait, socket_timeout=wait, retry=None)
+    return f"{key_prefix(url)}served:{queue}"

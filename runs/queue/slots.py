@@ -26,7 +26,7 @@ from pyflow.core.ids import new_uuid
 from pyflow.core.states import TERMINAL_RUN_STATES, RunState
 from runs.errors import FencedError
 from runs.models import Run, Slot
-from runs.notify import bus
+from runs.notify.current import notifications
 from runs.queue.fence import check_epoch
 
 #: So many keys with slots that nobody holds any more are looked after at a time.
@@ -311,13 +311,13 @@ def _promote(lane: QuerySet[Slot]) -> None:
         if head.run_epoch is None:
             _queue_again(head.run_id)
         else:
-            bus.notify_news(head.run_id)
+            notifications().notify_news(head.run_id)
 
 
 def _queue_again(run_id: UUID) -> None:
     waiting = Run.objects.across_tenants().filter(pk=run_id, state=RunState.WAITING.value)
     if waiting.update(state=RunState.QUEUED.value, wake_at=None):
-        bus.notify_queued(Run.objects.across_tenants().values_list("queue", flat=True).get(pk=run_id))
+        notifications().notify_queued(Run.objects.across_tenants().values_list("queue", flat=True).get(pk=run_id))
 
 
 def _displace(ticket: Ticket, lane: QuerySet[Slot]) -> None:
@@ -329,7 +329,7 @@ def _displace(ticket: Ticket, lane: QuerySet[Slot]) -> None:
     oldest.displaced = True
     oldest.save(update_fields=["displaced"])
     if oldest.run_epoch is not None:
-        bus.notify_news(oldest.run_id)
+        notifications().notify_news(oldest.run_id)
         return
     runs = {run.pk: run for run in _locked_runs({oldest.run_id, ticket.run_id})}
     run = runs[oldest.run_id]
@@ -337,10 +337,10 @@ def _displace(ticket: Ticket, lane: QuerySet[Slot]) -> None:
         return
     run.cancel_requested_at, run.pause_requested_at = timezone.now(), None
     if run.state == RunState.RUNNING:
-        bus.notify_news(run.pk)
+        notifications().notify_news(run.pk)
     else:
         run.state = RunState.QUEUED.value
-        bus.notify_queued(run.queue)
+        notifications().notify_queued(run.queue)
     run.save(update_fields=["cancel_requested_at", "pause_requested_at", "state"])
 
 

@@ -16,7 +16,7 @@ from pyflow.core.events import NODE_ENDS, RUN_ENDS, EventType
 from pyflow.core.result import ErrorInfo
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
 from runs.models import NodeItem, NodeRun, NodeTask, Run, RunEvent
-from runs.notify import bus
+from runs.notify.current import notifications
 from runs.queue.slots import leave_run
 from runs.storage.text import storable_text
 
@@ -82,9 +82,9 @@ def end_run(*, run_id: UUID, ending: Ending, epoch: int | None = None, wait: boo
         if run is None or run.state in TERMINAL_RUN_STATES or epoch not in (None, run.epoch):
             return False
         if run.state == RunState.RUNNING:
-            bus.notify_news(run.pk)
+            notifications().notify_news(run.pk)
         _end_now(run, ending, timezone.now())
-        bus.notify_ended([run.pk])
+        notifications().notify_ended([run.pk])
         # In a transaction of its own; if it fails, or nobody is left to do it, the slot is reconciled.
         transaction.on_commit(lambda: leave_run(run_id), robust=True)
         if run.parent_id is not None:
@@ -126,9 +126,9 @@ def _wake_parent(parent_id: UUID) -> None:
     """Queue a parent that waits for its children; notify the executor of one that is executed."""
     parents = Run.objects.across_tenants().filter(pk=parent_id)
     if parents.filter(state=RunState.WAITING.value).update(state=RunState.QUEUED.value):
-        bus.notify_queued(parents.values_list("queue", flat=True).get())
+        notifications().notify_queued(parents.values_list("queue", flat=True).get())
     else:
-        bus.notify_news(parent_id)
+        notifications().notify_news(parent_id)
 
 
 def _end_now(run: Run, ending: Ending, now: datetime) -> None:

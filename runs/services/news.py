@@ -11,7 +11,7 @@ from django.db.models import Q
 from pyflow.core.states import TERMINAL_RUN_STATES, RunState
 from pyflow.core.suspension import Signal
 from runs.models import Run
-from runs.notify import bus
+from runs.notify.current import notifications
 from runs.queue.signals import waiting_signals
 
 
@@ -50,6 +50,6 @@ def news(run_ids: Collection[UUID], children: Collection[UUID]) -> News:
 def notify_executor(run: Run) -> None:
     """Notify the executor of a running run that there is news of it, or the workers of its queue."""
     if run.state == RunState.RUNNING:
-        bus.notify_news(run.pk)
+        notifications().notify_news(run.pk)
     else:
-        bus.notify_queued(run.queue)
+        notifications().notify_queued(run.queue)

@@ -13,7 +13,7 @@ from plumbing.database.statements import prepared
 from pyflow.core.events import EventType
 from pyflow.core.ids import new_uuid
 from runs.models import Run, RunEvent
-from runs.notify import bus
+from runs.notify.current import notifications
 from runs.storage import batch_sql, values
 from runs.storage.values import Owner
 from tenants.errors import QuotaExceededError
@@ -32,7 +32,7 @@ def add(run: Run) -> None:
             run.save(force_insert=True)
             RunEvent(**event).save(force_insert=True)
             _count([run])
-    bus.notify_queued(run.queue)
+    notifications().notify_queued(run.queue)
 
 
 def add_all(runs: Sequence[Run]) -> None:
@@ -50,7 +50,7 @@ def add_all(runs: Sequence[Run]) -> None:
             RunEvent.objects.bulk_create([RunEvent(**event) for event in events])
             _count(runs)
     for queue in {run.queue for run in runs}:
-        bus.notify_queued(queue)
+        notifications().notify_queued(queue)
 
 
 def _add_at_once(runs: Sequence[Run], events: Sequence[batch_sql.Row]) -> None:

@@ -27,7 +27,7 @@ from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
 from pyflow.core.suspension import Suspension, awaited
 from runs.errors import FencedError
 from runs.models import NodeRun, Run, RunSignal
-from runs.notify import bus
+from runs.notify.current import notifications
 from runs.storage import batch_sql
 from tenants import quotas
 from tenants.plans import Quota
@@ -197,7 +197,7 @@ def store(writes: Sequence[Write]) -> set[UUID]:
     if ended:
         _notify_parents(ended, fenced)
     if over := [run_id for run_id in by_run.keys() - fenced if _ends(by_run[run_id])]:
-        bus.notify_ended(over)
+        notifications().notify_ended(over)
     return fenced
 
 
@@ -320,10 +320,10 @@ def _notify_parents(ended: Mapping[UUID, set[UUID]], fenced: Collection[UUID]) -
     if woken:
         runs.filter(pk__in=woken).update(state=RunState.QUEUED.value)
         for queue in {queue for parent_id, _, queue in found if parent_id in woken}:
-            bus.notify_queued(queue)
+            notifications().notify_queued(queue)
     for parent_id, state in states.items():
         if state == RunState.RUNNING:
-            bus.notify_news(parent_id)
+            notifications().notify_news(parent_id)
 
 
 def _awaits(run_ids: Iterable[UUID]) -> dict[UUID, set[UUID]]:
@@ -344,7 +344,7 @@ def _requeue_if_due(run_id: UUID, knows_stop: bool) -> None:
     # The executor that claims a run with a pause request parks it as paused.
     if (stop is not None and not knows_stop) or (pause is None) == (state == RunState.PAUSED):
         run.update(state=RunState.QUEUED.value, wake_at=None)
-        bus.notify_queued(queue)
+        notifications().notify_queued(queue)
         return
     if state == RunState.PAUSED:
         return
@@ -356,7 +356,7 @@ def _requeue_if_due(run_id: UUID, knows_stop: bool) -> None:
     over = Run.objects.across_tenants().filter(pk__in=children, state__in=TERMINAL_RUN_STATES)
     if any(wait.signal in names for wait in waits) or (children and over.exists()):
         run.update(state=RunState.QUEUED.value)
-        bus.notify_queued(queue)
+        notifications().notify_queued(queue)
 
 
 def _event_row(write: Write, event: Event, seq: int) -> batch_sql.Row:

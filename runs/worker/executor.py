@@ -10,6 +10,7 @@ import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
@@ -19,13 +20,14 @@ from django.db import Error as DatabaseFailure  # InterfaceError is one, yet no 
 
 from plumbing.database.dialect import is_postgresql
 from pyflow.core.ids import new_id
+from pyflow.core.ports import Subscription
 from pyflow.core.suspension import Signal
 from pyflow.execution.engine import Execution
 from pyflow.isolation.node_exit import know_signal_handlers
 from pyflow.isolation.threads import NodeThreads
 from runs.errors import AlreadyActiveError
-from runs.notify import bus
-from runs.notify.listener import listen
+from runs.notify.current import notifications as notifications_of_process
+from runs.notify.notifications import PASS_ON_SECONDS, ExecutorCallbacks, Notifications
 from runs.queue.fair_share import queues_with_room
 from runs.queue.leases import (
     Claims,
@@ -81,11 +83,17 @@ class RunExecutor:
     """
 
     def __init__(
-        self, queues: Collection[str] | None = None, *, linger: float = 0.0, poison_runs: bool = False
+        self,
+        queues: Collection[str] | None = None,
+        *,
+        linger: float = 0.0,
+        poison_runs: bool = False,
+        notifications: Notifications | None = None,
     ) -> None:
         self.owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{new_id()}"
         self._queues = queues
         self._linger = linger
+        self._notifications = notifications or notifications_of_process()
         self._quarantine = None if poison_runs else Quarantine(queues)
         self._active: dict[UUID, RunExecution] = {}
         #: How often a run was refused because it is executed here.
@@ -123,7 +131,8 @@ class RunExecutor:
             lapsed=self._lapsed.add,
         )
         serving = (self._call, self._lease, self._engines, self._vault, self._values, self._wakeups.wake)
-        self._tasks = TaskExecutor(self.owner, queues, *serving, poison_runs=poison_runs)
+        wake_worker = self._notifications.wake_worker
+        self._tasks = TaskExecutor(self.owner, queues, *serving, wake_worker, poison_runs=poison_runs)
         self._stopping = False
         self._is_turn_of_tasks = False
         self._is_leaking = False
@@ -143,8 +152,7 @@ class RunExecutor:
 
     def wake(self) -> None:
         """There is work, or news; from any thread."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wakeups.note_gap)
+        self._from_any_thread(self._wakeups.note_gap)
 
     def stop(self) -> None:
         """Claim nothing more and hand back what is not finished; from any thread."""
@@ -162,13 +170,12 @@ class RunExecutor:
         know_signal_handlers()
         self._writer.start()
         renewing = self._renewing()
-        listening = self._listen()
+        subscription = self._subscribe()
         try:
             idle_since = time.monotonic()
             while not self._stopping:
                 self._wakeups.clear()
                 renewing = _still(renewing, self._renewing)
-                listening = _still(listening, self._listen)
                 self._writer.check()
                 is_due = self._wakeups.is_claim_due or only is not None or time.monotonic() >= self._sweep_at
                 if self.is_worn and not forever:
@@ -181,15 +188,15 @@ class RunExecutor:
                     idle_since = time.monotonic()
                 elif not forever and time.monotonic() - idle_since >= self._linger:
                     # A notification that only this process received must not be lost: look again after the last run.
-                    await _end(listening)
+                    subscription.close()
                     if not await self._claim(only):
                         break
-                    listening = self._listen()
+                    subscription = self._subscribe()
                 if not self._wakeups.is_claim_due or self._room() <= 0:
                     await self._wakeups.wait(settings.PYFLOW_SWEEP_SECONDS)
         finally:
             await _end(renewing)
-            await _end(listening)
+            subscription.close()
             await self._hand_back()
             await self._writer.stop()
             self._leases.stop()
@@ -202,10 +209,19 @@ class RunExecutor:
     def _renewing(self) -> asyncio.Task[None]:
         return asyncio.ensure_future(self._renew())
 
-    def _listen(self) -> asyncio.Task[None]:
-        return asyncio.ensure_future(
-            listen(self._note_news, self._wakeups.note_queued, self._wakeups.note_gap, self._queues or ("",))
+    def _subscribe(self) -> Subscription:
+        callbacks = ExecutorCallbacks(
+            queued=partial(self._from_any_thread, self._wakeups.note_queued),
+            news=partial(self._from_any_thread, self._note_news),
+            missed=self.wake,
         )
+        return self._notifications.subscribe_executor(self._queues, callbacks)
+
+    def _from_any_thread(self, function: Callable[..., None], *args: Any) -> None:
+        """Call ``function`` on the event loop soon, if there is one."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it is closed
+                self._loop.call_soon_threadsafe(function, *args)
 
     async def _claim(self, only: UUID | None) -> int:
         free = self._room()
@@ -245,9 +261,9 @@ class RunExecutor:
             return len(taken) + tasks
         self._wakeups.may_claim = True  # there may be more than there were places for
         if asked >= self._pass_on_at:
-            self._pass_on_at = asked + bus.PASS_ON_SECONDS
+            self._pass_on_at = asked + PASS_ON_SECONDS
             for queue in self._queues or ("",):
-                bus.wake_worker(queue)
+                self._notifications.wake_worker(queue)
         return len(taken) + tasks
 
     def _part_for_tasks(self, free: int) -> int:
@@ -288,7 +304,7 @@ class RunExecutor:
             reconcile()
         if overdue and self._queues is not None:
             for queue in unclaimed_queues() - set(self._queues):
-                bus.wake_worker(queue)
+                self._notifications.wake_worker(queue)
         # Of those that have lapsed, some may be locked by others, and not handed back yet.
         poison_runs, active = self._quarantine is None, [*self._active, *(run_id for run_id, _ in self._lapsed)]
         # A suspect that waits for node tasks leaves room for them, not for another run that could take it with it.
@@ -320,7 +336,7 @@ class RunExecutor:
         if is_full and overdue:  # all that was due or lost is queued by now
             queues |= set(self._queues)
         for queue in queues if is_full else queues - set(self._queues):
-            bus.notify_queued_now(queue)
+            self._notifications.notify_queued_now(queue)
 
     def _open_quarantine(self) -> None:
         if self._quarantine is not None and (poison_runs_wait(self._queues) or poison_tasks_wait(self._queues)):
@@ -480,7 +496,7 @@ class RunExecutor:
             await self._lease(clear_losses, {run_id for run_id, _ in self._lapsed - busy} - released)
             logger.info("handed %d unfinished runs back", len(released))
             for queue in self._queues or ("",):
-                bus.wake_worker(queue)
+                self._notifications.wake_worker(queue)
             await self._lease(partial(self._pass_on, tenants, is_full=False, overdue=False))
         if self._quarantine is not None:
             await self._call(self._quarantine.wait, HAND_BACK_SECONDS)

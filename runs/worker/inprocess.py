@@ -12,7 +12,6 @@ from django.db import Error as DatabaseFailure
 from django.db import connections
 
 from pyflow.isolation import node_loop
-from runs.notify import bus
 from runs.queue.leases import PULSE_SECONDS, stall_seconds
 from runs.storage import retention
 from runs.worker.executor import RunExecutor
@@ -52,13 +51,11 @@ class InProcessExecutor:
     def _supervise(self) -> None:
         while not self._stopped.is_set():
             self._working = working = _Working(self._ready)
-            bus.subscribe(working.executor.wake)
             working.start()
             if self._stopped.is_set():
                 working.executor.stop()  # it was not there yet when `stop` looked
             while working.is_alive() and (self._stopped.is_set() or not working.stands_still):
                 working.join(PULSE_SECONDS)
-            bus.unsubscribe(working.executor.wake)
             if not self._stopped.is_set():
                 logger.error("the executor %s; another one takes its place", working.fate)
                 working.executor.stop()  # where it stands still: when it goes on

@@ -21,7 +21,6 @@ from pyflow.execution.engine import RunRequest
 from pyflow.execution.plan import compile_stored
 from pyflow.execution.remote import lost
 from pyflow.isolation.errors import describe_error
-from runs.notify import bus
 from runs.queue.leases import MAX_LOSSES
 from runs.queue.node_tasks import (
     TaskClaim,
@@ -89,6 +88,7 @@ class TaskExecutor:
         vault: Reader,
         values: Reader,
         on_end: Callable[[], None],
+        wake_worker: Callable[[str], None],
         *,
         poison_runs: bool,
     ) -> None:
@@ -100,6 +100,7 @@ class TaskExecutor:
         self._vault = vault
         self._values = values
         self._on_end = on_end
+        self._wake_worker = wake_worker
         self._poison_runs = poison_runs
         self._sweep_at = 0.0
         self.active: dict[UUID, asyncio.Task[None]] = {}
@@ -141,7 +142,7 @@ class TaskExecutor:
         if overdue:
             self._sweep_at = time.monotonic() + settings.PYFLOW_SWEEP_SECONDS
             for queue in unclaimed_task_queues() - set(self._queues) if self._queues is not None else ():
-                bus.wake_worker(queue)
+                self._wake_worker(queue)
         active = list(self.active)
         claims = claim_tasks(self._owner, limit, self._queues, active, overdue=overdue, poison_runs=self._poison_runs)
         recorded = recorded_nodes({taken.run.run_id for taken in claims}) if claims else {}

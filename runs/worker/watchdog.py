@@ -24,7 +24,7 @@ from contextlib import suppress
 from django.db import Error as DatabaseFailure
 from django.db import connections
 
-from runs.notify import bus
+from runs.notify.current import notifications
 from runs.queue import presence
 from runs.queue.leases import PULSE_SECONDS, stall_seconds, unclaimed_queues
 from runs.worker.executor import RunExecutor
@@ -137,7 +137,7 @@ class Watchdog:
             self._waits_since = math.inf
             return False
         for queue in waiting:
-            bus.wake_worker(queue)
+            notifications().wake_worker(queue)
         self._waits_since = max(min(self._waits_since, now), self._last_pulse)
         return now - self._waits_since >= stall_seconds()
 

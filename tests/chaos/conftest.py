@@ -67,7 +67,7 @@ def world(
 
 
 @pytest.fixture(autouse=True)
-def known(monkeypatch) -> None:
+def known() -> Iterator[None]:
     """The node types of the tests' build."""
     from plugins import discovery
     from pyflow.nodes import default_registry
@@ -75,6 +75,5 @@ def known(monkeypatch) -> None:
 
     registry = default_registry.copy()
     nodes.register(registry)
-    found = discovery.Discovered(registry, ())
-    for module in ("runs.worker.engines", "workflows.documents", "workflows.services"):
-        monkeypatch.setattr(f"{module}.discover", lambda: found)
+    with discovery.using(discovery.Discovered(registry, ())):
+        yield

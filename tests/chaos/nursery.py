@@ -25,13 +25,13 @@ from tests.support.servers.launcher import end_with_parent
 def install() -> None:
     """Make this process the tests' build."""
     from pyflow.nodes import default_registry
-    from runs.notify import bus
+    from runs.notify.notifications import Notifications
     from runs.storage import writer
     from runs.worker import executor, quarantine
     from tests.chaos import nodes
 
     nodes.register(default_registry)
-    claim, store, notify = executor.claim, writer.store, bus.notify_queued_now
+    claim, store, notify = executor.claim, writer.store, Notifications.notify_queued_now
 
     def claim_or_die(*args: Any, **options: Any) -> Any:
         crash("claim.before")
@@ -52,13 +52,14 @@ def install() -> None:
         crash("commit.after")
         return fenced
 
-    def notify_or_die(queue: str = "") -> None:
+    def notify_or_die(notifications: Notifications, queue: str = "") -> None:
         crash("notify.before")
-        notify(queue)
+        notify(notifications, queue)
         crash("notify.after")
 
     quarantine.START = "from tests.chaos.nursery import poison_runs; poison_runs()"
-    executor.claim, writer.store, bus.notify_queued_now = claim_or_die, store_or_die, notify_or_die
+    executor.claim, writer.store = claim_or_die, store_or_die
+    Notifications.notify_queued_now = notify_or_die  # type: ignore[method-assign]
 
 
 def poison_runs() -> None:
@@ -90,14 +91,14 @@ def beat() -> None:
 
 def starter(version: str, count: str) -> None:
     """Accept runs, one after the other, as a web process does; ends when they are accepted and notified."""
-    from runs.notify import bus
+    from runs.notify.current import notifications
     from runs.services.start import start_version
     from workflows.models import Version
 
     found = Version.objects.across_tenants().select_related("workflow").get(pk=version)
     for _ in range(int(count)):
         start_version(version=found, input={})
-    bus.flush(10)
+    notifications().flush(10)
 
 
 IMPORTED_ONCE = (

@@ -6,7 +6,9 @@ import pytest
 import redis
 
 from pyflow_site.celery import app
-from runs.notify import bus
+from runs.notify.notifications import queued_topic
+from runs.notify.redis_client import key_prefix
+from runs.notify.workers import EXECUTE_TASK
 from tests.chaos.world import World
 
 pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -51,8 +53,8 @@ def test_every_message_is_delivered_five_times(world: World):
         for _ in range(4):
             world.start(version, 3)
             for _ in range(5):
-                app.send_task(bus.EXECUTE_TASK, ignore_result=True)
-                client.publish(bus.queued_channel("redis://x/0", ""), "")
+                app.send_task(EXECUTE_TASK, ignore_result=True)
+                client.publish(f"{key_prefix('redis://x/0')}{queued_topic('')}", "")
     world.settle()
     world.verify()
 

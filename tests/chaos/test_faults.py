@@ -10,7 +10,7 @@ import pytest
 from django.db.models import Count
 
 from runs.models import NodeRun, Run, RunEvent
-from runs.notify.bus import celery_queue
+from runs.notify.workers import celery_queue
 from runs.services.start import start_version
 from tests.chaos.world import Member, World
 from tests.support.factories.rows import make_tenant, make_workflow

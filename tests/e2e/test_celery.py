@@ -9,7 +9,7 @@ import redis
 
 from pyflow_site.celery import app
 from runs.models import Run
-from runs.notify import bus
+from runs.notify.current import notifications
 from runs.tasks import sweep
 from tests.support import waiting
 from tests.support.api import Api, read
@@ -25,9 +25,8 @@ CHAIN = ("one", "two", "three")
 
 
 @pytest.fixture
-def broker(settings) -> Iterator[str]:
+def broker() -> Iterator[str]:
     """A broker of its own, which this process publishes to as well."""
-    settings.PYFLOW_EXECUTOR = "celery"
     with launcher.redis() as url, publishing_to(f"{url}/0"):
         yield url
 
@@ -87,7 +86,7 @@ def test_another_worker_goes_on_where_one_was_killed(api: Api, fleet: dict[str, 
 def test_a_flushed_broker_loses_no_run(api: Api, fleet: dict[str, str], tmp_path: Path, broker: str):
     """The clock rings for what is queued, with nothing but the database to go by."""
     runs = [start(api) for _ in range(5)]
-    assert bus.flush(10), "everything is sent"
+    assert notifications().flush(10), "everything is sent"
     with redis.Redis.from_url(broker) as client:
         assert 1 <= client.llen("celery") <= 5, "rings that come together are one message"
         client.flushall()

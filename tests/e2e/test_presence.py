@@ -23,8 +23,7 @@ pytestmark = [pytest.mark.fleet, pytest.mark.e2e, written_by_hand]
 
 
 @pytest.fixture
-def broker(settings) -> Iterator[launcher.Program]:
-    settings.PYFLOW_EXECUTOR = "celery"
+def broker() -> Iterator[launcher.Program]:
     with launcher.redis_server() as server, publishing_to(f"{server.url}/0"):
         yield server
 

@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 
 from plugins import discovery
+from pyflow.core.bus import MemoryBus
 from pyflow.core.node import NodeRegistry
 from pyflow.execution.execution import Execution
 from pyflow.nodes import default_registry
@@ -17,6 +18,7 @@ from runs.worker.inprocess import InProcessExecutor
 from tenants.models import Tenant
 from tests.support import waiting
 from tests.support.factories.rows import make_tenant
+from tests.support.servers.event_bus import in_one_process
 
 
 @pytest.fixture
@@ -25,13 +27,18 @@ def tenant(transactional_db) -> Tenant:
 
 
 @pytest.fixture
-def registry(monkeypatch) -> NodeRegistry:
+def registry() -> Iterator[NodeRegistry]:
     """Node types of this test, as if they had been installed: register them before anything is stored."""
     registry = default_registry.copy()
-    found = discovery.Discovered(registry, ())
-    for module in ("runs.worker.engines", "workflows.documents", "workflows.services"):
-        monkeypatch.setattr(f"{module}.discover", lambda: found)
-    return registry
+    with discovery.using(discovery.Discovered(registry, ())):
+        yield registry
+
+
+@pytest.fixture(autouse=True)
+def bus() -> Iterator[MemoryBus]:
+    """The event bus of this process alone."""
+    with in_one_process() as bus:
+        yield bus
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +48,6 @@ def quick(settings, tmp_path) -> None:
     settings.PYFLOW_SWEEP_SECONDS = 0.1
     settings.PYFLOW_STORAGE_ROOT = tmp_path / "storage"
     settings.PYFLOW_VALUES_ROOT = tmp_path / "values"
-    settings.PYFLOW_EXECUTOR = "inprocess"
 
 
 @pytest.fixture

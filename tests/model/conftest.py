@@ -1,7 +1,7 @@
 """How many cases are played, and from which seed."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -17,6 +17,7 @@ from tests.model.platform import store
 from tests.model.reference import complaints
 from tests.support.factories.rows import make_tenant
 from tests.support.factories.secrets import make_secret
+from tests.support.servers.event_bus import in_one_process
 
 #: Set by `make model`: what the cases are drawn from, and how many of each kind.
 SEED = os.environ.get("PYFLOW_TEST_MODEL")
@@ -66,14 +67,11 @@ def stage() -> Stage:
 
 
 @pytest.fixture
-def tenant(transactional_db, stage, settings, tmp_path, monkeypatch) -> Tenant:
+def tenant(transactional_db, stage, settings, tmp_path, monkeypatch) -> Iterator[Tenant]:
     """Return a tenant on a platform that knows the node type of the cases, and keeps large values in files."""
-    settings.PYFLOW_EXECUTOR, settings.PYFLOW_SWEEP_SECONDS = "inprocess", 0.1
+    settings.PYFLOW_SWEEP_SECONDS = 0.1
     settings.PYFLOW_STORAGE_ROOT, settings.PYFLOW_VALUES_ROOT = tmp_path / "storage", tmp_path / "values"
     settings.PYFLOW_LARGE_VALUE_BYTES = len(PADDING) // 2
-    found = discovery.Discovered(stage.registry, ())
-    for module in ("runs.worker.engines", "workflows.documents", "workflows.services"):
-        monkeypatch.setattr(f"{module}.discover", lambda: found)
     commit = DatabaseSink.commit
 
     async def counted(sink: DatabaseSink, event: Event) -> None:
@@ -82,8 +80,9 @@ def tenant(transactional_db, stage, settings, tmp_path, monkeypatch) -> Tenant:
         await stage.ledger.tick()
 
     monkeypatch.setattr(DatabaseSink, "commit", counted)
-    tenant = make_tenant()
-    make_secret(tenant, "TOKEN", SECRET)
-    for kid in KIDS.values():
-        store(tenant, kid)
-    return tenant
+    with discovery.using(discovery.Discovered(stage.registry, ())), in_one_process():
+        tenant = make_tenant()
+        make_secret(tenant, "TOKEN", SECRET)
+        for kid in KIDS.values():
+            store(tenant, kid)
+        yield tenant

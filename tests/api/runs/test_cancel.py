@@ -2,13 +2,15 @@
 
 import pytest
 
+from pyflow.core.ports import Notification
 from runs.models import Run
-from runs.notify import bus
+from runs.notify.notifications import queued_topic
 from tenants.models import AuditEntry
 from tests.support.api import Api, assert_problem, read
 from tests.support.factories.records import record
 from tests.support.factories.rows import make_run
 from tests.support.invariants import written_by_hand
+from tests.support.servers.event_bus import Notes, in_one_process
 
 pytestmark = pytest.mark.api
 
@@ -60,19 +62,13 @@ def test_asking_twice_is_asking_once(api: Api, run, path: str):
 
 
 def test_executors_are_told_once_it_is_committed(api: Api, path: str, django_capture_on_commit_callbacks):
-    rings: list[int] = []
-
-    def notified() -> None:
-        rings.append(1)
-
-    bus.subscribe(notified)
-    try:
+    notes = Notes()
+    with in_one_process() as bus:
+        bus.subscribe([queued_topic("")], notes)
         with django_capture_on_commit_callbacks(execute=True):
             api.post(path)
-            assert rings == []
-    finally:
-        bus.unsubscribe(notified)
-    assert rings == [1]
+            assert notes.taken == []
+    assert notes.taken == [Notification(queued_topic(""))]
 
 
 @written_by_hand

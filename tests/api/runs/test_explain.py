@@ -1,6 +1,6 @@
 """`GET /api/v1/runs/{id}/explain`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from uuid import UUID
 
@@ -8,12 +8,14 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from plugins.discovery import Discovered
+from plugins import discovery
 from pyflow.core.ids import new_id
 from pyflow.core.node import NodeRegistry
+from pyflow.core.ports import Subscription
 from pyflow.core.states import RUN_VERBS, RunState
 from runs.models import NodeItem, NodeRun, NodeTask, Run, RunSignal, Slot
-from runs.notify import bus
+from runs.notify.current import notifications
+from runs.notify.notifications import ExecutorCallbacks
 from runs.queue import presence
 from tests.support.api import YAML, Api, assert_problem, assert_same_answer, read
 from tests.support.factories.children import executed, start_child
@@ -77,17 +79,14 @@ def run(tenant) -> Run:
 
 
 @pytest.fixture(autouse=True)
-def served() -> Iterator[Callable[[], None]]:
+def served() -> Iterator[Subscription]:
     """An executor in this process, which leaves the rows as they are."""
-
-    def notified() -> None: ...
-
-    bus.subscribe(notified)
+    callbacks = ExecutorCallbacks(queued=lambda: None, news=lambda _: None, missed=lambda: None)
+    subscription = notifications().subscribe_executor(None, callbacks)
     if settings.PYFLOW_EXECUTOR == "celery":  # there it is workers that report
         presence.report(["", "gpu"])
-    yield notified
-    if bus.has_executor():
-        bus.unsubscribe(notified)
+    yield subscription
+    subscription.close()
 
 
 def test_a_queued_run_has_its_place_among_those_of_its_tenant(api: Api, tenant):
@@ -112,7 +111,7 @@ def test_that_no_executor_is_at_work_is_told_of_what_waits_for_one(api: Api, ten
     change(waits, "queued", queue="gpu")
     change(goes_on, "running")
     assert "unserved" not in codes(explained(api, waits))
-    bus.unsubscribe(served)
+    served.close()
     if settings.PYFLOW_EXECUTOR == "celery":
         change(waits, "queued", queue="unheard")
         assert codes(explained(api, waits))[-1] == "unserved"
@@ -358,11 +357,11 @@ def test_of_very_many_nodes_only_some_are_told_of(api: Api, tenant):
     assert (len(body["nodes"]), body["more_nodes"], body["nodes"][0]["id"]) == (200, 50, "n240")
 
 
-def test_a_version_that_cannot_run_here_any_more_is_told(api: Api, run: Run, monkeypatch):
+def test_a_version_that_cannot_run_here_any_more_is_told(api: Api, run: Run):
     node(run, "a", "retrying", attempts=1, error=ERROR)
-    nothing = Discovered(NodeRegistry(), ())
-    monkeypatch.setattr("workflows.services.discover", lambda: nothing)
-    body = explained(api, run)
+    nothing = discovery.Discovered(NodeRegistry(), ())
+    with discovery.using(nothing):
+        body = explained(api, run)
     assert (codes(body), body["states"]) == (["not_runnable", "queue"], {"retrying": 1})
     assert "log" in body["reasons"][0]["detail"]
 

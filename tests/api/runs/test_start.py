@@ -6,11 +6,13 @@ import time
 import pytest
 from django.db import IntegrityError, connection, transaction
 
+from pyflow.core.ports import Notification
 from runs.models import Run, RunEvent
-from runs.notify import bus
+from runs.notify.notifications import queued_topic
 from runs.services.start import Start, start_run
 from tests.support.api import JSON, YAML, Api, assert_problem, assert_same_answer, is_uuid7, read
 from tests.support.factories.rows import HELLO, a_test, make_api_key, make_draft, make_workflow
+from tests.support.servers.event_bus import Notes, in_one_process
 from workflows.services import archive_workflow
 from workflows.versions import archive_version
 
@@ -39,15 +41,13 @@ def test_a_run_is_accepted(api: Api, tenant, hello):
 
 
 def test_executors_are_told_once_it_is_committed(api: Api, django_capture_on_commit_callbacks):
-    rings = []
-    bus.subscribe(lambda: rings.append(1))
-    try:
+    notes = Notes()
+    with in_one_process() as bus:
+        bus.subscribe([queued_topic("")], notes)
         with django_capture_on_commit_callbacks(execute=True):
             api.post(PATH, {"input": {"who": "Ada"}})
-            assert rings == []
-    finally:
-        bus.unsubscribe(bus._subscribers[-1])
-    assert rings == [1]
+            assert notes.taken == []
+    assert notes.taken == [Notification(queued_topic(""))]
 
 
 def test_it_runs_the_newest_version(api: Api, tenant):

@@ -1,37 +1,37 @@
 """Notifications: sent after commits only, and never in the way of a transaction."""
 
-import os
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from django.db import transaction
 
+from pyflow.core.bus import MemoryBus
 from runs.models import Run
-from runs.notify import bus
+from runs.notify.current import of_settings, using
+from runs.notify.notifications import ExecutorCallbacks, Notifications, queued_topic
+from runs.notify.timing import Timing
+from runs.notify.workers import ANY_QUEUE
 from runs.tasks import sweep
 from tests.support.api import Api
 from tests.support.factories.records import record
 from tests.support.factories.rows import make_api_key, make_run, make_workflow
 from tests.support.histories import assert_is_whole
+from tests.support.processes.running import executing
 from tests.support.servers import launcher
 from tests.support.servers.broker import publishing_to
+from tests.support.servers.event_bus import PlainBus
 
 pytestmark = pytest.mark.database
+IGNORED = ExecutorCallbacks(queued=lambda: None, news=lambda _: None, missed=lambda: None)
 
 
 @pytest.fixture
-def rings() -> Iterator[list[int]]:
+def rings(bus: MemoryBus) -> list[int]:
     heard: list[int] = []
-
-    def subscriber() -> None:
-        heard.append(Run.objects.across_tenants().count())
-
-    bus.subscribe(subscriber)
-    yield heard
-    bus.unsubscribe(subscriber)
+    bus.subscribe([queued_topic("")], lambda _: heard.append(Run.objects.across_tenants().count()))
+    bus.subscribe([ANY_QUEUE], lambda _: heard.append(Run.objects.across_tenants().count()))
+    return heard
 
 
 def test_it_rings_after_the_commit(tenant, rings):
@@ -77,9 +77,16 @@ def test_the_sweeper_is_quiet_when_there_is_nothing_to_do(tenant, rings):
     assert rings == []
 
 
-def test_an_executor_looks_for_itself_when_no_ring_came(tenant, executor, finished, monkeypatch):
-    monkeypatch.setattr(bus, "notify_queued_now", lambda queue="": None)
-    assert_is_whole(finished(make_run(tenant)), ["greet"])
+class DeafBus(MemoryBus):
+    """Loses everything."""
+
+    def _publish(self, topic: str, message: str) -> int:
+        return 0
+
+
+def test_an_executor_looks_for_itself_when_no_notification_came(tenant, finished):
+    with using(Notifications(DeafBus())), executing():
+        assert_is_whole(finished(make_run(tenant)), ["greet"])
 
 
 def start(tenant) -> int:
@@ -87,37 +94,68 @@ def start(tenant) -> int:
     return Api(make_api_key(tenant)[1]).post("/api/v1/workflows/hello/runs", {"input": {"who": "Ada"}}).status_code
 
 
-def test_a_broker_that_is_away_fails_no_request(tenant, settings):
-    settings.PYFLOW_EXECUTOR = "celery"
+def test_a_broker_that_is_away_fails_no_request(tenant):
     with publishing_to(f"redis://127.0.0.1:{launcher.free_port()}/0"):
         assert start(tenant) == 202
     assert Run.objects.for_tenant(tenant).get().state == "queued"
 
 
-def test_a_broker_that_accepts_and_says_nothing_neither_fails_nor_delays_a_request(tenant, settings, monkeypatch):
-    settings.PYFLOW_EXECUTOR = "celery"
-    monkeypatch.setattr(bus, "SEND_TIMEOUT", 60.0)
+def test_a_broker_that_accepts_and_says_nothing_neither_fails_nor_delays_a_request(tenant):
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
-        publishing_to(f"redis://127.0.0.1:{silent.getsockname()[1]}/0"),
+        publishing_to(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", Timing(send_timeout=60.0)) as notifications,
     ):
         assert start(tenant) == 202
-        assert not bus.flush(0), "it has been answered while the notification still waits for the broker"
+        assert not notifications.flush(0), "it has been answered while the notification still waits for the broker"
     assert Run.objects.for_tenant(tenant).get().state == "queued"
 
 
-def test_a_fork_while_a_thread_notifies_keeps_nothing_locked_in_the_child():
-    code = """if True:
-        import os, signal, django
-        django.setup()
-        from runs.notify import bus
+def test_the_settings_name_a_factory_of_the_bus(settings):
+    settings.PYFLOW_EVENT_BUS = "tests.support.servers.event_bus.PlainBus"
+    settings.PYFLOW_EXECUTOR = "celery"
+    chosen = of_settings()
+    assert isinstance(chosen.bus, PlainBus)
+    assert chosen.workers.are_remote
 
-        bus._lock.acquire()  # as another thread may have, at the moment of the fork
-        if not os.fork():
-            signal.alarm(20)  # ends a child that waits for ever
-            bus.has_executor()
-            os._exit(0)
-        raise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))
-    """
-    env = os.environ | {"DJANGO_SETTINGS_MODULE": "pyflow_site.settings"}
-    assert subprocess.run([sys.executable, "-c", code], env=env).returncode == 0
+
+class Woken:
+    """Workers that keep a list of the queues that they were woken for."""
+
+    are_remote = True
+
+    def __init__(self) -> None:
+        self.queues: list[str] = []
+
+    def wake(self, queue: str) -> None:
+        self.queues.append(queue)
+
+    def flush(self, timeout: float) -> bool:
+        return True
+
+
+def test_a_worker_is_woken_only_if_no_executor_of_the_queue_is_awake():
+    bus, workers = MemoryBus(), Woken()
+    notifications = Notifications(bus, workers)
+    subscription = notifications.subscribe_executor(["gpu"], IGNORED)
+    notifications.notify_queued_now("gpu")
+    notifications.notify_queued_now("")
+    subscription.close()
+    notifications.notify_queued_now("gpu")
+    assert workers.queues == ["", "gpu"]
+
+
+def test_with_a_bus_that_counts_no_receivers_a_worker_is_always_woken():
+    workers = Woken()
+    notifications = Notifications(PlainBus(), workers)
+    notifications.subscribe_executor(["gpu"], IGNORED)
+    notifications.notify_queued_now("gpu")
+    assert workers.queues == ["gpu"]
+
+
+def test_an_executor_of_all_queues_is_notified_of_each():
+    queued: list[int] = []
+    notifications = Notifications(MemoryBus())
+    notifications.subscribe_executor(None, replace(IGNORED, queued=lambda: queued.append(1)))
+    notifications.notify_queued_now("gpu")
+    notifications.notify_queued_now("")
+    assert queued == [1, 1]

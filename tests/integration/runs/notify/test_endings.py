@@ -1,28 +1,33 @@
 """Waiting for the end of a run: what wakes, and what is left afterwards."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import replace
+from uuid import UUID
 
 import pytest
 
+from pyflow.core.bus import MemoryBus
 from pyflow.core.ids import new_uuid
-from runs.notify import bus, endings
+from runs.notify.current import using
+from runs.notify.endings import ENDED, EndWaiters, Pauses
+from runs.notify.notifications import Notifications
+from runs.notify.redis_bus import RedisBus
 from tests.support import waiting
 from tests.support.api import Api, read
 from tests.support.factories.rows import make_api_key, make_tenant, make_workflow
 from tests.support.processes.running import executing
 from tests.support.servers import launcher
-from tests.support.servers.broker import publishing_to
+from tests.support.servers.event_bus import QUICK, Notes
 
-TOLD = 60.0
-"""Seconds within which somebody who is told has noticed, however busy the machine is."""
+#: Nobody looks without a notification.
+PATIENT = Pauses(first=600.0, longest=600.0, idle=0.0)
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody looks for himself: what wakes is a hint."""
-    monkeypatch.setattr(endings, "FIRST_PAUSE", 600.0)
-    monkeypatch.setattr(endings, "LONGEST_PAUSE", 600.0)
+def patient(bus: MemoryBus) -> Iterator[None]:
+    with using(Notifications(bus, waiters=EndWaiters(bus, PATIENT))):
+        yield
 
 
 @pytest.mark.database
@@ -38,47 +43,71 @@ def test_an_executor_in_this_process_wakes_the_request(transactional_db, patient
     assert (read(response)["state"], read(response)["outputs"]) == ("succeeded", {"greeting": "Hello Ada"})
 
 
-def listener() -> threading.Thread | None:
-    return next((thread for thread in threading.enumerate() if thread.name == "pyflow-endings"), None)
+@pytest.fixture
+def redis_bus() -> Iterator[RedisBus]:
+    with launcher.redis() as url:
+        bus = RedisBus(f"{url}/28", replace(QUICK, look=0.1))
+        yield bus
+        bus.close()
 
 
 @pytest.mark.fleet
-def test_what_another_process_says_wakes_through_the_broker(settings, patient, monkeypatch: pytest.MonkeyPatch):
-    settings.PYFLOW_EXECUTOR = "celery"
-    monkeypatch.setattr(endings, "POLL_SECONDS", 0.1)
-    monkeypatch.setattr(endings, "IDLE_SECONDS", 0.1)
-    run_id, ended = new_uuid(), threading.Event()
-    with launcher.redis() as url, publishing_to(f"{url}/0"):
-        thread = threading.Thread(target=lambda: endings.await_ends([run_id], 600, ended.is_set), daemon=True)
-        thread.start()
-        waiting.until(lambda: heard(run_id, ended), what="listener that hears")
-        thread.join(TOLD)
-        assert not thread.is_alive()
-        waiting.until(lambda: listener() is None, what="end of the listener when nobody waits")
+def test_the_end_that_another_process_publishes_wakes_through_redis(redis_bus: RedisBus):
+    waiters, run_id, ended = EndWaiters(redis_bus, PATIENT), new_uuid(), threading.Event()
+    other = Notifications(RedisBus(redis_bus.url, QUICK))
+    thread = threading.Thread(target=lambda: waiters.await_ends([run_id], 600, ended.is_set), daemon=True)
+    thread.start()
+
+    def has_returned() -> bool:
+        ended.set()
+        other.bus.publish(ENDED, str(run_id))
+        return not thread.is_alive()
+
+    waiting.until(has_returned, what="end of the wait")
+    waiting.until(lambda: not listening(), what="end of the listener when no request waits")
 
 
-def heard(run_id, ended: threading.Event) -> bool:
-    ended.set()
-    bus._sender.put(ended={run_id})
-    return not endings._watch._waiting
+def listening() -> bool:
+    return any(thread.name == "pyflow-bus-listener" for thread in threading.enumerate())
 
 
-@pytest.mark.fleet
-def test_a_broker_that_goes_is_told_of_only_while_somebody_waits(
-    settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    settings.PYFLOW_EXECUTOR = "celery"
-    monkeypatch.setattr(endings, "POLL_SECONDS", 0.1)
-    with launcher.redis() as url, publishing_to(f"{url}/0"):
-        assert endings.await_ends([new_uuid()], 10, waiting_once())
-        assert listener() is not None
-        idle = listener()
-    assert idle is not None
-    waiting.until(lambda: not idle.is_alive(), what="end of the listener without a broker")
-    assert "the broker does not answer" not in caplog.text
+def test_requests_share_a_subscription_that_is_closed_when_none_has_waited_for_a_while():
+    bus = MemoryBus()
+    waiters = EndWaiters(bus, PATIENT)
+    for _ in range(3):
+        assert waiters.await_ends([new_uuid()], 0.001, lambda: False) is False
+    counts: list[int] = []
+    bus.publish_counted(ENDED, str(new_uuid()), counts.append)
+    bus.publish_counted(ENDED, str(new_uuid()), counts.append)
+    assert counts == [1, 0]
 
 
-def waiting_once() -> Callable[[], bool]:
-    """Says no at first."""
-    answers = iter([False, True])
-    return lambda: next(answers)
+def test_a_request_is_woken_by_the_ends_of_its_runs_and_by_missed_notifications_only():
+    bus, run_id, looked = MemoryBus(), new_uuid(), threading.Semaphore(0)
+    waiters = EndWaiters(bus, PATIENT)
+    answers = iter([False, False, True])
+
+    def have_ended() -> bool:
+        looked.release()
+        return next(answers)
+
+    thread = threading.Thread(target=lambda: waiters.await_ends([run_id], 600, have_ended), daemon=True)
+    thread.start()
+    assert looked.acquire(timeout=60), "it looks at first"
+    bus.publish(ENDED, f"{new_uuid()},{new_uuid()}")
+    bus.publish(ENDED, "not an id")
+    assert not looked.acquire(timeout=0.05)
+    bus.miss()
+    assert looked.acquire(timeout=60)
+    bus.publish(ENDED, f"{new_uuid()},{run_id}")
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_very_many_ends_are_published_in_messages_that_a_bus_carries():
+    bus, notes = MemoryBus(), Notes()
+    bus.subscribe([ENDED], notes)
+    ended = [new_uuid() for _ in range(1000)]
+    Notifications(bus).notify_ended(ended)
+    assert [UUID(text) for it in notes.taken for text in it.message.split(",")] == ended

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import pytest
 
 from runs.models import Run
-from runs.notify import bus
 from runs.queue.leases import claim
 from runs.worker import executor
 from runs.worker.executor import RunExecutor
@@ -26,12 +25,10 @@ def serving(queue: str) -> Iterator[RunExecutor]:
     """An executor of one queue, on a thread of its own."""
     executor = RunExecutor({queue})
     thread = threading.Thread(target=lambda: asyncio.run(executor.serve()))
-    bus.subscribe(executor.wake)
     thread.start()
     try:
         yield executor
     finally:
-        bus.unsubscribe(executor.wake)
         executor.stop()
         thread.join()
 
