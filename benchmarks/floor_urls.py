@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from runs.models import Run, RunEvent
+from runs.models import EventRecord, Run
 
 
 class FloorView(APIView):
@@ -32,7 +32,7 @@ class FloorView(APIView):
                 event_seq=1,
                 **tenant,
             )
-            RunEvent.objects.create(run=run, seq=1, type="run.queued", at=run.created_at, **tenant)
+            EventRecord.objects.create(run=run, seq=1, type="run.queued", at=run.created_at, position=1, **tenant)
         return Response({"id": str(run.pk), "state": run.state}, status=202)
 
 

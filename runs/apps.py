@@ -2,8 +2,6 @@
 
 from django.apps import AppConfig
 
-from workflows import dependents
-
 
 class RunsConfig(AppConfig):
     """Runs, their nodes and events."""
@@ -11,7 +9,10 @@ class RunsConfig(AppConfig):
     name = "runs"
 
     def ready(self) -> None:
-        """Answer what workflows ask about their runs."""
-        from runs.dependents import RunsOfWorkflows  # noqa: PLC0415 - models cannot be imported before all apps are there
+        """Answer what workflows ask about their runs, and record their changes."""
+        # Models cannot be imported before all apps are there.
+        from runs.dependents import RunsOfWorkflows, record_change  # noqa: PLC0415
+        from workflows import dependents  # noqa: PLC0415
 
         dependents.attach(RunsOfWorkflows())
+        dependents.follow(record_change)

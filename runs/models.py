@@ -25,6 +25,8 @@ from workflows.models import Version, Workflow
 POISON_LOSSES = 2
 #: The name of the platform itself among those of senders; callers' names have a kind (`user:…`).
 PLATFORM = "platform"
+#: Characters of the type of an event, custom ones included.
+MAX_EVENT_TYPE = 128
 RUN_STATES = [(state.value, state.value) for state in RunState]
 NODE_STATES = [(state.value, state.value) for state in NodeState]
 LOG_LEVELS = list(LEVELS.items())
@@ -124,6 +126,7 @@ class Run(TenantOwned):
         max_length=63, blank=True, default="", editable=False, help_text="Queue whose workers execute it."
     )
     event_seq = models.PositiveIntegerField(default=0, editable=False)
+    log_position = models.BigIntegerField(default=0, editable=False, help_text="Of its last event in the tenant's log.")
     compensation = models.CharField(
         max_length=16, blank=True, default="", help_text="Result of the compensation, if there was one."
     )
@@ -415,26 +418,64 @@ class RunSignal(TenantOwned):
         return self.name
 
 
-class RunEvent(TenantOwned):
-    """A fact about a run. ``seq`` is 1, 2, 3… without holes, in the order in which the facts were committed."""
+class EventRecord(TenantOwned):
+    """One event of a tenant's log: about a run, or (without one) about a workflow, a trigger or the tenant's own.
+
+    ``seq`` is 1, 2, 3… without holes within a run, in the order in which its events were committed, and 0 outside of
+    runs. ``position`` orders the log of a tenant (``runs.storage.log``). ``key`` is what the sender of a custom event
+    identifies it by: a tenant has one event of each.
+    """
 
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events")
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, null=True, related_name="events")
     seq = models.PositiveIntegerField()
-    type = models.CharField(max_length=32)
+    type = models.CharField(max_length=MAX_EVENT_TYPE)
     node_id = models.CharField(max_length=255, blank=True, default="")
     at = models.DateTimeField()
     data = models.JSONField(default=dict)
+    position = models.BigIntegerField()
+    workflow_name = models.CharField(max_length=128, blank=True, db_default="", help_text="Of an event without a run.")
+    version_number = models.PositiveIntegerField(null=True, blank=True, help_text="Of an event without a run.")
+    key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001 - no key is no empty key
 
     class Meta(TenantOwned.Meta):
         """In order, once."""
 
         abstract = False
+        db_table = "runs_runevent"
         ordering = ("run", "seq")
-        constraints = (models.UniqueConstraint(fields=("run", "seq"), name="event_seq_per_run"),)
+        constraints = (
+            models.UniqueConstraint(fields=("run", "seq"), name="event_seq_per_run"),
+            models.UniqueConstraint(
+                fields=("tenant", "key"), name="event_once_per_key", condition=models.Q(key__isnull=False)
+            ),
+        )
+        indexes = (models.Index(fields=("tenant", "position"), name="event_log"),)
 
     def __str__(self) -> str:
         return f"{self.seq} {self.type} {self.node_id}".strip()
+
+
+class LogState(TenantOwned):
+    """How far the log of a tenant was removed: a reader that has not come to ``removed_to`` has missed events."""
+
+    tenant = models.OneToOneField("tenants.Tenant", on_delete=models.CASCADE, primary_key=True, related_name="+")
+    removed_to = models.BigIntegerField(default=0)
+
+    class Meta(TenantOwned.Meta):
+        """One row per tenant of which events were removed."""
+
+        abstract = False
+
+
+class LogCounter(models.Model):
+    """Counts the transactions that wrote to the log, where the database does not (SQLite): one row."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    value = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return str(self.value)
 
 
 class RunLog(TenantOwned):

@@ -13,13 +13,14 @@ from django.utils import timezone
 
 from plugins.discovery import discover
 from pyflow.core.errors import DefinitionError, Problem
+from pyflow.core.events import EventType
 from pyflow.documents.models import WorkflowDef
 from pyflow.execution.plan import Plan, compile_stored
 from pyflow.validation.loader import Format
 from tenants import audit, quotas
 from tenants.access import Actor, Principal
 from tenants.plans import Quota
-from workflows.dependents import dependents
+from workflows.dependents import Change, changed, dependents
 from workflows.documents import canonical_text, check_document, merged, uuid_of
 from workflows.errors import (
     WorkflowArchivedError,
@@ -59,6 +60,7 @@ def create_workflow(*, by: Actor, source: str, source_format: Format, draft: boo
             workflow = Workflow.objects.create(tenant_id=by.tenant_id, name=definition.name)
             version = add_version(workflow, definition, source, source_format, number=1, publication=int(not draft))
             record_change(by, "workflow.created", version)
+            _follow_first(by, version)
     except IntegrityError:
         raise WorkflowExistsError(
             f"A workflow named {definition.name!r} exists. PUT the document to its address to make a new version."
@@ -131,6 +133,8 @@ def archive_workflow(*, by: Actor, name: str, archived: bool, precondition: Prec
         workflow.touch("archived_at")
         action = "workflow.archived" if archived else "workflow.unarchived"
         audit.record(by=by, action=action, target=f"workflow:{workflow.pk}", after={"name": workflow.name})
+        type = EventType.WORKFLOW_ARCHIVED if archived else EventType.WORKFLOW_UPDATED
+        changed(Change(type=type, workflow=workflow, by=by, data={"archived": archived}))
     return workflow
 
 
@@ -151,6 +155,7 @@ def delete_workflow(*, by: Actor, name: str, precondition: Precondition = any_st
         # From here on no start of it is committed; one that was, before, keeps it.
         Workflow.objects.for_tenant(by.tenant_id).select_for_update().get(pk=workflow.pk)
         _check_unused(workflow)
+        changed(Change(type=EventType.WORKFLOW_DELETED, workflow=workflow, by=by))
         dependents().delete(tenant_id=by.tenant_id, workflow_id=workflow.pk)
         workflow.delete()
 
@@ -301,6 +306,18 @@ def record_change(by: Actor, action: str, version: Version, *, before: Version |
     )
 
 
+def changed_version(by: Actor, type: EventType, version: Version, **data: Any) -> None:
+    """Tell those who follow workflows what became of a version."""
+    traits = {"state": version.state, "checksum": version.checksum}
+    changed(Change(type=type, workflow=version.workflow, version=version, by=by, data=traits | data))
+
+
+def _follow_first(by: Actor, version: Version) -> None:
+    changed_version(by, EventType.WORKFLOW_CREATED, version)
+    if version.state == VersionState.PUBLISHED:
+        changed_version(by, EventType.WORKFLOW_PUBLISHED, version)
+
+
 def _publish_next(
     by: Actor, workflow: Workflow, definition: WorkflowDef, source: str, source_format: Format, *, created: bool
 ) -> Saved:
@@ -311,6 +328,10 @@ def _publish_next(
     number, publication = (1, 1) if created else next_numbers(workflow)
     version = add_version(workflow, definition, source, source_format, number=number, publication=publication)
     record_change(by, "workflow.created" if created else "workflow.updated", version, before=latest)
+    if created:
+        _follow_first(by, version)
+    else:
+        changed_version(by, EventType.WORKFLOW_PUBLISHED, version)
     return Saved(workflow, version, created=created, changed=True)
 
 

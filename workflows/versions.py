@@ -14,6 +14,7 @@ from django.utils import timezone
 from pyflow.compare.diff import Diff, compare, json_patch
 from pyflow.compare.text_diff import unified
 from pyflow.core.errors import DefinitionError, Problem
+from pyflow.core.events import EventType
 from pyflow.documents.models import WorkflowDef
 from pyflow.validation.loader import Format
 from tenants import quotas
@@ -24,6 +25,7 @@ from workflows.models import Version, VersionState, Workflow
 from workflows.services import (
     add_version,
     any_state,
+    changed_version,
     check_not_archived,
     checked,
     current_version,
@@ -113,6 +115,7 @@ def create_draft(*, by: Actor, name: str, source: str, source_format: Format) ->
         number, _ = next_numbers(workflow)
         version = add_version(workflow, definition, source, source_format, number=number, publication=0)
         record_change(by, "version.drafted", version)
+        changed_version(by, EventType.WORKFLOW_UPDATED, version)
     return version
 
 
@@ -132,6 +135,7 @@ def edit_draft(
         version.updated_at = timezone.now()
         version.save()
         record_change(by, "version.edited", version, before=before)
+        changed_version(by, EventType.WORKFLOW_UPDATED, version)
     return version
 
 
@@ -145,6 +149,7 @@ def delete_draft(*, by: Actor, name: str, number: int, precondition: Preconditio
         quotas.add_stored_bytes(tenant_id=by.tenant_id, amount=-size_of(version.source))
         record_change(by, "version.deleted", version)
         version.delete()
+        changed_version(by, EventType.WORKFLOW_UPDATED, version, deleted=True)
 
 
 def publish_version(*, by: Actor, name: str, number: int, precondition: Precondition = any_state) -> Version:
@@ -160,6 +165,7 @@ def publish_version(*, by: Actor, name: str, number: int, precondition: Precondi
         workflow.description, workflow.labels = definition.description or "", definition.labels
         workflow.touch("description", "labels")
         record_change(by, "workflow.published", version)
+        changed_version(by, EventType.WORKFLOW_PUBLISHED, version)
     return version
 
 
@@ -172,6 +178,7 @@ def archive_version(*, by: Actor, name: str, number: int, precondition: Precondi
         workflow.description, workflow.labels = current.get("description") or "", current.get("labels", {})
         workflow.touch("description", "labels")
         record_change(by, "version.archived", version)
+        changed_version(by, EventType.WORKFLOW_UPDATED, version)
     return version
 
 
@@ -194,6 +201,7 @@ def rollback(*, by: Actor, name: str, number: int) -> Version:
             copied_from=earlier,
         )
         record_change(by, "workflow.rolled_back", version, before=earlier)
+        changed_version(by, EventType.WORKFLOW_PUBLISHED, version, copied_from=earlier.number)
     return version
 
 

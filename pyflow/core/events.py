@@ -16,6 +16,7 @@ class EventType(StrEnum):
     WORKFLOW_UPDATED = "workflow.updated"
     WORKFLOW_PUBLISHED = "workflow.published"
     WORKFLOW_ARCHIVED = "workflow.archived"
+    WORKFLOW_DELETED = "workflow.deleted"
     RUN_QUEUED = "run.queued"
     RUN_STARTED = "run.started"
     RUN_PAUSED = "run.paused"

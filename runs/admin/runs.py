@@ -19,7 +19,7 @@ from pyflow.core.errors import PyFlowError
 from runs.admin.screens import apart, main_nodes, page_of
 from runs.admin.timeline import duration
 from runs.explain.explanation import explain_run
-from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal, matching
+from runs.models import EventRecord, NodeItem, NodeRun, Run, RunSignal, matching
 from runs.services.bulk import MOST_RUNS, Action, act_on_runs
 from runs.services.reruns import rerun
 from runs.services.signals import PENDING_APPROVAL
@@ -302,8 +302,8 @@ class NodeRunAdmin(OfOneRun[NodeRun]):
     )
 
 
-@admin.register(RunEvent)
-class RunEventAdmin(OfOneRun[RunEvent]):
+@admin.register(EventRecord)
+class EventAdmin(OfOneRun[EventRecord]):
     """Events of runs, read-only."""
 
     list_display = ("seq", "run_id", "time", "type", "node_id", "tenant")
@@ -312,12 +312,12 @@ class RunEventAdmin(OfOneRun[RunEvent]):
     fields = ("run", "tenant", "seq", "time", "type", "node_id", "shown_data")
 
     @admin.display(description="At")
-    def time(self, event: RunEvent) -> str:
+    def time(self, event: EventRecord) -> str:
         """The time with its milliseconds: what happens in a run happens quickly."""
         return event.at.isoformat(sep=" ", timespec="milliseconds")
 
     @admin.display(description="Data")
-    def shown_data(self, event: RunEvent) -> SafeString:
+    def shown_data(self, event: EventRecord) -> SafeString:
         """The data as JSON."""
         return pretty(event.data)
 

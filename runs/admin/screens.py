@@ -16,7 +16,7 @@ from pyflow.core.errors import PyFlowError
 from pyflow.core.states import TERMINAL_RUN_STATES
 from pyflow.execution.plan import MAIN
 from runs.admin import timeline
-from runs.models import NodeRun, Run, RunEvent
+from runs.models import EventRecord, NodeRun, Run
 from runs.storage.values import Reference
 from workflows.graph_drawing import svg
 from workflows.services import plan_of
@@ -54,7 +54,7 @@ class RunPage:
     timeline: SafeString
     nodes: list[Node]
     more_nodes: bool
-    events: list[tuple[RunEvent, str]]
+    events: list[tuple[EventRecord, str]]
     more_events: bool
     children: list[Run]
 
@@ -64,7 +64,7 @@ def page_of(run: Run) -> RunPage:
     now = timezone.now()
     rows = NodeRun.objects.for_tenant(run.tenant_id).filter(run=run)
     shown = list(_with_beginning(rows, "output").order_by(F("started_at").asc(nulls_last=True), "id")[: MOST_NODES + 1])
-    events = RunEvent.objects.for_tenant(run.tenant_id).filter(run=run)
+    events = EventRecord.objects.for_tenant(run.tenant_id).filter(run=run)
     newest = list(_with_beginning(events, "data").order_by("-seq")[: MOST_EVENTS + 1])
     plan, problem = None, ""
     try:

@@ -21,7 +21,7 @@ from runs.api.serializers import (
     show_node,
 )
 from runs.api.shared import OfRun
-from runs.models import NodeItem, NodeRun, RunEvent
+from runs.models import EventRecord, NodeItem, NodeRun
 from runs.services.find import find_node, find_run
 from tenants.access import Permission
 
@@ -65,7 +65,7 @@ class NodeView(OfRun):
         """Read a node with its attempts. A node without any record is `pending`."""
         node, type = find_node(tenant_id=self.principal.tenant_id, run_id=run_id, node_id=node_id)
         rows: dict[str, Any] = {"run": node.run_id, "node_id": node_id}
-        events = RunEvent.objects.for_tenant(node.tenant_id).filter(**rows).order_by("seq")
+        events = EventRecord.objects.for_tenant(node.tenant_id).filter(**rows).order_by("seq")
         items = NodeItem.objects.for_tenant(node.tenant_id).filter(**rows).count()
         return Response(show_node(node) | {"type": type, "history": show_attempts(events), "items": items})
 

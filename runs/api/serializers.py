@@ -11,7 +11,7 @@ from rest_framework import serializers
 from plumbing.rest.serializers import Strict
 from pyflow.core.events import EventType
 from pyflow.core.states import NodeState, RunState
-from runs.models import NodeItem, NodeRun, Run, RunEvent, Trigger
+from runs.models import EventRecord, NodeItem, NodeRun, Run, Trigger
 
 #: As the filter of lists wants them.
 LABEL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._/-]{0,62}")
@@ -363,7 +363,7 @@ def show_item(item: NodeItem) -> dict[str, Any]:
     }
 
 
-def show_attempts(events: Iterable[RunEvent]) -> list[dict[str, Any]]:
+def show_attempts(events: Iterable[EventRecord]) -> list[dict[str, Any]]:
     """Return ``AttemptShape`` data of each attempt in a node's events, in their order."""
     attempts: list[dict[str, Any]] = []
     by_number: dict[int, dict[str, Any]] = {}
@@ -409,7 +409,7 @@ def show_node(node: NodeRun) -> dict[str, Any]:
     }
 
 
-def show_event(event: RunEvent) -> dict[str, Any]:
+def show_event(event: EventRecord) -> dict[str, Any]:
     """``EventShape`` of a row."""
     return {
         "seq": event.seq,

@@ -32,7 +32,7 @@ from runs.api.serializers import (
     show_summary,
 )
 from runs.api.shared import OfRun, OfWorkflow
-from runs.models import Run, RunEvent, RunQuerySet
+from runs.models import EventRecord, Run, RunQuerySet
 from runs.services.find import find_run, first_events_of, nodes_of, progress_of_nodes
 from runs.services.start import Start, start_run
 from tenants.access import Permission, Principal
@@ -239,6 +239,6 @@ class EventsView(OfRun):
         tenant_id = self.principal.tenant_id
         # The state is read before the events: a final state then means that no event is missing.
         run = find_run(tenant_id=tenant_id, run_id=run_id)
-        rows = RunEvent.objects.for_tenant(tenant_id).filter(run=run, seq__gt=query["after"])
+        rows = EventRecord.objects.for_tenant(tenant_id).filter(run=run, seq__gt=query["after"])
         events = rows.order_by("seq")[: query["limit"]]
         return Response({"results": [show_event(event) for event in events], "state": run.state})

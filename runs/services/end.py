@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -12,12 +11,13 @@ from django.utils import timezone
 
 from plumbing.database.transactions import retried
 from pyflow.core.errors import PyFlowError
-from pyflow.core.events import NODE_ENDS, RUN_ENDS, EventType
+from pyflow.core.events import NODE_ENDS, RUN_ENDS
 from pyflow.core.result import ErrorInfo
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
-from runs.models import NodeItem, NodeRun, NodeTask, Run, RunEvent
+from runs.models import NodeItem, NodeRun, NodeTask, Run
 from runs.notify.current import notifications
 from runs.queue.slots import leave_run
+from runs.storage import log
 from runs.storage.text import storable_text
 
 
@@ -135,7 +135,7 @@ def _end_now(run: Run, ending: Ending, now: datetime) -> None:
     rows = NodeRun.objects.for_tenant(run.tenant_id).filter(run=run)
     open_nodes = list(rows.filter(state__in=[NodeState.RUNNING, NodeState.WAITING, NodeState.RETRYING]))
     error = {"message": ending.message, "type": ending.type}
-    happened: list[tuple[EventType, str, dict[str, Any]]] = []
+    happened: list[log.Happened] = []
     for node in open_nodes:
         node.state, node.finished_at, node.wake_at, node.wait = ending.node_state.value, now, None, None
         node.error = error | {"code": ending.node_code, "node_id": node.node_id}
@@ -144,11 +144,8 @@ def _end_now(run: Run, ending: Ending, now: datetime) -> None:
     run.state, run.finished_at, run.wake_at = ending.run_state.value, now, None
     run.error = error | {"code": ending.code, "node_id": None}
     happened.append((RUN_ENDS[ending.run_state], "", {"state": run.state, "error": run.error}))
-    events = [
-        RunEvent(tenant_id=run.tenant_id, run=run, seq=seq, type=str(type), node_id=node_id, at=now, data=data)
-        for seq, (type, node_id, data) in enumerate(happened, run.event_seq + 1)
-    ]
-    run.epoch, run.owner, run.lease_until, run.event_seq = run.epoch + 1, "", None, events[-1].seq
+    log.append(run, happened, at=now)
+    run.epoch, run.owner, run.lease_until = run.epoch + 1, "", None
     below = Run.objects.for_tenant(run.tenant_id).filter(parent=run).exclude(state__in=TERMINAL_RUN_STATES)
     # Whoever ends it stops them next; a sweep does, if that is not done.
     run.children_to_stop = below.filter(on_parent_cancel__in=["terminate", "request_cancel"]).exists()
@@ -158,4 +155,3 @@ def _end_now(run: Run, ending: Ending, now: datetime) -> None:
     rows.bulk_update(open_nodes, ["state", "finished_at", "wake_at", "wait", "error"])
     items = NodeItem.objects.for_tenant(run.tenant_id).filter(run=run, state=NodeState.RETRYING.value)
     items.update(state=NodeState.CANCELLED.value)
-    RunEvent.objects.bulk_create(events)

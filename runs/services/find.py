@@ -9,7 +9,7 @@ from uuid import UUID
 from plumbing.database.compiled import CompiledQuery
 from pyflow.core.states import RunState
 from runs.errors import NodeNotFoundError, RunNotFoundError
-from runs.models import NodeItem, NodeRun, Run, RunEvent, RunQuerySet
+from runs.models import EventRecord, NodeItem, NodeRun, Run, RunQuerySet
 from workflows.models import Workflow
 from workflows.services import plan_of
 
@@ -40,7 +40,9 @@ _run = CompiledQuery(lambda tenant_id, run_id: _found(tenant_id, run_id).with_na
 #: Of a tenant's run, in their order.
 nodes_of = CompiledQuery(lambda tenant_id, run_id: NodeRun.objects.for_tenant(tenant_id).filter(run=run_id))
 first_events_of = CompiledQuery(
-    lambda tenant_id, run_id: RunEvent.objects.for_tenant(tenant_id).filter(run=run_id).order_by("seq")[:EVENTS_SHOWN]
+    lambda tenant_id, run_id: (
+        EventRecord.objects.for_tenant(tenant_id).filter(run=run_id).order_by("seq")[:EVENTS_SHOWN]
+    )
 )
 
 

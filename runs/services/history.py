@@ -6,17 +6,15 @@ from datetime import datetime
 from typing import Any
 
 from pyflow.core.events import EventType
-from runs.models import Run, RunEvent
+from runs.models import Run
+from runs.storage import log
 from tenants import audit
 from tenants.access import Actor
 
 
 def add_event(run: Run, type: EventType, at: datetime, **data: Any) -> None:
-    """Add an event to those of a locked run, which is saved afterwards."""
-    run.event_seq += 1
-    RunEvent.objects.create(
-        tenant_id=run.tenant_id, run=run, seq=run.event_seq, type=str(type), at=at, data={"state": run.state} | data
-    )
+    """Add an event to those of a locked run, whose ``log.RUN_FIELDS`` are saved afterwards."""
+    log.append(run, [(type, "", {"state": run.state} | data)], at=at)
 
 
 def audit_action(by: Actor, action: str, run: Run, before: dict[str, Any]) -> None:

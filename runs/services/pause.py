@@ -14,6 +14,7 @@ from runs.models import Run
 from runs.services.history import add_event, audit_action
 from runs.services.locks import lock_run
 from runs.services.news import notify_executor
+from runs.storage import log
 from tenants.access import Actor
 
 
@@ -35,7 +36,7 @@ def pause_run(*, by: Actor, run_id: UUID) -> Run:
                 run.move(RunState.PAUSED)
                 run.wake_at = None
                 add_event(run, EventType.RUN_PAUSED, run.pause_requested_at)
-            run.save(update_fields=["pause_requested_at", "state", "wake_at", "event_seq"])
+            run.save(update_fields=["pause_requested_at", "state", "wake_at", *log.RUN_FIELDS])
             audit_action(by, "run.paused", run, before)
             notify_executor(run)
     return run
@@ -59,7 +60,7 @@ def resume_run(*, by: Actor, run_id: UUID) -> Run:
         if run.state == RunState.PAUSED:
             run.move(RunState.QUEUED)
             add_event(run, EventType.RUN_QUEUED, now)
-        run.save(update_fields=["pause_requested_at", "state", "queue_deadline", "event_seq"])
+        run.save(update_fields=["pause_requested_at", "state", "queue_deadline", *log.RUN_FIELDS])
         audit_action(by, "run.resumed", run, before)
         notify_executor(run)
     return run

@@ -15,11 +15,11 @@ from pyflow.core.result import REUSED
 from pyflow.core.states import NodeState
 from pyflow.execution.plan import MAIN, Plan
 from runs.errors import RerunError
-from runs.models import NodeItem, NodeRun, Run, RunEvent, Trigger
+from runs.models import NodeItem, NodeRun, Run, Trigger
 from runs.services.find import find_run
 from runs.services.locks import keep_run
 from runs.services.start import start_version
-from runs.storage import values
+from runs.storage import log, values
 from runs.storage.reading import input_of
 from runs.storage.values import Owner, Reference
 from tenants import audit, quotas
@@ -80,7 +80,7 @@ def rerun(
         run.source_run = source
         run.labels = source.labels | run.labels
         _take_over(run, source, {step.node_id for step in steps if step.action == "reuse"})
-        run.save(update_fields=["source_run", "labels", "event_seq", "value_bytes"])
+        run.save(update_fields=["source_run", "labels", "value_bytes", *log.RUN_FIELDS])
         after = {"run": str(run.pk), "from": start_from, "version": target.number}
         audit.record(by=by, action="run.rerun", target=f"run:{run_id}", after=after)
     return run
@@ -120,18 +120,14 @@ def _is_complete(row: NodeRun) -> bool:
 
 def _take_over(run: Run, source: Run, node_ids: Collection[str]) -> None:
     """Put results on record in a run that is being started, with an event for each."""
-    own = {"tenant_id": run.tenant_id, "run": run}
     nodes = list(NodeRun.objects.for_tenant(run.tenant_id).filter(run=source, node_id__in=node_ids))
     items = list(NodeItem.objects.for_tenant(run.tenant_id).filter(run=source, node_id__in=node_ids))
-    events = []
+    happened: list[log.Happened] = []
     for row in nodes:
-        run.event_seq += 1
         succeeded = row.state == NodeState.SUCCEEDED
         data = {"state": row.state, "reused": str(source.pk)} | (_output(row) if succeeded else {})
         type = EventType.NODE_SUCCEEDED if succeeded else EventType.NODE_SKIPPED
-        events.append(
-            RunEvent(seq=run.event_seq, type=str(type), node_id=row.node_id, at=run.created_at, data=data, **own)
-        )
+        happened.append((type, row.node_id, data))
     for row in nodes:
         row.pk, row.run, row.reason, row.attempts = new_uuid(), run, REUSED, 0
     for item in items:
@@ -139,7 +135,7 @@ def _take_over(run: Run, source: Run, node_ids: Collection[str]) -> None:
     _copy_values(run, source, [*(row.output_ref for row in nodes), *(item.output_ref for item in items)])
     NodeRun.objects.bulk_create(nodes)
     NodeItem.objects.bulk_create(items)
-    RunEvent.objects.bulk_create(events)
+    log.append(run, happened, at=run.created_at)
 
 
 def _output(row: NodeRun) -> dict[str, Any]:

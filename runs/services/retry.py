@@ -18,13 +18,14 @@ from runs.models import NodeItem, NodeRun, Run
 from runs.services.history import add_event, audit_action
 from runs.services.locks import lock_any_run, lock_families
 from runs.services.news import notify_executor
+from runs.storage import log
 from tenants.access import Actor
 from workflows.services import plan_of
 
 #: What a retry changes of a run.
 _RETRIED = (
     *("state", "retries", "epoch", "losses", "outputs", "outputs_ref", "error", "started_at", "finished_at"),
-    *("cancel_requested_at", "pause_requested_at", "queue_deadline", "event_seq", "children_to_stop"),
+    *("cancel_requested_at", "pause_requested_at", "queue_deadline", "children_to_stop", *log.RUN_FIELDS),
 )
 
 

@@ -20,7 +20,8 @@ from django.db.models import F
 from plumbing.database.dialect import is_postgresql
 from plumbing.database.statements import prepared
 from pyflow.core.states import RunState
-from runs.models import NodeItem, NodeRun, Run, RunEvent, RunLog
+from runs.models import EventRecord, NodeItem, NodeRun, Run, RunLog
+from runs.storage import log
 
 #: What an executor changes of a run.
 RUN_FIELDS = (
@@ -85,7 +86,7 @@ def store(rows: Rows) -> set[UUID]:
     """
     if not is_postgresql():
         return _store_by_table(rows)
-    parts = [(RunEvent, EVENT_FIELDS, rows.events, ""), (NodeRun, _NODE_COLUMNS, rows.nodes, _REPLACE_NODE)]
+    parts = [(EventRecord, EVENT_FIELDS, rows.events, ""), (NodeRun, _NODE_COLUMNS, rows.nodes, _REPLACE_NODE)]
     parts += [(NodeItem, _ITEM_COLUMNS, rows.items, _REPLACE_ITEM), (RunLog, LOG_FIELDS, rows.log, "")]
     written = [part for part in parts if part[2]]
     changing = any(row["changes"] is not None for row in rows.runs)
@@ -113,24 +114,28 @@ def _statement(changing: bool, written: tuple[tuple[type[models.Model], tuple[st
             AS given(id uuid, epoch integer, events integer, value_bytes bigint, changes jsonb)
         ), held AS MATERIALIZED (
             SELECT run.id, run.event_seq, run.event_seq + given.events AS new_seq,
+                GREATEST(run.log_position, {log.POSITION}) AS position,
                 run.value_bytes + given.value_bytes AS value_bytes, given.changes
             FROM {run} run JOIN given ON run.id = given.id AND run.epoch = given.epoch
             WHERE run.state = '{RunState.RUNNING.value}' ORDER BY run.id FOR NO KEY UPDATE OF run SKIP LOCKED
         ), moved AS (
-            UPDATE {run} run SET event_seq = held.new_seq, value_bytes = held.value_bytes
+            UPDATE {run} run SET event_seq = held.new_seq, log_position = held.position, value_bytes = held.value_bytes
             FROM held WHERE run.id = held.id AND held.changes IS NULL
         )"""  # noqa: S608 - see above
     if changing:
         steps += f""", changed AS (
-            UPDATE {run} run SET event_seq = held.new_seq, value_bytes = held.value_bytes,
+            UPDATE {run} run
+                SET event_seq = held.new_seq, log_position = held.position, value_bytes = held.value_bytes,
                 ({fields}) = (SELECT {fields} FROM jsonb_populate_record(run, held.changes))
             FROM held WHERE run.id = held.id AND held.changes IS NOT NULL
         )"""  # noqa: S608 - see above
     for number, (model, columns, keys) in enumerate(written):
         names = ", ".join(map(_column, columns))
         given = {name: f"new.{_column(name)}" for name in columns}
-        if model is RunEvent:
+        if model is EventRecord:
             given["seq"] = "held.event_seq + new.seq"
+            given["position"] = "held.position"
+            names += ", position"
         values = ", ".join(given.values())
         replaced = [_column(name) for name in columns if name not in {"id", "tenant_id", *keys.split(", ")}]
         replacing = ", ".join(f"{name} = EXCLUDED.{name}" for name in replaced)
@@ -143,12 +148,15 @@ def _statement(changing: bool, written: tuple[tuple[type[models.Model], tuple[st
 
 
 @cache
-def inserting(model: type[models.Model], fields: tuple[str, ...]) -> str:
-    """The statement (PostgreSQL) that adds the rows of a ``document``, which is its only parameter."""
+def inserting(model: type[models.Model], fields: tuple[str, ...], position: str) -> str:
+    """The statement (PostgreSQL) that adds the rows of a ``document``, which is its only parameter.
+
+    The column named by ``position`` gets that of the log.
+    """
     names = ", ".join(map(_column, fields))
     return (
-        f"INSERT INTO {_column(model._meta.db_table)} ({names}) "  # noqa: S608 - names of the models
-        f"SELECT {names} FROM jsonb_to_recordset(%s::jsonb) AS new({_record(model, fields)})"
+        f"INSERT INTO {_column(model._meta.db_table)} ({names}, {position}) "  # noqa: S608 - names of the models
+        f"SELECT {names}, {log.POSITION} FROM jsonb_to_recordset(%s::jsonb) AS new({_record(model, fields)})"
     )
 
 
@@ -157,16 +165,22 @@ def _store_by_table(rows: Rows) -> set[UUID]:
     runs = Run.objects.across_tenants().filter(pk__in=list(epochs), state=RunState.RUNNING.value)
     locked = runs.select_for_update(no_key=True).order_by("pk").values_list("id", "epoch", "event_seq")
     seqs = {run_id: seq for run_id, epoch, seq in locked if epoch == epochs[run_id]}
+    position = log.position() if seqs else 0
     for row in rows.runs:
         if row["id"] in seqs:
             gained = {
                 "event_seq": seqs[row["id"]] + row["events"],
+                "log_position": position,
                 "value_bytes": F("value_bytes") + row["value_bytes"],
             }
             changes = gained | (row["changes"] or {})
             Run.objects.across_tenants().filter(pk=row["id"]).update(**changes)
-    RunEvent.objects.bulk_create(
-        [RunEvent(**row | {"seq": seqs[row["run_id"]] + row["seq"]}) for row in rows.events if row["run_id"] in seqs]
+    EventRecord.objects.bulk_create(
+        [
+            EventRecord(**row | {"seq": seqs[row["run_id"]] + row["seq"], "position": position})
+            for row in rows.events
+            if row["run_id"] in seqs
+        ]
     )
     NodeRun.objects.bulk_create(
         [NodeRun(**row) for row in rows.nodes if row["run_id"] in seqs],

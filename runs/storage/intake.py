@@ -12,9 +12,9 @@ from plumbing.database.dialect import is_postgresql
 from plumbing.database.statements import prepared
 from pyflow.core.events import EventType
 from pyflow.core.ids import new_uuid
-from runs.models import Run, RunEvent
+from runs.models import EventRecord, Run
 from runs.notify.current import notifications
-from runs.storage import batch_sql, values
+from runs.storage import batch_sql, log, values
 from runs.storage.values import Owner
 from tenants.errors import QuotaExceededError
 from tenants.plans import Quota
@@ -29,8 +29,9 @@ def add(run: Run) -> None:
         if is_postgresql():
             _add_at_once([run], [event])
         else:
+            run.log_position = log.position()
             run.save(force_insert=True)
-            RunEvent(**event).save(force_insert=True)
+            EventRecord(**event, position=run.log_position).save(force_insert=True)
             _count([run])
     notifications().notify_queued(run.queue)
 
@@ -46,8 +47,11 @@ def add_all(runs: Sequence[Run]) -> None:
         if is_postgresql() and runs:
             _add_at_once(runs, events)
         else:
+            position = log.position()
+            for run in runs:
+                run.log_position = position
             Run.objects.bulk_create(runs)
-            RunEvent.objects.bulk_create([RunEvent(**event) for event in events])
+            EventRecord.objects.bulk_create([EventRecord(**event, position=position) for event in events])
             _count(runs)
     for queue in {run.queue for run in runs}:
         notifications().notify_queued(queue)
@@ -67,11 +71,12 @@ def _add_at_once(runs: Sequence[Run], events: Sequence[batch_sql.Row]) -> None:
 
 @lru_cache(maxsize=64)
 def _adding(fields: tuple[str, ...], counting: str) -> str:
-    run, event = batch_sql.inserting(Run, fields), batch_sql.inserting(RunEvent, batch_sql.EVENT_FIELDS)
+    run = batch_sql.inserting(Run, fields, "log_position")
+    event = batch_sql.inserting(EventRecord, batch_sql.EVENT_FIELDS, "position")
     return f"WITH run AS ({run}), event AS ({event}) {counting}"
 
 
-_RUN_COLUMNS = tuple(field.attname for field in Run._meta.local_concrete_fields)
+_RUN_COLUMNS = tuple(name for field in Run._meta.local_concrete_fields if (name := field.attname) != "log_position")
 
 
 def fitting(runs: Sequence[Run], refusal: QuotaExceededError) -> int:

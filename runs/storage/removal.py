@@ -10,8 +10,8 @@ from uuid import UUID
 
 from django.db import models, transaction
 
-from runs.models import Run
-from runs.storage import values
+from runs.models import EventRecord, Run
+from runs.storage import log, values
 from runs.storage.values import Owner
 from tenants.plans import Quota
 from tenants.quotas import add_stored_bytes, count_apart
@@ -33,6 +33,7 @@ def remove_runs(*, tenant_id: UUID, run_ids: Collection[UUID], apart: bool = Fal
     if not apart:
         add_stored_bytes(tenant_id=tenant_id, amount=amount)
     of_runs = {"run__in": [run.pk for run in found]}
+    log.remember_removal(tenant_id, EventRecord.objects.for_tenant(tenant_id).filter(**of_runs))
     for model in _parts():
         model.objects.for_tenant(tenant_id).filter(**of_runs).delete()
     runs.only("pk").delete()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from django.db import connection
 
-from runs.models import Run, RunEvent
+from runs.models import EventRecord, Run
 from tests.chaos import nodes
 from tests.support.invariants import NODE_END_TYPES
 
@@ -58,7 +58,7 @@ def _why(runs: Iterable[Run], states: Collection[str]) -> str:
 
 def _verify_effects(run: Run, effects: list[nodes.Effect], thawed: Collection[int]) -> None:
     """No effect of a node or item comes after its result and, of a run that succeeded, none is without a result."""
-    events = RunEvent.objects.across_tenants().filter(run=run, type__in=NODE_END_TYPES)
+    events = EventRecord.objects.across_tenants().filter(run=run, type__in=NODE_END_TYPES)
     ended: dict[str, float] = {}
     for event in events.order_by("seq"):
         item = event.data.get("item")

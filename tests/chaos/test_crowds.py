@@ -10,7 +10,7 @@ import pytest
 from django.conf import settings
 from django.db import connection, models
 
-from runs.models import NodeRun, Run, RunEvent
+from runs.models import EventRecord, NodeRun, Run
 from runs.services.start import start_version
 from tenants import quotas
 from tenants.models import Tenant
@@ -49,7 +49,7 @@ def copies(run: Run, count: int) -> None:
         cursor.execute(
             "CREATE TEMPORARY TABLE copy AS SELECT gen_random_uuid() id FROM generate_series(1, %s)", [count]
         )
-        for model, key in ((Run, "id"), (NodeRun, "run_id"), (RunEvent, "run_id")):
+        for model, key in ((Run, "id"), (NodeRun, "run_id"), (EventRecord, "run_id")):
             columns = [field.column for field in model._meta.concrete_fields]
             changed = {"id": "gen_random_uuid()", key: "copy.id"}
             values = ", ".join(changed.get(column, f'given."{column}"') for column in columns)
@@ -69,7 +69,7 @@ def report(what: str, delays: list[float]) -> None:
 
 def overtaken_by(crowd: Tenant, runs: Iterable[Run]) -> list[int]:
     """For each run, how many of the crowd were begun or gone on with between its acceptance and its start."""
-    begun = RunEvent.objects.for_tenant(crowd).filter(type__in=["run.started", "run.resumed"])
+    begun = EventRecord.objects.for_tenant(crowd).filter(type__in=["run.started", "run.resumed"])
     return [begun.filter(at__range=(run.created_at, run.started_at)).count() for run in runs]
 
 
@@ -88,7 +88,7 @@ def assert_fair(what: str, crowd: Tenant, runs: Sequence[Run]) -> None:
 
 def begun_by(crowd: Tenant) -> int:
     """How often runs of the crowd were begun or gone on with."""
-    return RunEvent.objects.for_tenant(crowd).filter(type__in=["run.started", "run.resumed"]).count()
+    return EventRecord.objects.for_tenant(crowd).filter(type__in=["run.started", "run.resumed"]).count()
 
 
 def test_thousands_of_timers_that_come_due_together_delay_no_other_tenant(world: World):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from django.db.models import Count
 
-from runs.models import NodeRun, Run, RunEvent
+from runs.models import EventRecord, NodeRun, Run
 from runs.notify.workers import celery_queue
 from runs.services.start import start_version
 from tests.chaos.world import Member, World
@@ -95,7 +95,7 @@ def test_of_two_hundred_runs_each_node_succeeds_once(fault: Fault, world: World)
     runs = Run.objects.across_tenants()
     per_tenant = Counter(runs.filter(state="succeeded").values_list("tenant", "queue"))
     assert per_tenant == {(world.tenant.pk, ""): OURS, (theirs.tenant_id, "second"): THEIRS}
-    successes = RunEvent.objects.across_tenants().filter(type="node.succeeded").values("run", "node_id")
+    successes = EventRecord.objects.across_tenants().filter(type="node.succeeded").values("run", "node_id")
     assert len(successes) == len(successes.distinct()) == RUNS * len(CHAIN)
     assert set(NodeRun.objects.across_tenants().values_list("state", flat=True)) == {"succeeded"}
     effects_of = Counter(effect.key for effect in world.effects())

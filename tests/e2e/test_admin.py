@@ -8,7 +8,7 @@ from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
 
-from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal
+from runs.models import EventRecord, NodeItem, NodeRun, Run, RunSignal
 from tenants.models import ApiKey, AuditEntry, Invitation, Membership, Tenant
 from tests.support.api import Api
 from tests.support.factories.records import record
@@ -25,7 +25,7 @@ from tests.support.invariants import made_of_rows
 from workflows.models import Version, Workflow
 
 pytestmark = [pytest.mark.database, pytest.mark.e2e, made_of_rows]
-READ_ONLY = (AuditEntry, Workflow, Version, Run, NodeRun, RunEvent, NodeItem, RunSignal)
+READ_ONLY = (AuditEntry, Workflow, Version, Run, NodeRun, EventRecord, NodeItem, RunSignal)
 OURS = (Tenant, Membership, Invitation, ApiKey, *READ_ONLY)
 SEARCHES = {
     Tenant: "acme",
@@ -34,7 +34,7 @@ SEARCHES = {
     ApiKey: "laptop",
     AuditEntry: "invitation.created",
     NodeRun: "greet",
-    RunEvent: "greet",
+    EventRecord: "greet",
     Workflow: "hello",
     Version: "hello",
     Run: "hello",
@@ -43,7 +43,7 @@ SEARCHES = {
 }
 
 #: Of a run's events, two are the node's.
-SEVERAL = {RunEvent: 2}
+SEVERAL = {EventRecord: 2}
 
 
 def address(model: type[Model], page: str, *args: object) -> str:
@@ -179,7 +179,7 @@ def test_its_detail_renders(root: Client, key, model: type[Model]):
 def test_a_run_shows_its_nodes_and_events(root: Client, key):
     html = root.get(address(Run, "change", one(Run).pk)).content.decode()
     assert "&lt;script&gt;alert(2)" in html
-    for event in RunEvent.objects.across_tenants():
+    for event in EventRecord.objects.across_tenants():
         assert event.type in html
 
 

@@ -9,7 +9,7 @@ from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
 
-from runs.models import NodeItem, NodeRun, Run, RunEvent, RunSignal
+from runs.models import EventRecord, NodeItem, NodeRun, Run, RunSignal
 from secrets_vault.models import Secret
 from secrets_vault.services import create_secret
 from tenants.access import Role
@@ -40,7 +40,7 @@ OWNED = (
     Version,
     Run,
     NodeRun,
-    RunEvent,
+    EventRecord,
     NodeItem,
     RunSignal,
 )

@@ -10,7 +10,7 @@ from threading import Barrier
 import pytest
 from django.db import connection
 
-from runs.models import Run, RunEvent
+from runs.models import EventRecord, Run
 from tests.support import waiting
 from tests.support.factories.rows import make_api_key, make_tenant, make_workflow
 from tests.support.processes.platform import Gunicorn, Server, WebServer, Worker, environment
@@ -67,7 +67,7 @@ def at_once(server: WebServer, bodies: list, path: str = PATH, **headers: str) -
 
 def assert_one_run(run_id: str) -> None:
     assert [str(run.pk) for run in Run.objects.across_tenants()] == [run_id]
-    assert RunEvent.objects.across_tenants().filter(type="run.queued").count() == 1
+    assert EventRecord.objects.across_tenants().filter(type="run.queued").count() == 1
 
 
 def test_one_idempotency_key_starts_one_run(web: WebServer):

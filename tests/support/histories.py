@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Collection
 
-from runs.models import NodeRun, Run, RunEvent
+from runs.models import EventRecord, NodeRun, Run
 from tests.support.servers.ledger import Call
 
 
 def assert_is_whole(run: Run, nodes: Collection[str], state: str = "succeeded") -> None:
     """Events are numbered 1 to n, begin and end once; each node succeeded once and has one row."""
     run.refresh_from_db()
-    events = list(RunEvent.objects.across_tenants().filter(run=run).order_by("seq"))
+    events = list(EventRecord.objects.across_tenants().filter(run=run).order_by("seq"))
     assert run.state == state, (run.error, [str(event) for event in events])
     assert [event.seq for event in events] == list(range(1, run.event_seq + 1))
     types = Counter(event.type for event in events)
@@ -28,7 +28,7 @@ def assert_no_completed_node_was_called_again(run: Run, calls: Collection[Call])
     """Every call of a node came before the one event that recorded its result."""
     ends = {
         event.node_id: event.at.timestamp()
-        for event in RunEvent.objects.across_tenants().filter(run=run, type="node.succeeded")
+        for event in EventRecord.objects.across_tenants().filter(run=run, type="node.succeeded")
     }
     late = [call for call in calls if call.run == str(run.pk) and call.at > ends[call.node]]
     assert late == []

@@ -16,7 +16,7 @@ from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q, QuerySet, 
 from pyflow.core.events import NODE_ENDS, RUN_ENDS
 from pyflow.core.states import TERMINAL_NODE_STATES, TERMINAL_RUN_STATES, NodeState, RunState
 from pyflow.core.suspension import Suspension, awaited
-from runs.models import NodeItem, NodeRun, NodeTask, Run, RunEvent, RunLog, RunSignal, Slot
+from runs.models import EventRecord, NodeItem, NodeRun, NodeTask, Run, RunLog, RunSignal, Slot
 from runs.storage.counters import counted
 from tenants import audit
 from tenants.models import AuditEntry, AuditHead, Tenant, UsageCounter
@@ -85,6 +85,19 @@ def events_are_numbered_without_a_gap() -> Iterator[str]:
 
 def _events_of(type: str) -> Count:
     return Count("events", filter=Q(events__type=type), distinct=True)
+
+
+@invariant
+def the_log_has_the_events_of_a_run_in_their_order() -> Iterator[str]:
+    """Positions in the log never fall while ``seq`` rises, and the next event of a run gets no smaller one."""
+    places = _events().order_by("run", "seq").values_list("run", "position")
+    for run_id, events in groupby(places, key=lambda place: place[0]):
+        positions = [position for _, position in events]
+        if positions != sorted(positions):
+            yield f"run {run_id} has events at the positions {positions}"
+    for event in _events().filter(position__gt=F("run__log_position")).select_related("run"):
+        places = f"{event.position}, and the run at {event.run.log_position}"
+        yield f"event {event.seq} of run {event.run_id}, {event.type}, is at the position {places}"
 
 
 @invariant
@@ -324,8 +337,8 @@ def what_belongs_together_is_of_one_tenant() -> Iterator[str]:
     for other in ("workflow", "version", "parent", "source_run"):
         for run in _runs().filter(**{f"{other}__isnull": False}).exclude(**{f"{other}__tenant": F("tenant")}):
             yield f"run {run.pk} is of another tenant than its {other}"
-    for model in (NodeRun, NodeItem, NodeTask, Slot, RunSignal, RunEvent, RunLog):
-        for row in model.objects.across_tenants().exclude(run__tenant=F("tenant")):
+    for model in (NodeRun, NodeItem, NodeTask, Slot, RunSignal, EventRecord, RunLog):
+        for row in model.objects.across_tenants().filter(run__isnull=False).exclude(run__tenant=F("tenant")):
             yield f"{model.__name__} {row.pk} is of another tenant than its run"
 
 
@@ -401,8 +414,8 @@ def _nodes() -> QuerySet[NodeRun]:
     return NodeRun.objects.across_tenants().defer("output")
 
 
-def _events() -> QuerySet[RunEvent]:
-    return RunEvent.objects.across_tenants()
+def _events() -> QuerySet[EventRecord]:
+    return EventRecord.objects.across_tenants().filter(run__isnull=False)
 
 
 def _slots() -> QuerySet[Slot]:

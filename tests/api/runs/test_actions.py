@@ -239,7 +239,7 @@ def test_it_hides_other_tenants(other_api: Api, tenant, runs):
 def test_its_queries_are_counted(api: Api, runs, django_assert_num_queries):
     api.get("/api/v1/workflows")
     turns = connection.vendor == "postgresql"  # batches of a tenant take turns
-    with django_assert_num_queries(turns + 2 + 2 * 6):
+    with django_assert_num_queries(turns + 2 + 2 * 7):
         assert api.post(PATH, {"action": "pause", "runs": ids(*runs[:2])}).status_code == 200
 
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from runs.models import NodeItem, NodeRun, Run, RunEvent
+from runs.models import EventRecord, NodeItem, NodeRun, Run
 from tenants.models import AuditEntry
 from tenants.quotas import set_plan
 from tests.support.api import Api, assert_problem, assert_same_answer, read
@@ -51,7 +51,7 @@ def test_a_new_run_takes_over_what_does_not_come_after_the_node(api: Api, tenant
     [node] = NodeRun.objects.for_tenant(tenant).filter(run=body["id"])
     assert (node.node_id, node.state, node.output, node.reason) == ("a", "succeeded", "a did", "reused")
     assert NodeItem.objects.for_tenant(tenant).get(run=body["id"]).output == 1
-    events = RunEvent.objects.for_tenant(tenant).filter(run=body["id"]).order_by("seq")
+    events = EventRecord.objects.for_tenant(tenant).filter(run=body["id"]).order_by("seq")
     assert [(event.seq, event.type) for event in events] == [(1, "run.queued"), (2, "node.succeeded")]
     assert NodeRun.objects.for_tenant(tenant).filter(run=run).count() == 3
 

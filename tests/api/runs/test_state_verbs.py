@@ -47,10 +47,10 @@ class Verb:
 
 VERBS = [
     Verb("cancel", queued, "queued", 202, "run.cancel_requested", queries=5),
-    Verb("pause", queued, "paused", 202, "run.paused", queries=6),
-    Verb("resume", paused, "queued", 202, "run.resumed", queries=6),
-    Verb("retry", failed, "queued", 202, "run.retried", queries=14),
-    Verb("terminate", queued, "cancelled", 200, "run.terminated", queries=15),
+    Verb("pause", queued, "paused", 202, "run.paused", queries=7),
+    Verb("resume", paused, "queued", 202, "run.resumed", queries=7),
+    Verb("retry", failed, "queued", 202, "run.retried", queries=15),
+    Verb("terminate", queued, "cancelled", 200, "run.terminated", queries=16),
 ]
 
 

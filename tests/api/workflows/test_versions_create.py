@@ -62,5 +62,5 @@ def test_it_hides_other_tenants(other_api: Api, tenant):
 def test_its_queries_are_counted(api: Api, tenant, django_assert_num_queries):
     make_workflow(tenant)
     api.get(PATH)
-    with django_assert_num_queries(8):  # the workflow, the next number, both changes; 3 audit
+    with django_assert_num_queries(10):  # the workflow, the next number, both changes; 3 audit, 2 of the log
         assert api.post(PATH, HELLO, YAML).status_code == 201

@@ -49,5 +49,5 @@ def test_its_queries_are_counted(api: Api, tenant, django_assert_num_queries):
     make_workflow(tenant)
     make_draft(tenant)
     api.get(PATH)
-    with django_assert_num_queries(10):
+    with django_assert_num_queries(12):
         assert api.send("DELETE", PATH).status_code == 204

@@ -64,5 +64,5 @@ def test_its_queries_are_counted(api: Api, tenant, django_assert_num_queries):
     make_workflow(tenant)
     make_draft(tenant)
     api.get("/api/v1/workflows")
-    with django_assert_num_queries(8):  # the workflow, the draft, the next publication, both changes; 3 audit
+    with django_assert_num_queries(10):  # the workflow, the draft, the next publication, both changes; 3 audit; 2 log
         assert api.post(PATH).status_code == 200

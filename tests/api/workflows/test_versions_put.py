@@ -74,5 +74,5 @@ def test_its_queries_are_counted(api: Api, tenant, django_assert_num_queries):
     make_workflow(tenant)
     make_draft(tenant)
     api.get(PATH)
-    with django_assert_num_queries(6):  # the workflow, the draft, its change; 3 audit
+    with django_assert_num_queries(8):  # the workflow, the draft, its change; 3 audit, 2 of the log
         assert api.put(PATH, EDITED, YAML, if_match="*").status_code == 200

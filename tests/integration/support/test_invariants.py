@@ -9,7 +9,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from pyflow.core.ids import new_uuid
-from runs.models import NodeItem, NodeRun, NodeTask, Run, RunEvent, RunLog, RunSignal, Slot
+from runs.models import EventRecord, NodeItem, NodeRun, NodeTask, Run, RunLog, RunSignal, Slot
 from tenants.models import AuditEntry, AuditHead, Tenant, UsageCounter
 from tests.support import invariants
 from tests.support.append_only import lifted
@@ -30,11 +30,11 @@ def an_event(seq: int | None = None, /, **changes: object) -> Change:
 
     def change(run: Run) -> None:
         if seq is not None:
-            RunEvent.objects.across_tenants().filter(run=run, seq=seq).update(**changes)
+            EventRecord.objects.across_tenants().filter(run=run, seq=seq).update(**changes)
             return
-        values = {"type": "node.started", "node_id": "one", "data": {}} | changes
+        values = {"type": "node.started", "node_id": "one", "data": {}, "position": run.log_position} | changes
         at, number = timezone.now(), run.event_seq + 1
-        RunEvent.objects.create(id=new_uuid(), tenant=run.tenant, run=run, seq=number, at=at, **values)
+        EventRecord.objects.create(id=new_uuid(), tenant=run.tenant, run=run, seq=number, at=at, **values)
         _rows(Run, run).update(event_seq=number)
 
     return change
@@ -121,6 +121,7 @@ GRAPH = workflow("{id: one, type: act}", "{id: two, type: act, depends_on: [one]
 #: 1 run.queued, 2 run.started, 3 node.started one, 4 node.succeeded one, …, 7 run.succeeded.
 WRONGS: dict[str, list[Change]] = {
     "events_are_numbered_without_a_gap": [an_event(2, seq=70), run_is(event_seq=9)],
+    "the_log_has_the_events_of_a_run_in_their_order": [run_is(log_position=0), an_event(position=0)],
     "a_run_is_queued_first_and_again_by_each_retry": [an_event(1, type="run.started"), run_is(retries=1)],
     "each_claim_starts_a_run_once": [an_event(3, type="run.started"), run_is(claims=0), run_is(claims=9)],
     "nothing_comes_after_the_end": [an_event(), an_event(type="run.succeeded")],

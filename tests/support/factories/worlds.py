@@ -48,7 +48,7 @@ NOT_FREE = {
     "DataKey.made_under", "DataKey.master_key",
     "IdempotentAnswer.fingerprint", "Invitation.token_hash", "RefreshToken.token_hash",
     "NodeItem.output_ref", "NodeRun.output_ref", "Run.input_ref", "Run.outputs_ref",
-    "Run.compensation", "Run.on_parent_cancel", "RunEvent.type", "Slot.lane",
+    "Run.compensation", "Run.on_parent_cancel", "EventRecord.type", "Slot.lane",
     "UsageCounter.period", "Version.checksum",
 }  # fmt: skip
 

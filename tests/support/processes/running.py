@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from runs.models import NodeRun, Run, RunEvent
+from runs.models import EventRecord, NodeRun, Run
 from runs.services.cancel import cancel_run
 from runs.services.signals import signal_run
 from runs.worker.inprocess import InProcessExecutor
@@ -69,9 +69,9 @@ def nodes(run: Run) -> dict[str, str]:
 
 def types(run: Run) -> Counter[str]:
     """How many events of each type a run has."""
-    return Counter(event.type for event in RunEvent.objects.across_tenants().filter(run=run))
+    return Counter(event.type for event in EventRecord.objects.across_tenants().filter(run=run))
 
 
 def seqs(run: Run) -> list[int]:
     """The numbers of a run's events."""
-    return list(RunEvent.objects.across_tenants().filter(run=run).order_by("seq").values_list("seq", flat=True))
+    return list(EventRecord.objects.across_tenants().filter(run=run).order_by("seq").values_list("seq", flat=True))

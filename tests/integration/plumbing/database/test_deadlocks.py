@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, transaction
 from django.http import HttpResponse
 
-from runs.models import RunEvent
+from runs.models import EventRecord
 from runs.queue.leases import claim
 from runs.storage import writer
 from tenants import quotas
@@ -165,4 +165,4 @@ def test_a_group_write_that_is_part_of_a_deadlock_is_stored_once(tenant, api, mo
     assert writer.GroupWriter()._store([write]) == [(write, None)]
     run.refresh_from_db()
     assert (len(calls), run.losses) == (2, 1)
-    assert RunEvent.objects.for_tenant(tenant).filter(run=run).count() == 1
+    assert EventRecord.objects.for_tenant(tenant).filter(run=run).count() == 1

@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from runs.models import Run, RunEvent
+from runs.models import EventRecord, Run
 from runs.queue.leases import claim
 from runs.services import end
 from runs.services.end import end_unstarted
@@ -35,7 +35,7 @@ def test_a_run_in_a_queue_that_nobody_serves_ends_by_the_sweep(tenant):
     sweep()
     ended(late, "timed_out")
     assert late.error["code"] == "queue_timeout"
-    events = RunEvent.objects.for_tenant(tenant).filter(run=late).order_by("seq")
+    events = EventRecord.objects.for_tenant(tenant).filter(run=late).order_by("seq")
     assert [(event.seq, event.type) for event in events] == [(1, "run.queued"), (2, "run.failed")]
     assert state_of(timely) == "queued"
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from pyflow.core.children import child_id
 from pyflow.core.events import EventType
-from runs.models import NodeItem, NodeRun, Run, RunEvent
+from runs.models import EventRecord, NodeItem, NodeRun, Run
 from runs.queue.leases import claim
 from runs.services.stop_children import stop_children, stop_orphans
 from runs.storage.writer import store
@@ -521,7 +521,7 @@ def test_a_terminated_child_takes_what_is_below_with_it_as_its_own_nodes_say(ten
 def test_the_nodes_of_a_terminated_child_are_cancelled_with_it(tenant, drain):
     _, child, _ = tree(tenant, drain)
     before = types(child)
-    events = RunEvent.objects.across_tenants().filter(run=child)
+    events = EventRecord.objects.across_tenants().filter(run=child)
     last = events.order_by("seq").last().seq
     stop_children(parent_id=child.parent_id, epoch=child.parent.epoch)
     state_of(child)

@@ -11,7 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from pyflow.core.ids import new_uuid
-from runs.models import NodeItem, NodeRun, NodeTask, Run, RunEvent
+from runs.models import EventRecord, NodeItem, NodeRun, NodeTask, Run
 from runs.queue.leases import claim
 from runs.services.reruns import rerun
 from runs.services.retry import retry_run
@@ -87,9 +87,9 @@ def test_neither_rows_nor_events_hold_a_large_value(tenant, make, drain):
     assert (row.output, row.output_ref["size"]) == (None, SIZE)
     assert output_of(row) == LARGE
     assert (run.outputs, outputs_of(run)) == (None, {"it": LARGE})
-    [event] = RunEvent.objects.for_tenant(tenant).filter(type="node.succeeded", node_id="make")
+    [event] = EventRecord.objects.for_tenant(tenant).filter(type="node.succeeded", node_id="make")
     assert (event.data["output_ref"], "output" in event.data) == (row.output_ref, False)
-    [end] = RunEvent.objects.for_tenant(tenant).filter(type="run.succeeded")
+    [end] = EventRecord.objects.for_tenant(tenant).filter(type="run.succeeded")
     assert (end.data["outputs_ref"], "outputs" in end.data) == (run.outputs_ref, False)
     assert len(files()) == 2
     assert run.value_bytes == SIZE + run.outputs_ref["size"]

@@ -11,7 +11,7 @@ from pyflow.core.redaction import MASK
 from pyflow.execution.engine import WorkflowEngine
 from pyflow.nodes import default_registry
 from pyflow.validation.loader import parse_workflow
-from runs.models import NodeRun, Run, RunEvent
+from runs.models import EventRecord, NodeRun, Run
 from runs.worker.engines import network_policy
 from tests.support.factories.nodes import register, workflow
 from tests.support.factories.rows import make_run, make_tenant
@@ -30,7 +30,7 @@ def acme(transactional_db, monkeypatch):
 def rows() -> str:
     """Everything that is stored about runs."""
     return "".join(
-        serializers.serialize("json", model.objects.across_tenants().all()) for model in (Run, NodeRun, RunEvent)
+        serializers.serialize("json", model.objects.across_tenants().all()) for model in (Run, NodeRun, EventRecord)
     )
 
 

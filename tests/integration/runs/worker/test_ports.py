@@ -17,7 +17,7 @@ from pyflow.core.ports import MappingSecrets, MemorySink
 from pyflow.documents.models import WorkflowDef
 from pyflow.execution.engine import WorkflowEngine
 from pyflow.validation.loader import parse_workflow
-from runs.models import NodeItem, NodeRun, Run, RunEvent
+from runs.models import EventRecord, NodeItem, NodeRun, Run
 from tests.support import waiting
 from tests.support.factories.nodes import register, workflow
 from tests.support.factories.rows import make_run, make_workflow
@@ -237,7 +237,7 @@ WAITS = {
 def on_platform(run: Run) -> Played:
     nodes = NodeRun.objects.for_tenant(run.tenant_id).filter(run=run)
     items = NodeItem.objects.for_tenant(run.tenant_id).filter(run=run)
-    events = RunEvent.objects.for_tenant(run.tenant_id).filter(run=run).order_by("seq")
+    events = EventRecord.objects.for_tenant(run.tenant_id).filter(run=run).order_by("seq")
     return Played(
         state_of(run),
         run.outputs,

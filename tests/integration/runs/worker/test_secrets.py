@@ -9,7 +9,7 @@ import pytest
 
 from pyflow.core.node import NodeRegistry
 from pyflow.core.redaction import RedactingFormatter
-from runs.models import NodeRun, Run, RunEvent
+from runs.models import EventRecord, NodeRun, Run
 from secrets_vault.models import SecretVersion
 from secrets_vault.providers import ChainProvider
 from secrets_vault.services import replace_secret
@@ -137,7 +137,7 @@ def test_a_run_that_goes_on_elsewhere_masks_what_it_used_before(tenant, registry
     with executing():
         ended(run, "succeeded")
     assert "you sent ***" in str(NodeRun.objects.for_tenant(tenant).get(run=run, node_id="after").output)
-    stored = [row.data for row in RunEvent.objects.for_tenant(tenant).filter(run=run)]
+    stored = [row.data for row in EventRecord.objects.for_tenant(tenant).filter(run=run)]
     assert CANARY not in str([*stored, *NodeRun.objects.for_tenant(tenant).values_list("output", flat=True)])
 
 

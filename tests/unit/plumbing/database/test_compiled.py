@@ -7,7 +7,7 @@ import pytest
 from django.db import connections
 
 from plumbing.database.compiled import CompiledQuery
-from runs.models import Run, RunEvent
+from runs.models import EventRecord, Run
 from tests.support.factories.rows import make_run, make_tenant
 from tests.support.invariants import made_of_rows
 
@@ -53,8 +53,8 @@ def test_ids_are_those_of_the_call_and_not_of_the_one_before(run):
 
 def test_rows_come_in_the_order_and_number_of_the_query_set(run):
     for seq in (4, 2, 3):
-        RunEvent.objects.create(tenant_id=run.tenant_id, run=run, seq=seq, type="x", at=run.created_at)
-    ask = CompiledQuery(lambda run_id: RunEvent.objects.across_tenants().filter(run=run_id).order_by("-seq")[:2])
+        EventRecord.objects.create(tenant_id=run.tenant_id, run=run, seq=seq, type="x", at=run.created_at, position=1)
+    ask = CompiledQuery(lambda run_id: EventRecord.objects.across_tenants().filter(run=run_id).order_by("-seq")[:2])
     assert [event.seq for event in ask(run.pk)] == [4, 3]
 
 

@@ -1,0 +1,117 @@
+"""Appends to the log of events of a tenant, in the transaction of what happened.
+
+Readers follow the log by cursors, so no event may appear behind one that they have read. A ``position`` is the number
+of the transaction that wrote the event: readers read up to the ``horizon``, below which no transaction is undecided. On
+PostgreSQL the server counts transactions (``pyflow_log_position``, ``pyflow_log_horizon`` of migration 0008). Of a run,
+positions never fall while ``seq`` rises, though a later transaction may have the smaller number: each event gets at
+least the position of the run's last one. SQLite, with one writer at a time, has a counter in a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, models, transaction
+
+from plumbing.database.dialect import is_postgresql
+from plumbing.database.statements import ask
+from pyflow.core.events import EventType
+from runs.models import EventRecord, LogCounter, LogState, Run
+
+#: What ``append`` changes of a run that its caller saves.
+RUN_FIELDS = ("event_seq", "log_position")
+#: SQL (PostgreSQL): the position of what the current transaction writes.
+POSITION = "pyflow_log_position()"
+
+_COUNT = (
+    f"INSERT INTO {LogCounter._meta.db_table} (id, value) VALUES (1, 1) "  # noqa: S608 - a name of ours
+    "ON CONFLICT (id) DO UPDATE SET value = value + 1 RETURNING value"
+)
+
+#: What happened to a run or one of its nodes: the type, the node's id or "", and the data.
+Happened = tuple[EventType, str, dict[str, Any]]
+
+
+def append(run: Run, happened: Sequence[Happened], *, at: datetime) -> list[EventRecord]:
+    """Append events of a run that the transaction has locked, or inserts; the caller saves its ``RUN_FIELDS``."""
+    run.log_position = max(run.log_position, position())
+    events = [
+        EventRecord(
+            tenant_id=run.tenant_id,
+            run=run,
+            seq=seq,
+            type=str(type),
+            node_id=node_id,
+            at=at,
+            data=data,
+            position=run.log_position,
+        )
+        for seq, (type, node_id, data) in enumerate(happened, run.event_seq + 1)
+    ]
+    run.event_seq += len(events)
+    EventRecord.objects.bulk_create(events)
+    return events
+
+
+def append_outside(
+    *,
+    tenant_id: UUID,
+    type: str,
+    at: datetime,
+    data: dict[str, Any],
+    workflow_name: str = "",
+    version_number: int | None = None,
+    key: str | None = None,
+) -> EventRecord:
+    """Append an event that belongs to no run; one with a ``key`` that the tenant's log has already is that one."""
+    event = EventRecord(
+        tenant_id=tenant_id,
+        seq=0,
+        type=type,
+        at=at,
+        data=data,
+        workflow_name=workflow_name,
+        version_number=version_number,
+        key=key,
+    )
+    try:
+        with transaction.atomic():
+            event.position = position()
+            event.save(force_insert=True)
+    except IntegrityError:
+        known = None if key is None else EventRecord.objects.for_tenant(tenant_id).filter(key=key).first()
+        if known is None:
+            raise
+        return known
+    return event
+
+
+def position() -> int:
+    """The position of what the current transaction writes."""
+    if is_postgresql():
+        return int(ask(f"SELECT {POSITION}", ()))
+    return int(ask(_COUNT, ()))
+
+
+def horizon() -> int:
+    """The position up to which (without it) the log is complete: nothing will be added there any more."""
+    if is_postgresql():
+        return int(ask("SELECT pyflow_log_horizon()", ()))
+    return (LogCounter.objects.values_list("value", flat=True).first() or 0) + 1
+
+
+def removed_to(tenant_id: UUID) -> int:
+    """The greatest position of an event of the tenant that was removed; 0 if none was."""
+    return LogState.objects.for_tenant(tenant_id).values_list("removed_to", flat=True).first() or 0
+
+
+def remember_removal(tenant_id: UUID, events: models.QuerySet[EventRecord]) -> None:
+    """Note that events are about to be removed, so that slow readers can be told that they missed them."""
+    greatest = events.aggregate(position=models.Max("position"))["position"]
+    if greatest is None:
+        return
+    LogState.objects.bulk_create([LogState(tenant_id=tenant_id)], ignore_conflicts=True)
+    LogState.objects.for_tenant(tenant_id).filter(removed_to__lt=greatest).update(removed_to=greatest)
