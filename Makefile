@@ -8,6 +8,7 @@ UV_VERSION := 0.13.9
 # who is done takes half of what another has left.
 WORKERS ?= 2
 PARALLEL = -n $(WORKERS) --dist worksteal
+SLOWEST = --durations=50 --durations-min=1
 # Anything for pytest: make test ARGS="-k retry -x"
 ARGS ?=
 # What `make chaos` and `make model` draw their chances from: `make chaos SEED=…` repeats what failed.
@@ -72,10 +73,11 @@ django: $(READY) ## Migrations up to date, production settings safe, OpenAPI com
 	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
 	$(BIN)/python manage.py spectacular --validate --fail-on-warn --file /dev/null
 
-test: $(READY) ## All tests, on SQLite in process and then on PostgreSQL, Redis and Celery
+# What `make shape` runs of tests/repo_shape is not run again; its tests on PostgreSQL are.
+test: $(READY) ## All tests but those of `make shape`, on SQLite in process and then on PostgreSQL, Redis and Celery
 	@failed=0; \
-	$(PYTEST) $(PARALLEL) $(ARGS) || failed=1; \
-	PYFLOW_TEST_SHAPE=fleet $(PYTEST) $(PARALLEL) $(ARGS) || failed=1; \
+	$(PYTEST) $(PARALLEL) $(SLOWEST) --ignore=tests/repo_shape $(ARGS) || failed=1; \
+	PYFLOW_TEST_SHAPE=fleet $(PYTEST) $(PARALLEL) $(SLOWEST) $(ARGS) || failed=1; \
 	exit $$failed
 
 chaos: $(READY) ## Kill, freeze and cut off workers, PostgreSQL and Redis under load (SEED=… repeats a run; takes 20 minutes)

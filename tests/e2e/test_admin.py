@@ -24,7 +24,7 @@ from tests.support.factories.rows import (
 from tests.support.invariants import made_of_rows
 from workflows.models import Version, Workflow
 
-pytestmark = [pytest.mark.database, pytest.mark.e2e, made_of_rows]
+pytestmark = [pytest.mark.api, pytest.mark.e2e, made_of_rows]
 READ_ONLY = (AuditEntry, Workflow, Version, Run, NodeRun, EventRecord, NodeItem, RunSignal)
 OURS = (Tenant, Membership, Invitation, ApiKey, *READ_ONLY)
 SEARCHES = {
@@ -115,6 +115,7 @@ def test_it_is_found_by_searching(root: Client, key, model: type[Model]):
     assert (found.context["cl"].result_count, missed.context["cl"].result_count) == (SEVERAL.get(model, 1), 0)
 
 
+@pytest.mark.vendor("each vendor searches text in its own way")
 def test_a_search_that_is_no_id_is_no_error(root: Client, key):
     for text in ("0", "%", "'", "\0", "zzzz-"):
         assert root.get(address(Run, "changelist"), {"q": text}).status_code == 200
@@ -127,6 +128,7 @@ def test_it_is_filtered_by_tenant(root: Client, key, model: type[Model]):
         assert (response.context["cl"].result_count > 0) == found
 
 
+@pytest.mark.vendor("each vendor refuses other values; it is the smoke of every list and form")
 def test_nonsense_in_an_address_is_no_error_of_the_server(root: Client, key):
     """In a form every field at once; in a list one by one, because the first wrong one decides."""
     root.raise_request_exception = False

@@ -17,7 +17,7 @@ from tests.support.factories.records import record
 from tests.support.factories.rows import make_member, make_run, make_superuser, make_tenant
 from tests.support.invariants import made_of_rows
 
-pytestmark = [pytest.mark.database, pytest.mark.e2e, made_of_rows]
+pytestmark = [pytest.mark.api, pytest.mark.e2e, made_of_rows]
 LIST = "admin:runs_run_changelist"
 ENTRIES = {
     "cancel": "run.cancel_requested",

@@ -21,7 +21,7 @@ from tests.support.factories.rows import (
 )
 from workflows.models import Workflow
 
-pytestmark = [pytest.mark.database, pytest.mark.e2e]
+pytestmark = [pytest.mark.api, pytest.mark.e2e]
 VALUE = "correct-horse-battery"
 
 

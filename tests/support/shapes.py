@@ -7,12 +7,13 @@
 | --- | --- | --- | --- |
 | none | yes | | it asks no database, or one that could be any |
 | `database` | yes | yes | its SQL, locks or transactions may differ between the vendors |
-| `api` | | yes | it asks about rules of the API, which are Python and SQL that Django writes |
+| `api` | | yes | it asks about rules of the API or the admin: Python, and SQL that Django writes |
 | `api`, `vendor(why)` | yes | yes | it says in which way the vendors differ |
 | `api`, `django_db(transaction=True)` | yes | yes | others see its transactions, and each vendor locks in its own way |
 | `fleet` | | yes | it needs PostgreSQL, Redis or a Celery worker |
 
-`tests/generated/test_smoke.py` sends a request of each operation of the API to both.
+`tests/generated/test_smoke.py` calls every operation of the API in both, `tests/e2e/test_admin.py` opens every list and
+form of the admin.
 """
 
 import os
