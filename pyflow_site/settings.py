@@ -42,6 +42,7 @@ INSTALLED_APPS = [
     "plugins",
     "workflows",
     "runs",
+    "triggers",
     "pyflow_site",
 ]
 MIDDLEWARE = [

@@ -27,6 +27,7 @@ urlpatterns = [
     path("api/v1/", include("plugins.api.urls")),
     path("api/v1/", include("workflows.api.urls")),
     path("api/v1/", include("secrets_vault.api.urls")),
+    path("api/v1/", include("triggers.api.urls")),
     path("api/v1/health/live", LiveView.as_view(), name="health-live"),
     path("api/v1/health/ready", ReadyView.as_view(), name="health-ready"),
     path("api/v1/quotas", QuotasView.as_view(), name="quotas"),

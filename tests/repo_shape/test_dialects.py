@@ -13,7 +13,7 @@ REASONS = {
     "plumbing/database/compiled.py": "keeps one text of a query for each kind",
     "tenants/row_security.py": "a migration has a connection of its own",
 }
-APPS = ("runs", "tenants", "workflows", "secrets_vault", "plugins", "pyflow_site", "plumbing")
+APPS = ("runs", "triggers", "tenants", "workflows", "secrets_vault", "plugins", "pyflow_site", "plumbing")
 
 
 def reads_vendor(path: Path) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGES = (
     "pyflow", "pyflow_sdk", "pyflow_client", "pyflow_site", "tenants", "secrets_vault", "plugins", "workflows", "runs",
-    "plumbing",
+    "triggers", "plumbing",
 )  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""App of what starts runs by itself: schedules, inbound webhooks and event triggers."""

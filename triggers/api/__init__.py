@@ -1,0 +1,1 @@
+"""HTTP side of triggers, a module per kind."""

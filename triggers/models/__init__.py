@@ -1,0 +1,1 @@
+"""Rows of triggers, a module per kind. Django finds the models here."""

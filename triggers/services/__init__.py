@@ -1,0 +1,1 @@
+"""Verbs on triggers, a module per kind."""
