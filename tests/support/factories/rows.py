@@ -13,6 +13,8 @@ from tenants.access import Actor, Principal, Role
 from tenants.invitations import invite
 from tenants.keys import hash_secret, make_key
 from tenants.models import ApiKey, Invitation, Membership, Tenant
+from tenants.plans import Quota
+from tenants.quotas import set_plan
 from tests.support.passwords import HASHED
 from workflows.models import Version
 from workflows.services import put_workflow
@@ -108,3 +110,8 @@ def make_superuser(name: str = "root") -> User:
     user.set_unusable_password()
     user.save()
     return user
+
+
+def allow(tenant: Tenant, runs: int) -> None:
+    """Give a tenant a plan with so many runs at a time."""
+    set_plan(tenant=tenant, plan="enterprise", overrides={Quota.CONCURRENT_RUNS.value: runs}, by=a_test(tenant))

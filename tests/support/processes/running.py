@@ -1,12 +1,18 @@
 """Executors for a while, and what became of the runs that they executed."""
 
+import asyncio
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+
+from django.utils import timezone
 
 from runs.models import EventRecord, NodeRun, Run
 from runs.services.cancel import cancel_run
 from runs.services.signals import signal_run
+from runs.worker.executor import RunExecutor
 from runs.worker.inprocess import InProcessExecutor
 from tenants.access import Actor
 from tests.support import waiting
@@ -21,6 +27,21 @@ def executing() -> Iterator[InProcessExecutor]:
         yield executor
     finally:
         executor.stop()
+
+
+@contextmanager
+def workers(*queues: str) -> Iterator[list[RunExecutor]]:
+    """An executor for each queue, each on a thread of its own."""
+    executors = [RunExecutor({queue}) for queue in queues]
+    threads = [threading.Thread(target=lambda one=one: asyncio.run(one.serve()), daemon=True) for one in executors]
+    for thread in threads:
+        thread.start()
+    try:
+        yield executors
+    finally:
+        for one, thread in zip(executors, threads, strict=True):
+            one.stop()
+            thread.join(60)
 
 
 def state_of(run: Run) -> str:
@@ -75,3 +96,8 @@ def types(run: Run) -> Counter[str]:
 def seqs(run: Run) -> list[int]:
     """The numbers of a run's events."""
     return list(EventRecord.objects.across_tenants().filter(run=run).order_by("seq").values_list("seq", flat=True))
+
+
+def expire(run: Run) -> None:
+    """Let the lease of a run end, as if its executor had been silent for all of it."""
+    Run.objects.across_tenants().filter(pk=run.pk).update(lease_until=timezone.now() - timedelta(seconds=1))

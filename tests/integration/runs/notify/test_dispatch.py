@@ -58,7 +58,7 @@ def test_the_sweeper_rings_for_a_run_whose_ring_was_lost(tenant, rings):
 
 def test_the_sweeper_rings_for_a_run_whose_lease_has_ended(tenant, rings):
     from runs.queue.leases import claim
-    from tests.integration.runs.queue.test_leases import expire
+    from tests.support.processes.running import expire
 
     run = make_run(tenant)
     claim("dead", 1)

@@ -22,9 +22,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from runs.models import POISON_LOSSES, Run
 from runs.queue.leases import Claim, Lease, claim, poison_runs_wait, release, renew, unclaimed_queues
 from runs.storage.writer import store
-from tests.integration.runs.queue.test_fair_queue import allow
 from tests.support.factories import records
-from tests.support.factories.rows import make_tenant, make_workflow
+from tests.support.factories.rows import allow, make_tenant, make_workflow
 from workflows.models import Version
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db]

@@ -17,10 +17,8 @@ from runs.storage.intake import add_all
 from runs.worker import executor as executor_module
 from runs.worker.executor import RunExecutor
 from tenants.models import Tenant
-from tenants.plans import Quota
-from tenants.quotas import set_plan
 from tests.support.factories.nodes import register, workflow
-from tests.support.factories.rows import a_test, make_run, make_tenant
+from tests.support.factories.rows import allow, make_run, make_tenant
 from tests.support.histories import assert_is_whole
 from tests.support.invariants import written_by_hand
 
@@ -33,10 +31,6 @@ def queue_up(tenant: Tenant, count: int) -> list[Run]:
     copied = {"tenant": tenant, "workflow_id": run.workflow_id, "version_id": run.version_id, "input": run.input}
     add_all([Run(**copied) for _ in range(count - 1)])
     return list(Run.objects.for_tenant(tenant).order_by("created_at"))
-
-
-def allow(tenant: Tenant, runs: int) -> None:
-    set_plan(tenant=tenant, plan="enterprise", overrides={Quota.CONCURRENT_RUNS.value: runs}, by=a_test(tenant))
 
 
 def have_come_due(tenant: Tenant, count: int) -> set[UUID]:

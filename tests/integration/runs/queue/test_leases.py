@@ -24,12 +24,9 @@ from tests.support.factories.nodes import register, workflow
 from tests.support.factories.rows import make_run, make_tenant
 from tests.support.histories import assert_is_whole
 from tests.support.invariants import written_by_hand
+from tests.support.processes.running import expire
 
 pytestmark = pytest.mark.database
-
-
-def expire(run: Run) -> None:
-    Run.objects.across_tenants().filter(pk=run.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
 
 
 def test_a_claim_takes_the_oldest_runs_first(tenant):

@@ -2,8 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -17,31 +15,15 @@ from runs.queue.node_tasks import claim_tasks, poison_tasks_wait, renew_tasks
 from runs.services.pause import pause_run, resume_run
 from runs.services.retry import retry_run
 from runs.services.terminate import terminate_run
-from runs.worker.executor import RunExecutor
 from tests.support import waiting
 from tests.support.factories.nodes import register, register_stubborn, workflow
 from tests.support.factories.rows import make_run
 from tests.support.factories.secrets import make_secret
 from tests.support.histories import assert_is_whole
 from tests.support.processes.platform import database_url
-from tests.support.processes.running import cancel, ended, nodes, operator, seqs, state_of
+from tests.support.processes.running import cancel, ended, nodes, operator, seqs, state_of, workers
 
 pytestmark = pytest.mark.database
-
-
-@contextmanager
-def workers(*queues: str) -> Iterator[list[RunExecutor]]:
-    """An executor for each queue, each on a thread of its own."""
-    executors = [RunExecutor({queue}) for queue in queues]
-    threads = [threading.Thread(target=lambda one=one: asyncio.run(one.serve()), daemon=True) for one in executors]
-    for thread in threads:
-        thread.start()
-    try:
-        yield executors
-    finally:
-        for one, thread in zip(executors, threads, strict=True):
-            one.stop()
-            thread.join(60)
 
 
 def where(seen: list) -> object:

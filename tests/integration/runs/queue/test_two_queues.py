@@ -11,10 +11,9 @@ from runs.models import Run
 from runs.queue.leases import claim
 from runs.worker import executor
 from runs.worker.executor import RunExecutor
-from tests.integration.runs.queue.test_fair_queue import allow
 from tests.support import waiting
 from tests.support.factories.nodes import register, workflow
-from tests.support.factories.rows import make_run, make_tenant
+from tests.support.factories.rows import allow, make_run, make_tenant
 from tests.support.histories import assert_is_whole
 
 pytestmark = pytest.mark.database

@@ -24,7 +24,7 @@ from tests.support.factories.children import executed, start_child
 from tests.support.factories.nodes import register, workflow
 from tests.support.factories.rows import make_run, make_tenant, make_workflow
 from tests.support.invariants import written_by_hand
-from tests.support.processes.running import cancel, ended, executing, nodes, operator, parked, send, state_of
+from tests.support.processes.running import cancel, ended, executing, expire, nodes, operator, parked, send, state_of
 
 pytestmark = pytest.mark.database
 
@@ -204,10 +204,6 @@ def test_children_of_what_finishes_a_run_are_started_anew_at_its_new_end(tenant,
     drain()
     ended(run, "succeeded")
     assert [(child.state, child.retries) for child in children_of(run)] == [("succeeded", 0)] * 2
-
-
-def expire(run: Run) -> None:
-    Run.objects.across_tenants().filter(pk=run.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
 
 
 def test_a_crash_within_an_attempt_finds_its_child_again(tenant, drain):

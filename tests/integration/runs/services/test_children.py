@@ -3,7 +3,6 @@
 import asyncio
 import threading
 import time
-from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
@@ -28,7 +27,7 @@ from tests.support.factories.nodes import register, workflow
 from tests.support.factories.rows import make_run, make_tenant, make_workflow
 from tests.support.histories import assert_is_whole
 from tests.support.invariants import written_by_hand
-from tests.support.processes.running import cancel, ended, executing, nodes, parked, send, state_of, types
+from tests.support.processes.running import cancel, ended, executing, expire, nodes, parked, send, state_of, types
 
 pytestmark = pytest.mark.database
 
@@ -322,10 +321,6 @@ def test_a_parent_that_was_killed_sees_what_became_of_its_child(tenant, drain, r
 
 def child_uuid(run: Run):
     return Run._meta.pk.to_python(child_id(str(run.pk), "call", None))
-
-
-def expire(run: Run) -> None:
-    Run.objects.across_tenants().filter(pk=run.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
 
 
 def test_a_child_that_is_not_done_in_time_fails_its_node_and_is_stopped(tenant, executor):

@@ -23,7 +23,6 @@ from runs.worker.executor import RunExecutor
 from tenants.models import UsageCounter
 from tenants.plans import Quota
 from tenants.quotas import set_plan
-from tests.integration.runs.queue.test_node_tasks import workers
 from tests.support import waiting
 from tests.support.factories import records
 from tests.support.factories.nodes import register, workflow
@@ -31,7 +30,7 @@ from tests.support.factories.rows import a_test, make_run, make_workflow
 from tests.support.factories.secrets import make_secret
 from tests.support.histories import assert_is_whole
 from tests.support.invariants import written_by_hand
-from tests.support.processes.running import ended, executing, nodes, parked, send
+from tests.support.processes.running import ended, executing, nodes, parked, send, workers
 from workflows.services import archive_workflow, delete_workflow
 
 pytestmark = pytest.mark.database

@@ -7,13 +7,12 @@ import pytest
 
 from runs.models import NodeRun, Run
 from runs.storage import batch_sql
-from tests.integration.runs.queue.test_node_tasks import workers
 from tests.support import waiting
 from tests.support.api import Api, read
 from tests.support.factories.nodes import register, workflow
 from tests.support.factories.rows import make_api_key, make_run, make_tenant
 from tests.support.factories.secrets import make_secret
-from tests.support.processes.running import ended, executing
+from tests.support.processes.running import ended, executing, workers
 
 pytestmark = pytest.mark.database
 SECRET = "hunter-two-and-more"
