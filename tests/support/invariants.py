@@ -119,9 +119,9 @@ def the_log_has_the_events_of_a_run_in_their_order() -> Iterator[str]:
         positions = [position for _, position in events]
         if positions != sorted(positions):
             yield f"run {run_id} has events at the positions {positions}"
-    for event in _events().filter(position__gt=F("run__log_position")).select_related("run"):
-        places = f"{event.position}, and the run at {event.run.log_position}"
-        yield f"event {event.seq} of run {event.run_id}, {event.type}, is at the position {places}"
+    ahead = _events().filter(position__gt=F("run__log_position"))
+    for run_id, seq, type, position, at in ahead.values_list("run", "seq", "type", "position", "run__log_position"):
+        yield f"event {seq} of run {run_id}, {type}, is at the position {position}, and the run at {at}"
 
 
 @invariant
