@@ -1,4 +1,4 @@
-"""Redis: flushed, restarted, frozen, cut off, and every message heard many times or never."""
+"""Redis: flushed, restarted, frozen, cut off, and every message received many times or never."""
 
 import time
 
@@ -61,7 +61,7 @@ def test_every_message_is_delivered_five_times(world: World):
 
 @pytest.mark.chaos
 def test_no_message_is_delivered(world: World):
-    """What is accepted while nobody can be told is found all the same."""
+    """Runs that are accepted while nothing can be published are found all the same."""
     version = world.workflow(*CHAIN)
     world.workers(2)
     world.site.broker.refuse()

@@ -88,7 +88,7 @@ def test_workers_are_frozen_while_they_execute_families(world: World):
 
 
 def test_a_worker_vanishes_in_the_middle_of_a_transaction(world: World):
-    """Its machine has lost its power: PostgreSQL is told nothing, and it has locked the rows of its runs."""
+    """Its machine has lost its power: PostgreSQL gets no message, and it has locked the rows of its runs."""
     version = world.workflow(*CHAIN)
     world.add("beat")
     world.add("worker", **world.crash_at("commit.before", 4), supervised=False)

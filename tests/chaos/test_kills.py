@@ -63,7 +63,7 @@ def test_an_executor_dies_at(place: str, world: World):
 
 @pytest.mark.parametrize("place", ["notify.before", pytest.param("notify.after", marks=pytest.mark.chaos)])
 def test_who_accepts_runs_dies_at(place: str, world: World):
-    """A run whose acceptance was committed is executed, whether or not anybody came to hear of it."""
+    """A run whose acceptance was committed is executed, whether or not a notification was sent."""
     version = world.workflow(*DIAMOND)
     world.workers(1)
     world.add("starter", str(version.pk), "5", supervised=False, **world.crash_at(place, 3))

@@ -198,7 +198,7 @@ class World:
         return member
 
     def workers(self, count: int = 2, **env: str) -> list[Member]:
-        """Workers, and the clock that rings for what was lost."""
+        """Workers, and beat, which sweeps for lost runs."""
         self.add("beat")
         return [self.add("worker", **env) for _ in range(count)]
 

@@ -179,7 +179,7 @@ def test_an_account_is_not_deleted(ours: Tenant):
 
 @pytest.mark.django_db(transaction=True)
 def test_who_is_made_inactive_is_out_at_once_with_every_key_and_token(monkeypatch: pytest.MonkeyPatch):
-    """Other processes are told by the database; this one's own cache is kept from knowing."""
+    """Other processes learn it from the database; this one's own cache is not updated."""
     tenants = [make_tenant(), make_tenant()]
     member = make_member(tenants[0], Role.ADMIN)
     Membership.objects.create(tenant=tenants[1], user=member.user, role="admin")

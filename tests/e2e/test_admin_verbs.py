@@ -62,13 +62,13 @@ def test_a_tenant_is_made_renamed_and_given_a_plan(root: Client):
     assert audited(tenant) == ["tenant.created", "tenant.renamed", "tenant.plan_changed"]
 
 
-def test_a_slug_that_is_taken_is_told(root: Client, tenant: Tenant):
+def test_a_taken_slug_is_refused(root: Client, tenant: Tenant):
     response = root.post(address(Tenant, "add"), {"slug": "acme", "name": "Another"})
     assert "already exists" in response.content.decode()
     assert Tenant.objects.count() == 1
 
 
-def test_a_limit_that_there_is_not_is_told(root: Client, tenant: Tenant):
+def test_an_unknown_limit_is_refused(root: Client, tenant: Tenant):
     posted = {"name": "acme", "plan": "pro", "limits": '{"wishes": 3}'}
     assert "no quota" in root.post(address(Tenant, "change", tenant.pk), posted).content.decode()
     tenant.refresh_from_db()

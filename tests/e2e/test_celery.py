@@ -84,11 +84,11 @@ def test_another_worker_goes_on_where_one_was_killed(api: Api, fleet: dict[str, 
 
 
 def test_a_flushed_broker_loses_no_run(api: Api, fleet: dict[str, str], tmp_path: Path, broker: str):
-    """The clock rings for what is queued, with nothing but the database to go by."""
+    """Beat notifies of queued runs that only the database knows."""
     runs = [start(api) for _ in range(5)]
     assert notifications().flush(10), "everything is sent"
     with redis.Redis.from_url(broker) as client:
-        assert 1 <= client.llen("celery") <= 5, "rings that come together are one message"
+        assert 1 <= client.llen("celery") <= 5, "notifications that come together are one message"
         client.flushall()
     with Beat(fleet, tmp_path / "beat"), Worker(fleet, tmp_path / "worker"):
         for run in runs:

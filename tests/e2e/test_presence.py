@@ -44,7 +44,7 @@ def aged(broker: launcher.Program, queue: str, seconds: float) -> None:
         assert client.pexpire(f"pyflow:0:served:{queue}", REMEMBERED - timedelta(seconds=seconds))
 
 
-def test_a_queue_without_workers_is_told_from_one_that_has_some(
+def test_a_queue_without_workers_is_distinguished_from_one_with_workers(
     transactional_db, broker: launcher.Program, tmp_path: Path
 ):
     env = environment(tmp_path / "home", REDIS_URL=broker.url, PYFLOW_EXECUTOR="celery")

@@ -136,7 +136,7 @@ def checks_of(case: Case) -> list[Any]:
 
 
 def refused_anyway(context: Any, response: Any, case: Case) -> bool | None:
-    """Data that the document does not allow is refused; who has read another state is told that first."""
+    """Data that the document does not allow is refused; a caller that has read another state gets that error first."""
     return None if response.status_code == 412 else negative_data_rejection(context, response, case)
 
 

@@ -32,7 +32,7 @@ def module_worlds(module_worlds: tuple[World, World]) -> tuple[World, World]:
 
 
 def name_of(row: dict[str, Any]) -> Any:
-    """What tells a row from the others of its list."""
+    """The key that distinguishes a row from the others of its list."""
     return next(row[name] for name in NAMES if name in row)
 
 

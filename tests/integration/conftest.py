@@ -87,7 +87,7 @@ def finished(transactional_db) -> Callable[[Run], Run]:
 
 @pytest.fixture
 def heard(monkeypatch) -> threading.Event:
-    """Set once an executor has heard of a pause."""
+    """Set once an executor has received a pause."""
     event, pause = threading.Event(), Execution.pause
 
     def listen(execution: Execution) -> None:

@@ -66,7 +66,7 @@ def check(value):
 
 
 def test_no_docstring_says_nothing():
-    """One that refers elsewhere, or repeats the name, is longer than none and tells no more."""
+    """One that refers elsewhere, or repeats the name, is longer than none and says no more."""
     found = [
         f"{path}:{node.lineno}: {text}"
         for path in tree.product_modules()

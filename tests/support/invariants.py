@@ -32,7 +32,7 @@ NODE_END_TYPES = sorted({str(type) for type in NODE_ENDS.values()})
 SHOWN = 5
 #: The mark of tests that write a state of runs into their rows, to see what is said of it: nothing has led to it.
 written_by_hand = pytest.mark.breaks_invariant(
-    "the_last_event_tells_of_the_end",
+    "the_last_event_is_the_end",
     "rows_of_nodes_say_what_events_say",
     "log_lines_are_numbered_without_a_gap",
     "ended_runs_say_when",
@@ -154,7 +154,7 @@ def nothing_comes_after_the_end() -> Iterator[str]:
 
 
 @invariant
-def the_last_event_tells_of_the_end() -> Iterator[str]:
+def the_last_event_is_the_end() -> Iterator[str]:
     """A run that has ended says so last, with the state that it has; one that has not ended does not."""
     last = _events().filter(seq=F("run__event_seq"))
     for run_id, type, state in last.values_list("run", "type", "run__state"):
@@ -429,7 +429,7 @@ def _counter(tenant: Tenant, quota: Quota) -> int:
 
 
 def _history() -> Iterator[dict[str, Any]]:
-    """The events of all runs that tell of nodes, or that a run is queued, in their order."""
+    """The events of all runs about nodes, or about queued runs, in their order."""
     told = _events().filter(Q(type__startswith="node.") | Q(type="run.queued")).order_by("run", "seq")
     for event in told.values("run", "seq", "type", "node_id", "data").iterator():
         yield dict(event)

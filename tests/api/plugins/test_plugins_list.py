@@ -40,7 +40,7 @@ def test_a_broken_one_disables_only_itself_and_says_why_to_admins(api: Api):
 
 
 @pytest.mark.usefixtures("installed")
-def test_an_editor_is_not_told_why(tenant):
+def test_an_editor_does_not_see_the_error(tenant):
     editor = Api(make_api_key(tenant, role="editor")[1])
     results = read(editor.get(PATH))["results"]
     assert [item["name"] for item in results] == sorted(["again", "shout", *WRONG])

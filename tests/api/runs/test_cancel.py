@@ -61,7 +61,7 @@ def test_asking_twice_is_asking_once(api: Api, run, path: str):
     assert run.cancel_requested_at == first
 
 
-def test_executors_are_told_once_it_is_committed(api: Api, path: str, django_capture_on_commit_callbacks):
+def test_executors_are_notified_once_it_is_committed(api: Api, path: str, django_capture_on_commit_callbacks):
     notes = Notes()
     with in_one_process() as bus:
         bus.subscribe([queued_topic("")], notes)

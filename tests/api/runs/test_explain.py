@@ -106,7 +106,7 @@ def test_a_queued_run_has_its_place_among_those_of_its_tenant(api: Api, tenant):
     assert of_node(body, "c")["waits_for"] == ["b"]
 
 
-def test_that_no_executor_is_at_work_is_told_of_what_waits_for_one(api: Api, tenant, run: Run, served):
+def test_runs_that_wait_without_any_executor_are_explained_as_unserved(api: Api, tenant, run: Run, served):
     waits, goes_on = make_run(tenant, CHAIN), make_run(tenant, CHAIN)
     change(waits, "queued", queue="gpu")
     change(goes_on, "running")
@@ -134,7 +134,7 @@ def test_the_quota_that_keeps_a_run_in_the_queue_is_named(api: Api, tenant, run:
     assert (body["queue"]["running"], body["queue"]["limit"]) == (1, 1)
 
 
-def test_a_running_run_tells_of_its_lease_and_of_what_runs(api: Api, run: Run):
+def test_a_running_run_shows_its_lease_and_its_running_nodes(api: Api, run: Run):
     change(run, "running")
     node(run, "a", "running", attempts=2, started_at=timezone.now())
     node(run, "d", "succeeded", attempts=1)
@@ -149,7 +149,7 @@ def test_a_running_run_tells_of_its_lease_and_of_what_runs(api: Api, run: Run):
     assert of_node(body, "a")["attempts"] == 2
 
 
-def test_a_lease_that_ran_out_is_told(api: Api, run: Run):
+def test_an_expired_lease_is_reported(api: Api, run: Run):
     change(run, "running", lease_until=timezone.now() - timedelta(seconds=1), losses=1)
     node(run, "a", "running", attempts=1)
     body = explained(api, run)
@@ -157,7 +157,7 @@ def test_a_lease_that_ran_out_is_told(api: Api, run: Run):
     assert of_node(body, "a")["code"] == "lost"
 
 
-def test_a_node_that_is_executed_elsewhere_tells_by_whom(api: Api, run: Run):
+def test_a_node_that_is_executed_elsewhere_names_its_worker(api: Api, run: Run):
     change(run, "running")
     node(run, "a", "running", attempts=1)
     about = {"tenant_id": run.tenant_id, "run": run, "node_id": "a", "queue": "gpu", "places": [[1, 0.0, None]]}
@@ -181,7 +181,7 @@ def test_a_node_that_is_executed_elsewhere_tells_by_whom(api: Api, run: Run):
         ),
     ],
 )
-def test_a_waiting_node_tells_what_it_waits_for(api: Api, run: Run, wait: dict, code: str, signal: str | None):
+def test_a_waiting_node_explains_what_it_waits_for(api: Api, run: Run, wait: dict, code: str, signal: str | None):
     change(run, "waiting", wake_at=LATER)
     node(run, "a", "waiting", attempts=1, wait=wait, wake_at=LATER if wait["until"] else None)
     body = explained(api, run)
@@ -210,7 +210,7 @@ def test_a_node_that_waits_for_a_child_run_names_it(api: Api, tenant, run: Run):
     )  # fmt: skip
 
 
-def test_a_backoff_tells_when_it_ends_and_what_went_wrong(api: Api, run: Run):
+def test_a_backoff_shows_its_end_and_the_last_error(api: Api, run: Run):
     change(run, "running")
     node(run, "a", "retrying", attempts=2, wake_at=LATER, error=ERROR)
     told = of_node(explained(api, run), "a")
@@ -218,7 +218,7 @@ def test_a_backoff_tells_when_it_ends_and_what_went_wrong(api: Api, run: Run):
     assert told["until"] == LATER.isoformat()
 
 
-def test_a_run_without_a_slot_is_told_who_holds_them(api: Api, tenant, run: Run):
+def test_a_run_without_a_slot_names_the_holders(api: Api, tenant, run: Run):
     holder, earlier = make_run(tenant, CHAIN), make_run(tenant, CHAIN)
     change(run, "waiting")
     for owner, held in ((holder, True), (earlier, False), (run, False)):
@@ -230,7 +230,7 @@ def test_a_run_without_a_slot_is_told_who_holds_them(api: Api, tenant, run: Run)
     assert str(holder.pk) in body["reasons"][0]["detail"]
 
 
-def test_a_node_without_a_slot_is_told_who_holds_them(api: Api, tenant, run: Run):
+def test_a_node_without_a_slot_names_the_holders(api: Api, tenant, run: Run):
     holder = make_run(tenant, CHAIN)
     change(run, "running")
     node(run, "a", "running", attempts=1)
@@ -350,14 +350,14 @@ def test_what_was_undone_cannot_be_retried(api: Api, tenant):
     assert (retry["possible"], "a:compensate" in retry["why_not"]) == (False, True)
 
 
-def test_of_very_many_nodes_only_some_are_told_of(api: Api, tenant):
+def test_of_very_many_nodes_only_some_are_explained(api: Api, tenant):
     run = make_run(tenant, workflow(*(f"{{id: n{i}, type: log, config: {{message: x}}}}" for i in range(250))))
     node(run, "n240", "waiting", attempts=1, wait={"until": 1, "signal": None, "details": {}}, wake_at=LATER)
     body = explained(api, run)
     assert (len(body["nodes"]), body["more_nodes"], body["nodes"][0]["id"]) == (200, 50, "n240")
 
 
-def test_a_version_that_cannot_run_here_any_more_is_told(api: Api, run: Run):
+def test_a_version_that_cannot_run_here_any_more_is_explained(api: Api, run: Run):
     node(run, "a", "retrying", attempts=1, error=ERROR)
     nothing = discovery.Discovered(NodeRegistry(), ())
     with discovery.using(nothing):

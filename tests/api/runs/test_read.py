@@ -94,7 +94,7 @@ def test_it_needs_a_key(nobody: Api, path: str):
     assert_problem(nobody.get(path), 401, "not_authenticated")
 
 
-def test_a_problem_is_told_in_yaml_to_who_reads_yaml(api: Api):
+def test_a_problem_is_yaml_for_clients_that_accept_yaml(api: Api):
     response = api.get(f"/api/v1/runs/{new_id()}", accept=YAML)
     assert response.headers["Content-Type"] == "application/problem+yaml"
     assert_problem(response, 404, "run_not_found")

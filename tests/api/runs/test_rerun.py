@@ -61,7 +61,7 @@ def test_without_a_node_all_is_run(api: Api, tenant, path: str):
     assert not NodeRun.objects.for_tenant(tenant).filter(run=body["id"]).exists()
 
 
-def test_a_plan_tells_what_would_be_done_and_starts_nothing(api: Api, tenant, path: str):
+def test_a_plan_lists_the_actions_and_starts_nothing(api: Api, tenant, path: str):
     assert actions(api, path, **{"from": "c"}) == {"a": "reuse", "b": "reuse", "c": "run"}
     assert actions(api, path) == {"a": "run", "b": "run", "c": "run"}
     assert Run.objects.for_tenant(tenant).count() == 1

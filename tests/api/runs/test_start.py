@@ -42,7 +42,7 @@ def test_a_run_is_accepted(api: Api, tenant, hello):
     ]
 
 
-def test_executors_are_told_once_it_is_committed(api: Api, django_capture_on_commit_callbacks):
+def test_executors_are_notified_once_it_is_committed(api: Api, django_capture_on_commit_callbacks):
     notes = Notes()
     with in_one_process() as bus:
         bus.subscribe([queued_topic("")], notes)

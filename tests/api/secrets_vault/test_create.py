@@ -40,7 +40,7 @@ def test_the_value_is_nowhere_in_clear(api: Api, tenant, caplog, django_capture_
     assert version.open() == VALUE
 
 
-def test_the_audit_tells_of_it_with_the_value_masked(api: Api, tenant):
+def test_the_audit_records_it_with_the_value_masked(api: Api, tenant):
     api.post(SECRETS, body())
     entry = AuditEntry.objects.for_tenant(tenant).get()
     assert (entry.action, entry.target) == ("secret.created", "secret:SHOP_TOKEN")

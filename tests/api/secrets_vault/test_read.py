@@ -19,7 +19,7 @@ def test_it_has_everything_but_the_value(api: Api, tenant):
     assert b"hunter" not in response.content
 
 
-def test_whoever_has_it_already_is_told_so(api: Api, tenant):
+def test_a_client_that_has_the_state_already_gets_304(api: Api, tenant):
     make_secret(tenant)
     tag = api.get(f"{SECRETS}/API_KEY").headers["ETag"]
     assert api.get(f"{SECRETS}/API_KEY", if_none_match=tag).status_code == 304

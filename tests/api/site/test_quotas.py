@@ -13,7 +13,7 @@ OPERATION = "quotas_read"
 pytestmark = pytest.mark.api
 
 
-def test_it_tells_the_plan_and_every_limit(api: Api, tenant):
+def test_it_reports_the_plan_and_every_limit(api: Api, tenant):
     set_plan(
         tenant=tenant, plan="free", overrides={"workflows": 3, "stored_bytes": None}, by=Actor.system(tenant.pk, "x")
     )

@@ -41,7 +41,7 @@ def left(response) -> dict[str, int]:
         ("GET", "/workflows?unknown=1", {}, 422),
     ],
 )
-def test_who_is_known_is_told_of_the_tenant_and_the_key(tenant, api: Api, method, path, headers, status):
+def test_an_authenticated_caller_gets_the_limits_of_tenant_and_key(tenant, api: Api, method, path, headers, status):
     limit(tenant, api=100, key=50)
     headers = {"content_type": YAML, **headers}
     for number in (1, 2):
@@ -63,7 +63,7 @@ def test_who_is_known_is_told_of_the_tenant_and_the_key(tenant, api: Api, method
         ("/api/v1/schema", "", 200),
     ],
 )
-def test_who_is_not_is_told_how_often_one_may_fail(nobody: Api, path: str, accept: str, status: int):
+def test_an_unauthenticated_caller_gets_the_limit_of_failures(nobody: Api, path: str, accept: str, status: int):
     for _ in range(2):
         response = nobody.get(path, accept=accept or "*/*")
         assert response.status_code == status
@@ -90,7 +90,7 @@ def test_an_asynchronous_server_says_it_too(db):
     assert left(response) == {"failures": 30}
 
 
-def test_who_asks_too_often_is_told_when_to_come_back(tenant, api: Api):
+def test_a_caller_beyond_the_limit_gets_retry_after(tenant, api: Api):
     limit(tenant, key=2)
     api.get(ME)
     api.get(ME)
@@ -128,7 +128,7 @@ def test_asking_in_a_format_that_there_is_not_is_no_way_around(tenant, api: Api)
     assert_problem(api.get(ME, accept="text/html"), 429, "rate_limited")
 
 
-def test_without_limits_one_is_told_of_failures_only(tenant, api: Api):
+def test_without_limits_only_failures_are_reported(tenant, api: Api):
     limit(tenant, api=None, key=None)
     assert left(api.get(ME)) == {"failures": 30}
 

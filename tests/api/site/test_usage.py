@@ -20,7 +20,7 @@ def by_quota(body: dict) -> dict[str, dict]:
     return {item["quota"]: item for item in body["quotas"]}
 
 
-def test_it_tells_what_is_used_of_each_quota(api: Api, tenant):
+def test_it_reports_what_is_used_of_each_quota(api: Api, tenant):
     set_plan(tenant=tenant, plan="free", overrides={}, by=Actor.system(tenant.pk, "x"))
     make_run(tenant)
     make_run(tenant)

@@ -10,7 +10,7 @@ PATH = "/api/v1/api-keys"
 pytestmark = pytest.mark.api
 
 
-def test_it_tells_everything_but_the_secret(api: Api, tenant):
+def test_it_reports_everything_but_the_secret(api: Api, tenant):
     """auth-021."""
     member = make_member(tenant)
     key, text = make_api_key(tenant, "deploy", role="editor", scopes=["runs:write"], created_by=member.user)

@@ -63,7 +63,7 @@ def test_what_is_not_good_any_more_is_refused_alike(tenant, what: str):
     assert_same_answer(response, _refresh("y"))
 
 
-def test_nothing_that_is_kept_tells_the_token(tenant):
+def test_stored_data_does_not_reveal_the_token(tenant):
     token = read(log_in(make_member(tenant)))["refresh_token"]
     kept = [str(value) for row in RefreshToken.objects.for_tenant(tenant).values_list() for value in row]
     assert not any(token in value for value in kept)

@@ -51,7 +51,7 @@ def test_a_member_may_do_what_the_role_may(tenant):
 
 
 @pytest.mark.parametrize("wrong", ["username", "password", "tenant"])
-def test_a_refusal_does_not_tell_what_was_wrong(tenant, wrong: str):
+def test_a_refusal_does_not_reveal_what_was_wrong(tenant, wrong: str):
     response = log_in(make_member(tenant), **{wrong: "something-else"})
     assert_problem(response, 401, "login_failed")
     assert_same_answer(response, log_in(make_member(tenant), password="also wrong"))
@@ -119,7 +119,7 @@ def test_another_role_holds_at_once(tenant):
 
 
 def test_a_change_in_another_process_holds_at_once(tenant, monkeypatch):
-    """The database tells it, not this process' own cache."""
+    """The change comes from the database, not from this process' own cache."""
     member = make_member(tenant)
     api = api_of(member)
     assert api.get(PATH).status_code == 200

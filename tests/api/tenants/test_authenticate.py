@@ -50,7 +50,7 @@ def test_a_wrong_key_is_refused(nobody: Api, case: str):
 
 
 def test_all_refusals_are_alike(tenant, nobody: Api):
-    """Whether a key never was, has ended or was revoked is not told."""
+    """The answer does not reveal whether a key never existed, has ended or was revoked."""
     _, expired = make_api_key(tenant, expires_at=timezone.now())
     _, revoked = make_api_key(tenant, revoked_at=timezone.now())
     _, real = make_api_key(tenant)

@@ -127,7 +127,7 @@ def test_one_that_expired_is_closed(nobody: Api, tenant):
     assert not User.objects.exists()
 
 
-def test_somebody_who_became_a_member_meanwhile_is_told(nobody: Api, tenant):
+def test_a_user_who_became_a_member_meanwhile_gets_a_conflict(nobody: Api, tenant):
     _, token = make_invitation(tenant, "ada@example.org")
     member = make_member(tenant, name="ada")
     member.user.set_password(PASSWORD)

@@ -23,7 +23,7 @@ def remove(api: Api, member, **headers):
     return api.send("DELETE", f"{PATH}/{member.pk}", **headers)
 
 
-def test_it_ends_a_membership_and_tells_the_audit(api: Api, tenant):
+def test_it_ends_a_membership_and_is_audited(api: Api, tenant):
     member = make_member(tenant, Role.EDITOR)
     response = remove(api, member)
     assert (response.status_code, response.content) == (204, b"")

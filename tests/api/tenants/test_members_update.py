@@ -23,7 +23,7 @@ def acting(tenant, role: Role, **values) -> Api:
     return Api(make_api_key(tenant, role=role.value, **values)[1])
 
 
-def test_it_changes_a_role_and_tells_the_audit(api: Api, tenant):
+def test_it_changes_a_role_and_is_audited(api: Api, tenant):
     member = make_member(tenant, Role.VIEWER)
     before = api.get(f"{PATH}/{member.pk}").headers["ETag"]
     response = patch(api, member, {"role": "editor"}, before)

@@ -17,7 +17,7 @@ def rename(api: Api, body, if_match: str = "*"):
     return api.send("PATCH", PATH, body, if_match=if_match)
 
 
-def test_it_renames_the_tenant_and_tells_the_audit(api: Api, tenant):
+def test_it_renames_the_tenant_and_is_audited(api: Api, tenant):
     seen = api.get(PATH).headers["ETag"]
     response = rename(api, {"name": "Acme & Söhne"}, seen)
     assert read(response)["name"] == "Acme & Söhne"

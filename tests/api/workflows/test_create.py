@@ -64,7 +64,7 @@ def test_a_taken_name_is_a_conflict_and_changes_nothing(api: Api, tenant):
     assert Version.objects.for_tenant(tenant).count() == 1
 
 
-def test_everything_that_is_wrong_is_told_at_once_with_its_place(api: Api, tenant):
+def test_everything_that_is_wrong_is_reported_at_once_with_its_place(api: Api, tenant):
     source = HELLO.replace("type: transform", "type: tranform").replace("description:", "descripton:")
 
     body = assert_problem(api.post(PATH, source, YAML), 422, "definition_invalid")

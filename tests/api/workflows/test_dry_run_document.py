@@ -29,7 +29,7 @@ def test_an_object_and_a_text_of_json_are_documents_too(api: Api):
     assert read(api.post(PATH, {"document": text, "format": "json"}))["order"] == ["a"]
 
 
-def test_what_is_wrong_with_it_is_told_with_its_place(api: Api):
+def test_what_is_wrong_with_it_is_reported_with_its_place(api: Api):
     wrong = assert_problem(
         api.post(PATH, {"document": HELLO.replace("transform", "tranform")}), 422, "definition_invalid"
     )

@@ -27,7 +27,7 @@ def test_secrets_that_there_are_not_are_named_to_who_may_know(api: Api, tenant):
     assert (body["secrets"], body["missing_secrets"]) == (["KEY", "NONE"], None)
 
 
-def test_everything_that_is_wrong_is_told_with_its_place(api: Api):
+def test_everything_that_is_wrong_is_reported_with_its_place(api: Api):
     body = read(api.post(PATH, HELLO.replace("type: transform", "type: tranform").replace("Greets", "[}"), YAML))
     assert (body["valid"], body["name"]) == (False, None)
     assert body["problems"][0]["line"] == 4

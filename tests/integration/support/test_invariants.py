@@ -125,7 +125,7 @@ WRONGS: dict[str, list[Change]] = {
     "a_run_is_queued_first_and_again_by_each_retry": [an_event(1, type="run.started"), run_is(retries=1)],
     "each_claim_starts_a_run_once": [an_event(3, type="run.started"), run_is(claims=0), run_is(claims=9)],
     "nothing_comes_after_the_end": [an_event(), an_event(type="run.succeeded")],
-    "the_last_event_tells_of_the_end": [run_is(state="failed"), run_is(state="queued"), an_event(type="node.progress")],
+    "the_last_event_is_the_end": [run_is(state="failed"), run_is(state="queued"), an_event(type="node.progress")],
     "a_node_has_one_result": [an_event(5, type="node.succeeded", node_id="one")],
     "a_completed_node_is_not_started_again": [an_event(5, node_id="one")],
     "rows_of_nodes_say_what_events_say": [node_is(state="failed"), node_is(node_id="three")],

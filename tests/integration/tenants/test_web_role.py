@@ -1,4 +1,4 @@
-"""The role of web processes has what it needs and no more, and whoever runs the platform is told if that is not so."""
+"""The role of web processes has no more privileges than it needs, and a system check warns the operator otherwise."""
 
 import os
 import secrets
@@ -117,7 +117,7 @@ def _manage(environment: dict[str, str], *arguments: str) -> str:
 
 
 @pytest.mark.django_db
-def test_an_owner_who_may_make_no_roles_is_told_and_helped_by_who_may(plain: dict[str, str]):
+def test_an_owner_without_the_right_to_create_roles_is_warned_and_another_user_can_create_them(plain: dict[str, str]):
     """`docs/how-to/access.md`, as it is written. The role is one of the server's: the tests' database has made it."""
     assert "Applying tenants.0001_initial" in _manage(plain, "migrate")
     told = _manage(plain, "check", "--database", "default")

@@ -233,7 +233,7 @@ def _guessing(world: World, case: Case, match: Match) -> None:
 
 
 @rule(r"case=.*unknown (key )?id.*wrong secret|case=.*wrong secret.*unknown (key )?id")
-def _refusals_that_tell_nothing(world: World, case: Case, _: Match) -> None:
+def _refusals_that_reveal_nothing(world: World, case: Case, _: Match) -> None:
     texts = [credential(world, case, words, KEYS) for words in ("unknown", "wrong secret", "revoked", "expired")]
     answers = [Api(text).get(f"{ROOT}/workflows") for text in texts]
     for answer in answers:

@@ -169,7 +169,7 @@ class Worker(Process):
 
 
 class Beat(Process):
-    """Celery's clock, which rings the sweeper."""
+    """Celery beat, which starts the sweeps."""
 
     def __init__(self, env: dict[str, str], log: Path) -> None:
         super().__init__([sys.executable, "-m", "celery", "-A", "pyflow_site", "beat", "-l", "INFO"], env, log)

@@ -129,7 +129,7 @@ def test_a_path_that_is_none_exits_with_one(path: str):
     assert done.stderr.startswith("Error: ")
 
 
-def test_a_file_without_permission_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_without_permission_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "secret.yaml"
     path.write_text(FLOW)
     opened = Path.open
@@ -253,7 +253,7 @@ def test_serve_of_a_broken_directory_exits_with_one(tmp_path: Path):
     assert done.stderr.startswith("Error: ")
 
 
-def test_validate_tells_problems_as_json(tmp_path: Path):
+def test_validate_reports_problems_as_json(tmp_path: Path):
     flow = tmp_path / "flow.yaml"
     flow.write_text(FLOW.replace("type: log", "type: lgo").replace("{{ first }}", "{{ frist }}"))
     done = pyflow("validate", str(flow), "--format", "json")

@@ -134,7 +134,7 @@ def test_doctor_finds_everything_that_is_needed(tmp_path: Path):
     assert (tmp_path / "store").is_dir()
 
 
-def test_doctor_tells_what_is_broken_without_passwords(tmp_path: Path):
+def test_doctor_reports_what_is_broken_without_passwords(tmp_path: Path):
     in_the_way = tmp_path / "file"
     in_the_way.write_text("")
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -33,7 +33,7 @@ def test_differences_are_listed(files):
     )
 
 
-def test_the_exit_code_tells_when_it_is_asked_to(files):
+def test_exit_code_reports_a_difference_if_asked_to(files):
     assert pyflow(*files, "--exit-code").exit_code == 1
     same = pyflow(files[0], files[0], "--exit-code")
     assert (same.exit_code, same.stdout) == (0, "No differences.\n")

@@ -81,7 +81,7 @@ def read_until(stream: object, text: str) -> str:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupt_cancels_the_run_runs_finally_and_tells_what_happened(
+def test_an_interrupt_cancels_the_run_runs_finally_and_reports_the_result(
     number: signal.Signals, code: int, waiting: Path, tmp_path: Path
 ):
     with start("run", str(waiting), "--verbose") as process:

@@ -78,7 +78,7 @@ def test_without_any_server_it_says_what_to_do(profiles: Path):
     assert "No profiles" in remote("profiles").output
 
 
-def test_a_profile_that_there_is_not_is_told_with_those_that_there_are(monkeypatch):
+def test_a_missing_profile_is_reported_with_the_existing_ones(monkeypatch):
     refused = remote("runs", "--profile", "three")
     assert (refused.exit_code, "there is one, two" in refused.output) == (2, True)
     monkeypatch.setenv("PYFLOW_PROFILE", "four")

@@ -150,7 +150,7 @@ def test_a_run_that_takes_too_long_exits_with_one(file: Any, registry: NodeRegis
     assert "0.05 s" in done.stderr
 
 
-def test_an_invalid_version_2_document_exits_with_three_and_tells_all_with_positions(file: Any):
+def test_an_invalid_version_2_document_exits_with_three_and_reports_all_with_positions(file: Any):
     path = file("version: 2\nname: x\nnodes:\n  - {id: a, type: templat, config: {}}\n  - {id: b, typ: log}\n")
     done = pyflow("run", path)
     assert done.exit_code == 3
@@ -182,7 +182,7 @@ def test_ndjson_is_one_event_a_line_and_then_the_result(file: Any):
     assert lines[-1]["outputs"] == {"total": 3}
 
 
-def test_verbose_tells_events_on_stderr_and_outputs_on_stdout(file: Any):
+def test_verbose_reports_events_on_stderr_and_outputs_on_stdout(file: Any):
     done = pyflow("run", file(FLOW), "-i", "amount=1", "--verbose")
     assert "double: succeeded" in done.stderr
     assert '    "2 for you"' in done.stdout
@@ -301,7 +301,7 @@ def test_a_result_that_another_run_left_out_is_missing(file: Any):
 # --- dry run
 
 
-def test_a_dry_run_tells_everything_and_runs_nothing(file: Any, tmp_path: Path):
+def test_a_dry_run_reports_everything_and_runs_nothing(file: Any, tmp_path: Path):
     text = FLOW + "  - {id: save, type: storage, depends_on: [total], when: \"input['amount'] > 5\","
     text += f" config: {{path: {tmp_path / 'never.json'}, action: write, data: 1}}}}\n"
     done = pyflow("run", file(text), "-i", "amount=1", "--dry-run")
@@ -317,7 +317,7 @@ def test_a_dry_run_tells_everything_and_runs_nothing(file: Any, tmp_path: Path):
     assert report["input_problems"][0]["detail"] == '"amount" is a required property'
 
 
-def test_a_dry_run_of_a_part_tells_what_is_left_out(file: Any):
+def test_a_dry_run_of_a_part_reports_what_is_left_out(file: Any):
     results = file('{"nodes": [{"id": "double", "state": "succeeded", "output": 2}]}', "results.json")
     part = ["--from", "total", "--stop-at", "total", "--results", results]
     done = pyflow("run", file(FLOW), "-i", "amount=1", "--dry-run", *part)

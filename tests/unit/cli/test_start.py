@@ -78,7 +78,7 @@ def test_each_command_loads_its_own_module(small: Path):
     assert loaded("nodes") & commands == {"pyflow.cli.catalogue"}
 
 
-def test_a_command_that_does_not_exist_is_told_from_those_that_do():
+def test_an_unknown_command_is_refused():
     done = start("runn")
     assert done.returncode == 2
     assert "No such command 'runn'" in done.stderr

@@ -1,4 +1,4 @@
-"""A real HTTP server that answers as it is told, and both clients behind one way of calling them."""
+"""A real HTTP server with answers given by a test, and both clients behind one way of calling them."""
 
 import asyncio
 import inspect

@@ -43,7 +43,7 @@ def test_a_status_has_its_class(server, ask, status, kind):
     assert len(server.asked) == 1
 
 
-def test_everything_that_is_wrong_is_told(server, ask):
+def test_everything_that_is_wrong_is_reported(server, ask):
     wrong = [
         {"pointer": "/nodes/0/type", "code": "unknown_node_type", "detail": "no such type", "line": 3, "column": 5}
     ]

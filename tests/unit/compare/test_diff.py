@@ -93,7 +93,7 @@ def test_every_part_is_compared(old: str, new: str, field: str, pointer: str):
     assert change["pointer"] == pointer
 
 
-def test_triggers_are_told_apart_by_id_or_type():
+def test_triggers_are_distinguished_by_id_or_type():
     difference = compare(canonical(BASE), canonical(BASE.replace("0 2 * * *", "0 3 * * *")))
     (trigger,) = difference.triggers.only("schedule").changed
     assert (trigger.element.id, trigger.changes[0].pointer) == ("nightly", "/config/cron")

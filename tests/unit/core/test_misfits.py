@@ -1,4 +1,4 @@
-"""What does not fit a model is told by its place and the rule: once for each mistake, and never by its value."""
+"""Values that do not fit a model are reported by place and rule: once for each mistake, and never by value."""
 
 from typing import Annotated, Any, Literal
 
@@ -52,7 +52,7 @@ class Shape(BaseModel):
         ({"rows": {"a": {"type": "red"}}}, "`rows.a.depth` is required"),
     ],
 )
-def test_one_mistake_is_told_once_and_without_the_value(config: dict[str, Any], told: str):
+def test_one_mistake_is_reported_once_and_without_the_value(config: dict[str, Any], told: str):
     with pytest.raises(ConfigInvalidError) as error:
         parse(Shape, config)
     assert str(error.value) == f"the config does not fit: {told}"

@@ -100,7 +100,7 @@ def test_what_contains_itself_is_masked_in_the_depth():
 
 
 @pytest.mark.parametrize("short", ["", "a", "abc"])
-def test_what_is_too_short_to_be_told_from_ordinary_text_is_not_masked(short: str):
+def test_values_too_short_to_distinguish_from_ordinary_text_are_not_masked(short: str):
     made = redactor(short)
     assert not made
     assert made.redact("abc a") == "abc a"

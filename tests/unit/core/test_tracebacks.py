@@ -53,7 +53,7 @@ class Buggy(BaseNodeV2["Buggy.Config"]):
         return self.endless(value)
 
     def in_pyflow(self, value: Any) -> object:
-        """A mistake that PyFlow tells of, and one that an error of PyFlow's leads to."""
+        """A mistake that PyFlow reports, and one that an error of PyFlow's leads to."""
         try:
             return parse_workflow("nodes: [")
         except DocumentError as error:
@@ -167,7 +167,7 @@ async def test_no_message_shows_where_an_object_lies_in_memory():
     assert (await error_of("at")).message == "what is <object object>"
 
 
-async def test_what_does_not_fit_a_model_in_a_nodes_code_is_told_without_the_value():
+async def test_what_does_not_fit_a_model_in_a_nodes_code_is_reported_without_the_value():
     error = await error_of("model")
     assert error.message == "Config does not fit: `way` must be text"
     assert error.type == "ValidationError"

@@ -143,7 +143,7 @@ async def test_a_run_that_is_cancelled_while_it_waits_for_its_slot_ends_at_once(
     assert [(await first).succeeded, (await third).succeeded] == [True, True]
 
 
-async def test_a_run_that_is_abandoned_while_it_waits_for_its_slot_tells_nothing():
+async def test_a_run_that_is_abandoned_while_it_waits_for_its_slot_sends_no_events():
     held, sink = stage.Held(), stage.Sink()
     engine = WorkflowEngine(stage.registry(held=held))
     first = asyncio.create_task(engine.execute(one_at_a_time("one", "queue"), input={"key": "k"}))

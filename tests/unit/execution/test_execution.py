@@ -131,7 +131,7 @@ class TestCancelling:
         assert result.state == "cancelled"
         assert stage.states(result) == {"a": "cancelled", "log": "succeeded"}
 
-    async def test_finally_nodes_of_a_cancelled_run_are_not_told_that_they_are_cancelled(self):
+    async def test_finally_nodes_of_a_cancelled_run_do_not_see_the_cancellation(self):
         seen: list[bool] = []
         begun = asyncio.Event()
 

@@ -218,7 +218,7 @@ async def test_an_item_fails_when_its_attempts_are_used_up_and_the_node_is_not_r
     assert result.nodes["all"].state == "failed"
 
 
-async def test_what_happens_to_an_item_is_told_with_its_place():
+async def test_what_happens_to_an_item_is_reported_with_its_place():
     sink = stage.Sink()
     retry = {"max_attempts": 2, "initial_interval": "1s"}
     await run_picky({"x": "a"}, Picky(a=1), retry=retry, clock=stage.Clock(), sink=sink)
@@ -280,7 +280,7 @@ async def test_cancelling_in_the_middle_keeps_what_is_done_and_starts_nothing_mo
 
 
 class Backoffs:
-    """A node type whose items fail and back off; `last` fails for good, once told to."""
+    """A node type whose items fail and back off; `last` fails permanently, once released."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -343,7 +343,7 @@ async def test_items_that_are_abandoned_end_nowhere():
     assert sink.of(EventType.NODE_FAILED) == []
 
 
-async def test_a_skipped_item_is_told_like_a_skipped_node_and_not_tried_again_after_a_restart():
+async def test_a_skipped_item_is_recorded_like_a_skipped_node_and_not_retried_after_a_restart():
     inside, leave, calls, sink = asyncio.Event(), asyncio.Event(), [], stage.Sink()
 
     async def work(config: dict[str, Any], _: Any) -> str:

@@ -73,7 +73,7 @@ async def test_a_failure_is_not_cached():
     assert counted.calls == 2
 
 
-async def test_engines_share_results_if_they_are_told_to():
+async def test_engines_share_results_if_they_are_configured_to():
     counted, shared = Counted(), Shared()
     for _ in range(2):
         await WorkflowEngine(stage.registry(counted=counted), shared=shared).execute(workflow(cached()))

@@ -47,7 +47,7 @@ async def test_what_succeeded_is_not_executed_again_and_its_output_is_there():
     assert result.succeeded
 
 
-async def test_resuming_tells_no_event_a_second_time():
+async def test_resuming_sends_no_event_a_second_time():
     sink = stage.Sink()
     await resume(workflow(noted("a"), noted("b", "a")), recorded("a", "succeeded"), sink=sink)
     assert sink.trail() == ["run.resumed", "node.started b", "node.succeeded b", "run.succeeded"]

@@ -97,7 +97,7 @@ async def test_retry_after_is_a_lower_bound():
     assert clock.slept == [30, 2]
 
 
-async def test_the_attempt_is_told_to_the_node():
+async def test_a_node_gets_the_number_of_its_attempt():
     seen: list[int] = []
 
     async def middleware(call: Any, proceed: Any) -> object:

@@ -15,7 +15,7 @@ from tests.support.factories.stage import node, workflow
 
 
 class Undo:
-    """The node type that undoes: notes what it is told, and fails for what is in `failures` that often."""
+    """The node type that compensates: records its config, and fails for what is in `failures` that often."""
 
     def __init__(self, **failures: int) -> None:
         self.failures = failures
@@ -322,7 +322,7 @@ async def test_undoing_comes_first_then_on_failure_then_finally():
     assert ended == ["order", "order:compensate", "note", "bye"]
 
 
-async def test_the_end_of_the_run_tells_what_became_of_the_undoing():
+async def test_the_end_of_the_run_has_the_result_of_the_compensation():
     sink = stage.Sink()
     result = await run(workflow(*SAGA, BROKEN), Undo(), sink=sink)
     assert sink.of(EventType.RUN_FAILED)[0].data["compensation"] == "succeeded"

@@ -232,7 +232,7 @@ async def test_a_run_that_is_lost_when_a_node_is_about_to_begin_leaves_no_corout
 
 
 class Items:
-    """The node type of items: fails for those in `failures` that often, and waits in those of `held` until told."""
+    """The node type of items: fails for those in `failures` that often, and waits in those of `held` until released."""
 
     def __init__(self, failures: dict[str, int] | None = None, held: str = "") -> None:
         self.failures = failures or {}
@@ -360,7 +360,7 @@ async def test_the_total_timeout_of_an_item_and_its_backoff_go_on_after_a_restar
     assert posix(failed.data["started_at"]) == clock.now - 8
 
 
-async def test_items_of_a_compensation_are_told_of_like_all_others():
+async def test_items_of_a_compensation_have_events_like_all_others():
     attempts: list[tuple[str, int]] = []
 
     class Undo(stage.Told):

@@ -242,7 +242,7 @@ async def test_files_outside_the_storage_are_not_attached(storage: Path):
     assert not box.envelopes
 
 
-async def test_a_repetition_can_be_told_by_its_id():
+async def test_a_repetition_can_be_detected_by_its_id():
     async with serving() as box:
         first, second = await send(letter(box)), await send(letter(box))
         other = await run({"id": "other", "type": "email", "config": letter(box)})
@@ -418,7 +418,7 @@ async def test_a_certificate_has_to_be_trusted_and_for_the_host(
     assert not box.envelopes
 
 
-async def test_a_wrong_password_is_told_without_it():
+async def test_a_wrong_password_is_reported_without_it():
     async with serving(authenticator=authenticate, auth_require_tls=False) as box:
         code, message = await refusal(letter(box, {"username": "ada", "password": "wrong-one"}))
     assert code == "mail_refused"

@@ -50,7 +50,7 @@ async def test_a_header_value_that_cannot_be_sent_names_the_header(web: Web, val
     assert (code, "X-Name" in message, web.asked) == ("invalid_request", True, [])
 
 
-async def test_repeated_headers_are_told_apart(web: Web):
+async def test_repeated_headers_are_distinguished(web: Web):
     sent = [("Set-Cookie", "a=1; Expires=Wed, 21 Oct 2026 07:28:00 GMT"), ("Set-Cookie", "b=2"), ("X-One", "1, 2")]
     web.answer = lambda asked: Reply({}, headers=sent)
     answer = await output(web)

@@ -84,7 +84,7 @@ async def test_rows_beyond_the_limit_are_left_off(shop: str):
     assert (await output(shop, "SELECT id FROM items", max_rows=5))["truncated"] is False
 
 
-async def test_columns_of_one_name_are_told_apart(shop: str):
+async def test_columns_of_one_name_are_distinguished(shop: str):
     assert (await output(shop, "SELECT 1 AS a, 2 AS a, 3 AS a"))["rows"] == [{"a": 1, "a_2": 2, "a_3": 3}]
 
 

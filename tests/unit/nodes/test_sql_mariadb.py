@@ -161,7 +161,7 @@ async def test_rows_beyond_the_limit_are_not_even_fetched(server: str):
     assert (answer["row_count"], answer["truncated"]) == (3, True)
 
 
-async def test_columns_of_one_name_are_told_apart(server: str):
+async def test_columns_of_one_name_are_distinguished(server: str):
     assert await rows(server, "SELECT 1 AS a, 2 AS a") == [{"a": 1, "a_2": 2}]
 
 

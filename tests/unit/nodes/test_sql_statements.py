@@ -53,7 +53,7 @@ PARAMETERS: list[tuple[Kind, str, set[str]]] = [
 
 
 @pytest.mark.parametrize(("kind", "text", "names"), PARAMETERS)
-def test_parameters_are_told_from_colons(kind: Kind, text: str, names: set[str]):
+def test_parameters_are_distinguished_from_colons(kind: Kind, text: str, names: set[str]):
     assert read(text, kind).params == names
 
 

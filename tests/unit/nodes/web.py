@@ -1,4 +1,4 @@
-"""What node tests act with: an HTTP server that a test tells what to answer, and runs of one node."""
+"""Tools of node tests: an HTTP server with answers given by a test, and runs of one node."""
 
 import json
 import threading

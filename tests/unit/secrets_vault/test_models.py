@@ -72,7 +72,7 @@ def test_a_data_key_of_another_version_does_not_unwrap(tenant):
         current(tenant).open()
 
 
-def test_whoever_asks_is_told_which_secret_and_nothing_of_it(tenant):
+def test_an_error_names_the_secret_and_not_its_value(tenant):
     make_secret(tenant, "API_KEY", "ours-ours")
     SecretVersion.objects.for_tenant(tenant).update(ciphertext=b"ours-ours" * 4)
     with pytest.raises(SecretUnreadableError, match="API_KEY") as caught:

@@ -62,7 +62,7 @@ def test_a_new_key_acts_for_its_tenant():
     assert principal.is_authenticated
 
 
-def test_nothing_that_is_kept_tells_the_key(monkeypatch: pytest.MonkeyPatch):
+def test_stored_data_does_not_reveal_the_key(monkeypatch: pytest.MonkeyPatch):
     """auth-021: the last four characters are for recognising it."""
     monkeypatch.setattr(keys, "COST", 5)
     key, text = create_api_key(tenant=make_tenant(), name="laptop")
@@ -137,7 +137,7 @@ def test_a_key_ends_when_it_expires():
 
 
 def test_an_unknown_key_costs_as_much_as_a_wrong_one(checks):
-    """Which ids exist must not be told by the clock."""
+    """Response times must not reveal which ids exist."""
     with pytest.raises(InvalidKeyError):
         authenticate_key(text=make_key().text)
     assert len(checks) == 1

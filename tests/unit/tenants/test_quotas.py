@@ -1,4 +1,4 @@
-"""What a tenant may have and do: limits, counters that nobody gets past, and who is told what."""
+"""Quotas of tenants: limits, counters that no request gets past, and the messages of refusals."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -186,7 +186,7 @@ def test_the_day_is_that_of_utc(monkeypatch):
     assert days == {date(2026, 3, 28): 0, date(2026, 3, 29): 1, date(2026, 3, 30): 1}
 
 
-def test_who_could_upgrade_is_told_to():
+def test_a_tenant_that_could_upgrade_gets_that_advice():
     tenant = limited("free")
     with pytest.raises(UpgradeNeededError, match="The plan `pro` allows more than `free`"):
         quotas.check(tenant_id=tenant.pk, quota=Quota.NODES_PER_WORKFLOW, wanted=101)

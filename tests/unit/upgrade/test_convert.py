@@ -32,7 +32,7 @@ from tests.support.factories import stage
 
 
 class Step(BaseNode):
-    """Takes its time, fails as often as it is told to, and gives its `give`."""
+    """Takes its time, fails as often as its config says, and gives its `give`."""
 
     node_type = "step"
     attempts: ClassVar[Counter[tuple[str, str]]] = Counter()
@@ -603,7 +603,7 @@ CATALOGUE = json.loads((EXAMPLES / "data" / "catalogue.json").read_text())
 
 
 class Rates(BaseHTTPRequestHandler):
-    """What `rate-watch` asks and tells."""
+    """The requests and messages of `rate-watch`."""
 
     def do_GET(self) -> None:
         self.answer({"rates": {"USD": 1.17}})

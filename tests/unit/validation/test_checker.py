@@ -97,7 +97,7 @@ def test_a_problem_has_its_code_place_and_suggestion(text: str, problem: tuple[s
     assert found(text) == [problem]
 
 
-def test_all_problems_are_told_at_once_in_the_order_of_the_document():
+def test_all_problems_are_reported_at_once_in_the_order_of_the_document():
     text = (
         "version: 2\nname: t\nnodes:\n"
         "- {id: a, type: ecko, depends_on: [zz]}\n"
@@ -212,5 +212,5 @@ def test_two_hundred_problems_are_listed_and_then_that_there_are_more():
         ("", ["a"], None),
     ],
 )
-def test_the_nearest_name_is_suggested_if_it_can_be_told_soon(word: str, known: list[str], nearest: str | None):
+def test_the_nearest_name_is_suggested_if_it_is_found_quickly(word: str, known: list[str], nearest: str | None):
     assert suggest(word, known) == nearest

@@ -27,54 +27,54 @@ IGNORED = ExecutorCallbacks(queued=lambda: None, news=lambda _: None, missed=lam
 
 
 @pytest.fixture
-def rings(bus: MemoryBus) -> list[int]:
+def notifications(bus: MemoryBus) -> list[int]:
     heard: list[int] = []
     bus.subscribe([queued_topic("")], lambda _: heard.append(Run.objects.across_tenants().count()))
     bus.subscribe([ANY_QUEUE], lambda _: heard.append(Run.objects.across_tenants().count()))
     return heard
 
 
-def test_it_rings_after_the_commit(tenant, rings):
+def test_it_notifies_after_the_commit(tenant, notifications):
     with transaction.atomic():
         make_run(tenant)
-        assert rings == []
-    assert rings == [1]
+        assert notifications == []
+    assert notifications == [1]
 
 
-def test_it_does_not_ring_for_what_was_rolled_back(tenant, rings):
+def test_it_does_not_notify_after_a_rollback(tenant, notifications):
     with transaction.atomic():
         make_run(tenant)
         transaction.set_rollback(True)
-    assert rings == []
+    assert notifications == []
     assert not Run.objects.for_tenant(tenant).exists()
 
 
-def test_the_sweeper_rings_for_a_run_whose_ring_was_lost(tenant, rings):
+def test_the_sweeper_notifies_of_a_run_whose_notification_was_lost(tenant, notifications):
     make_run(tenant)
-    rings.clear()
+    notifications.clear()
     sweep()
-    assert rings == [1]
+    assert notifications == [1]
 
 
-def test_the_sweeper_rings_for_a_run_whose_lease_has_ended(tenant, rings):
+def test_the_sweeper_notifies_of_a_run_whose_lease_has_expired(tenant, notifications):
     from runs.queue.leases import claim
     from tests.support.processes.running import expire
 
     run = make_run(tenant)
     claim("dead", 1)
-    rings.clear()
+    notifications.clear()
     sweep()
-    assert rings == []
+    assert notifications == []
     expire(run)
     sweep()
-    assert rings == [1]
+    assert notifications == [1]
 
 
-def test_the_sweeper_is_quiet_when_there_is_nothing_to_do(tenant, rings):
+def test_the_sweeper_is_quiet_when_there_is_nothing_to_do(tenant, notifications):
     record(make_run(tenant))
-    rings.clear()
+    notifications.clear()
     sweep()
-    assert rings == []
+    assert notifications == []
 
 
 class DeafBus(MemoryBus):

@@ -97,7 +97,7 @@ def test_waiting_for_a_slot_counts_against_the_total_timeout_only(tenant, regist
     assert not Slot.objects.for_tenant(tenant).filter(run=run).exists()
 
 
-def test_the_oldest_node_makes_room_and_the_next_one_is_told(tenant):
+def test_the_oldest_node_makes_room_and_the_next_one_is_notified(tenant):
     make_run(tenant)
     [taken] = claim("me", 1)
     first, second, third = (ticket(taken, on_limit="cancel_oldest", node_id=name) for name in "abc")

@@ -116,7 +116,7 @@ def test_a_task_that_was_lost_twice_is_left_to_a_quarantine(tenant, registry):
     assert [taken.losses for taken in claim_tasks("me", 10, {"gpu"}, overdue=True)] == [MAX_LOSSES]
 
 
-def test_a_loss_is_taken_back_once_when_the_worker_is_heard_of_again(tenant, registry):
+def test_a_loss_is_taken_back_once_when_the_worker_reports_again(tenant, registry):
     cancelled, opened = register_stubborn(registry)
     nodes = [f"{{id: {name}, type: stubborn, queue: gpu}}" for name in "ab"]
     make_run(tenant, workflow(*nodes))

@@ -284,7 +284,7 @@ class SlotMachine(RuleBasedStateMachine):
                 assert all(first is None or (-row.priority, row.pk) < first for row in promoted), "one was passed over"
 
     @invariant()
-    def who_asked_is_told(self) -> None:
+    def requesters_are_notified(self) -> None:
         places = [(key, place) for (_, key), lane in self.model.lanes.items() for place in lane]
         nodes = {place.id: (place.is_held, place.is_displaced) for _, place in places if place.epoch is not None}
         assert states_of_tickets(self.tickets) == nodes

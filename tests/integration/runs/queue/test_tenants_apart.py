@@ -100,7 +100,7 @@ def test_facts_are_stored_beside_a_run_that_is_locked_and_its_own_in_their_order
     assert {row.pk: row.losses for row in Run.objects.across_tenants()} == {run.pk: 2, busy.pk: 2}
 
 
-def test_who_is_fenced_is_told_so_although_the_run_is_locked(tenant):
+def test_a_fenced_writer_gets_its_error_although_the_run_is_locked(tenant):
     run = make_run(tenant)
     [old] = claim("me", 1)
     Run.objects.across_tenants().update(epoch=old.epoch + 1)

@@ -66,7 +66,7 @@ def test_log_nodes_and_loggers_on_the_loop_and_in_threads_are_kept_in_order(tena
     assert run.started_at <= found[0].at <= found[-1].at <= run.finished_at
 
 
-def test_attempts_and_items_are_told_apart(tenant, registry, drain):
+def test_attempts_and_items_are_distinguished(tenant, registry, drain):
     def work(ctx, config):
         ctx.logger.info("%s", config.value)
         if config.value == "y" and ctx.attempt == 1:

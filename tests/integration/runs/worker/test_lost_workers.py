@@ -30,7 +30,7 @@ pytestmark = pytest.mark.database
 
 
 def lose(run: Run) -> None:
-    """An executor claims it, in the end a quarantine, and is never heard of again."""
+    """An executor claims it, in the end a quarantine, and never reports again."""
     [taken] = claim("dead", 1) or claim("dead", 1, poison_runs=True)
     assert taken.run_id == run.pk
     Run.objects.across_tenants().filter(pk=run.pk).update(lease_until=timezone.now() - timedelta(seconds=1))

@@ -157,7 +157,7 @@ def test_an_executor_that_breaks_off_is_replaced_and_has_recorded_nothing_false(
 
 
 def test_whoever_cancels_everything_ends_no_run(tenant, monkeypatch):
-    """As a loop that is torn down does: all at once, each before it could be told why."""
+    """As a loop that is torn down does: all at once, each before it could get the reason."""
     deliver, torn = RunExecutor._deliver, []
 
     async def tear_down(executor: RunExecutor) -> None:

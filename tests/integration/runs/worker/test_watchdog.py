@@ -32,12 +32,12 @@ def idle() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def say(watchdog: Watchdog, process: subprocess.Popen[bytes], *, alive: bool) -> None:
-    """What an executor in that process tells the worker."""
+    """Send a pulse as an executor in that process does."""
     os.write(watchdog._pulse_writer, _RECORD.pack(process.pid, alive))
 
 
 def look_after(watchdog: Watchdog, silence: float) -> None:
-    """Hear all that was said, and look when there has been silence since, for so many seconds."""
+    """Read all pulses, and check after so many seconds of silence."""
     os.close(watchdog._pulse_writer)
     watchdog._listen()
     watchdog._kill_stalled(time.monotonic() + silence - stall_seconds())
