@@ -84,7 +84,7 @@ def _default(value: object) -> str:
 
 
 def commands() -> str:
-    """What `--help` says of every command."""
+    """Describe every command by its `--help`."""
     names = [[command.name or ""] for command in app.registered_commands]
     for group in app.registered_groups:
         assert group.typer_instance is not None
@@ -127,7 +127,7 @@ def _type(schema: dict[str, Any]) -> str:
 
 
 def node_keys() -> str:
-    """Which key works on which kind of node, and why the others are refused."""
+    """Describe which keys work on which kinds of nodes, and why others are refused."""
     rows = [f"| key | {' | '.join(NodeKind)} |", "| --- |" + " --- |" * len(NodeKind)]
     reasons: dict[str, None] = {}
     for key in KEYS:

@@ -106,9 +106,9 @@ def describe(error: Exception) -> dict[str, Any]:
         code = error.get_codes()
         return problem(error.status_code, code if isinstance(code, str) else "request_invalid", str(error.detail))
     if isinstance(error, Http404):
-        return problem(404, "not_found", "There is nothing here.")
+        return problem(404, "not_found", "There is no resource at this URL.")
     if isinstance(error, PermissionDenied):
-        return problem(403, "forbidden", "This is not allowed.")
+        return problem(403, "forbidden", "The caller is not allowed to do this.")
     if is_outage(error) or is_contention(error):
         return problem(503, DATABASE_UNAVAILABLE, OUTAGE)
     return problem(500, "internal_error", INTERNAL)
@@ -191,7 +191,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's 403."""
-    return _plain(request, problem(403, "forbidden", "This is not allowed."))
+    return _plain(request, problem(403, "forbidden", "The caller is not allowed to do this."))
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -87,7 +87,7 @@ def invite(
         with transaction.atomic():
             invitation.save(force_insert=True)
     except IntegrityError:
-        raise InvitationExistsError(f"An invitation to {email} is open. Revoke it before making another.") from None
+        raise InvitationExistsError(f"An invitation to {email} is open. Revoke it before creating another.") from None
     audit.record(by=by, action="invitation.created", target=f"invitation:{invitation.pk}", after=_shown(invitation))
     return invitation, token
 

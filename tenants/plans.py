@@ -91,7 +91,7 @@ def checked_overrides(overrides: Mapping[str, Any]) -> dict[str, int | None]:
     checked: dict[str, int | None] = {}
     for name, limit in overrides.items():
         if name not in set(Quota):
-            raise PlanError(f"There is no quota {name!r}. There is {', '.join(Quota)}.")
+            raise PlanError(f"There is no quota {name!r}. The quotas are: {', '.join(Quota)}.")
         if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or not 0 <= limit <= MOST):
             raise PlanError(f"The limit of {name} is a whole number from 0, or null for no limit; not {limit!r}.")
         checked[name] = limit

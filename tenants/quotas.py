@@ -241,7 +241,7 @@ def set_plan(*, tenant: Tenant, plan: str, overrides: Mapping[str, Any], by: Act
     What is beyond a lowered limit stays; there is only no more of it.
     """
     if plan not in set(Plan):
-        raise PlanError(f"There is no plan {plan!r}. There is {', '.join(Plan)}.")
+        raise PlanError(f"There is no plan {plan!r}. The plans are: {', '.join(Plan)}.")
     limits = checked_overrides(overrides)
     with transaction.atomic():
         row = Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)

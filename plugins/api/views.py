@@ -82,7 +82,7 @@ class NodeView(TenantView):
         """One node type with the schemas of its config and output, and an example."""
         registry = discover().registry
         if type not in registry:
-            raise NodeTypeMissingError(f"There is no node type {type!r} here. `/api/v1/nodes` lists those there are.")
+            raise NodeTypeMissingError(f"There is no node type {type!r}. `/api/v1/nodes` lists the available types.")
         return Response(describe_type(registry, type))
 
 

@@ -124,7 +124,7 @@ class ActionsView(TenantView):
     def _workflows(self) -> set[UUID] | None:
         """The workflows whose runs the caller may act on; ``None``: all."""
         if not self.principal.in_scope(Permission.RUNS_WRITE):
-            raise ForbiddenError(f"This key lacks the scope `{Permission.RUNS_WRITE}`. Make one that has it.")
+            raise ForbiddenError(f"This key lacks the scope `{Permission.RUNS_WRITE}`. Use a key that has it.")
         return writable_workflows(self.principal)
 
     def _show(self, action: Action, run_id: UUID, outcome: Run | PyFlowError) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class RunQuery(Strict):
         """The names."""
         names = frozenset(text.split(","))
         if unknown := sorted(names - set(FIELDS)):
-            raise serializers.ValidationError(f"There is no field {unknown[0]!r}; there is {', '.join(FIELDS)}.")
+            raise serializers.ValidationError(f"There is no field {unknown[0]!r}. The fields are: {', '.join(FIELDS)}.")
         return names
 
 

@@ -103,7 +103,7 @@ def act_on_runs(
         if run_id not in known:
             outcomes[run_id] = RunNotFoundError(f"There is no run {run_id}.")
         elif workflows is not None and known[run_id] not in workflows:
-            outcomes[run_id] = ForbiddenError("The workflow of this run is not shared with you to run it.")
+            outcomes[run_id] = ForbiddenError("This needs a grant of the level `run` on the run's workflow.")
         elif run_id not in outcomes:
             outcomes[run_id] = _outcome(_VERBS[action], by, run_id)
     return [outcomes[run_id] for run_id in run_ids]

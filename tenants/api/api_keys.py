@@ -82,7 +82,7 @@ class CreateKey(Strict):
     def validate_expires_at(self, value: Any) -> Any:
         """A key that never works is a mistake."""
         if value is not None and value <= timezone.now():
-            raise serializers.ValidationError("This is in the past.")
+            raise serializers.ValidationError("This time is in the past.")
         return value
 
 

@@ -27,7 +27,7 @@ class Allowed(BasePermission):
         if needed is None:
             return True  # any credential of the tenant will do
         if not principal.in_scope(needed):
-            raise ForbiddenError(f"This key lacks the scope `{needed}`. Make one that has it.")
+            raise ForbiddenError(f"This key lacks the scope `{needed}`. Use a key that has it.")
         if principal.may(needed):
             return True
         shared = view.shared_object()

@@ -1,4 +1,4 @@
-"""What an answer means: the model that the call promises, or the error that the server reports."""
+"""Interprets responses: returns the model that the call promises, or raises the error that the server reports."""
 
 from __future__ import annotations
 

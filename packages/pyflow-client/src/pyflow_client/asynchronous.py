@@ -118,7 +118,7 @@ class AsyncClient(AsyncTenantClient):
         return await self._send(calls.change_version(name, number, "rollback"))
 
     async def diff(self, name: str, before: int, after: int) -> dict[str, Any]:
-        """What two versions mean differently: ``nodes``, ``edges``, ``triggers``, …, and whom it concerns."""
+        """Compare two versions: ``nodes``, ``edges``, ``triggers``, …, and the ``impact`` of the change."""
         return (await self._send(calls.diff(name, before, after))).root
 
     async def diff_text(self, name: str, before: int, after: int) -> str:
@@ -130,15 +130,15 @@ class AsyncClient(AsyncTenantClient):
         return (await self._send(calls.diff_patch(name, before, after))).root
 
     async def validate(self, document: Document) -> Verdict:
-        """What is wrong with a document, what is doubtful, and the secrets it uses; nothing is stored."""
+        """Validate a document: errors, warnings, and the secrets it uses; nothing is stored."""
         return await self._send(calls.validate(document))
 
     async def dry_run(self, name: str, input: Mapping[str, Any] | None = None, *, version: int | None = None) -> DryRun:
-        """What a run would do; nothing is run."""
+        """Plan a run; nothing is run."""
         return await self._send(calls.dry_run(name, input, version))
 
     async def dry_run_document(self, document: Document, input: Mapping[str, Any] | None = None) -> DryRun:
-        """What a run of a document would do; nothing is stored or run."""
+        """Plan a run of a document; nothing is stored or run."""
         return await self._send(calls.dry_run_document(document, input))
 
     async def workflow_schema(self) -> dict[str, Any]:
@@ -218,20 +218,20 @@ class AsyncClient(AsyncTenantClient):
             yield item
 
     async def input_of(self, run_id: str | UUID) -> dict[str, Any]:
-        """What a run was started with, however large it is."""
+        """Return the input of a run, however large it is."""
         found: dict[str, Any] = (await self._send(calls.input_of(run_id))).root
         return found
 
     async def outputs_of(self, run_id: str | UUID) -> Any:
-        """What a run came to, however large that is; ``None`` if it has no outputs (yet)."""
+        """Return the outputs of a run, however large they are; ``None`` if it has no outputs (yet)."""
         return (await self._send(calls.outputs_of(run_id))).root
 
     async def output_of(self, run_id: str | UUID, node_id: str, *, item: int | None = None) -> Any:
-        """What a node, or one item of its fan-out, came to, however large that is; ``None`` if nothing (yet)."""
+        """Return the output of a node, or of one item of its fan-out, however large it is; ``None`` if none (yet)."""
         return (await self._send(calls.output_of(run_id, node_id, item))).root
 
     async def logs(self, run_id: str | UUID, **filters: Filter) -> AsyncIterator[LogLine]:
-        """What the nodes of a run logged, in order; filters: ``node``, ``level`` (at least), ``after`` (a ``seq``)."""
+        """List the log lines of a run, in order; filters: ``node``, ``level`` (minimum), ``after`` (a ``seq``)."""
         async for item in self._pages(Pages(f"{calls.run_path(run_id)}/logs", Page[LogLine], filters)):
             yield item
 
@@ -298,7 +298,7 @@ class AsyncClient(AsyncTenantClient):
     async def plan_rerun(
         self, run_id: str | UUID, *, start_from: str | None = None, version: str | int = "original"
     ) -> RerunPlan:
-        """What ``rerun`` would do with each node; nothing is started."""
+        """Plan what ``rerun`` would do with each node; nothing is started."""
         return await self._send(verbs.plan_rerun(run_id, start_from, version))
 
     async def explain(self, run_id: str | UUID) -> Explanation:
@@ -352,5 +352,5 @@ class AsyncClient(AsyncTenantClient):
         return await self.run(run_id)
 
     async def health(self) -> Health:
-        """How the server is now, asked once; a server that is not ready is an answer, not an error."""
+        """Return the present health of the server, asked once; one that is not ready is an answer, not an error."""
         return await self._send(calls.health())

@@ -56,7 +56,7 @@ class AsyncTenantClient:
         await self._http.aclose()
 
     async def me(self) -> Me:
-        """Who the credential is, and what it may do."""
+        """Return the identity of the credential, and its permissions."""
         return await self._send(tenancy_calls.me())
 
     async def leave(self) -> None:
@@ -121,12 +121,12 @@ class AsyncTenantClient:
         return await self._send(tenancy_calls.rotate_api_key(key_id, grace))
 
     async def audit(self, **filters: str) -> AsyncIterator[AuditEntry]:
-        """What was done, the newest first; filters are ``action``, ``actor``, ``target``, ``since``, ``until``."""
+        """List audit entries, newest first; filters are ``action``, ``actor``, ``target``, ``since``, ``until``."""
         async for item in self._pages(Pages("api/v1/audit", Page[AuditEntry], filters)):
             yield item
 
     async def verify_audit(self, *, after: tuple[int, str] | None = None) -> AuditVerification:
-        """Whether the audit is whole: 5,000 entries at most, ``after`` the one of this number and hash."""
+        """Verify the audit: 5,000 entries at most, ``after`` the one with this number and hash."""
         return await self._send(tenancy_calls.verify_audit(after))
 
     async def log_in(self, tenant: str, username: str, password: str) -> Session:
@@ -210,7 +210,7 @@ class AsyncTenantClient:
         return await self._send(tenancy_calls.quotas())
 
     async def usage(self, first: date | None = None, last: date | None = None) -> Usage:
-        """What is used of the limits, with the runs of each day from ``first`` to ``last`` (UTC; the last 30 days)."""
+        """Return the usage of the limits, with the runs of each day from ``first`` to ``last`` (UTC; last 30 days)."""
         return await self._send(tenancy_calls.usage(first, last))
 
     async def _pages(self, pages: Pages[ItemT]) -> AsyncIterator[ItemT]:

@@ -104,7 +104,7 @@ def delete_workflow(name: str) -> Call[Nothing]:
 
 
 def versions_path(name: str) -> str:
-    """Where the versions of a workflow are listed."""
+    """Return the path of the versions of a workflow."""
     return f"api/v1/workflows/{segment(name)}/versions"
 
 
@@ -173,7 +173,7 @@ def dry_run(name: str, input: Mapping[str, Any] | None, version: int | None) -> 
 
 
 def dry_run_document(document: Document, input: Mapping[str, Any] | None) -> Call[DryRun]:
-    """What a run of a document would do."""
+    """Plan a run of a document."""
     format = {} if not isinstance(document, str) else {"format": encode(document)[1].rpartition("/")[2]}
     body = {"document": document if isinstance(document, str) else dict(document), "input": dict(input or {}), **format}
     return json_call("POST", "api/v1/workflows/dry-run", DryRun, body)
@@ -212,7 +212,7 @@ def plugins() -> Call[Page[Plugin]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What a run is started with; what is ``None`` is left to the server.
+    """The start of a run; fields that are ``None`` are left to the server.
 
     ``version`` is the number of a published version; ``labels`` are added to the workflow's own; ``priority`` is 1
     (last) to 9 (first); a workflow has one run of each ``key``.
@@ -225,7 +225,7 @@ class Start:
     key: str | None = None
 
     def body(self) -> dict[str, Any]:
-        """As the server wants it."""
+        """Return the body as the server expects it."""
         options = _given(version=self.version, priority=self.priority, key=self.key)
         labels = {} if self.labels is None else {"labels": dict(self.labels)}
         return {"input": dict(self.input or {}), **labels, **options}
@@ -253,12 +253,12 @@ def start_runs(workflow: str, starts: Iterable[Start], *, idempotency_key: str |
 
 
 def run_path(run_id: str | UUID) -> str:
-    """Where a run is read; what belongs to it is below."""
+    """Return the path of a run; its parts are below it."""
     return f"api/v1/runs/{segment(str(run_id))}"
 
 
 def node_path(run_id: str | UUID, node_id: str) -> str:
-    """Where a node of a run is read."""
+    """Return the path of a node of a run."""
     return f"{run_path(run_id)}/nodes/{segment(node_id)}"
 
 
@@ -268,17 +268,17 @@ def get_node(run_id: str | UUID, node_id: str) -> Call[NodeRunDetail]:
 
 
 def input_of(run_id: str | UUID) -> Call[Value]:
-    """What a run was started with."""
+    """Read the input of a run."""
     return Call("GET", f"{run_path(run_id)}/input", Value)
 
 
 def outputs_of(run_id: str | UUID) -> Call[Value]:
-    """What a run came to."""
+    """Read the outputs of a run."""
     return Call("GET", f"{run_path(run_id)}/outputs", Value)
 
 
 def output_of(run_id: str | UUID, node_id: str, item: int | None) -> Call[Value]:
-    """What a node, or an item of it, came to."""
+    """Read the output of a node, or of an item of it."""
     where = node_path(run_id, node_id) if item is None else f"{node_path(run_id, node_id)}/items/{item}"
     return Call("GET", f"{where}/output", Value)
 
@@ -306,7 +306,7 @@ def events(run_id: str | UUID, after: int, limit: int) -> Call[EventPage]:
 
 
 def health() -> Call[Health]:
-    """Whether the server is ready. Asked once: whoever asks wants to know how it is now."""
+    """Read whether the server is ready. Never retried: the caller wants to know the present state."""
     return Call("GET", "api/v1/health/ready", Health, repeatable=False, accepts=frozenset({503}))
 
 

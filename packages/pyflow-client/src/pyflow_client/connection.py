@@ -1,4 +1,4 @@
-"""What both clients are set up with."""
+"""Configuration that both clients share."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class RequestArguments(TypedDict):
 
 
 def arguments(call: Call[AnswerT], timeout: float) -> RequestArguments:
-    """How httpx2 is asked to make ``call``, which may take ``timeout`` seconds and those that it asked for."""
+    """Return httpx2's arguments for ``call``, which may take ``timeout`` seconds and those that it asked for."""
     return {
         "method": call.method,
         "url": call.path,

@@ -1,4 +1,4 @@
-"""What the client raises. Everything is a ``ClientError``."""
+"""Errors of the client. All of them are a ``ClientError``."""
 
 from __future__ import annotations
 

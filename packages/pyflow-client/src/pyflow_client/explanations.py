@@ -1,4 +1,4 @@
-"""What the API says of a run when it is asked why it is where it is, and what became of many runs at once."""
+"""Models of explanations of runs, of plans of reruns, and of results of actions on many runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class QueuePlace(_Model):
 
 
 class Lease(_Model):
-    """Who executes a run. ``epoch`` is the fencing token; an expired lease is taken over."""
+    """Lease of the worker that executes a run. ``epoch`` is the fencing token; an expired lease is taken over."""
 
     owner: str
     epoch: int
@@ -38,7 +38,7 @@ class Lease(_Model):
 
 
 class Holder(_Model):
-    """Who holds a slot: a run or, with a ``node_id``, a node of it."""
+    """Holder of a slot: a run or, with a ``node_id``, a node of it."""
 
     run_id: str
     node_id: str
@@ -106,7 +106,7 @@ class Failure(_Model):
 
 
 class Verb(_Model):
-    """Whether something can be asked of the run now and, if not, why not."""
+    """An action on the run: whether it is possible now and, if not, the reason."""
 
     verb: str
     possible: bool
@@ -133,26 +133,26 @@ class Explanation(_Model):
 
     @property
     def possible(self) -> tuple[str, ...]:
-        """What can be asked of the run now."""
+        """Return the actions that are possible now."""
         return tuple(verb.verb for verb in self.verbs if verb.possible)
 
 
 class NodePlan(_Model):
-    """What a rerun does with a node: ``reuse`` its result, ``run`` it; ``orphan``: only the source has it."""
+    """Action of a rerun on a node: ``reuse`` its result, ``run`` it; ``orphan``: only the source has it."""
 
     node: str
     action: str
 
 
 class RerunPlan(_Model):
-    """What a rerun would do, on which version."""
+    """Plan of a rerun, and its version."""
 
     version: int
     nodes: tuple[NodePlan, ...]
 
 
 class ActionResult(_Model):
-    """What became of one of many runs: a ``run``, or a ``problem`` document. ``status`` is that of a single request."""
+    """Result for one of many runs: a ``run``, or a ``problem`` document. ``status`` is that of a single request."""
 
     id: str
     status: int
@@ -161,7 +161,7 @@ class ActionResult(_Model):
 
 
 class ActionResults(_Model):
-    """What became of each run; ``accepted`` did not refuse. With ``next`` as ``after``, a filter goes on."""
+    """Results for each run; ``accepted`` did not refuse. With ``next`` as ``after``, a filter continues."""
 
     results: tuple[ActionResult, ...]
     accepted: int

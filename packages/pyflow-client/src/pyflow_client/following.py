@@ -1,4 +1,4 @@
-"""What takes more than one request, without I/O: which call comes next, and what its answer means."""
+"""Operations of several requests, without I/O: return the next call, and interpret its response."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Waiter:
 
     @property
     def left(self) -> float | None:
-        """How many seconds of the timeout are left; ``None`` without one."""
+        """Return the remaining seconds of the timeout; ``None`` without one."""
         return None if self._timeout is None else self._timeout - (self._clock() - self._began)
 
 

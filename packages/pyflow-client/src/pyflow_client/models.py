@@ -1,4 +1,4 @@
-"""What the API answers with, as frozen pydantic models. Fields that a newer server adds are ignored."""
+"""Models of the API's responses, as frozen pydantic models. Fields that a newer server adds are ignored."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Tenant(_Model):
 
 
 class Me(_Model):
-    """Who a credential is: ``kind`` is ``key`` or ``user``; ``scopes`` narrow the role unless they are ``None``."""
+    """Identity of a credential: ``kind`` is ``key`` or ``user``; ``scopes`` restrict the role unless ``None``."""
 
     kind: str
     id: str
@@ -88,7 +88,7 @@ class Invitation(_Model):
 
 
 class Accepted(_Model):
-    """What became of an accepted invitation."""
+    """The result of an accepted invitation."""
 
     tenant: Tenant
     member: Member
@@ -182,7 +182,7 @@ class ErrorInfo(_Model):
 
 
 class Wait(_Model):
-    """What a node waits for: a time, a signal, or whichever comes first.
+    """The condition a node waits for: a time, a signal, or whichever comes first.
 
     ``details`` depends on the type of the node; of an approval it has the ``message``, the
     ``assignees`` and the ``form``.
@@ -208,7 +208,7 @@ class ProgressItem(_Model):
 
 
 class Progress(_Model):
-    """How far a node says that it has come: ``fraction`` is between 0 and 1."""
+    """Progress as reported by a node: ``fraction`` is between 0 and 1."""
 
     fraction: float
     message: str
@@ -344,12 +344,12 @@ class RunSummary(_Model):
 
     @property
     def finished(self) -> bool:
-        """Whether the run ended, well or not."""
+        """Return whether the run ended, well or not."""
         return self.state in FINAL_STATES
 
     @property
     def succeeded(self) -> bool:
-        """Whether the run ended as it should."""
+        """Return whether the run ended as it should."""
         return self.state == "succeeded"
 
 
@@ -370,7 +370,7 @@ class Run(RunSummary):
 
 
 class BatchItem(_Model):
-    """What became of one start: a ``run``, or a ``problem`` document. ``status`` is that of a single start."""
+    """Result of one start: a ``run``, or a ``problem`` document. ``status`` is that of a single start."""
 
     status: int
     run: RunSummary | None = None
@@ -378,21 +378,21 @@ class BatchItem(_Model):
 
 
 class Batch(_Model):
-    """What became of each start, in their order; ``accepted`` of them are new runs."""
+    """Results of each start, in their order; ``accepted`` of them are new runs."""
 
     results: list[BatchItem]
     accepted: int
 
 
 class Health(_Model):
-    """Whether the server can do its work. ``checks`` has ``ok``, or what is wrong, for each part."""
+    """Readiness of the server. ``checks`` has ``ok``, or the error, for each part."""
 
     status: str
     checks: dict[str, str] = {}
 
     @property
     def ok(self) -> bool:
-        """Whether every check passed."""
+        """Return whether every check passed."""
         return self.status == "ok"
 
 
@@ -411,7 +411,7 @@ class ProblemItem(_Model):
 
 
 class Verdict(_Model):
-    """What is to be said of a document: what is wrong with it, what is doubtful, and the secrets it uses."""
+    """Result of a validation: errors, warnings, and the secrets that the document uses."""
 
     valid: bool
     name: str | None = None
@@ -422,7 +422,7 @@ class Verdict(_Model):
 
 
 class DryRun(_Model):
-    """What a run would do: its nodes in order and by level, the longest chain, what is skipped and why.
+    """Plan of a run: its nodes in order and by level, the longest chain, skipped nodes and the reasons.
 
     ``unresolved`` are references that would find nothing, ``input_problems`` what is wrong with the input.
     """
@@ -461,7 +461,7 @@ class Plugin(_Model):
 
 
 class LogLine(_Model):
-    """What a node logged. ``level`` is ``debug`` to ``critical``; without ``node_id`` it says that the log was cut."""
+    """A line that a node logged. ``level`` is ``debug`` to ``critical``; without ``node_id`` the log was cut here."""
 
     seq: int
     at: datetime
@@ -502,5 +502,5 @@ class EventPage(_Model):
 
     @property
     def final(self) -> bool:
-        """Whether the run had ended."""
+        """Return whether the run had ended."""
         return self.state in FINAL_STATES

@@ -24,7 +24,7 @@ class Pages(Generic[ItemT]):
         return Call("GET", self._path, self._answer, params=self._params)
 
     def take(self, page: Page[ItemT]) -> list[ItemT]:
-        """What is on the page that was answered."""
+        """Return the items of a page."""
         cursor = parse_qs(urlsplit(page.next or "").query).get("cursor")
         if cursor:
             self._params["cursor"] = cursor[0]

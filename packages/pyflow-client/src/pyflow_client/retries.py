@@ -1,4 +1,4 @@
-"""When a request is sent again."""
+"""Rules for repeating requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Bounds(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often and how long a repeatable request is tried; all times in seconds.
+    """Number and times of repetitions of a request; all times in seconds.
 
     Waits double from ``first_wait`` to ``longest_wait``, with up to 0.1 s of jitter. A ``Retry-After`` of the server is
     honoured if it is no longer than ``seconds``. ``Retries(attempts=1)`` retries nothing, ``attempts=None`` as often as
@@ -46,7 +46,7 @@ class Retries:
         }
 
     def wait_after(self, error: Exception) -> bool | float:
-        """Whether the request is worth another attempt; a number: only after as many seconds."""
+        """Return whether to repeat the request; a number: only after as many seconds."""
         worth = self._wait_after(error)
         if worth is not False and self.attempts != 1:
             logger.warning("%s: trying again, for %g s in all", str(error).partition("\n")[0], self.seconds)

@@ -116,7 +116,7 @@ class Client(TenantClient):
         return self._send(calls.change_version(name, number, "rollback"))
 
     def diff(self, name: str, before: int, after: int) -> dict[str, Any]:
-        """What two versions mean differently: ``nodes``, ``edges``, ``triggers``, …, and whom it concerns."""
+        """Compare two versions: ``nodes``, ``edges``, ``triggers``, …, and the ``impact`` of the change."""
         return self._send(calls.diff(name, before, after)).root
 
     def diff_text(self, name: str, before: int, after: int) -> str:
@@ -128,15 +128,15 @@ class Client(TenantClient):
         return self._send(calls.diff_patch(name, before, after)).root
 
     def validate(self, document: Document) -> Verdict:
-        """What is wrong with a document, what is doubtful, and the secrets it uses; nothing is stored."""
+        """Validate a document: errors, warnings, and the secrets it uses; nothing is stored."""
         return self._send(calls.validate(document))
 
     def dry_run(self, name: str, input: Mapping[str, Any] | None = None, *, version: int | None = None) -> DryRun:
-        """What a run would do; nothing is run."""
+        """Plan a run; nothing is run."""
         return self._send(calls.dry_run(name, input, version))
 
     def dry_run_document(self, document: Document, input: Mapping[str, Any] | None = None) -> DryRun:
-        """What a run of a document would do; nothing is stored or run."""
+        """Plan a run of a document; nothing is stored or run."""
         return self._send(calls.dry_run_document(document, input))
 
     def workflow_schema(self) -> dict[str, Any]:
@@ -213,20 +213,20 @@ class Client(TenantClient):
         yield from self._pages(Pages(f"{calls.node_path(run_id, node_id)}/items", Page[Item], filters))
 
     def input_of(self, run_id: str | UUID) -> dict[str, Any]:
-        """What a run was started with, however large it is."""
+        """Return the input of a run, however large it is."""
         found: dict[str, Any] = self._send(calls.input_of(run_id)).root
         return found
 
     def outputs_of(self, run_id: str | UUID) -> Any:
-        """What a run came to, however large that is; ``None`` if it has no outputs (yet)."""
+        """Return the outputs of a run, however large they are; ``None`` if it has no outputs (yet)."""
         return self._send(calls.outputs_of(run_id)).root
 
     def output_of(self, run_id: str | UUID, node_id: str, *, item: int | None = None) -> Any:
-        """What a node, or one item of its fan-out, came to, however large that is; ``None`` if nothing (yet)."""
+        """Return the output of a node, or of one item of its fan-out, however large it is; ``None`` if none (yet)."""
         return self._send(calls.output_of(run_id, node_id, item)).root
 
     def logs(self, run_id: str | UUID, **filters: Filter) -> Iterator[LogLine]:
-        """What the nodes of a run logged, in order; filters: ``node``, ``level`` (at least), ``after`` (a ``seq``)."""
+        """List the log lines of a run, in order; filters: ``node``, ``level`` (minimum), ``after`` (a ``seq``)."""
         yield from self._pages(Pages(f"{calls.run_path(run_id)}/logs", Page[LogLine], filters))
 
     def run_graph(self, run_id: str | UUID) -> dict[str, Any]:
@@ -291,7 +291,7 @@ class Client(TenantClient):
     def plan_rerun(
         self, run_id: str | UUID, *, start_from: str | None = None, version: str | int = "original"
     ) -> RerunPlan:
-        """What ``rerun`` would do with each node; nothing is started."""
+        """Plan what ``rerun`` would do with each node; nothing is started."""
         return self._send(verbs.plan_rerun(run_id, start_from, version))
 
     def explain(self, run_id: str | UUID) -> Explanation:
@@ -344,5 +344,5 @@ class Client(TenantClient):
         return self.run(run_id)
 
     def health(self) -> Health:
-        """How the server is now, asked once; a server that is not ready is an answer, not an error."""
+        """Return the present health of the server, asked once; one that is not ready is an answer, not an error."""
         return self._send(calls.health())

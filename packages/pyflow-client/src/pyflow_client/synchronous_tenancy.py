@@ -57,7 +57,7 @@ class TenantClient:
         self._http.close()
 
     def me(self) -> Me:
-        """Who the credential is, and what it may do."""
+        """Return the identity of the credential, and its permissions."""
         return self._send(tenancy_calls.me())
 
     def leave(self) -> None:
@@ -119,11 +119,11 @@ class TenantClient:
         return self._send(tenancy_calls.rotate_api_key(key_id, grace))
 
     def audit(self, **filters: str) -> Iterator[AuditEntry]:
-        """What was done, the newest first; filters are ``action``, ``actor``, ``target``, ``since``, ``until``."""
+        """List audit entries, newest first; filters are ``action``, ``actor``, ``target``, ``since``, ``until``."""
         yield from self._pages(Pages("api/v1/audit", Page[AuditEntry], filters))
 
     def verify_audit(self, *, after: tuple[int, str] | None = None) -> AuditVerification:
-        """Whether the audit is whole: 5,000 entries at most, ``after`` the one of this number and hash."""
+        """Verify the audit: 5,000 entries at most, ``after`` the one with this number and hash."""
         return self._send(tenancy_calls.verify_audit(after))
 
     def log_in(self, tenant: str, username: str, password: str) -> Session:
@@ -203,7 +203,7 @@ class TenantClient:
         return self._send(tenancy_calls.quotas())
 
     def usage(self, first: date | None = None, last: date | None = None) -> Usage:
-        """What is used of the limits, with the runs of each day from ``first`` to ``last`` (UTC; the last 30 days)."""
+        """Return the usage of the limits, with the runs of each day from ``first`` to ``last`` (UTC; last 30 days)."""
         return self._send(tenancy_calls.usage(first, last))
 
     def _pages(self, pages: Pages[ItemT]) -> Iterator[ItemT]:

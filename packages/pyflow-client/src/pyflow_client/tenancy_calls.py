@@ -13,7 +13,7 @@ from pyflow_client.tenancy_models import AuditVerification, Grant, Quotas, Secre
 
 
 def me() -> Call[Me]:
-    """Who the credential is."""
+    """Read the identity of the credential."""
     return Call("GET", "api/v1/me", Me)
 
 
@@ -114,7 +114,7 @@ def get_api_key(key_id: str | UUID) -> Call[ApiKey]:
 
 
 def secret_path(name: str) -> str:
-    """Where a secret is."""
+    """Return the path of a secret."""
     return f"api/v1/secrets/{segment(name)}"
 
 
@@ -152,7 +152,7 @@ def destroy_secret_version(name: str, number: int) -> Call[Nothing]:
 
 
 def grants_path(workflow: str) -> str:
-    """Where the grants of a workflow are."""
+    """Return the path of the grants of a workflow."""
     return f"api/v1/workflows/{segment(workflow)}/grants"
 
 
@@ -172,7 +172,7 @@ def unshare(workflow: str, grant_id: str) -> Call[Nothing]:
 
 
 def verify_audit(after: tuple[int, str] | None) -> Call[AuditVerification]:
-    """Whether the audit is whole, from an entry on."""
+    """Verify the audit, from an entry on."""
     params = {} if after is None else {"after": str(after[0]), "hash": after[1]}
     return Call("GET", "api/v1/audit/verify", AuditVerification, params=params)
 
@@ -183,6 +183,6 @@ def quotas() -> Call[Quotas]:
 
 
 def usage(first: date | None, last: date | None) -> Call[Usage]:
-    """What is used of the limits."""
+    """Read the usage of the limits."""
     days: dict[str, Any] = {"from": first, "to": last}
     return Call("GET", "api/v1/usage", Usage, params={name: day.isoformat() for name, day in days.items() if day})

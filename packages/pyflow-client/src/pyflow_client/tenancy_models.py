@@ -1,4 +1,4 @@
-"""What the API answers about a tenant's secrets, sharing, limits and sessions; as the models in ``models``."""
+"""Models of a tenant's secrets, grants, limits and sessions, like the models in ``models``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SecretVersion(_Model):
 
 
 class Grant(_Model):
-    """That a workflow is shared: ``kind`` is ``member`` or ``role``, ``level`` is ``read``, ``run`` or ``write``."""
+    """A grant on a workflow: ``kind`` is ``member`` or ``role``, ``level`` is ``read``, ``run`` or ``write``."""
 
     id: str
     kind: str
@@ -58,7 +58,7 @@ class Quotas(_Model):
 
 
 class Used(_Model):
-    """How much of a quota is used; ``used`` is ``None`` where nothing adds up."""
+    """Usage of a quota; ``used`` is ``None`` where nothing adds up."""
 
     quota: str
     used: int | None = None
@@ -74,7 +74,7 @@ class Day(_Model):
 
 
 class Usage(_Model):
-    """What is used of the tenant's limits, now and on each day."""
+    """Usage of the tenant's limits, now and on each day."""
 
     plan: str
     quotas: tuple[Used, ...]
@@ -90,7 +90,7 @@ class AuditFinding(_Model):
 
 
 class AuditVerification(_Model):
-    """Whether a part of the audit is as it was written; unless ``complete``, go on after ``seq`` with ``hash``."""
+    """Result of verifying a part of the audit; unless ``complete``, continue after ``seq`` with ``hash``."""
 
     whole: bool
     complete: bool

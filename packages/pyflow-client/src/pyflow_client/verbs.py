@@ -23,7 +23,7 @@ def signal(run_id: str | UUID, name: str, payload: Any, id: str | None) -> Call[
 
 
 def state_verb(run_id: str | UUID, verb: StateVerb) -> Call[Run]:
-    """What gives a run another state."""
+    """Build the request of an action that changes the state of a run."""
     return Call("POST", f"{run_path(run_id)}/{verb}", Run, repeatable=verb in _REPEATABLE)
 
 

@@ -25,7 +25,7 @@ class SecretNotFoundError(PyFlowError, KeyError):
 
 
 class NodeContext:
-    """What a node may know and do while it runs.
+    """Context of a running node: its run, its attempt, and the services it may use.
 
     ``idempotency_key`` is the same for every attempt of one node in one run (``run:node``, with an item suffix in a
     fan-out); send it to services that can deduplicate. ``attempt`` counts from 1.
@@ -75,7 +75,7 @@ class NodeContext:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the run was asked to stop; long ``def run`` nodes look at this and return early."""
+        """Return whether the run was asked to stop; long ``def run`` nodes check this and return early."""
         return self._cancelled is not None and self._cancelled()
 
 
