@@ -457,7 +457,7 @@ class EventRecord(TenantOwned):
 
 
 class LogState(TenantOwned):
-    """How far the log of a tenant was removed: a reader that has not come to ``removed_to`` has missed events."""
+    """Position up to which a tenant's log was removed: a reader before ``removed_to`` has missed events."""
 
     tenant = models.OneToOneField("tenants.Tenant", on_delete=models.CASCADE, primary_key=True, related_name="+")
     removed_to = models.BigIntegerField(default=0)

@@ -307,7 +307,7 @@ def record_change(by: Actor, action: str, version: Version, *, before: Version |
 
 
 def changed_version(by: Actor, type: EventType, version: Version, **data: Any) -> None:
-    """Tell those who follow workflows what became of a version."""
+    """Record a change of a version in the log, for those who follow workflows."""
     traits = {"state": version.state, "checksum": version.checksum}
     changed(Change(type=type, workflow=version.workflow, version=version, by=by, data=traits | data))
 

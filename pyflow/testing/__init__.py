@@ -1,4 +1,4 @@
-"""What users test their workflows with: a run in memory, mocks in place of nodes, a clock that can be moved, a bus.
+"""Tools for testing workflows: a run in memory, mocks in place of nodes, a clock that can be moved, a bus.
 
 result = await run_workflow(Path("order.yaml"), mocks={"charge": MockNode(returns={"id": 7})}, input={"order": 1})
 assert result.succeeded

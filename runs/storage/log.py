@@ -109,7 +109,7 @@ def removed_to(tenant_id: UUID) -> int:
 
 
 def remember_removal(tenant_id: UUID, events: models.QuerySet[EventRecord]) -> None:
-    """Note that events are about to be removed, so that slow readers can be told that they missed them."""
+    """Record that events are about to be removed, so that slow readers get an error for the ones they missed."""
     greatest = events.aggregate(position=models.Max("position"))["position"]
     if greatest is None:
         return
