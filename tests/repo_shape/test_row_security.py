@@ -2,6 +2,7 @@
 
 import pytest
 from django.apps import apps
+from django.db.migrations import RenameModel
 from django.db.migrations.loader import MigrationLoader
 
 from tenants.row_security import EnableRowSecurity
@@ -11,9 +12,12 @@ OWNED = [model for model in apps.get_models() if issubclass(model, TenantOwned)]
 
 
 def _secured() -> set[tuple[str, str]]:
-    migrations = MigrationLoader(None).disk_migrations.values()
-    operations = [operation for migration in migrations for operation in migration.operations]
-    return {(op.app, op.model.lower()) for op in operations if isinstance(op, EnableRowSecurity)}
+    """The models with a policy; a policy stays with a table whose model gets another name."""
+    migrations = MigrationLoader(None).disk_migrations.items()
+    operations = [(app, operation) for (app, _), migration in migrations for operation in migration.operations]
+    secured = {(op.app, op.model.lower()) for _, op in operations if isinstance(op, EnableRowSecurity)}
+    renamed = [(app, op.old_name_lower, op.new_name_lower) for app, op in operations if isinstance(op, RenameModel)]
+    return secured | {(app, new) for app, old, new in renamed if (app, old) in secured}
 
 
 @pytest.mark.parametrize("model", OWNED, ids=lambda model: model.__name__)
