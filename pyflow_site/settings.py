@@ -42,6 +42,7 @@ INSTALLED_APPS = [
     "plugins",
     "workflows",
     "runs",
+    "events",
     "triggers",
     "pyflow_site",
 ]

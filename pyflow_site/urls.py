@@ -26,6 +26,7 @@ urlpatterns = [
     path("api/v1/", include("tenants.api.urls")),
     path("api/v1/", include("plugins.api.urls")),
     path("api/v1/", include("workflows.api.urls")),
+    path("api/v1/", include("events.api.urls")),
     path("api/v1/", include("secrets_vault.api.urls")),
     path("api/v1/", include("triggers.api.urls")),
     path("api/v1/health/live", LiveView.as_view(), name="health-live"),

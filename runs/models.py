@@ -455,6 +455,25 @@ class EventRecord(TenantOwned):
     def __str__(self) -> str:
         return f"{self.seq} {self.type} {self.node_id}".strip()
 
+    def as_dict(self) -> dict[str, Any]:
+        """``{id, seq, type, at, tenant, workflow, version, run_id, node_id, data}``: its shape wherever it is shown.
+
+        ``at`` is a datetime. The run (if there is one) is to have been read with its workflow and version.
+        """
+        run = self.run
+        return {
+            "id": self.pk,
+            "seq": self.seq,
+            "type": self.type,
+            "at": self.at,
+            "tenant": self.tenant_id,
+            "workflow": (self.workflow_name or None) if run is None else run.workflow.name,
+            "version": self.version_number if run is None else run.version.number,
+            "run_id": self.run_id,
+            "node_id": self.node_id or None,
+            "data": self.data,
+        }
+
 
 class LogState(TenantOwned):
     """Position up to which a tenant's log was removed: a reader before ``removed_to`` has missed events."""

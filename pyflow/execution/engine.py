@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pyflow.core.children import ChildRuns
 from pyflow.core.context import ExecutionContext
+from pyflow.core.events import Event
 from pyflow.core.ids import new_id
 from pyflow.core.node import NodeRegistry
 from pyflow.core.ports import Clock, EventSink, NullSink, SecretSource, SkippingClock, SystemClock
 from pyflow.core.result import RunResult
 from pyflow.documents.models import WorkflowDef
+from pyflow.execution.callbacks import CallbackSink, OnEvent, events_until
 from pyflow.execution.execution import Execution
 from pyflow.execution.local_children import LocalChildRuns, WorkflowSource
 from pyflow.execution.middleware import Handler, Middleware, NodeCall, compose, plain_output
@@ -72,12 +74,15 @@ class WorkflowEngine:
         workflow: WorkflowDef,
         run_id: str | None = None,
         initial_context: Mapping[str, Any] | None = None,
+        *,
+        on_event: OnEvent | None = None,
     ) -> ExecutionContext:
         """Run to the end and return the results by node id. A failed node does not raise; it is in the context.
 
-        Raises ``DefinitionError`` (a ``ValueError``) before anything runs if the workflow cannot run.
+        ``on_event``: see ``execute``. Raises ``DefinitionError`` (a ``ValueError``) before anything runs if the
+        workflow cannot run.
         """
-        result = await self.execute(workflow, run_id=run_id, initial_context=initial_context)
+        result = await self.execute(workflow, run_id=run_id, initial_context=initial_context, on_event=on_event)
         return result.context
 
     async def execute(
@@ -87,12 +92,43 @@ class WorkflowEngine:
         input: Mapping[str, Any] | None = None,
         run_id: str | None = None,
         initial_context: Mapping[str, Any] | None = None,
+        on_event: OnEvent | None = None,
     ) -> RunResult:
         """Run to the end and return everything about it. ``RunRequest`` says what the arguments mean.
 
-        Raises ``DefinitionError`` and ``InputError`` before anything runs.
+        ``on_event`` is called with each event of this run (not of its child runs), progress of nodes included, on the
+        event loop and in order; it must not block, and what it raises is logged. Raises ``DefinitionError`` and
+        ``InputError`` before anything runs.
         """
-        return await self.start(RunRequest(workflow, run_id, input, initial_context)).wait()
+        return await self._observed(RunRequest(workflow, run_id, input, initial_context), on_event).wait()
+
+    async def stream(
+        self, workflow: WorkflowDef | Plan, *, input: Mapping[str, Any] | None = None, run_id: str | None = None
+    ) -> AsyncIterator[Event]:
+        """Run, and yield each event of the run (not of its child runs) as it happens, progress of nodes included.
+
+        The last one is the run's end, and has its outputs or its error. Leaving the loop early cancels the run. Raises
+        as ``execute`` does::
+
+            async with aclosing(engine.stream(workflow, input={"who": "Ada"})) as events:
+                async for event in events:
+                    print(event.type, event.node_id)
+        """
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+        execution = self._observed(RunRequest(workflow, run_id, input), queue.put_nowait)
+        run = asyncio.ensure_future(execution.wait())
+        try:
+            async for event in events_until(run, queue):
+                yield event
+        finally:
+            if not run.done():
+                execution.cancel()
+                await asyncio.gather(run, return_exceptions=True)
+
+    def _observed(self, request: RunRequest, on_event: OnEvent | None) -> Execution:
+        if on_event is None:
+            return self.start(request)
+        return self.start(request, replace(self.services, sink=CallbackSink(self.services.sink, on_event)))
 
     def start(self, request: RunRequest, services: RunServices | None = None) -> Execution:
         """Prepare a run; it begins when ``wait`` is awaited, and can be cancelled meanwhile.

@@ -288,11 +288,16 @@ class BatchShape(serializers.Serializer[Any]):
 
 
 class EventShape(serializers.Serializer[Any]):
-    """An event of a run; `seq` is 1, 2, 3… in the order of commits."""
+    """An event: one shape in pages, streams and webhooks. `GET /api/v1/events/types` has the schemas."""
 
-    seq = serializers.IntegerField()
+    id = serializers.UUIDField()
+    seq = serializers.IntegerField(help_text="1, 2, 3… within a run, in the order of commits; 0 outside of runs.")
     type = serializers.CharField()
     at = serializers.DateTimeField()
+    tenant = serializers.UUIDField()
+    workflow = serializers.CharField(allow_null=True, help_text="Its name.")
+    version = serializers.IntegerField(allow_null=True)
+    run_id = serializers.UUIDField(allow_null=True)
     node_id = serializers.CharField(allow_null=True)
     data = serializers.DictField()  # type: ignore[assignment]
 
@@ -410,11 +415,5 @@ def show_node(node: NodeRun) -> dict[str, Any]:
 
 
 def show_event(event: EventRecord) -> dict[str, Any]:
-    """``EventShape`` of a row."""
-    return {
-        "seq": event.seq,
-        "type": event.type,
-        "at": event.at,
-        "node_id": event.node_id or None,
-        "data": event.data,
-    }
+    """Return ``EventShape`` data of an event, whose run (if it has one) was read with its names."""
+    return event.as_dict()

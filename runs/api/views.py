@@ -187,8 +187,13 @@ def _detail(run: Run, fields: Collection[str]) -> dict[str, Any]:
     if "nodes" in fields:
         body["nodes"] = [show_node(node) for node in nodes_of(run.tenant_id, run.pk)]
     if "events" in fields:
-        body["events"] = [show_event(event) for event in first_events_of(run.tenant_id, run.pk)]
+        body["events"] = [_show_event_of(run, event) for event in first_events_of(run.tenant_id, run.pk)]
     return {name: value for name, value in body.items() if name in fields}
+
+
+def _show_event_of(run: Run, event: EventRecord) -> dict[str, Any]:
+    event.run = run
+    return show_event(event)
 
 
 _ANY = UUID(int=0)
@@ -241,4 +246,4 @@ class EventsView(OfRun):
         run = find_run(tenant_id=tenant_id, run_id=run_id)
         rows = EventRecord.objects.for_tenant(tenant_id).filter(run=run, seq__gt=query["after"])
         events = rows.order_by("seq")[: query["limit"]]
-        return Response({"results": [show_event(event) for event in events], "state": run.state})
+        return Response({"results": [_show_event_of(run, event) for event in events], "state": run.state})

@@ -9,7 +9,7 @@ executor is awake.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -29,11 +29,23 @@ EXIT_SECONDS = 1.0
 #: The topic of news about runs: a message is the id of one.
 NEWS = "news"
 _QUEUED = "queued:"
+#: The message that there are events of more runs than a message names.
+ALL_RUNS = "*"
 
 
 def queued_topic(queue: str) -> str:
     """The topic of queued runs of a queue."""
     return f"{_QUEUED}{queue}"
+
+
+def events_topic(tenant_id: UUID) -> str:
+    """The topic of new events in a tenant's log: a message names the runs that they are about, or is ``ALL_RUNS``."""
+    return f"events:{tenant_id}"
+
+
+def progress_topic(run_id: UUID | str) -> str:
+    """The topic of progress of a run's nodes: a message is an event as JSON, which is in no log."""
+    return f"progress:{run_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +92,12 @@ class Notifications:
         rest = iter([str(run_id) for run_id in run_ids])
         while ids := list(islice(rest, MAX_IDS)):
             transaction.on_commit(partial(self.bus.publish, ENDED, ",".join(ids)))
+
+    def notify_events(self, changed: Mapping[UUID, Collection[UUID]]) -> None:
+        """Notify readers of tenants' logs of new events of these runs (none: outside of runs), after the commit."""
+        for tenant_id, run_ids in changed.items():
+            message = ",".join(map(str, run_ids)) if len(run_ids) <= MAX_IDS else ALL_RUNS
+            transaction.on_commit(partial(self.bus.publish, events_topic(tenant_id), message))
 
     def wake_worker(self, queue: str = "") -> None:
         """Wake one more executor: those that are awake may be full, or frozen."""

@@ -34,6 +34,7 @@ def add(run: Run) -> None:
             EventRecord(**event, position=run.log_position).save(force_insert=True)
             _count([run])
     notifications().notify_queued(run.queue)
+    notifications().notify_events({run.tenant_id: [run.pk]})
 
 
 def add_all(runs: Sequence[Run]) -> None:
@@ -55,6 +56,8 @@ def add_all(runs: Sequence[Run]) -> None:
             _count(runs)
     for queue in {run.queue for run in runs}:
         notifications().notify_queued(queue)
+    if runs:
+        notifications().notify_events({runs[0].tenant_id: [run.pk for run in runs]})
 
 
 def _add_at_once(runs: Sequence[Run], events: Sequence[batch_sql.Row]) -> None:

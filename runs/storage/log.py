@@ -20,6 +20,7 @@ from plumbing.database.dialect import is_postgresql
 from plumbing.database.statements import ask
 from pyflow.core.events import EventType
 from runs.models import EventRecord, LogCounter, LogState, Run
+from runs.notify.current import notifications
 
 #: What ``append`` changes of a run that its caller saves.
 RUN_FIELDS = ("event_seq", "log_position")
@@ -53,6 +54,7 @@ def append(run: Run, happened: Sequence[Happened], *, at: datetime) -> list[Even
     ]
     run.event_seq += len(events)
     EventRecord.objects.bulk_create(events)
+    notifications().notify_events({run.tenant_id: [run.pk]})
     return events
 
 
@@ -86,6 +88,7 @@ def append_outside(
         if known is None:
             raise
         return known
+    notifications().notify_events({tenant_id: ()})
     return event
 
 

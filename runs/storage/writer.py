@@ -190,6 +190,7 @@ def store(writes: Sequence[Write]) -> set[UUID]:
     stored = batch.store()
     for run_id in batch.parked.keys() & stored:
         _requeue_if_due(run_id, batch.parked[run_id])
+    notifications().notify_events(batch.changed(stored))
     fenced = by_run.keys() - stored
     for run_id in _held({run_id: by_run[run_id][0].epoch for run_id in fenced}) if fenced else ():
         _leave_out(by_run, run_id)
@@ -252,6 +253,14 @@ class _Batch:
             self._rows.items.append({"id": new_uuid(), "tenant_id": tenant_id} | place | values)
         if changes.get("state") in (RunState.WAITING, RunState.PAUSED):
             self.parked[run_id] = any(write.knows_stop for write in group)
+
+    def changed(self, stored: Collection[UUID]) -> dict[UUID, set[UUID]]:
+        """Return those of the runs that were stored and have new events, by their tenants."""
+        changed: dict[UUID, set[UUID]] = defaultdict(set)
+        for event in self._rows.events:
+            if event["run_id"] in stored:
+                changed[event["tenant_id"]].add(event["run_id"])
+        return changed
 
     def store(self) -> set[UUID]:
         """Write it; the runs whose epoch holds, of which it was written."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +16,8 @@ from pyflow.core.states import NodeState, RunState
 from pyflow.execution.run_log import MAX_CHARACTERS, MAX_LINES, LogLine
 from runs.errors import LeaseLapsedError
 from runs.models import NodeRun
+from runs.notify.current import current_bus
+from runs.notify.notifications import progress_topic
 from runs.queue.leases import Claim
 from runs.storage.text import storable_text
 from runs.storage.writer import GroupWriter, Write, moment
@@ -107,9 +110,27 @@ class DatabaseSink:
         for node_id in self._progressed:
             if self._rows[node_id]["state"] == NodeState.RUNNING:
                 self._pending.nodes[node_id] = self._rows[node_id].copy()
+                self._publish_progress(node_id, self._rows[node_id]["progress"])
         self._progressed.clear()
         if not self._closed:
             self._flush_soon()
+
+    def _publish_progress(self, node_id: str, progress: dict[str, Any]) -> None:
+        """Publish an event to those who follow the run right now; it is not in the log."""
+        claim = self._claim
+        event = {
+            "id": None,
+            "seq": 0,
+            "type": EventType.NODE_PROGRESS.value,
+            "at": progress["at"],
+            "tenant": str(claim.tenant_id),
+            "workflow": claim.workflow_name,
+            "version": claim.version_number,
+            "run_id": str(claim.run_id),
+            "node_id": node_id,
+            "data": {name: progress[name] for name in ("fraction", "message", "item")},
+        }
+        current_bus().publish(progress_topic(claim.run_id), json.dumps(event))
 
     def log(self, line: LogLine) -> None:
         """Keep a line of the run's log, as long as there is room; it is written as starts are."""

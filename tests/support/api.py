@@ -26,6 +26,7 @@ QUOTA_MEMBERS = {"quota", "limit", "used", "resets_at"}
 STATE_MEMBERS = {"state", "possible"}
 #: What some problems have besides.
 MEMBERS = {
+    "events_removed": {"oldest"},
     "quota_exceeded": QUOTA_MEMBERS,
     "plan_limit_reached": QUOTA_MEMBERS,
     "run_finished": STATE_MEMBERS,

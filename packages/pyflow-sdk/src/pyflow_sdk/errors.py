@@ -20,6 +20,8 @@ class ErrorCategory(StrEnum):
     NOT_FOUND = "not_found"
     #: The object's state, or another object, does not allow this.
     CONFLICT = "conflict"
+    #: What was there before was removed, and does not come back.
+    GONE = "gone"
     #: The object has changed since the caller read it.
     PRECONDITION_FAILED = "precondition_failed"
     TOO_LARGE = "too_large"

@@ -1,0 +1,1 @@
+"""The log of events of a tenant, and those who follow it: pages, streams, webhooks."""

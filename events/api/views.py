@@ -1,0 +1,84 @@
+"""The log of a tenant over HTTP."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from uuid import UUID
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from events.api.serializers import NOW, EventLogShape, EventTypesShape, LogQuery, filter_of
+from events.cursor import Cursor
+from events.reading import end_of_log, read
+from events.types import KINDS, VERSION
+from plumbing.rest.serializers import validated
+from runs.api.serializers import show_event
+from tenants.access import Permission
+from tenants.api.views import TenantView
+
+REMOVED = {
+    (410, "application/problem+json"): OpenApiResponse(
+        OpenApiTypes.OBJECT,
+        description="Events after the cursor were removed. `oldest` is the cursor to continue from.",
+    )
+}
+
+
+class LogView(TenantView):
+    """The log of the tenant."""
+
+    permissions: ClassVar = {"GET": Permission.RUNS_READ}
+    reads_query = frozenset({"GET"})
+
+    @extend_schema(
+        operation_id="events_list",
+        summary="Read the log of events",
+        parameters=[LogQuery],
+        responses={200: EventLogShape, **REMOVED},
+    )
+    def get(self, request: Request) -> Response:
+        """List events of workflows, runs, nodes and triggers after a cursor, in order, each once and without a gap.
+
+        An event appears once no event can be added before it: usually at once, at the latest when the transactions
+        that were open when it was committed have ended.
+        """
+        query = validated(LogQuery, request.query_params)
+        tenant_id, after = self.principal.tenant_id, query.get("after")
+        page = read(tenant_id, after=_cursor(after, tenant_id), wanted=filter_of(query), limit=query["limit"])
+        return Response(
+            {
+                "results": [show_event(event) for event in page.events],
+                "next": page.next.encode(tenant_id),
+                "has_more": page.has_more,
+            }
+        )
+
+
+def _cursor(text: str | None, tenant_id: UUID) -> Cursor | None:
+    if text is None:
+        return None
+    return end_of_log() if text == NOW else Cursor.decode(text, tenant_id)
+
+
+class EventTypesView(TenantView):
+    """The types of events."""
+
+    permissions: ClassVar = {"GET": None}
+
+    @extend_schema(operation_id="event_types_list", summary="List event types", responses=EventTypesShape)
+    def get(self, request: Request) -> Response:
+        """List the types of events with the JSON Schema of each."""
+        kinds = (
+            {
+                "type": kind.type.value,
+                "version": VERSION,
+                "description": kind.description,
+                "stored": kind.stored,
+                "schema": kind.schema(),
+            }
+            for kind in KINDS
+        )
+        return Response({"results": list(kinds)})

@@ -1,0 +1,151 @@
+"""A cursor on the log of a tenant, while transactions commit in another order than they began."""
+
+import random
+import threading
+from uuid import UUID
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from events.cursor import Cursor
+from events.reading import LogPage, read
+from pyflow.core.events import EventType
+from runs.models import EventRecord, Run
+from runs.storage import log
+from tests.support.factories.rows import make_run, make_tenant
+
+pytestmark = [pytest.mark.fleet, pytest.mark.django_db(transaction=True)]
+
+
+class Reader:
+    """Follows the log of a tenant, and keeps what it has seen."""
+
+    def __init__(self, tenant_id: UUID) -> None:
+        self.tenant_id = tenant_id
+        self.cursor: Cursor | None = None
+        self.seen: list[EventRecord] = []
+
+    def read(self, limit: int = 200) -> LogPage:
+        page = read(self.tenant_id, after=self.cursor, limit=limit)
+        self.cursor = page.next
+        self.seen += page.events
+        return page
+
+    @property
+    def types(self) -> list[str]:
+        return [event.type for event in self.seen]
+
+
+class Writer(threading.Thread):
+    """Writes an event in a transaction of its own, in steps that the test decides."""
+
+    def __init__(self, tenant_id: UUID, type: str, *, commits: bool = True) -> None:
+        super().__init__(daemon=True)
+        self.tenant_id, self.type, self.commits = tenant_id, type, commits
+        self.wrote, self.may_end = threading.Event(), threading.Event()
+        self.start()
+        assert self.wrote.wait(30)
+
+    def run(self) -> None:
+        with transaction.atomic():
+            log.append_outside(tenant_id=self.tenant_id, type=self.type, at=timezone.now(), data={})
+            self.wrote.set()
+            self.may_end.wait(30)
+            transaction.set_rollback(not self.commits)
+        connection.close()
+
+    def end(self) -> None:
+        self.may_end.set()
+        self.join(30)
+
+
+def test_who_takes_a_number_first_and_commits_last_is_not_skipped():
+    tenant = make_tenant()
+    reader, bystander = Reader(tenant.pk), Reader(make_tenant().pk)
+    early = Writer(tenant.pk, "order.early")
+    late = Writer(tenant.pk, "order.late")
+    late.end()
+    assert [reader.read().events, bystander.read().events] == [[], []]
+    early.end()
+    reader.read()
+    assert reader.types == ["order.early", "order.late"]
+    assert reader.read().events == []
+
+
+def test_what_is_rolled_back_holds_nobody_up():
+    tenant = make_tenant()
+    reader = Reader(tenant.pk)
+    early, late = Writer(tenant.pk, "order.early", commits=False), Writer(tenant.pk, "order.late")
+    late.end()
+    reader.read()
+    early.end()
+    reader.read()
+    assert reader.types == ["order.late"]
+
+
+@pytest.mark.breaks_invariant(
+    "each_claim_starts_a_run_once", "the_last_event_tells_of_the_end", reason="events are written by hand"
+)
+def test_events_of_a_run_are_in_order_though_the_older_transaction_writes_later():
+    """The older one has a number, then waits for the run, which the younger one has written to."""
+    tenant = make_tenant()
+    run = make_run(tenant)
+    reader = Reader(tenant.pk)
+    reader.read()
+    began, younger_done = threading.Event(), threading.Event()
+
+    def older() -> None:
+        with transaction.atomic():
+            log.append_outside(tenant_id=tenant.pk, type="order.older", at=timezone.now(), data={})
+            began.set()
+            younger_done.wait(30)
+            append(run.pk, EventType.RUN_PAUSED)
+        connection.close()
+
+    thread = threading.Thread(target=older, daemon=True)
+    thread.start()
+    began.wait(30)
+    with transaction.atomic():
+        append(run.pk, EventType.RUN_STARTED)
+    reader.read()
+    assert reader.types[-1] == "run.queued"
+    younger_done.set()
+    thread.join(30)
+    reader.read(limit=1)
+    reader.read(limit=1)
+    reader.read(limit=1)
+    assert [event.seq for event in reader.seen if event.run_id] == [1, 2, 3]
+
+
+def append(run_id: UUID, type: EventType) -> None:
+    run = Run.objects.across_tenants().select_for_update().get(pk=run_id)
+    log.append(run, [(type, "", {"state": run.state})], at=timezone.now())
+    run.save(update_fields=log.RUN_FIELDS)
+
+
+def test_readers_see_all_of_many_writers_once():
+    """Eight threads write in transactions of random length; two readers with pages of random size follow."""
+    tenant, chance = make_tenant(), random.Random(7)
+    readers, left = [Reader(tenant.pk), Reader(tenant.pk)], threading.Semaphore(0)
+
+    def write(number: int, sizes: list[int]) -> None:
+        for size in sizes:
+            with transaction.atomic():
+                for _ in range(size):
+                    log.append_outside(tenant_id=tenant.pk, type=f"order.of{number}", at=timezone.now(), data={})
+        connection.close()
+        left.release()
+
+    plans = [[chance.randrange(1, 6) for _ in range(15)] for _ in range(8)]
+    threads = [threading.Thread(target=write, args=(number, plan), daemon=True) for number, plan in enumerate(plans)]
+    for thread in threads:
+        thread.start()
+    while not all(not thread.is_alive() for thread in threads):
+        for reader in readers:
+            reader.read(limit=chance.randrange(1, 40))
+    for reader in readers:
+        while reader.read().events:
+            pass
+        ids = [event.pk for event in reader.seen]
+        assert len(ids) == len(set(ids)) == sum(map(sum, plans))
