@@ -22,7 +22,7 @@ inputs: {who: string}
 nodes:
   - {id: work, type: work, config: {}}
   - {id: greet, type: work, depends_on: [work], config: {who: "{{ input.who }}"}}
-outputs: {text: "{{ nodes.greet.output }}"}
+outputs: {text: "{{ nodes.greet }}"}
 """
 )
 TYPES = ["run.started", "node.started", "node.progress", "node.succeeded", "node.started", "node.succeeded"]
@@ -39,6 +39,7 @@ class Work(BaseNodeV2["Work.Config"]):
     async def run(self, config: Config, ctx: NodeContext) -> str:
         if not config.who:
             ctx.progress(0.4, "40 of 100")
+            await asyncio.sleep(0)
         return f"Hello {config.who}"
 
 
@@ -47,6 +48,10 @@ def engine() -> WorkflowEngine:
     registry = stage.registry()
     registry.register(Work)
     return WorkflowEngine(registry, sink=MemorySink())
+
+
+def types(events: list[Event]) -> list[str]:
+    return [str(event.type) for event in events]
 
 
 async def test_a_callback_gets_what_the_sink_gets(engine: WorkflowEngine):
