@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -22,7 +22,6 @@ from plumbing.database.dialect import is_postgresql
 from pyflow.core.ids import new_id
 from pyflow.core.ports import Subscription
 from pyflow.core.suspension import Signal
-from pyflow.execution.engine import Execution
 from pyflow.isolation.node_exit import know_signal_handlers
 from pyflow.isolation.threads import NodeThreads
 from runs.errors import AlreadyActiveError
@@ -41,19 +40,18 @@ from runs.queue.leases import (
     trusted_seconds,
     unclaimed_queues,
 )
-from runs.queue.node_tasks import delete_tasks, drop_stale_tasks, poison_tasks_wait, read_outcomes
+from runs.queue.node_tasks import drop_stale_tasks, poison_tasks_wait
 from runs.queue.signals import waiting_signals
-from runs.queue.slots import displaced_runs, reconcile, states_of_tickets
+from runs.queue.slots import reconcile
 from runs.services.end import end_unstarted
-from runs.services.news import news
 from runs.services.stop_children import stop_orphans
 from runs.storage.reader import Reader
 from runs.storage.recorded import recorded_nodes
 from runs.storage.writer import GroupWriter
+from runs.worker.delivery import Delivery
 from runs.worker.engines import Engines
 from runs.worker.leaks import leaks
 from runs.worker.quarantine import Quarantine
-from runs.worker.remote_nodes import DatabaseRemoteNodes
 from runs.worker.run_execution import RunExecution, Shared, Work
 from runs.worker.task_execution import TaskExecutor
 from runs.worker.wakeups import LONGEST_GATHERING, WakeUps
@@ -90,32 +88,40 @@ class RunExecutor:
         poison_runs: bool = False,
         notifications: Notifications | None = None,
     ) -> None:
+        # Fields are owned by the event loop's thread, unless a comment says otherwise.
+        #: The name under which this executor holds leases; never changes.
         self.owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{new_id()}"
         self._queues = queues
         self._linger = linger
         self._notifications = notifications or notifications_of_process()
         self._quarantine = None if poison_runs else Quarantine(queues)
+        #: The runs that are executed here, from their claim to their end.
         self._active: dict[UUID, RunExecution] = {}
         #: How often a run was refused because it is executed here.
         self.refused = 0
         #: The tenants of which a run has left since the last claim: others of theirs may be executed, in any queue.
         self._left: set[UUID] = set()
+        #: Runs that had news while the claim of them was under way, so that they were not active yet.
+        self._early_news: set[UUID] = set()
         #: What each run awaits while it executes. Those take no place, or they could keep out what they wait for.
         self._waiting: Counter[UUID] = Counter()
         self._engines = Engines(self._call)
         #: Leases that were not renewed in time: their runs are handed back, or others have them by now. Each names its
         #: epoch: this executor may have claimed the run again since.
         self._lapsed: set[Lease] = set()
+        #: Persists outcomes and events; has a thread and a connection of its own, as each of the readers below.
         self._writer = GroupWriter()
-        # One thread, so one connection, for what runs ask.
+        #: For what runs ask. Claims, renewals and what is asked about slots do not queue behind it (SQLite: its writers
+        #: take turns anyway), nor do secrets and large values.
         self._reader = Reader()
-        # Claims, renewals and what is asked about slots do not queue behind it (SQLite: its writers take turns anyway).
         separate = is_postgresql()
         self._leases = Reader() if separate else self._reader
         self._slots = Reader() if separate else self._reader
-        self._threads = NodeThreads()
         self._vault = Reader()
         self._values = Reader()
+        #: The threads of nodes that block.
+        self._threads = NodeThreads()
+        #: The loop of ``serve`` or ``drain``. Set before there is a subscription, and read by any thread.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wakeups = WakeUps()
         self._shared = Shared(
@@ -132,26 +138,27 @@ class RunExecutor:
         )
         serving = (self._call, self._lease, self._engines, self._vault, self._values, self._wakeups.wake)
         wake_worker = self._notifications.wake_worker
+        self._delivery = Delivery(self._active, self._wakeups, self._call)
         self._tasks = TaskExecutor(self.owner, queues, *serving, wake_worker, poison_runs=poison_runs)
+        #: Set by any thread.
         self._stopping = False
+        self._is_fetching = False
         self._is_turn_of_tasks = False
         self._is_leaking = False
-        #: When to look for what others left behind, when for news anyway, and when another executor may be woken
-        #: (monotonic seconds).
+        #: When to look for what others left behind, and when another executor may be woken (monotonic seconds).
         self._sweep_at = 0.0
-        self._news_at = 0.0
         self._pass_on_at = 0.0
 
     async def drain(self, only: UUID | None = None) -> None:
         """Execute what can be claimed (or just the run ``only``) until there is nothing left."""
-        await self._work(forever=False, only=only)
+        await self._run(forever=False, only=only)
 
     async def serve(self) -> None:
         """Execute runs as they come, until ``stop``."""
-        await self._work(forever=True)
+        await self._run(forever=True)
 
     def wake(self) -> None:
-        """There is work, or news; from any thread."""
+        """Look for work and news; from any thread."""
         self._from_any_thread(self._wakeups.note_gap)
 
     def stop(self) -> None:
@@ -164,50 +171,51 @@ class RunExecutor:
         """Whether nodes have left so much behind that the process had better be replaced."""
         return self._threads.given_up >= MAX_GIVEN_UP or self._is_leaking
 
-    async def _work(self, *, forever: bool, only: UUID | None = None) -> None:
+    async def _run(self, *, forever: bool, only: UUID | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._loop.set_default_executor(self._threads)
         know_signal_handlers()
         self._writer.start()
-        renewing = self._renewing()
+        heartbeat = self._start_heartbeat()
         subscription = self._subscribe()
         try:
             idle_since = time.monotonic()
             while not self._stopping:
                 self._wakeups.clear()
-                renewing = _still(renewing, self._renewing)
+                heartbeat = _restarted(heartbeat, self._start_heartbeat)
                 self._writer.check()
                 is_due = self._wakeups.is_claim_due or only is not None or time.monotonic() >= self._sweep_at
                 if self.is_worn and not forever:
                     if not self._active and not self._tasks.active:
                         break  # whoever started this replaces the process
                     is_due = False
-                claimed = await self._claim(only) if is_due else 0
+                claimed = await self._fetch(only) if is_due else 0
                 await self._deliver()
                 if claimed or self._active or self._tasks.active or self._is_quarantine_busy:
                     idle_since = time.monotonic()
                 elif not forever and time.monotonic() - idle_since >= self._linger:
                     # A notification that only this process received must not be lost: look again after the last run.
                     subscription.close()
-                    if not await self._claim(only):
+                    if not await self._fetch(only):
                         break
                     subscription = self._subscribe()
                 if not self._wakeups.is_claim_due or self._room() <= 0:
                     await self._wakeups.wait(settings.PYFLOW_SWEEP_SECONDS)
         finally:
-            await _end(renewing)
+            await _end(heartbeat)
             subscription.close()
-            await self._hand_back()
-            await self._writer.stop()
-            self._leases.stop()
-            self._slots.stop()
-            self._reader.stop()
-            self._vault.stop()
-            self._values.stop()
-            self._engines.close()
+            await self._shut_down()
 
-    def _renewing(self) -> asyncio.Task[None]:
-        return asyncio.ensure_future(self._renew())
+    async def _shut_down(self) -> None:
+        """Hand unfinished runs back, store what is pending, and end the threads."""
+        await self._hand_back()
+        await self._writer.stop()
+        for reader in (self._leases, self._slots, self._reader, self._vault, self._values):
+            reader.stop()
+        self._engines.close()
+
+    def _start_heartbeat(self) -> asyncio.Task[None]:
+        return asyncio.ensure_future(self._heartbeat())
 
     def _subscribe(self) -> Subscription:
         callbacks = ExecutorCallbacks(
@@ -223,7 +231,8 @@ class RunExecutor:
             with suppress(RuntimeError):  # it is closed
                 self._loop.call_soon_threadsafe(function, *args)
 
-    async def _claim(self, only: UUID | None) -> int:
+    async def _fetch(self, only: UUID | None) -> int:
+        """Claim runs and node tasks for the free places and begin to execute them; return how many."""
         free = self._room()
         if free <= 0:
             return 0
@@ -231,15 +240,19 @@ class RunExecutor:
         overdue = asked >= self._sweep_at
         self._wakeups.may_claim = False  # what is queued from here on may be too late for this claim
         left, self._left = self._left, set()
+        self._is_fetching = True
+        self._early_news.clear()
         try:
             await self._give_up_lapsed()  # or we could take one of them over from ourselves
             part = 0 if only is not None else self._part_for_tasks(free)
             tasks = await self._tasks.claim(part) if part else 0
-            claims, taken = await self._lease(self._take, free - tasks, only, overdue, left)
+            claims, taken = await self._lease(self._claim, free - tasks, only, overdue, left)
         except DatabaseFailure as error:
             logger.warning("cannot claim runs, trying again: %s", error)
             self._left |= left
             return 0
+        finally:
+            self._is_fetching = False
         if overdue:
             self._sweep_at = 0.0 if claims.overdue_left else asked + settings.PYFLOW_SWEEP_SECONDS
             self._is_leaking = leaks()
@@ -248,12 +261,12 @@ class RunExecutor:
                 self._lapsed.add((work.claim.run_id, work.claim.epoch))
                 continue
             try:
-                self._begin(work, asked + trusted_seconds())
+                self._execute(work, asked + trusted_seconds())
             except AlreadyActiveError as error:
                 self.refused += 1
                 logger.error("%s It is refused, as %d were before.", error, self.refused - 1)  # noqa: TRY400 - no bug
         if only is None and tasks == part and len(taken) + tasks < free:
-            tasks += await self._claim_more_tasks(free - len(taken) - tasks)
+            tasks += await self._fetch_more_tasks(free - len(taken) - tasks)
         if claims.is_contended and self._loop is not None:
             self._loop.call_later(LONGEST_GATHERING, self._wakeups.note_queued)
         self._wakeups.may_claim |= claims.overdue_left
@@ -274,7 +287,7 @@ class RunExecutor:
         self._is_turn_of_tasks = not self._is_turn_of_tasks
         return (free + self._is_turn_of_tasks) // 2
 
-    async def _claim_more_tasks(self, free: int) -> int:
+    async def _fetch_more_tasks(self, free: int) -> int:
         """Begin tasks in the places that no run wanted."""
         try:
             return await self._tasks.claim(free)
@@ -282,7 +295,7 @@ class RunExecutor:
             logger.warning("cannot claim node tasks, trying again: %s", error)
             return 0
 
-    def _begin(self, work: Work, trusted_until: float) -> None:
+    def _execute(self, work: Work, trusted_until: float) -> None:
         """Execute a claimed run. Raises ``AlreadyActiveError`` if it is executed here."""
         run_id, epoch = work.claim.run_id, work.claim.epoch
         if run_id in self._active:
@@ -291,9 +304,11 @@ class RunExecutor:
                 self._lapsed.add((run_id, epoch))  # so it is handed back, and claimed again
             raise AlreadyActiveError(f"Run {run_id} was claimed (epoch {epoch}) by the executor that executes it.")
         self._active[run_id] = run = RunExecution(work, self._shared, trusted_until)
-        run.task.add_done_callback(lambda _: self._done(run))
+        run.task.add_done_callback(lambda _: self._finish(run))
+        if run_id in self._early_news:
+            self._wakeups.note_news()
 
-    def _take(self, limit: int, only: UUID | None, overdue: bool, left: Collection[UUID]) -> tuple[Claims, list[Work]]:
+    def _claim(self, limit: int, only: UUID | None, overdue: bool, left: Collection[UUID]) -> tuple[Claims, list[Work]]:
         """Claim runs, with what is on record of them; now and then, look for others on behalf of their workers.
 
         ``left``: the tenants of which runs are executed here no more.
@@ -326,7 +341,7 @@ class RunExecutor:
         return claims, [Work(taken, recorded.get(taken.run_id, {}), signals[taken.run_id]) for taken in claims]
 
     def _pass_on(self, left: Collection[UUID], *, is_full: bool, overdue: bool) -> None:
-        """Ring for what this executor leaves to others.
+        """Notify other executors of runs that this one leaves to them.
 
         Where runs of tenants with a limit have ended, others of theirs may be executed, which may be in any queue.
         """
@@ -351,7 +366,8 @@ class RunExecutor:
     def _is_quarantine_busy(self) -> bool:
         return self._quarantine is not None and self._quarantine.is_busy
 
-    def _done(self, run: RunExecution) -> None:
+    def _finish(self, run: RunExecution) -> None:
+        """Free the place of a run whose execution has ended."""
         del self._active[run.run_id]
         self._left.add(run.tenant_id)
         if run.task.cancelled():
@@ -359,70 +375,18 @@ class RunExecutor:
         self._wakeups.gather(self._room(), settings.PYFLOW_CONCURRENT_RUNS)
 
     def _note_news(self, run_id: UUID) -> None:
-        """There may be news of a run."""
+        """Deliver soon if the run is executed here, or may be one of those that are just being claimed."""
         if run_id in self._active:
             self._wakeups.note_news()
+        elif self._is_fetching:
+            self._early_news.add(run_id)
 
     async def _deliver(self) -> None:
-        """Hand on what was said to the runs that are being executed here, and what happened to their children."""
-        now = time.monotonic()
-        if not self._wakeups.has_news and now < self._news_at:
-            return
-        running = self._under_way()
-        self._wakeups.has_news = len(running) < len(self._active)  # those that are only beginning are told afterwards
-        self._news_at = now + settings.PYFLOW_SWEEP_SECONDS
-        if not running:
-            return
-        parents = {child: run_id for run_id in running for child in self._active[run_id].children.awaited}
-        awaited = {task_id: run.remote for run in self._active.values() for task_id in run.remote.awaited}
-        try:
-            found = await self._call(news, list(running), list(parents))
-            for run_id in running.keys() & self._under_way().keys():
-                if run_id in found.paused:
-                    running[run_id].pause()  # before an outcome is handed on that would let another node start
-                elif run_id not in found.cancelled:
-                    running[run_id].resume()
-            await self._settle(awaited)
-            displaced_keys = await self._look_after_slots(found.cancelled)
-        except DatabaseFailure as error:
-            logger.warning("cannot look for signals, trying again: %s", error)
-            self._wakeups.has_news = True
-            return
-        running = self._under_way()  # what has ended meanwhile is told nothing
-        for run_id, signal in found.signals:
-            if run_id in running:
-                running[run_id].deliver(signal)
-        for run_id in running.keys() & found.cancelled:
-            self._active[run_id].stop(displaced_keys.get(run_id))
-        for child_id in found.children:
-            if parents[child_id] in running:
-                self._active[parents[child_id]].child_ended(child_id)
-        for run_id in running.keys() & found.ended:
-            self._active[run_id].ended_elsewhere()
+        """Deliver news to active runs, if there may be any."""
+        await self._delivery.deliver()
 
-    def _under_way(self) -> dict[UUID, Execution]:
-        """The executions that can be told something."""
-        return {run_id: run.under_way for run_id, run in self._active.items() if run.under_way is not None}
-
-    async def _settle(self, awaited: Mapping[UUID, DatabaseRemoteNodes]) -> None:
-        outcomes, reports = await self._call(read_outcomes, list(awaited)) if awaited else ({}, {})
-        for task_id, progress in reports.items():
-            awaited[task_id].report(task_id, progress)
-        for task_id, told in outcomes.items():
-            await awaited[task_id].settle(task_id, told)
-        if outcomes:
-            await self._call(delete_tasks, list(outcomes))
-
-    async def _look_after_slots(self, cancelled: Collection[UUID]) -> dict[UUID, str]:
-        """Tell nodes about their slots; the keys of those of the cancelled runs that are to make room."""
-        sources = [run.slots for run in self._active.values()]
-        tickets = [ticket for slots in sources for ticket in slots.tickets]
-        found = await self._call(states_of_tickets, tickets) if tickets else {}
-        for slots in sources if found else ():
-            slots.settle(found)
-        return await self._call(displaced_runs, cancelled) if cancelled else {}
-
-    async def _renew(self) -> None:
+    async def _heartbeat(self) -> None:
+        """Renew the leases of runs and tasks, three times in their period, and give up those that others have."""
         pause = settings.PYFLOW_LEASE_SECONDS / 3
         busy: set[UUID] = set()
         while True:
@@ -479,6 +443,7 @@ class RunExecutor:
                 run.give_up()
 
     async def _hand_back(self) -> None:
+        """Cancel what is executed here, release its leases and wake other executors for it."""
         if self._quarantine is not None:
             self._quarantine.close()
         left, tasks = {run_id: run.task for run_id, run in self._active.items()}, dict(self._tasks.active)
@@ -521,7 +486,7 @@ class RunExecutor:
         self._wakeups.wake()
 
 
-def _still(task: asyncio.Task[None], begin: Callable[[], asyncio.Task[None]]) -> asyncio.Task[None]:
+def _restarted(task: asyncio.Task[None], begin: Callable[[], asyncio.Task[None]]) -> asyncio.Task[None]:
     """The task that an executor cannot do without: a new one if it has broken off."""
     if not task.done():
         return task

@@ -1,7 +1,10 @@
 """Notifications: sent after commits only, and never in the way of a transaction."""
 
+import asyncio
 import socket
+import time
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
 from django.db import transaction
@@ -13,11 +16,14 @@ from runs.notify.notifications import ExecutorCallbacks, Notifications, queued_t
 from runs.notify.timing import Timing
 from runs.notify.workers import ANY_QUEUE
 from runs.tasks import sweep
+from runs.worker import executor as executor_module
+from tests.support import waiting
 from tests.support.api import Api
+from tests.support.factories.nodes import register, workflow
 from tests.support.factories.records import record
 from tests.support.factories.rows import make_api_key, make_run, make_workflow
 from tests.support.histories import assert_is_whole
-from tests.support.processes.running import executing
+from tests.support.processes.running import cancel, executing
 from tests.support.servers import launcher
 from tests.support.servers.broker import publishing_to
 from tests.support.servers.event_bus import PlainBus
@@ -159,3 +165,30 @@ def test_an_executor_of_all_queues_is_notified_of_each():
     notifications.notify_queued_now("gpu")
     notifications.notify_queued_now("")
     assert queued == [1, 1]
+
+
+def test_news_of_a_run_that_is_just_being_claimed_reach_it_without_a_sweep(
+    tenant, registry, executor, finished, settings, monkeypatch: pytest.MonkeyPatch
+):
+    """It is not among the active runs of the executor yet."""
+
+    async def work(ctx: object) -> None:
+        await asyncio.sleep(600)
+
+    register(registry, "work", work)
+    finished(make_run(tenant))  # what an executor looks at when it starts is looked at
+    inner = executor._working.executor
+    settings.PYFLOW_SWEEP_SECONDS = 600.0
+    waiting.until(
+        lambda: not inner._active and inner._delivery._look_at - time.monotonic() > 300, what="executor without sweeps"
+    )
+    read = executor_module.waiting_signals
+
+    def cancel_afterwards(run_ids: list[UUID]) -> object:
+        signals = read(run_ids)
+        for run_id in run_ids:
+            cancel(Run.objects.across_tenants().get(pk=run_id))
+        return signals
+
+    monkeypatch.setattr(executor_module, "waiting_signals", cancel_afterwards)
+    assert finished(make_run(tenant, workflow("{id: a, type: work}"))).state == "cancelled"

@@ -176,7 +176,7 @@ def test_whoever_cancels_everything_ends_no_run(tenant, monkeypatch):
 
 
 def test_what_an_executor_cannot_do_without_begins_again(tenant, registry, monkeypatch):
-    renew, begun = RunExecutor._renew, []
+    renew, begun = RunExecutor._heartbeat, []
 
     async def breaks_off_once(executor: RunExecutor) -> None:
         begun.append(executor)
@@ -184,7 +184,7 @@ def test_what_an_executor_cannot_do_without_begins_again(tenant, registry, monke
             raise RuntimeError("broken off")
         await renew(executor)
 
-    monkeypatch.setattr(RunExecutor, "_renew", breaks_off_once)
+    monkeypatch.setattr(RunExecutor, "_heartbeat", breaks_off_once)
     others = innocent(2)
     with executing():
         until_ended()
