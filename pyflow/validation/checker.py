@@ -27,6 +27,7 @@ from pyflow.expressions.template import count_words, is_reference, is_template, 
 from pyflow.validation.config_check import check_config
 from pyflow.validation.inputs import check_inputs, only_inputs
 from pyflow.validation.lint.references import references
+from pyflow.validation.triggers import check_triggers
 from pyflow.validation.visibility import ITEM_NAMES, RESERVED_NAMES, Sight, upstream_ids
 
 __all__ = [
@@ -77,6 +78,7 @@ def check_workflow(workflow: WorkflowDef, registry: NodeRegistry) -> list[Proble
             _check_keys(workflow),
             _check_names(workflow),
             _check_nodes(workflow, registry),
+            check_triggers(workflow),
             _check_outputs(workflow),
             _check_input_fields(workflow),
             check_inputs(workflow),

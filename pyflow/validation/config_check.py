@@ -28,8 +28,12 @@ _SHAPE_ERRORS = frozenset({"too_short", "too_long", "literal_error", "enum"})
 def check_config(cls: AnyNodeClass, config: Mapping[str, Any], path: Path) -> Iterator[Problem]:
     """Return the certain problems of the ``config`` of a node of this class; ``path`` is its place."""
     model = _model_of(cls)
-    if model is None:
-        return
+    if model is not None:
+        yield from check_fields(model, config, path)
+
+
+def check_fields(model: type[BaseModel], config: Mapping[str, Any], path: Path) -> Iterator[Problem]:
+    """Return the certain problems of a config against its model; ``path`` is its place."""
     if model.model_config.get("extra") != "allow":
         known = _field_names(model)
         for key in config:

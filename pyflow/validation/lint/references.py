@@ -61,7 +61,17 @@ def expressions(definition: dict[str, Any]) -> Iterator[tuple[Path, str]]:
 
 def secrets_used(workflow: WorkflowDef) -> list[str]:
     """The names of the secrets that the workflow refers to, sorted; ``*`` for a name that is computed."""
-    return sorted({each.member or "*" for _, each in references(workflow) if each.name == "secrets"})
+    named = {each.member or "*" for _, each in references(workflow) if each.name == "secrets"}
+    return sorted(named | set(_secrets_of_webhooks(workflow)))
+
+
+def _secrets_of_webhooks(workflow: WorkflowDef) -> Iterator[str]:
+    """The secrets that verify senders, which are named without braces."""
+    for trigger in workflow.triggers:
+        verify = trigger.config.get("verify")
+        name = verify.get("secret") if trigger.type == "webhook" and isinstance(verify, dict) else None
+        if isinstance(name, str) and not is_template(name):
+            yield name
 
 
 def names_used(workflow: WorkflowDef) -> set[str]:
