@@ -179,6 +179,7 @@ def test_news_of_a_run_that_is_just_being_claimed_reach_it_without_a_sweep(
     finished(make_run(tenant))  # what an executor looks at when it starts is looked at
     inner = executor._working.executor
     settings.PYFLOW_SWEEP_SECONDS = 600.0
+    inner.wake()  # or it may wait for the sweep that was due before
     waiting.until(
         lambda: not inner._active and inner._delivery._look_at - time.monotonic() > 300, what="executor without sweeps"
     )
