@@ -18,6 +18,8 @@ from pyflow_client.models import (
     Batch,
     DryRun,
     Event,
+    EventKind,
+    EventLogPage,
     EventPage,
     Health,
     Item,
@@ -325,6 +327,19 @@ class AsyncClient(AsyncTenantClient):
     async def events(self, run_id: str | UUID, *, after: int = 0, limit: int = 200) -> EventPage:
         """Up to ``limit`` (1,000 at most) events after the one numbered ``after``, and the run's state."""
         return await self._send(calls.events(run_id, after, limit))
+
+    async def event_log(self, after: str | None = None, *, limit: int = 200, **filters: Filter) -> EventLogPage:
+        """Return up to ``limit`` (1,000 at most) events of the tenant after a cursor; without one, from the oldest.
+
+        ``after="now"`` is the end of the log. The filters are those of the API: ``type`` (``run.*`` for all that begin
+        so), ``workflow``, ``run``, ``label``, ``since`` and ``until``. Raises ``ClientError`` with the status 410 if
+        events after the cursor were removed; ``problem["oldest"]`` is the cursor to continue from.
+        """
+        return await self._send(calls.event_log(after, limit, filters))
+
+    async def event_types(self) -> list[EventKind]:
+        """Return the types of events, each with its JSON Schema."""
+        return (await self._send(calls.event_types())).results
 
     async def follow(self, run_id: str | UUID, *, after: int = 0) -> AsyncIterator[Event]:
         """The events of a run as they happen, until it ended: each once, also where the server restarts meanwhile.

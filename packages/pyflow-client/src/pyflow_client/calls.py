@@ -16,6 +16,8 @@ from pyflow_client.models import (
     Batch,
     Data,
     DryRun,
+    EventKinds,
+    EventLogPage,
     EventPage,
     Health,
     NodeRunDetail,
@@ -303,6 +305,17 @@ def events(run_id: str | UUID, after: int, limit: int) -> Call[EventPage]:
     """The events of a run after the one numbered ``after``."""
     params = {"after": after, "limit": limit}
     return Call("GET", f"{run_path(run_id)}/events", EventPage, params=params)
+
+
+def event_log(after: str | None, limit: int, filters: Mapping[str, Filter]) -> Call[EventLogPage]:
+    """Read events of the tenant after a cursor."""
+    place = {"limit": limit} if after is None else {"after": after, "limit": limit}
+    return Call("GET", "api/v1/events", EventLogPage, params=query(filters) | place)
+
+
+def event_types() -> Call[EventKinds]:
+    """Read the types of events."""
+    return Call("GET", "api/v1/events/types", EventKinds)
 
 
 def health() -> Call[Health]:

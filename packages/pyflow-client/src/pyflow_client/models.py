@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, RootModel
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 #: The states in which a run stays.
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
@@ -269,13 +269,46 @@ class Item(_Model):
 
 
 class Event(_Model):
-    """A fact about a run. ``seq`` is 1, 2, 3… without holes; ``data`` depends on the ``type``."""
+    """An event of a run, a workflow or a trigger. ``data`` depends on the ``type``.
 
+    ``seq`` is 1, 2, 3… without gaps within a run, and 0 outside of runs. ``id`` is ``None`` for progress of a node,
+    which is in no log.
+    """
+
+    id: str | None = None
     seq: int
     type: str
     at: datetime
+    tenant: str = ""
+    workflow: str | None = None
+    version: int | None = None
+    run_id: str | None = None
     node_id: str | None = None
     data: dict[str, Any]
+
+
+class EventLogPage(_Model):
+    """Events of a tenant, in order; ``next`` is the cursor to continue from, also after an empty page."""
+
+    results: list[Event]
+    next: str
+    has_more: bool
+
+
+class EventKind(_Model):
+    """A type of events, with the JSON Schema of such an event."""
+
+    type: str
+    version: int
+    description: str
+    stored: bool
+    json_schema: dict[str, Any] = Field(alias="schema")
+
+
+class EventKinds(_Model):
+    """All types of events."""
+
+    results: list[EventKind]
 
 
 class Approval(_Model):
