@@ -1,6 +1,7 @@
 """Django's handle on the app."""
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class RunsConfig(AppConfig):
@@ -16,3 +17,10 @@ class RunsConfig(AppConfig):
 
         dependents.attach(RunsOfWorkflows())
         dependents.follow(record_change)
+        post_migrate.connect(_continue_log, sender=self)
+
+
+def _continue_log(**_: object) -> None:
+    from runs.storage.log import continue_log  # noqa: PLC0415 - see above
+
+    continue_log()

@@ -11,8 +11,32 @@ FUNCTIONS = """
 CREATE OR REPLACE FUNCTION pyflow_log_base() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 0::bigint';
 CREATE OR REPLACE FUNCTION pyflow_log_position() RETURNS bigint LANGUAGE sql STABLE
     AS 'SELECT pg_current_xact_id()::text::bigint + pyflow_log_base()';
-CREATE OR REPLACE FUNCTION pyflow_log_horizon() RETURNS bigint LANGUAGE sql STABLE
-    AS 'SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + pyflow_log_base()';
+-- A position below it belongs to a transaction that is over, as whoever asks next sees. Transactions of other databases
+-- of the server do not count, however long they are. Those of sessions that the owner of this function may not look into
+-- cannot be told apart from them: with such sessions, the oldest transaction of the server is the limit.
+CREATE OR REPLACE FUNCTION pyflow_log_horizon() RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    -- Before the sessions are looked at: what begins meanwhile is above it, what ends meanwhile is visible later.
+    newest bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint;
+    oldest bigint;
+BEGIN
+    PERFORM pg_stat_clear_snapshot();
+    IF NOT pg_has_role('pg_read_all_stats', 'USAGE') AND EXISTS (
+        SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND usesysid IS NOT NULL AND NOT pg_has_role(usesysid, 'USAGE')
+    ) THEN
+        RETURN pg_snapshot_xmin(pg_current_snapshot())::text::bigint + pyflow_log_base();
+    END IF;
+    -- Sessions have the lower 32 bits of the numbers of their transactions.
+    SELECT min(newest - behind) INTO oldest FROM (
+        SELECT (newest - xid::text::bigint) & 4294967295 AS behind FROM (
+            SELECT backend_xid FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL
+            UNION ALL SELECT transaction FROM pg_prepared_xacts WHERE database = current_database()
+        ) AS active(xid)
+    ) AS distances WHERE behind < 2147483648;
+    RETURN least(newest, oldest) + pyflow_log_base();
+END $$;
 """
 NO_FUNCTIONS = """
 DROP FUNCTION pyflow_log_horizon(); DROP FUNCTION pyflow_log_position(); DROP FUNCTION pyflow_log_base();

@@ -2,7 +2,8 @@
 
 Readers follow the log by cursors, so no event may appear behind one that they have read. A ``position`` is the number
 of the transaction that wrote the event: readers read up to the ``horizon``, below which no transaction is undecided. On
-PostgreSQL the server counts transactions (``pyflow_log_position``, ``pyflow_log_horizon`` of migration 0008). Of a run,
+PostgreSQL the server counts transactions (``pyflow_log_position``, ``pyflow_log_horizon`` of migration 0008); events
+are to be read in a statement after the one that asked for the horizon, each with a snapshot of its own. Of a run,
 positions never fall while ``seq`` rises, though a later transaction may have the smaller number: each event gets at
 least the position of the run's last one. SQLite, with one writer at a time, has a counter in a row.
 """
@@ -14,13 +15,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, connection, models, transaction
 
 from plumbing.database.dialect import is_postgresql
 from plumbing.database.statements import ask
 from pyflow.core.events import EventType
 from runs.models import EventRecord, LogCounter, LogState, Run
 from runs.notify.current import notifications
+from tenants.models import Tenant
 
 #: What ``append`` changes of a run that its caller saves.
 RUN_FIELDS = ("event_seq", "log_position")
@@ -104,6 +106,34 @@ def horizon() -> int:
     if is_postgresql():
         return int(ask("SELECT pyflow_log_horizon()", ()))
     return (LogCounter.objects.values_list("value", flat=True).first() or 0) + 1
+
+
+def continue_log() -> None:
+    """Let positions continue those of the log, if this server counts from a lower number: it was restored elsewhere.
+
+    Called by every ``migrate``. Changes a constant of the database: the caller owns its functions.
+    """
+    if not is_postgresql():
+        return
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_AHEAD)
+        ahead, base = cursor.fetchone()
+        if ahead > 0:
+            number = base + ahead
+            cursor.execute(
+                "CREATE OR REPLACE FUNCTION pyflow_log_base() RETURNS bigint LANGUAGE sql IMMUTABLE "
+                f"AS 'SELECT {number:d}::bigint'"
+            )
+
+
+#: How far the newest event of any tenant is ahead of the next transaction, and what is added to its number now.
+_AHEAD = f"""
+SELECT coalesce(max(newest.position), 0) - pyflow_log_position(), pyflow_log_base()
+FROM {Tenant._meta.db_table} tenant CROSS JOIN LATERAL (
+    SELECT event.position FROM {EventRecord._meta.db_table} event WHERE event.tenant_id = tenant.id
+    ORDER BY event.position DESC LIMIT 1
+) newest
+"""  # noqa: S608 - names of ours
 
 
 def removed_to(tenant_id: UUID) -> int:

@@ -316,7 +316,10 @@ def _mark_the_rest(world: World) -> None:
         )
         value |= {"attempt": 1, "retry": 0}
         is_json = isinstance(model._meta.get_field(name), models.JSONField)
-        model.objects.for_tenant(world.tenant).update(**{name: value if is_json else world.mark})
+        rows = model.objects.for_tenant(world.tenant)
+        if any(name in constraint.fields for constraint in model._meta.constraints if hasattr(constraint, "fields")):
+            rows = rows.filter(pk=rows.values("pk")[:1])  # one of each value
+        rows.update(**{name: value if is_json else world.mark})
 
 
 def unmarked(world: World) -> list[tuple[type[TenantOwned], str]]:
