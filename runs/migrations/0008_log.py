@@ -8,7 +8,7 @@ from tenants.row_security import EnableRowSecurity
 #: Transactions are numbered anew in another cluster: what is added continues the log of one that was restored there
 #: (``runs.storage.log.continue_log``).
 FUNCTIONS = """
-CREATE OR REPLACE FUNCTION pyflow_log_base() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 0::bigint';
+CREATE OR REPLACE FUNCTION pyflow_log_base() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT 0::bigint';
 CREATE OR REPLACE FUNCTION pyflow_log_position() RETURNS bigint LANGUAGE sql STABLE
     AS 'SELECT pg_current_xact_id()::text::bigint + pyflow_log_base()';
 -- A position below it belongs to a transaction that is over, as whoever asks next sees. Transactions of other databases

@@ -121,7 +121,7 @@ def continue_log() -> None:
         if ahead > 0:
             number = base + ahead
             cursor.execute(
-                "CREATE OR REPLACE FUNCTION pyflow_log_base() RETURNS bigint LANGUAGE sql IMMUTABLE "
+                "CREATE OR REPLACE FUNCTION pyflow_log_base() RETURNS bigint LANGUAGE sql STABLE "
                 f"AS 'SELECT {number:d}::bigint'"
             )
 
