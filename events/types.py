@@ -69,6 +69,8 @@ _VERSION = {"state": _TEXT, "checksum": _TEXT}
 _MOMENT = {"type": "string", "format": "date-time"}
 _ENDED = {"error": {"anyOf": [_ERROR, {"type": "null"}]}, "compensation": {"type": ["string", "null"]}}
 _OUTPUTS = {"outputs": {}, "outputs_ref": _REFERENCE}
+_TRIGGER = {"trigger": _TEXT, "kind": {"enum": ["schedule", "webhook", "event"]}}
+_SCHEDULE = {"schedule_id": _TEXT}
 
 KINDS: tuple[EventKind, ...] = (
     EventKind(EventType.WORKFLOW_CREATED, "A workflow was stored for the first time.", _object(_BY | _VERSION)),
@@ -131,7 +133,13 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(
         EventType.TRIGGER_FIRED,
         "A schedule, a webhook or an event started a run.",
-        _object({"trigger": _TEXT, "kind": {"enum": ["schedule", "webhook", "event"]}}, {"run_id": _TEXT}),
+        _object(_TRIGGER, {"run_id": _TEXT, **_SCHEDULE, "fire_id": _TEXT, "scheduled_for": _MOMENT, "cause": _TEXT}),
     ),
+    EventKind(
+        EventType.TRIGGER_PAUSED,
+        "A trigger starts no runs until it is resumed: by a request, or after too many failures in a row.",
+        _object(_TRIGGER | _BY | {"reason": _TEXT}, _SCHEDULE),
+    ),
+    EventKind(EventType.TRIGGER_RESUMED, "A paused trigger starts runs again.", _object(_TRIGGER | _BY, _SCHEDULE)),
 )
 BY_TYPE: Mapping[str, EventKind] = {kind.type.value: kind for kind in KINDS}

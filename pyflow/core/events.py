@@ -33,6 +33,8 @@ class EventType(StrEnum):
     NODE_SIGNAL_REFUSED = "node.signal_refused"
     NODE_PROGRESS = "node.progress"
     TRIGGER_FIRED = "trigger.fired"
+    TRIGGER_PAUSED = "trigger.paused"
+    TRIGGER_RESUMED = "trigger.resumed"
 
 
 class Event:

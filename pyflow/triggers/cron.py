@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
@@ -77,9 +77,8 @@ class Cron:
             raise ValueError("a moment without a zone")
         moment = moment.astimezone(UTC)
         last = moment
-        # cronsim answers for whole local days; starting a day early lets it see both sides of a clock change.
         with contextlib.suppress(OverflowError):  # the calendar ends with the year 9999
-            for slot in CronSim(self.fields, (max(moment, _BEGIN) - timedelta(days=1)).astimezone(self.zone)):
+            for slot in CronSim(self.fields, self._begin(moment)):
                 slot = slot.astimezone(UTC)
                 if slot - last > HORIZON:
                     break
@@ -87,6 +86,32 @@ class Cron:
                     last = slot
                     yield slot
         raise CronError(f"{self.expression!r} never fires")
+
+    def moved_by(self, slot: datetime) -> Literal["gap", "overlap"] | None:
+        """Return the clock change that decides at which instant this slot is.
+
+        ``gap``: the local time of the expression does not exist on that day. ``overlap``: it exists twice.
+        """
+        local = slot.astimezone(self.zone)
+        times = CronSim(self.fields, datetime(2000, 1, 1, tzinfo=UTC))
+        if local.minute not in times.minutes or local.hour not in times.hours:
+            return "gap"
+        return "overlap" if local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset() else None
+
+    def _begin(self, moment: datetime) -> datetime:
+        """Return the local time to begin at: a day early if the clock changed since, to see both sides of the change.
+
+        cronsim answers for whole local days, and a day of slots every minute takes 20 ms.
+        """
+        day_before = (max(moment, _BEGIN) - timedelta(days=1)).astimezone(self.zone)
+        local = day_before if moment < _BEGIN else moment.astimezone(self.zone)
+        return local if local.utcoffset() == day_before.utcoffset() else day_before
+
+
+@lru_cache(maxsize=4096)
+def cron_in(expression: str, zone: str) -> Cron:
+    """Return a cron expression in a zone, made once per process. Raises ``CronError``."""
+    return Cron(expression, zone)
 
 
 def find_zone(name: object) -> ZoneInfo:

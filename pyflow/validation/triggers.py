@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,10 @@ from pyflow.documents.models import TriggerDef, WorkflowDef
 from pyflow.expressions.evaluation import UnsafeExpressionError
 from pyflow.expressions.references import Reference, references_in_expression, references_in_template
 from pyflow.expressions.template import TemplateError, template_strings
-from pyflow.triggers import events, hooks
+from pyflow.triggers import events, hooks, schedule_config
 from pyflow.validation.config_check import check_fields
 
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _CONSTANTS = frozenset({"true", "false", "null", "none", "True", "False", "None", "range", "dict"})
 _MAPPINGS = frozenset({"trigger", "run"})
 #: Names of `run` in the answer of a webhook.
@@ -40,6 +42,7 @@ class _Kind:
 
 
 KINDS: Mapping[str, _Kind] = {
+    "schedule": _Kind(schedule_config.ScheduleConfig, schedule_config.FACTS, (("input",),)),
     "webhook": _Kind(
         hooks.WebhookConfig,
         hooks.FACTS,
@@ -71,6 +74,9 @@ def check_triggers(workflow: WorkflowDef) -> Iterator[Problem]:
             message = f"another trigger has the id {trigger.id!r}"
             yield Problem("duplicate_trigger_id", message, make_pointer((*path, "id")))
         ids.add(trigger.id or "")
+        if trigger.id is not None and not _ID.fullmatch(trigger.id):
+            message = f"{trigger.id!r} is no trigger id: letters, digits, '.', '_', '-', at most 128"
+            yield Problem("bad_trigger_id", message, make_pointer((*path, "id")))
         kind = KINDS.get(trigger.type)
         if kind is not None:
             yield from _check_config(kind, trigger.config, (*path, "config"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pyflow.core.events import EventType
+from triggers.services.schedules.rows import sync_schedules
 from workflows.dependents import Change
 from workflows.models import Version, VersionState, Workflow
 from workflows.services import current_version
@@ -13,7 +14,7 @@ from workflows.services import current_version
 Sync = Callable[[Workflow, Version | None], None]
 
 #: One per kind of trigger.
-SYNCS: tuple[Sync, ...] = ()
+SYNCS: tuple[Sync, ...] = (sync_schedules,)
 
 
 def follow_change(change: Change) -> None:

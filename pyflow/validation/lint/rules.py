@@ -20,7 +20,7 @@ from pyflow.documents.node_keys import NodeKind, kind_of
 from pyflow.expressions.template import is_template
 from pyflow.validation.checker import SECTIONS
 from pyflow.validation.config_check import doubts
-from pyflow.validation.lint import fates, references, run_states
+from pyflow.validation.lint import fates, references, run_states, triggers
 from pyflow.validation.lint.references import secrets_used
 
 __all__ = ["lint_workflow", "secrets_used"]
@@ -239,6 +239,10 @@ def _warning(code: str, message: str, path: Path) -> Problem:
     return Problem(code, message, make_pointer(path))
 
 
+def _triggers(subject: _Subject) -> Iterator[Problem]:
+    yield from triggers.overlapping_crons(subject.workflow)
+
+
 _Rule = Callable[[_Subject], Iterator[Problem]]
 _RULES: tuple[_Rule, ...] = (_constant_when, _redundant_dependency, _repeated_dependency, _unused_output)
 _VERSION_2_RULES: tuple[_Rule, ...] = (
@@ -249,4 +253,5 @@ _VERSION_2_RULES: tuple[_Rule, ...] = (
     _recursion,
     _references,
     _doubtful_config,
+    _triggers,
 )

@@ -1,0 +1,1 @@
+"""Verbs on schedules, and the work of the scheduler."""
