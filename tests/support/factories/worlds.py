@@ -36,6 +36,7 @@ from tests.support.factories.rows import (
     make_workflow,
 )
 from tests.support.operations import Operation
+from triggers.models.schedules import Schedule, ScheduleFire
 from workflows.models import Version
 from workflows.services import archive_workflow, find_workflow
 
@@ -50,6 +51,7 @@ NOT_FREE = {
     "NodeItem.output_ref", "NodeRun.output_ref", "Run.input_ref", "Run.outputs_ref",
     "Run.compensation", "Run.on_parent_cancel", "EventRecord.type", "Slot.lane",
     "UsageCounter.period", "Version.checksum",
+    "Schedule.zone_rules", "ScheduleFire.reason", "ScheduleFire.run_state",
 }  # fmt: skip
 
 SOURCE = """\
@@ -60,6 +62,8 @@ description: about {mark} {edition}
 labels: {{team: {mark}}}
 inputs: {{who: string}}
 outputs: {{greeting: "{{{{ {mark} }}}}"}}
+triggers:
+  - {{id: {mark}, type: schedule, config: {{cron: "0 2 1 1 *", input: {{who: {mark}}}}}}}
 nodes:
   - id: {mark}
     type: transform
@@ -138,6 +142,7 @@ def make_world(mark: str) -> World:
     _make_people(world)
     _make_workflows(world)
     _make_runs(world)
+    _make_schedules(world)
     _make_secrets(world)
     _make_traces(world)
     _mark_the_rest(world)
@@ -251,6 +256,28 @@ def make_lines(world: World, run: Run, indices: range) -> None:
     )  # fmt: skip
 
 
+def _make_schedules(world: World) -> None:
+    """The schedule of ``main``, which fired once; that of ``idle`` is the one that may be changed."""
+    schedules = Schedule.objects.for_tenant(world.tenant)
+    for name in ("main", "idle"):
+        schedule = schedules.get(workflow__name=world.names[name])
+        world.names["schedule_id" if name == "main" else f"{name}_schedule"] = str(schedule.pk)
+    make_fires(world, range(1))
+
+
+def make_fires(world: World, days: range) -> None:
+    """Slots of the schedule of ``main`` that have passed."""
+    now = timezone.now()
+    ScheduleFire.objects.bulk_create(
+        ScheduleFire(
+            tenant=world.tenant, schedule_id=world.names["schedule_id"], scheduled_for=now - timedelta(days=day + 1),
+            cause="schedule", state="ended", message=world.mark, run_id=world.names["run_id"], run_state="succeeded",
+            fired_at=now,
+        )
+        for day in days
+    )  # fmt: skip
+
+
 def _make_secrets(world: World) -> None:
     """``secrets.name`` has a former value, version 1, and a current one."""
     name, by = f"{world.mark.upper()}_SECRET", a_test(world.tenant)
@@ -275,6 +302,7 @@ def grow(world: World, count: int) -> None:
     make_items(world, run, numbers)
     make_lines(world, run, numbers)
     make_approvals(world, numbers)
+    make_fires(world, numbers)
     NodeRun.objects.bulk_create(
         NodeRun(tenant=tenant, run=run, node_id=f"{mark}_{number}", state="skipped") for number in numbers
     )
