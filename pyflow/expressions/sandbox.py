@@ -1,4 +1,4 @@
-"""Jinja2 with an end: every loop step, call, filter and operator is paid for, and no value grows beyond its bounds.
+"""A bounded Jinja2: loop steps, calls, filters and operators are charged to a budget, values have a maximum size.
 
 Stock Jinja2's sandbox keeps templates away from Python's insides, not from a machine's memory and time. Here a
 rendering has a ``Budget``; what makes values asks it first where the size is known beforehand, and afterwards

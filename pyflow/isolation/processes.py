@@ -352,7 +352,7 @@ class _Child:
         return rebuild_error(described)
 
     def _death(self) -> NodeError:
-        """Why there is no result, from how the process ended."""
+        """Explain, from how the process ended, that there is no result."""
         status = self._process.returncode or 0
         if status in (-signal.SIGPROF, -signal.SIGXCPU) and self._job.cpu_limit is not None:
             return CpuLimitError(f"the node used more than its {self._job.cpu_limit:g} s of CPU time (`cpu_limit`)")

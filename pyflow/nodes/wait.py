@@ -1,4 +1,4 @@
-"""The ``wait`` node: time passes."""
+"""The ``wait`` node: waits for a time, or until a moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs for operators: what ran, what came of it, what happened in it."""
+"""Admin pages of runs, their nodes, items, events and signals."""
 
 from __future__ import annotations
 

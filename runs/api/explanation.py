@@ -1,4 +1,4 @@
-"""Why a run is where it is, over HTTP."""
+"""Explanations of runs over HTTP."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class ExplanationShape(serializers.Serializer[Any]):
 
 
 class ExplainView(OfRun):
-    """Why one run is where it is."""
+    """The explanation of one run."""
 
     permissions: ClassVar = {"GET": Permission.RUNS_READ}
 

@@ -1,4 +1,4 @@
-"""Why a run is where it is: a pure function over what is on record of it."""
+"""Explains the state of a run and of its nodes: a pure function of what is recorded about it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Facts:
 
 
 def explain(facts: Facts) -> Explanation:
-    """Why the run is where it is."""
+    """Explain the state of the run."""
     run = facts.run
     shown, more = _states_of_tickets(facts)
     is_running = run.state == RunState.RUNNING

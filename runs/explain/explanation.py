@@ -1,4 +1,4 @@
-"""Why a run is where it is: what is asked of the database for it, a bounded number of bounded queries."""
+"""Collects from the database what explains the state of a run, with a bounded number of bounded queries."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LIGHT = (
 
 
 def explain_run(*, tenant_id: UUID, run_id: UUID) -> Explanation:
-    """Why a tenant's run is where it is. Raises ``RunNotFoundError``."""
+    """Explain the state of a tenant's run. Raises ``RunNotFoundError``."""
     runs = Run.objects.for_tenant(tenant_id).select_related("workflow", "version")
     run = runs.defer("version__source", "input", "outputs").filter(pk=run_id).first()
     if run is None:

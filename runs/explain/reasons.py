@@ -67,7 +67,7 @@ class TaskPlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeReason:
-    """Why a node is where it is. What does not concern it is empty."""
+    """Explanation of the state of a node. Fields that do not concern it are empty."""
 
     id: str
     state: str
@@ -116,7 +116,7 @@ class VerbReason:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a run is where it is. Of its nodes, those that have succeeded are only counted, in ``states``."""
+    """Explanation of the state of a run. Of its nodes, those that have succeeded are only counted, in ``states``."""
 
     run: UUID
     workflow: str

@@ -25,7 +25,7 @@ MAX_IDS = 400
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """How long requests wait for a notification. Seconds."""
+    """Intervals after which a waiting request looks without a notification. Seconds."""
 
     #: Until the row is read without one, at first and at most.
     first: float = 0.1

@@ -50,7 +50,7 @@ def progress_topic(run_id: UUID | str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ExecutorCallbacks:
-    """What to call, from any thread, for the notifications of an executor."""
+    """Functions to call, from any thread, for the notifications of an executor."""
 
     queued: Callable[[], None]
     news: Callable[[UUID], None]
@@ -111,7 +111,7 @@ class Notifications:
         return subscription
 
     def has_executor(self) -> bool:
-        """Whether an executor of this process is at work."""
+        """Return whether an executor of this process is at work."""
         return bool(self._executors)
 
     def await_ends(self, run_ids: Collection[UUID], seconds: float, have_ended: Callable[[], bool]) -> bool:

@@ -51,7 +51,7 @@ class Listener:
         #: Guards what follows, up to the next comment. Callbacks are called outside of it.
         self._lock = threading.Lock()
         self._members = Members()
-        #: Topics that have got their first subscription, or lost their last one, since Redis was told of them.
+        #: Topics that have got their first subscription, or lost their last one, since Redis was asked for them.
         self._changed_topics: set[str] = set()
         self._confirmed: set[str] = set()
         self._empty_since = time.monotonic()
@@ -122,7 +122,7 @@ class Listener:
             self._backoff = min(self._timing.last_backoff, self._backoff * 2)
 
     def _is_needed(self) -> bool:
-        """Whether to connect. If not, the thread ends; the next subscription starts another."""
+        """Return whether to connect. If not, the thread ends; the next subscription starts another."""
         with self._lock:
             if self._members and not self._is_closing:
                 return True
@@ -174,13 +174,13 @@ class Listener:
                 await asyncio.gather(*work, return_exceptions=True)
 
     async def _receive(self, channel: PubSub) -> None:
-        heard = time.monotonic()
+        answered = time.monotonic()
         while not self._is_idle():
             message = await channel.get_message(timeout=self._timing.poll)
             if message is not None:
-                heard = time.monotonic()
+                answered = time.monotonic()
                 self._handle(message)
-            elif time.monotonic() - heard >= 2 * self._timing.poll:
+            elif time.monotonic() - answered >= 2 * self._timing.poll:
                 raise ConnectionLost("a connection has not answered to a ping")
             else:
                 await channel.ping()

@@ -1,4 +1,4 @@
-"""How long the threads of a `RedisBus` wait."""
+"""Timeouts and intervals of the threads of a `RedisBus`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runs.notify.redis_client import TIMEOUT
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long a `RedisBus` waits, in seconds."""
+    """Timeouts and intervals of a `RedisBus`. Seconds."""
 
     #: What is published within this time of the last sending is sent together.
     gather: float = 0.005

@@ -29,7 +29,7 @@ class Workers(Protocol):
 
     @property
     def are_remote(self) -> bool:
-        """Whether executors are in processes of their own, and report their queues to the broker."""
+        """Return whether executors are in processes of their own, and report their queues to the broker."""
 
     def wake(self, queue: str) -> None:
         """Wake one more executor for runs of ``queue``. Never raises and never waits."""

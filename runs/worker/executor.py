@@ -168,7 +168,7 @@ class RunExecutor:
 
     @property
     def is_worn(self) -> bool:
-        """Whether nodes have left so much behind that the process had better be replaced."""
+        """Return whether nodes have left so much behind that the process had better be replaced."""
         return self._threads.given_up >= MAX_GIVEN_UP or self._is_leaking
 
     async def _run(self, *, forever: bool, only: UUID | None = None) -> None:
@@ -280,7 +280,7 @@ class RunExecutor:
         return len(taken) + tasks
 
     def _part_for_tasks(self, free: int) -> int:
-        """How many places node tasks may have that runs might want, too: a half, and of an odd place every other one.
+        """Return how many places node tasks may have that runs might want, too: half, of an odd place every other one.
 
         So neither the many tasks of one run keep other runs from being started, nor the other way round.
         """
@@ -358,7 +358,7 @@ class RunExecutor:
             self._quarantine.open()
 
     def _room(self) -> int:
-        """How many more runs and tasks may be claimed."""
+        """Return how many more runs and tasks may be claimed."""
         places = 1 if self._quarantine is None else int(settings.PYFLOW_CONCURRENT_RUNS)
         return places - (len(self._active) - len(self._waiting) + len(self._tasks.active))
 
@@ -449,7 +449,7 @@ class RunExecutor:
         left, tasks = {run_id: run.task for run_id, run in self._active.items()}, dict(self._tasks.active)
         leases = {run.lease for run in self._active.values()}
         tenants = {run.tenant_id for run in self._active.values()}
-        # One whose end is on record gives its slot back and tells its children first.
+        # One whose end is on record releases its slot and stops its children first.
         ending = {run_id for run_id, run in self._active.items() if run.has_ended}
         for task in (*(task for run_id, task in left.items() if run_id not in ending), *tasks.values()):
             task.cancel()

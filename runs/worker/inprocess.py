@@ -78,7 +78,7 @@ class _Working(threading.Thread):
 
     @property
     def fate(self) -> str:
-        """Why another one has to take its place."""
+        """Return the reason to replace it."""
         return f"did not turn its event loop for {stall_seconds():.0f} s" if self.is_alive() else "ended by itself"
 
     def run(self) -> None:
