@@ -450,7 +450,10 @@ class EventRecord(TenantOwned):
                 fields=("tenant", "key"), name="event_once_per_key", condition=models.Q(key__isnull=False)
             ),
         )
-        indexes = (models.Index(fields=("tenant", "position"), name="event_log"),)
+        indexes = (
+            models.Index(fields=("tenant", "position"), name="event_log"),
+            models.Index(fields=("tenant", "at"), name="event_outside_runs", condition=models.Q(run__isnull=True)),
+        )
 
     def __str__(self) -> str:
         return f"{self.seq} {self.type} {self.node_id}".strip()

@@ -117,6 +117,12 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddIndex("eventrecord", models.Index(fields=["tenant", "position"], name="event_log")),
+        migrations.AddIndex(
+            "eventrecord",
+            models.Index(
+                fields=["tenant", "at"], name="event_outside_runs", condition=models.Q(("run__isnull", True))
+            ),
+        ),
         migrations.AddConstraint(
             "eventrecord",
             models.UniqueConstraint(

@@ -18,8 +18,8 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from pyflow.core.states import TERMINAL_RUN_STATES
-from runs.models import Run
-from runs.storage import values
+from runs.models import EventRecord, Run
+from runs.storage import log, values
 from runs.storage.removal import remove_runs, remove_values
 from runs.storage.values import Owner
 from tenants import audit
@@ -55,16 +55,18 @@ def prune(
     """Remove what is kept no longer, of all tenants or of one.
 
     ``older_than``: what counts instead of the tenants' `retention_days`. ``most``: of each tenant's runs. For one
-    tenant, only its runs and their values are looked at. An entry of the tenant's audit for each batch records how many
-    there were.
+    tenant, only its runs, their values and its events are looked at. An entry of the tenant's audit for each batch
+    of runs records how many there were.
     """
-    pruned = Pruned()
+    pruned, events = Pruned(), 0
     for found in Tenant.objects.order_by("slug") if tenant is None else [tenant]:
         before = _cutoff(found.pk, older_than)
         if before is not None:
             count = _expired(found.pk, before).count() if dry_run else _prune_runs(found, before, most)
             if count:
                 pruned.runs[found.slug] = count
+            events += _prune_events(found.pk, before, dry_run=dry_run)
+    pruned.others["events"] = events
     if tenant is None:
         pruned.others |= prune_traces(dry_run=dry_run)
     pruned.others["values"] = prune_values(tenant_id=None if tenant is None else tenant.pk, dry_run=dry_run)
@@ -85,6 +87,20 @@ def prune_values(*, tenant_id: UUID | None = None, dry_run: bool = False) -> int
         count += len(gone)
         if not dry_run:
             remove_values(gone)
+    return count
+
+
+def _prune_events(tenant_id: UUID, before: datetime, *, dry_run: bool) -> int:
+    """Remove the events that belong to no run and are older, a few at a time; how many."""
+    expired = EventRecord.objects.for_tenant(tenant_id).filter(run__isnull=True, at__lt=before).order_by("at")
+    if dry_run:
+        return expired.count()
+    count = 0
+    while ids := list(expired.values_list("pk", flat=True)[:BATCH]):
+        with transaction.atomic():
+            rows = EventRecord.objects.for_tenant(tenant_id).filter(pk__in=ids)
+            log.remember_removal(tenant_id, rows)
+            count += rows.delete()[0]
     return count
 
 

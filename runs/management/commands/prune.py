@@ -38,6 +38,7 @@ class Command(BaseCommand):
         for slug, count in done.runs.items():
             self.stdout.write(f"{slug}: {count:,} runs")
         others = {
+            "events outside of runs": done.others["events"],
             "answers to idempotent requests": done.others.get("answers", 0),
             "expired refresh tokens": done.others.get("refresh_tokens", 0),
             "runs that are gone, whose values were left": done.others["values"],

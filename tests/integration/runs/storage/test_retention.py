@@ -18,7 +18,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from runs.models import EventRecord, NodeItem, NodeRun, Run, RunSignal, Slot
-from runs.storage import retention, values
+from runs.storage import log, retention, values
 from runs.storage.removal import remove_runs
 from runs.storage.retention import prune, prune_values
 from runs.storage.values import Owner
@@ -288,8 +288,8 @@ def test_answers_and_tokens_that_are_good_for_nothing_go(tenant):
         RefreshToken.objects.create(
             tenant=tenant, user=make_user(), family=tenant.pk, token_hash=name, expires_at=expires
         )
-    assert prune(dry_run=True).others == {"answers": 1, "refresh_tokens": 1, "values": 0}
-    assert prune().others == {"answers": 1, "refresh_tokens": 1, "values": 0}
+    assert prune(dry_run=True).others == {"answers": 1, "events": 0, "refresh_tokens": 1, "values": 0}
+    assert prune().others == {"answers": 1, "events": 0, "refresh_tokens": 1, "values": 0}
     assert [row.key for row in IdempotentAnswer.objects.for_tenant(tenant)] == ["new"]
     assert [row.token_hash for row in RefreshToken.objects.for_tenant(tenant)] == ["new"]
 
@@ -322,3 +322,17 @@ def test_a_single_node_prunes_by_itself(tenant, monkeypatch):
     finish(make_run(tenant), 10)
     with executing():
         waiting.until(lambda: not left(tenant), what="pruning")
+
+
+def test_events_outside_of_runs_go_with_their_age_and_are_remembered(tenant):
+    keep(tenant, 30)
+    other = make_tenant()
+    for owner, days in ((tenant, 40), (tenant, 20), (other, 40)):
+        at = timezone.now() - timedelta(days=days)
+        log.append_outside(tenant_id=owner.pk, type=f"order.of{days}", at=at, data={})
+    [old] = EventRecord.objects.for_tenant(tenant).filter(type="order.of40")
+    assert prune(dry_run=True).others["events"] == 1
+    assert prune().others["events"] == 1
+    left = EventRecord.objects.across_tenants().filter(type__startswith="order.")
+    assert sorted(left.values_list("tenant", "type")) == sorted([(tenant.pk, "order.of20"), (other.pk, "order.of40")])
+    assert [log.removed_to(tenant.pk), log.removed_to(other.pk)] == [old.position, 0]
