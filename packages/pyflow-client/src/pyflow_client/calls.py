@@ -309,8 +309,10 @@ def events(run_id: str | UUID, after: int, limit: int) -> Call[EventPage]:
 
 def event_log(after: str | None, limit: int, filters: Mapping[str, Filter]) -> Call[EventLogPage]:
     """Read events of the tenant after a cursor."""
-    place = {"limit": limit} if after is None else {"after": after, "limit": limit}
-    return Call("GET", "api/v1/events", EventLogPage, params=query(filters) | place)
+    params: dict[str, Param] = query(filters) | {"limit": limit}
+    if after is not None:
+        params["after"] = after
+    return Call("GET", "api/v1/events", EventLogPage, params=params)
 
 
 def event_types() -> Call[EventKinds]:
