@@ -51,10 +51,10 @@ def RateLimits(get_response: Next) -> Next:  # noqa: N802
 
 
 class _OfPages:
-    """Only for pages: the API knows nobody by a cookie, and has no messages."""
+    """Only for pages: the API and inbound webhooks know nobody by a cookie, and have no messages."""
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        if request.path_info.startswith("/api/v1/"):
+        if request.path_info.startswith(("/api/v1/", "/hooks/")):
             return cast(HttpResponseBase, self.get_response(request))  # type: ignore[attr-defined] # Django's
         return cast(HttpResponseBase, super().__call__(request))  # type: ignore[misc] # the same
 

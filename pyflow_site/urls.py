@@ -12,6 +12,7 @@ from pyflow_site.health import LiveView, ReadyView
 from pyflow_site.pages import ProblemsPage
 from pyflow_site.schema import SchemaView
 from pyflow_site.usage import QuotasView, UsageView
+from triggers.api.inbound import InboundView
 
 #: The package's own load fonts from the network, and have styles without a nonce.
 SWAGGER = "pyflow_site/swagger.html"
@@ -34,6 +35,7 @@ urlpatterns = [
     path("api/v1/quotas", QuotasView.as_view(), name="quotas"),
     path("api/v1/usage", UsageView.as_view(), name="usage"),
     path("api/v1/schema", SchemaView.as_view(), name="schema"),
+    path("hooks/<str:slug>/<path:path>", InboundView.as_view(), name="inbound-hook"),
     path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema", template_name=SWAGGER), name="docs"),
     path("api/docs/redoc", SpectacularRedocView.as_view(url_name="schema", template_name=REDOC), name="redoc"),
     path("api/docs/problems", ProblemsPage.as_view(), name="problems"),

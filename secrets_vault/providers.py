@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
 
 from django.conf import settings
+from django.utils import timezone
 
 from pyflow.core.ports import SecretSource
 from secrets_vault.errors import MasterKeyUnknownError, SecretUnreadableError
@@ -27,6 +29,9 @@ class TenantSource(SecretSource, Protocol):
 
     def recall(self, marks: Iterable[str]) -> list[str]:
         """The values of marks that this source gave, as far as they still exist."""
+
+    def valid(self, name: str, overlap: timedelta) -> list[str]:
+        """The current value and, for the ``overlap`` after it was replaced, the one before; ``KeyError`` for none."""
 
 
 class EnvironmentProvider:
@@ -55,6 +60,10 @@ class EnvironmentProvider:
     def find(self, name: str) -> tuple[str, str]:
         return self.get(name), self.MARK + name
 
+    def valid(self, name: str, overlap: timedelta) -> list[str]:  # noqa: ARG002 - the protocol's
+        """Return the current value: variables have no earlier ones."""
+        return [self.get(name)]
+
     def recall(self, marks: Iterable[str]) -> list[str]:
         """Return the current values of the variables."""
         names = [mark.removeprefix(self.MARK) for mark in marks if mark.startswith(self.MARK)]
@@ -74,14 +83,28 @@ class VaultProvider:
         return self.find(name)[0]
 
     def find(self, name: str) -> tuple[str, str]:
+        version = self._newest(name)[0]
+        return self._opened(name, version), f"{self.MARK}{version.secret_id}:{version.number}"
+
+    def valid(self, name: str, overlap: timedelta) -> list[str]:
+        newest = self._newest(name)
+        is_fresh = timezone.now() - newest[0].created_at < overlap
+        kept = [version for version in newest[1:] if is_fresh and version.destroyed_at is None]
+        return [self._opened(name, version) for version in (newest[0], *kept)]
+
+    def _newest(self, name: str) -> list[SecretVersion]:
+        """The two newest versions of a secret, at least one."""
         if not is_name(name):
             raise KeyError(name)
         rows = SecretVersion.objects.for_tenant(self._tenant_id).select_related("data_key")
-        version = rows.filter(secret__name=name).order_by("-number").first()
-        if version is None:
+        versions = list(rows.filter(secret__name=name).order_by("-number")[:2])
+        if not versions:
             raise KeyError(name)
+        return versions
+
+    def _opened(self, name: str, version: SecretVersion) -> str:
         try:
-            return version.open(), f"{self.MARK}{version.secret_id}:{version.number}"
+            return version.open()
         except SecretUnreadableError:
             # Somebody with access to the database may have put another row's ciphertext here.
             audit.record(by=Actor.system(self._tenant_id, "vault"), action="secret.unreadable", target=f"secret:{name}")
@@ -122,6 +145,14 @@ class ChainProvider:
         for source in self._sources:
             try:
                 return source.find(name)
+            except KeyError:
+                continue
+        raise KeyError(name)
+
+    def valid(self, name: str, overlap: timedelta) -> list[str]:
+        for source in self._sources:
+            try:
+                return source.valid(name, overlap)
             except KeyError:
                 continue
         raise KeyError(name)

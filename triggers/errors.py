@@ -33,3 +33,73 @@ class BackfillError(PyFlowError):
 
     code: ClassVar[str] = "backfill_invalid"
     category: ClassVar[ErrorCategory] = ErrorCategory.INVALID
+
+
+class HookPathTakenError(PyFlowError):
+    """Another workflow of the tenant has a webhook with this path."""
+
+    code: ClassVar[str] = "hook_path_taken"
+    category: ClassVar[ErrorCategory] = ErrorCategory.CONFLICT
+
+
+class HookNotFoundError(PyFlowError):
+    """No webhook answers this request: its URL, its method or its signature is wrong."""
+
+    code: ClassVar[str] = "hook_not_found"
+    category: ClassVar[ErrorCategory] = ErrorCategory.NOT_FOUND
+
+
+class HookMissingError(PyFlowError):
+    """No inbound webhook with this id exists, or the credential may not see it."""
+
+    code: ClassVar[str] = "inbound_hook_not_found"
+    category: ClassVar[ErrorCategory] = ErrorCategory.NOT_FOUND
+
+
+class HookBodyError(PyFlowError):
+    """The body of the request is not what its `Content-Type` says."""
+
+    code: ClassVar[str] = "hook_body_invalid"
+    category: ClassVar[ErrorCategory] = ErrorCategory.MALFORMED
+
+
+class HookInputError(PyFlowError):
+    """The request gives no input for the workflow: a template of the trigger failed, or its result is no object."""
+
+    code: ClassVar[str] = "hook_input_invalid"
+    category: ClassVar[ErrorCategory] = ErrorCategory.INVALID
+
+
+class EventTriggerMissingError(PyFlowError):
+    """No event trigger with this id exists, or the credential may not see it."""
+
+    code: ClassVar[str] = "event_trigger_not_found"
+    category: ClassVar[ErrorCategory] = ErrorCategory.NOT_FOUND
+
+
+class FailureMissingError(PyFlowError):
+    """The event trigger has no failure with this id."""
+
+    code: ClassVar[str] = "trigger_failure_not_found"
+    category: ClassVar[ErrorCategory] = ErrorCategory.NOT_FOUND
+
+
+class FailureResolvedError(PyFlowError):
+    """The failure is resolved: a run was started for its event."""
+
+    code: ClassVar[str] = "trigger_failure_resolved"
+    category: ClassVar[ErrorCategory] = ErrorCategory.CONFLICT
+
+
+class EventLoopError(PyFlowError):
+    """Runs and events start each other without end: the chain is longer than allowed."""
+
+    code: ClassVar[str] = "event_loop"
+    category: ClassVar[ErrorCategory] = ErrorCategory.INVALID
+
+
+class TriggerInputError(PyFlowError):
+    """The trigger gives no input for the workflow: a template failed, or its result is no object."""
+
+    code: ClassVar[str] = "trigger_input_invalid"
+    category: ClassVar[ErrorCategory] = ErrorCategory.INVALID

@@ -1,4 +1,4 @@
-"""The scheduler: a thread that looks at schedules for as long as its process has the lease.
+"""The scheduler: a thread that looks at schedules and event triggers for as long as its process has the lease.
 
 It runs in the server's process in the single-node shape, and in celery-beat's in a fleet: there may be several.
 """
@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from django.db import DatabaseError, connections
 
 from pyflow.core.ids import new_uuid
+from triggers.services.events.advance import advance_due
+from triggers.services.retention import prune_triggers
 from triggers.services.schedules import leadership, retention, ticks
 
 logger = logging.getLogger(__name__)
@@ -69,9 +71,11 @@ class Ticker:
         if not self._leads():
             return leadership.RENEW_SECONDS
         ticks.tick()
+        advance_due()
         if time.monotonic() >= self._prune_at:
             self._prune_at = time.monotonic() + PRUNE_SECONDS
             retention.prune_fires()
+            prune_triggers()
         due = ticks.next_due()
         wait = LOOK_SECONDS if due is None else (due - datetime.now(UTC)).total_seconds()
         return min(max(wait, 0.0), LOOK_SECONDS)

@@ -192,8 +192,8 @@ class Plan:
 
     __slots__ = ("by_id", "graph", "nodes", "outputs", "run_concurrency", "sections", "version", "workflow")
 
-    def __init__(self, workflow: WorkflowDef, registry: NodeRegistry) -> None:
-        problems = check_workflow(workflow, registry)
+    def __init__(self, workflow: WorkflowDef, registry: NodeRegistry, *, triggers: bool = True) -> None:
+        problems = check_workflow(workflow, registry, triggers=triggers)
         if problems:
             raise DefinitionError(problems)
         self.workflow = workflow
@@ -278,13 +278,14 @@ _stored = _PlanCache(512)
 def compile_stored(checksum: str, document: Callable[[], str], registry: NodeRegistry) -> Plan:
     """The plan of a stored definition (canonical JSON), cached by its checksum across the runs of this process.
 
-    The document is asked for only if there is no plan of it yet.
+    The document is asked for only if there is no plan of it yet. Its triggers were checked when it was stored: runs of
+    it start although the rules for triggers have become stricter since then.
 
     Raises ``DefinitionError`` if it cannot run here (any more): a node type may have gone.
     """
     key = (checksum, registry.state_id)
     plan = _stored.get(key)
     if plan is None:
-        plan = Plan(WorkflowDef.model_validate_json(document()), registry)
+        plan = Plan(WorkflowDef.model_validate_json(document()), registry, triggers=False)
         _stored.put(key, plan)
     return plan

@@ -35,7 +35,7 @@ def is_custom_type(name: str) -> bool:
 def _checked_type(name: str) -> str:
     if name in _BUILT_IN or is_custom_type(name) or (name.startswith("webhook.") and _TYPE.fullmatch(name)):
         return name
-    if name.endswith(".*") and f"{name[:-1]}" in BUILT_IN_PREFIXES:
+    if name.endswith(".*") and name.removesuffix("*") in BUILT_IN_PREFIXES:
         return name
     if name in _NOT_STORED:
         raise ValueError(f"{name} is not kept in the log: nothing is started by it")
@@ -82,7 +82,9 @@ class EventPattern(_Config):
 
     def matches_type(self, type: str) -> bool:
         """Return whether events of this type are meant."""
-        return any(type == name or (name.endswith(".*") and type.startswith(name[:-1])) for name in self.on)
+        return any(
+            type == name or (name.endswith(".*") and type.startswith(name.removesuffix("*"))) for name in self.on
+        )
 
 
 class ExpectConfig(_Config):

@@ -63,10 +63,10 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 SECTIONS = ("nodes", "on_failure", "finally")
 
 
-def check_workflow(workflow: WorkflowDef, registry: NodeRegistry) -> list[Problem]:
+def check_workflow(workflow: WorkflowDef, registry: NodeRegistry, *, triggers: bool = True) -> list[Problem]:
     """Everything that is wrong with ``workflow``, in the order of the document; with positions if it has a source.
 
-    At most ``MAX_PROBLEMS``, and then one that says so.
+    At most ``MAX_PROBLEMS``, and then one that says so. ``triggers``: whether theirs count, which no run needs.
     """
     found = check_graph(workflow.version, _raw_sections(workflow))
     if workflow.version != 1:
@@ -78,7 +78,7 @@ def check_workflow(workflow: WorkflowDef, registry: NodeRegistry) -> list[Proble
             _check_keys(workflow),
             _check_names(workflow),
             _check_nodes(workflow, registry),
-            check_triggers(workflow),
+            check_triggers(workflow) if triggers else (),
             _check_outputs(workflow),
             _check_input_fields(workflow),
             check_inputs(workflow),

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Collection
 from uuid import UUID
 
-from django.db import connection
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -15,15 +13,10 @@ from rest_framework.response import Response
 from pyflow.core.states import TERMINAL_RUN_STATES
 from runs.api.serializers import show_run
 from runs.models import Run
-from runs.notify.current import notifications
-from runs.services.find import find_runs, runs_beside
+from runs.services.awaiting import await_runs
 from tenants.api.views import TenantView
-from tenants.scoping import tenant_scope
 
 MOST_SECONDS = 60
-#: So many requests may wait in one process; each holds a thread.
-MOST_WAITING = 64
-_places = threading.BoundedSemaphore(MOST_WAITING)
 _WAIT = re.compile(r'wait\s*=\s*"?([0-9]{1,9})"?\s*(?:;.*)?', re.IGNORECASE)
 PREFER = OpenApiParameter(
     "Prefer",
@@ -51,27 +44,12 @@ def wait_for_runs(
     """The runs as they are once all of them are in one of ``states``, or when the time is over that the client prefers.
 
     ``None`` if the client does not prefer to wait, or if as many requests as may wait in this process do so already:
-    the answer is then the one without a wait. Enters no transaction while it waits; one thread waits for all of the
-    runs, and asks the database for those that are left with one query.
+    the answer is then the one without a wait.
     """
     seconds = preferred_wait(request)
-    if not seconds or not run_ids or not _places.acquire(blocking=False):
+    if not seconds or not run_ids:
         return None
-    tenant_id, left = view.principal.tenant_id, set(run_ids)
-
-    def are_there() -> bool:
-        with tenant_scope(tenant_id, write=False):
-            left.intersection_update(runs_beside(tenant_id=tenant_id, run_ids=left, states=states))
-        if not connection.in_atomic_block:
-            connection.close_if_unusable_or_obsolete()  # one of a pool goes back there
-        return not left
-
-    try:
-        notifications().await_ends(run_ids, seconds, are_there)
-    finally:
-        _places.release()
-    with tenant_scope(tenant_id, write=False):
-        return find_runs(tenant_id=tenant_id, run_ids=run_ids)
+    return await_runs(tenant_id=view.principal.tenant_id, run_ids=run_ids, seconds=seconds, states=states)
 
 
 def answer_waited(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pyflow.core.events import EventType
+from triggers.services.events.rows import sync_event_triggers
+from triggers.services.hooks.rows import sync_hooks
 from triggers.services.schedules.rows import sync_schedules
 from workflows.dependents import Change
 from workflows.models import Version, VersionState, Workflow
@@ -14,7 +16,7 @@ from workflows.services import current_version
 Sync = Callable[[Workflow, Version | None], None]
 
 #: One per kind of trigger.
-SYNCS: tuple[Sync, ...] = (sync_schedules,)
+SYNCS: tuple[Sync, ...] = (sync_schedules, sync_hooks, sync_event_triggers)
 
 
 def follow_change(change: Change) -> None:

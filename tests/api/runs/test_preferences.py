@@ -1,9 +1,11 @@
 """`Prefer: wait=N` wherever a run is answered."""
 
+import threading
+
 import pytest
 
-from runs.api import preferences
 from runs.models import Run
+from runs.services import awaiting
 from runs.services.cancel import cancel_run
 from tests.support.api import Api, read
 from tests.support.factories.rows import make_api_key, make_run, make_tenant, make_workflow
@@ -97,8 +99,8 @@ def test_a_batch_is_answered_once_all_of_it_has_ended(world):
 def test_requests_that_wait_are_limited(world, monkeypatch: pytest.MonkeyPatch):
     tenant, api = world
     run = make_run(tenant)
-    places = preferences.threading.BoundedSemaphore(1)
-    monkeypatch.setattr(preferences, "_places", places)
+    places = threading.BoundedSemaphore(1)
+    monkeypatch.setattr(awaiting, "_places", places)
     with places:
         response = api.get(f"/api/v1/runs/{run.pk}", prefer="wait=600")
     assert (response.status_code, read(response)["state"]) == (200, "queued")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pyflow.execution.plan import compile_stored
 from pyflow.nodes import default_registry
 from pyflow.validation.checker import check_workflow
 from pyflow.validation.lint.references import secrets_used
@@ -104,3 +105,10 @@ def test_version_1_keeps_its_free_configs():
 def test_secrets_of_webhooks_are_used_by_name():
     text = f"version: 2\nname: x\ntriggers: [{hook()}]\nnodes: []\n"
     assert secrets_used(parse_workflow(text)) == ["HOOK"]
+
+
+def test_a_stored_version_runs_although_its_triggers_would_be_refused_today():
+    text = "version: 2\nname: x\ntriggers: [{type: webhook, config: {path: x}}]\nnodes: []\n"
+    workflow = parse_workflow(text)
+    assert check_workflow(workflow, default_registry)
+    assert compile_stored(workflow.checksum(), workflow.model_dump_json, default_registry).workflow.triggers

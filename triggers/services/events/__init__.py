@@ -1,0 +1,1 @@
+"""Event triggers: their rows, and the way along the log."""

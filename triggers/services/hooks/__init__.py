@@ -1,0 +1,1 @@
+"""Inbound webhooks: their rows, and the requests that come to them."""
