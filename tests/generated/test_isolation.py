@@ -26,7 +26,8 @@ OF_THE_REQUEST = {"X-Request-ID", "RateLimit"}
 IMPERSONAL = {
     "audit_verify", "auth_jwks", "health_live", "health_ready", "nodes_list", "nodes_read", "plugins_list",
     "quotas_read",
-    "runs_signal", "secret_versions_list", "secrets_create", "usage_read", "workflows_schema",
+    "runs_signal", "schedules_backfill", "schedules_fire", "schedules_preview", "secret_versions_list",
+    "secrets_create", "usage_read", "workflows_schema",
 }  # fmt: skip
 
 
