@@ -46,3 +46,8 @@ def version_place(tenant_id: UUID, secret_id: UUID, number: int, key_version: in
 def data_key_place(tenant_id: UUID, key_version: int) -> bytes:
     """Return the place (associated data) of a wrapped data key."""
     return b"pyflow:data-key:1\0" + tenant_id.bytes + struct.pack(">I", key_version)
+
+
+def row_place(kind: str, tenant_id: UUID, row_id: UUID, key_version: int) -> bytes:
+    """Return the place (associated data) of the value of a row of another app; ``kind`` names its table."""
+    return f"pyflow:{kind}:1\0".encode() + tenant_id.bytes + row_id.bytes + struct.pack(">I", key_version)

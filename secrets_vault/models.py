@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 from uuid import UUID
 
 from django.core.validators import RegexValidator
@@ -90,17 +91,62 @@ class Secret(TenantOwned):
         return self.name
 
 
-class SecretVersion(TenantOwned):
-    """One value of a secret, encrypted. A destroyed version keeps its number and its times, and no ciphertext."""
+class Sealed(TenantOwned):
+    """Base of rows that hold one encrypted value; keys are rotated for the rows of every subclass.
+
+    A destroyed row keeps its times, and no ciphertext.
+    """
 
     id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
-    secret = models.ForeignKey(Secret, on_delete=models.CASCADE, related_name="versions")
-    number = models.PositiveIntegerField(editable=False)
     data_key = models.ForeignKey(DataKey, on_delete=models.RESTRICT, null=True, related_name="+", editable=False)
     nonce = models.BinaryField(editable=False)
     ciphertext = models.BinaryField(editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     destroyed_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta(TenantOwned.Meta):
+        """Options of all rows of tenants."""
+
+        abstract = True
+
+    def seal(self, value: str, data_key: DataKey) -> None:
+        """Encrypt ``value`` with a data key; the row is not stored yet. Raises ``SecretInvalidError``."""
+        self.nonce, self.ciphertext = seal(data_key.unwrap(), _checked(value), self.place(data_key))
+        self.data_key = data_key
+
+    def open(self) -> str:
+        """The value. Raises ``SecretUnreadableError`` or ``MasterKeyUnknownError``; neither shows anything of it."""
+        if self.data_key is None:
+            raise SecretUnreadableError(f"A value of {self.owner_name} was destroyed.")
+        raw = unseal(self.data_key.unwrap(), bytes(self.nonce), bytes(self.ciphertext), self.place(self.data_key))
+        return raw.decode()
+
+    def reseal(self, data_key: DataKey) -> None:
+        """Encrypt the same value with another data key, and store that."""
+        self.seal(self.open(), data_key)
+        self.save(update_fields=["data_key", "nonce", "ciphertext"])
+
+    @classmethod
+    def destroy(cls, rows: models.QuerySet[Any]) -> None:
+        """Forget the values for good; the record that there were some stays."""
+        kept = rows.filter(destroyed_at__isnull=True)
+        kept.update(data_key=None, nonce=b"", ciphertext=b"", destroyed_at=timezone.now())
+
+    def place(self, data_key: DataKey) -> bytes:
+        """Return where the ciphertext belongs: nowhere else does it decrypt."""
+        raise NotImplementedError
+
+    @property
+    def owner_name(self) -> str:
+        """The name, in the audit, of what has the value."""
+        raise NotImplementedError
+
+
+class SecretVersion(Sealed):
+    """One value of a secret, encrypted. A destroyed version keeps its number and its times, and no ciphertext."""
+
+    secret = models.ForeignKey(Secret, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField(editable=False)
 
     class Meta(TenantOwned.Meta):
         """Numbers count from 1 in a secret."""
@@ -112,31 +158,12 @@ class SecretVersion(TenantOwned):
     def __str__(self) -> str:
         return f"{self.secret_id} v{self.number}"
 
-    def seal(self, value: str, data_key: DataKey) -> None:
-        """Encrypt ``value`` with a data key; the row is not stored yet. Raises ``SecretInvalidError``."""
-        self.nonce, self.ciphertext = seal(data_key.unwrap(), _checked(value), self._place(data_key))
-        self.data_key = data_key
-
-    def open(self) -> str:
-        """The value. Raises ``SecretUnreadableError`` or ``MasterKeyUnknownError``; neither shows anything of it."""
-        if self.data_key is None:
-            raise SecretUnreadableError(f"Version {self.number} of the secret was destroyed.")
-        raw = unseal(self.data_key.unwrap(), bytes(self.nonce), bytes(self.ciphertext), self._place(self.data_key))
-        return raw.decode()
-
-    def reseal(self, data_key: DataKey) -> None:
-        """Encrypt the same value with another data key, and store that."""
-        self.seal(self.open(), data_key)
-        self.save(update_fields=["data_key", "nonce", "ciphertext"])
-
-    @classmethod
-    def destroy(cls, versions: models.QuerySet[SecretVersion]) -> None:
-        """Forget the values for good; the record that there were some stays."""
-        kept = versions.filter(destroyed_at__isnull=True)
-        kept.update(data_key=None, nonce=b"", ciphertext=b"", destroyed_at=timezone.now())
-
-    def _place(self, data_key: DataKey) -> bytes:
+    def place(self, data_key: DataKey) -> bytes:
         return version_place(self.tenant_id, self.secret_id, self.number, data_key.version)
+
+    @property
+    def owner_name(self) -> str:
+        return self.secret.name
 
 
 def is_name(text: str) -> bool:

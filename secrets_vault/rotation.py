@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
+from django.apps import apps
 from django.db import transaction
 
 from secrets_vault.errors import MasterKeyUnknownError, SecretUnreadableError, VaultNotConfiguredError
 from secrets_vault.keys import wrapper
-from secrets_vault.models import DataKey, SecretVersion
+from secrets_vault.models import DataKey, Sealed
 from tenants.access import Actor
 from tenants.audit import record
 
@@ -78,10 +79,14 @@ def abandon_lost_keys() -> int:
             key = lost.select_for_update(no_key=True).filter(pk=pk).first()
             if key is None:
                 continue
-            versions = SecretVersion.objects.for_tenant(key.tenant_id).filter(data_key=key)
-            count, names = versions.count(), sorted(set(versions.values_list("secret__name", flat=True)))
-            SecretVersion.destroy(versions)
-            _audit(key, "data_key.abandoned", {"master_key": key.master_key}, {"values": count, "secrets": names})
+            count, names = 0, set[str]()
+            for model in _sealed_models():
+                rows = model.objects.for_tenant(key.tenant_id).filter(data_key=key)
+                of_model = [row.owner_name for row in rows.select_related()]
+                count, names = count + len(of_model), names.union(of_model)
+                model.destroy(rows)
+            after = {"values": count, "secrets": sorted(names)}
+            _audit(key, "data_key.abandoned", {"master_key": key.master_key}, after)
             key.delete()
             values += count
     return values
@@ -127,23 +132,22 @@ def _replace_data_keys(done: Rotation, batch_size: int, on_batch: Callable[[Rota
 
 
 def _replace_keys_of(tenant_id: UUID, master_key: str, batch_size: int) -> Iterator[int]:
-    """Encrypt what a tenant's old data keys encrypt with the newest one; yields how many versions of secrets."""
+    """Encrypt what a tenant's old data keys encrypt with the newest one; yields how many values."""
     _ensure_new(tenant_id, master_key)
-    while True:
-        with transaction.atomic():
-            newest = DataKey.objects.for_tenant(tenant_id).order_by("-version")[0]
-            versions = SecretVersion.objects.for_tenant(tenant_id).filter(data_key__isnull=False)
-            rows = (
-                versions.exclude(data_key=newest)
-                .select_for_update(of=("self",), no_key=True)
-                .select_related("data_key")
-            )
-            batch = list(rows.order_by("pk")[:batch_size])
-            for version in batch:
-                version.reseal(newest)
-        if not batch:
-            return
-        yield len(batch)
+    for model in _sealed_models():
+        while batch := _reseal(model, tenant_id, batch_size):
+            yield batch
+
+
+@transaction.atomic
+def _reseal(model: type[Sealed], tenant_id: UUID, batch_size: int) -> int:
+    newest = DataKey.objects.for_tenant(tenant_id).order_by("-version")[0]
+    old = model.objects.for_tenant(tenant_id).filter(data_key__isnull=False).exclude(data_key=newest)
+    rows = old.select_for_update(of=("self",), no_key=True).select_related("data_key")
+    batch = list(rows.order_by("pk")[:batch_size])
+    for row in batch:
+        row.reseal(newest)
+    return len(batch)
 
 
 def _ensure_new(tenant_id: UUID, master_key: str) -> None:
@@ -162,11 +166,16 @@ def _remove_old(tenant_id: UUID, master_key: str) -> int:
     with transaction.atomic():
         rows = DataKey.objects.for_tenant(tenant_id).exclude(made_under=master_key)
         for key in rows.select_for_update(no_key=True).order_by("version"):
-            if not SecretVersion.objects.for_tenant(tenant_id).filter(data_key=key).exists():
+            if not any(model.objects.for_tenant(tenant_id).filter(data_key=key).exists() for model in _sealed_models()):
                 _audit(key, "data_key.removed", {"version": key.version}, None)
                 key.delete()
                 removed += 1
     return removed
+
+
+def _sealed_models() -> list[type[Sealed]]:
+    """The models of all apps whose rows are encrypted with data keys."""
+    return [model for model in apps.get_models() if issubclass(model, Sealed)]
 
 
 def _audit(key: DataKey, action: str, before: dict[str, object] | None, after: dict[str, object] | None) -> None:

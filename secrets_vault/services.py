@@ -122,12 +122,15 @@ def missing_secrets(*, tenant_id: UUID, names: Iterable[str]) -> list[str]:
 
 def _add_version(secret: Secret, value: str) -> None:
     version = SecretVersion(tenant_id=secret.tenant_id, secret=secret, number=secret.version)
-    version.seal(value, _data_key(secret.tenant_id))
+    version.seal(value, data_key_of(secret.tenant_id))
     version.save(force_insert=True)
 
 
-def _data_key(tenant_id: UUID) -> DataKey:
-    """The newest data key of a tenant, made if there is none. Locked: a rotation must not remove it meanwhile."""
+def data_key_of(tenant_id: UUID) -> DataKey:
+    """The newest data key of a tenant, made if there is none. Locked: a rotation must not remove it meanwhile.
+
+    Raises ``VaultNotConfiguredError``.
+    """
     keys = DataKey.objects.for_tenant(tenant_id).select_for_update(no_key=True).order_by("-version")
     key = keys.first()
     if key is None:
