@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from functools import cache, partial
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -14,9 +14,10 @@ from plugins.discovery import discover
 from pyflow.core.suspension import Suspension
 from pyflow.execution.engine import WorkflowEngine
 from pyflow.execution.middleware import Handler, Middleware, NodeCall, plain_output
-from pyflow.net.addresses import NetworkPolicy, current_policy
+from pyflow.net.addresses import current_policy
 from pyflow.net.files import current_quota, current_root, used_bytes
 from runs.errors import ValueRefusedError
+from runs.network import network_policy
 from runs.queue.leases import Claim
 from runs.storage import values
 from runs.storage.reader import Call, answered
@@ -86,10 +87,3 @@ def within_quota(tenant_id: UUID, call: Call) -> Middleware:
         return output
 
     return check
-
-
-@cache
-def network_policy() -> NetworkPolicy:
-    """Return the network policy: the public internet, and what the operator lists or leaves to workflows."""
-    permit = settings.PYFLOW_PERMIT_PRIVATE_NETWORKS
-    return NetworkPolicy.of(settings.PYFLOW_ALLOWED_NETWORKS, permit_private_networks=permit)

@@ -12,7 +12,7 @@ from pyflow.execution.engine import WorkflowEngine
 from pyflow.nodes import default_registry
 from pyflow.validation.loader import parse_workflow
 from runs.models import EventRecord, NodeRun, Run
-from runs.worker.engines import network_policy
+from runs.network import network_policy
 from tests.support.factories.nodes import register, workflow
 from tests.support.factories.rows import make_run, make_tenant
 from tests.support.histories import assert_is_whole
