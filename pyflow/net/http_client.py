@@ -179,6 +179,7 @@ async def request(
     save_to: IO[bytes] | None = None,
     timeout: float = DEFAULT_TIMEOUT,  # noqa: ASYNC109 - the bound is on the whole exchange, redirects and all
     max_bytes: int = DEFAULT_MAX_BYTES,
+    cut: bool = False,
     allow_private_networks: bool = False,
     follow_redirects: bool = True,
     policy: NetworkPolicy | None = None,
@@ -187,8 +188,8 @@ async def request(
 
     ``json_body`` (unless ``None``) is sent as JSON, ``content`` as it is, a ``Body`` in pieces. ``save_to``: the body
     of an answer with a status of 2xx is written there while it arrives, and ``content`` of the answer is empty.
-    ``timeout``: seconds for everything together. ``max_bytes``: of the decompressed body. ``policy``: default is that
-    of the run.
+    ``timeout``: seconds for everything together. ``max_bytes``: of the decompressed body; ``cut``: only so much of a
+    larger one is read, instead of an error. ``policy``: default is that of the run.
 
     Raises ``SSRFError`` (refused), ``InvalidRequestError``, ``HttpTimeoutError``, ``ResponseTooLargeError`` or
     ``httpx2.TransportError`` (no connection, a broken answer). An error status does not raise by itself.
@@ -197,7 +198,7 @@ async def request(
     method, sent_headers = _checked_method(method), _checked_headers(headers or {})
     target = check_url(url, allowed)
     body = _body(json_body, content, sent_headers)
-    reader = _Reader(max_bytes, save_to)
+    reader = _Reader(max_bytes, save_to, cut=cut)
     try:
         async with asyncio.timeout(timeout):
             return await _exchange(method, target, sent_headers, body, reader, allowed, follow_redirects)
@@ -288,13 +289,14 @@ async def _wire(
 class _Reader:
     """Reads an answer up to a number of bytes, into memory or a file."""
 
-    def __init__(self, max_bytes: int, save_to: IO[bytes] | None) -> None:
+    def __init__(self, max_bytes: int, save_to: IO[bytes] | None, *, cut: bool) -> None:
         self._max_bytes = max_bytes
         self._save_to = save_to
+        self._cut = cut
 
     async def read(self, response: httpx2.Response, target: Target) -> HttpResponse:
         declared = response.headers.get("content-length", "")
-        if declared.isascii() and declared.isdigit() and int(declared[:20]) > self._max_bytes:
+        if not self._cut and declared.isascii() and declared.isdigit() and int(declared[:20]) > self._max_bytes:
             message = f"the response has {int(declared[:20]):,} bytes, more than the {self._max_bytes:,} allowed"
             raise ResponseTooLargeError(message)
         # The body of an error response is its message: only what was asked for goes into the file.
@@ -312,14 +314,18 @@ class _Reader:
     async def _collect(self, response: httpx2.Response, file: IO[bytes] | None) -> bytes:
         chunks: list[bytes] = []
         size = 0
-        async for chunk in response.aiter_bytes():
-            size += len(chunk)
-            if size > self._max_bytes:
-                raise ResponseTooLargeError(f"the response is larger than the {self._max_bytes:,} bytes allowed")
-            if file is None:
-                chunks.append(chunk)
-            else:
-                file.write(chunk)
+        async with contextlib.aclosing(response.aiter_bytes()) as received:
+            async for chunk in received:
+                size += len(chunk)
+                if size > self._max_bytes and self._cut:
+                    chunks.append(chunk[: len(chunk) - (size - self._max_bytes)])
+                    break
+                if size > self._max_bytes:
+                    raise ResponseTooLargeError(f"the response is larger than the {self._max_bytes:,} bytes allowed")
+                if file is None:
+                    chunks.append(chunk)
+                else:
+                    file.write(chunk)
         return b"".join(chunks)
 
 
