@@ -70,14 +70,20 @@ class LogPage:
 
 
 def read(
-    tenant_id: UUID, *, after: Cursor | None = None, wanted: EventFilter = EVERYTHING, limit: int = 200
+    tenant_id: UUID,
+    *,
+    after: Cursor | None = None,
+    wanted: EventFilter = EVERYTHING,
+    limit: int = 200,
+    across_gaps: bool = False,
 ) -> LogPage:
     """Read up to ``limit`` events of a tenant's log after a cursor; ``None``: from the oldest that is kept.
 
     What is not committed yet, or could still be overtaken by what is not, comes in a later page: the cursor never
-    passes it. Raises ``EventsRemovedError`` if events after the cursor were removed.
+    passes it. Raises ``EventsRemovedError`` if events after the cursor were removed, unless what is left of them is
+    asked for ``across_gaps``.
     """
-    removed = log.removed_to(tenant_id)
+    removed = 0 if across_gaps else log.removed_to(tenant_id)
     if after is not None and removed and after < Cursor.end_of(removed):
         raise EventsRemovedError(Cursor.end_of(removed).encode(tenant_id))
     horizon = log.horizon()

@@ -141,5 +141,13 @@ KINDS: tuple[EventKind, ...] = (
         _object(_TRIGGER | _BY | {"reason": _TEXT}, _SCHEDULE),
     ),
     EventKind(EventType.TRIGGER_RESUMED, "A paused trigger starts runs again.", _object(_TRIGGER | _BY, _SCHEDULE)),
+    EventKind(
+        EventType.WEBHOOK_DISABLED,
+        "A webhook endpoint was disabled: it answered 410, or only failed for 5 days.",
+        _object(
+            {"webhook": _TEXT, "description": _TEXT, "reason": {"enum": ["gone", "failing"]}},
+            {"failing_since": {"type": ["string", "null"], "format": "date-time"}},
+        ),
+    ),
 )
 BY_TYPE: Mapping[str, EventKind] = {kind.type.value: kind for kind in KINDS}

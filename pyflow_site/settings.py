@@ -153,6 +153,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "LevelEnum": ["read", "run", "write"],
         "LogLevelEnum": list(LEVELS.values()),
         "InvitationStateEnum": ["open", "accepted", "revoked", "expired"],
+        "WebhookStateEnum": ["active", "paused", "disabled"],
+        "DeliveryStateEnum": ["pending", "delivered", "exhausted"],
     },
 }
 

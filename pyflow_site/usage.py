@@ -14,6 +14,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from events.webhooks.endpoints import endpoints_of
 from plumbing.rest.serializers import Strict, validated
 from pyflow.net.files import used_bytes
 from runs.queue.fair_share import places_taken
@@ -148,6 +149,7 @@ def _bytes(tenant_id: UUID) -> dict[Quota, int]:
 def _rows(tenant_id: UUID) -> dict[Quota, int]:
     return {
         Quota.WORKFLOWS: Workflow.objects.for_tenant(tenant_id).count(),
+        Quota.WEBHOOK_ENDPOINTS: endpoints_of(tenant_id).count(),
         Quota.CONCURRENT_RUNS: places_taken([tenant_id])[tenant_id],
     }
 

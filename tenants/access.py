@@ -44,6 +44,8 @@ class Permission(StrEnum):
     TENANT_READ = "tenant:read"
     TENANT_WRITE = "tenant:write"
     AUDIT_READ = "audit:read"
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
 
 
 #: The least role that has a permission: the whole matrix.
@@ -55,12 +57,14 @@ LEAST_ROLE: Mapping[Permission, Role] = {
     Permission.WORKFLOWS_WRITE: Role.EDITOR,
     Permission.RUNS_WRITE: Role.EDITOR,
     Permission.SECRETS_READ: Role.EDITOR,
+    Permission.WEBHOOKS_READ: Role.EDITOR,
     Permission.WORKFLOWS_SHARE: Role.ADMIN,
     Permission.SECRETS_WRITE: Role.ADMIN,
     Permission.MEMBERS_WRITE: Role.ADMIN,
     Permission.KEYS_READ: Role.ADMIN,
     Permission.KEYS_WRITE: Role.ADMIN,
     Permission.AUDIT_READ: Role.ADMIN,
+    Permission.WEBHOOKS_WRITE: Role.ADMIN,
     Permission.TENANT_WRITE: Role.OWNER,
 }
 

@@ -34,6 +34,7 @@ class Quota(StrEnum):
     KEY_REQUESTS_PER_MINUTE = "key_requests_per_minute"
     SCHEDULE_SECONDS = "schedule_seconds"
     RETENTION_DAYS = "retention_days"
+    WEBHOOK_ENDPOINTS = "webhook_endpoints"
 
 
 MEANINGS: Mapping[Quota, str] = {
@@ -46,6 +47,7 @@ MEANINGS: Mapping[Quota, str] = {
     Quota.KEY_REQUESTS_PER_MINUTE: "requests of one key, or of one member, in any 60 seconds",
     Quota.SCHEDULE_SECONDS: "least number of seconds between two fires of a schedule",
     Quota.RETENTION_DAYS: "days for which a finished run is kept",
+    Quota.WEBHOOK_ENDPOINTS: "endpoints that webhooks are sent to, those that are paused or disabled among them",
 }
 #: Limits that are a least rather than a most: the plan that allows more has the smaller number.
 LEAST = frozenset({Quota.SCHEDULE_SECONDS})
@@ -64,6 +66,7 @@ PLANS: Mapping[Plan, Mapping[Quota, int | None]] = {
             Quota.KEY_REQUESTS_PER_MINUTE: (300, 3_000, 60_000),
             Quota.SCHEDULE_SECONDS: (300, 60, None),
             Quota.RETENTION_DAYS: (7, 90, None),
+            Quota.WEBHOOK_ENDPOINTS: (5, 50, None),
         }
     ]
     for i, plan in enumerate(Plan)

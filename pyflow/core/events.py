@@ -35,6 +35,7 @@ class EventType(StrEnum):
     TRIGGER_FIRED = "trigger.fired"
     TRIGGER_PAUSED = "trigger.paused"
     TRIGGER_RESUMED = "trigger.resumed"
+    WEBHOOK_DISABLED = "webhook.disabled"
 
 
 class Event:

@@ -28,6 +28,7 @@ IMPERSONAL = {
     "quotas_read",
     "runs_signal", "schedules_backfill", "schedules_fire", "schedules_preview", "secret_versions_list",
     "secrets_create", "usage_read", "workflows_schema",
+    "deliveries_list", "deliveries_redeliver", "webhooks_redeliver", "webhooks_test",
 }  # fmt: skip
 
 

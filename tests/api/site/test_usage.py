@@ -102,7 +102,6 @@ def test_it_needs_the_scope(tenant):
 
 def test_its_queries_are_counted(api: Api, django_assert_num_queries):
     api.get(PATH)
-    with django_assert_num_queries(
-        6
-    ):  # the history, two counters, the workflows, the running runs, places that they share
+    with django_assert_num_queries(7):
+        # the history, two counters, the workflows, the webhooks, the running runs, places that they share
         api.get(PATH)

@@ -4,12 +4,15 @@ import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.apps import apps
 from django.db import models
 from django.http import HttpResponse
 from django.utils import timezone
 
+from events.models import DeliveryAttempt
+from events.webhooks.endpoints import create_endpoint, find_endpoint, try_endpoint
 from pyflow.core.events import rfc3339
 from pyflow.core.ids import new_uuid
 from runs.models import NodeItem, NodeRun, NodeTask, Run, RunLog, RunSignal, Slot
@@ -46,6 +49,7 @@ UUIDS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 NOT_FREE = {
     "ApiKey.key_id", "ApiKey.last4", "ApiKey.scopes", "ApiKey.secret_hash",
     "AuditEntry.action", "AuditEntry.actor_kind", "AuditEntry.hash", "AuditEntry.previous", "AuditHead.hash",
+    "Delivery.event_type", "Delivery.last_error", "DeliveryAttempt.error", "WebhookEndpoint.disabled_reason",
     "DataKey.made_under", "DataKey.master_key",
     "IdempotentAnswer.fingerprint", "Invitation.token_hash", "RefreshToken.token_hash",
     "NodeItem.output_ref", "NodeRun.output_ref", "Run.input_ref", "Run.outputs_ref",
@@ -144,6 +148,7 @@ def make_world(mark: str) -> World:
     _make_runs(world)
     _make_schedules(world)
     _make_secrets(world)
+    _make_webhooks(world)
     _make_traces(world)
     _mark_the_rest(world)
     return world
@@ -287,6 +292,28 @@ def _make_secrets(world: World) -> None:
     world.names |= {"secrets.name": name, "secrets.number": "1"}
 
 
+def _make_webhooks(world: World) -> None:
+    """An endpoint, and a delivery to it with an attempt."""
+    mark, by = world.mark, a_test(world.tenant)
+    endpoint, _ = create_endpoint(
+        by=by, url=f"https://{mark}.example/", description=mark, types=[mark], workflows=[mark], labels={"team": mark}
+    )
+    world.names |= {"webhook_id": str(endpoint.pk)}
+    make_deliveries(world, 1)
+
+
+def make_deliveries(world: World, count: int) -> None:
+    """Test events for the endpoint, each with an attempt that failed."""
+    endpoint = find_endpoint(tenant_id=world.tenant.pk, webhook_id=UUID(world.names["webhook_id"]))
+    for _ in range(count):
+        delivery = try_endpoint(by=a_test(world.tenant), endpoint=endpoint)
+        world.names.setdefault("delivery_id", str(delivery.pk))
+        DeliveryAttempt.objects.create(
+            tenant=world.tenant, delivery=delivery, number=1, at=timezone.now(), duration_ms=1, status=500,
+            error="status", excerpt=world.mark,
+        )  # fmt: skip
+
+
 def grow(world: World, count: int) -> None:
     """So many more rows of every list; of the others only the secret changes, whose version is its newest."""
     mark, tenant, by = world.mark, world.tenant, a_test(world.tenant)
@@ -296,7 +323,9 @@ def grow(world: World, count: int) -> None:
         make_invitation(tenant, f"{mark}-guest{number}@example.org")
         make_api_key(tenant, name=f"{mark} {number}")
         create_secret(name=f"{mark.upper()}_{number:04}", value=f"{mark} value", by=by)
+        create_endpoint(by=by, url=f"https://{mark}-{number}.example/")
         start(world)
+    make_deliveries(world, count)
     run = Run.objects.for_tenant(tenant).get(pk=world.names["run_id"])
     numbers = range(world.grown, world.grown + count)
     make_items(world, run, numbers)

@@ -81,6 +81,7 @@ from pyflow_client.tenancy_models import (
     Used,
 )
 from pyflow_client.verbs import StateVerb
+from pyflow_client.webhook_models import Delivery, DeliveryAttempt, Redelivered, WebhookEndpoint
 
 __all__ = [
     "FOLLOWING",
@@ -103,6 +104,8 @@ __all__ = [
     "ConnectionFailed",
     "Consequence",
     "Day",
+    "Delivery",
+    "DeliveryAttempt",
     "DryRun",
     "ErrorInfo",
     "Event",
@@ -135,6 +138,7 @@ __all__ = [
     "Quota",
     "Quotas",
     "Reason",
+    "Redelivered",
     "Reference",
     "RerunPlan",
     "Retries",
@@ -156,5 +160,6 @@ __all__ = [
     "Verdict",
     "Version",
     "Wait",
+    "WebhookEndpoint",
     "Workflow",
 ]

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import date, datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
 import httpx2
 import stamina
 
-from pyflow_client import tenancy_calls
+from pyflow_client import tenancy_calls, webhook_calls
 from pyflow_client.answers import understand
-from pyflow_client.calls import AnswerT, Call
+from pyflow_client.calls import AnswerT, Call, Filter
 from pyflow_client.connection import arguments, no_answer, options
 from pyflow_client.errors import ConnectionFailed
 from pyflow_client.models import Accepted, ApiKey, AuditEntry, Invitation, Me, Member, Page, Tenant
 from pyflow_client.paging import ItemT, Pages
 from pyflow_client.retries import FOLLOWING, Retries
 from pyflow_client.tenancy_models import AuditVerification, Grant, Level, Quotas, Secret, SecretVersion, Session, Usage
+from pyflow_client.webhook_models import Delivery, Redelivered, WebhookEndpoint
 
 
 class AsyncTenantClient:
@@ -212,6 +213,84 @@ class AsyncTenantClient:
     async def usage(self, first: date | None = None, last: date | None = None) -> Usage:
         """Return the usage of the limits, with the runs of each day from ``first`` to ``last`` (UTC; last 30 days)."""
         return await self._send(tenancy_calls.usage(first, last))
+
+    async def webhooks(self) -> AsyncIterator[WebhookEndpoint]:
+        """All webhook endpoints, the newest first, without their secrets."""
+        async for item in self._pages(Pages(webhook_calls.WEBHOOKS, Page[WebhookEndpoint])):
+            yield item
+
+    async def webhook(self, webhook_id: str | UUID) -> WebhookEndpoint:
+        """One webhook endpoint, without its secret."""
+        return await self._send(webhook_calls.get_webhook(webhook_id))
+
+    async def create_webhook(
+        self,
+        url: str,
+        *,
+        description: str = "",
+        types: Collection[str] = (),
+        workflows: Collection[str] = (),
+        labels: Mapping[str, str] | None = None,
+    ) -> WebhookEndpoint:
+        """Send the events that pass the filters to a URL; the ``secret`` that verifies them is shown this once."""
+        values = {
+            "description": description,
+            "types": list(types),
+            "workflows": list(workflows),
+            "labels": dict(labels or {}),
+        }
+        return await self._send(webhook_calls.create_webhook(url, values))
+
+    async def update_webhook(self, webhook_id: str | UUID, *, if_match: str = "*", **changes: Any) -> WebhookEndpoint:
+        """Change ``url``, ``description``, ``types``, ``workflows`` or ``labels`` of a webhook endpoint."""
+        return await self._send(webhook_calls.update_webhook(webhook_id, changes, if_match))
+
+    async def delete_webhook(self, webhook_id: str | UUID) -> None:
+        """Delete a webhook endpoint with its deliveries."""
+        await self._send(webhook_calls.delete_webhook(webhook_id))
+
+    async def rotate_webhook(self, webhook_id: str | UUID, *, force: bool = False) -> WebhookEndpoint:
+        """Make a new ``secret``, shown this once; the old one signs as well for 24 hours.
+
+        ``Conflict`` for a second time within them, unless ``force`` drops the older one.
+        """
+        return await self._send(webhook_calls.rotate_webhook(webhook_id, force))
+
+    async def test_webhook(self, webhook_id: str | UUID) -> Delivery:
+        """Send a webhook endpoint an event of the type ``webhook.test``."""
+        return await self._send(webhook_calls.test_webhook(webhook_id))
+
+    async def pause_webhook(self, webhook_id: str | UUID) -> WebhookEndpoint:
+        """Send a webhook endpoint nothing until it is resumed."""
+        return await self._send(webhook_calls.pause_webhook(webhook_id))
+
+    async def resume_webhook(self, webhook_id: str | UUID, *, skip: bool = False) -> WebhookEndpoint:
+        """Send a webhook endpoint what is pending and, unless ``skip``, what has happened meanwhile."""
+        return await self._send(webhook_calls.resume_webhook(webhook_id, skip))
+
+    async def redeliver_webhook(
+        self,
+        webhook_id: str | UUID,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        states: Collection[str] | None = None,
+    ) -> Redelivered:
+        """Send the deliveries of a webhook endpoint again that failed for good, or are in other ``states``."""
+        return await self._send(webhook_calls.redeliver_webhook(webhook_id, since, until, states))
+
+    async def deliveries(self, **filters: Filter) -> AsyncIterator[Delivery]:
+        """Deliveries, newest first; filters are ``webhook``, ``state``, ``type``, ``run``, ``since``, ``until``."""
+        async for item in self._pages(Pages(webhook_calls.DELIVERIES, Page[Delivery], filters)):
+            yield item
+
+    async def delivery(self, delivery_id: str | UUID) -> Delivery:
+        """One delivery, with its body and its last attempts."""
+        return await self._send(webhook_calls.get_delivery(delivery_id))
+
+    async def redeliver(self, delivery_id: str | UUID) -> Delivery:
+        """Send a delivery again, with the same ``webhook-id``."""
+        return await self._send(webhook_calls.redeliver(delivery_id))
 
     async def _pages(self, pages: Pages[ItemT]) -> AsyncIterator[ItemT]:
         while not pages.done:
