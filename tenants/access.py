@@ -124,7 +124,8 @@ class Principal:
     ``scopes`` narrow the role: ``None`` for a user's own token, which is not narrowed. ``user_id`` is the member behind
     a token, or the one who made the key; objects may be shared with that member. ``auth_version`` is the tenant's at
     the moment when all of this was so. ``expires_at``: when its key ends; ``None`` for one that does not, and for a
-    member, who is there longer than the token.
+    member, who is there longer than the token. ``session`` is the login that a member's token comes from, and
+    ``credential_ends_at`` is when the token or the key ends.
     """
 
     tenant_id: UUID
@@ -136,6 +137,8 @@ class Principal:
     user_id: int | None = None
     auth_version: int = 0
     expires_at: datetime | None = None
+    session: UUID | None = None
+    credential_ends_at: datetime | None = None
 
     @property
     def is_authenticated(self) -> bool:

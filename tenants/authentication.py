@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from uuid import UUID
 
 from django.contrib.auth.models import User
@@ -53,23 +54,56 @@ def authenticate_token(*, text: str) -> Principal:
     if principal is not None:
         return principal
     claims = tokens.read(text)
-    with tenant_scope(claims.tenant_id, write=False):
-        standing = standing_of(claims.tenant_id, claims.user_id)
-        family = RefreshToken.objects.for_tenant(claims.tenant_id).filter(family=claims.family, user=claims.user_id)
-        if standing is None or standing.role is None or not family.filter(revoked_at__isnull=True).exists():
-            raise InvalidTokenError(tokens.REFUSAL)
-    principal = Principal(
+    principal = principal_of_session(
         tenant_id=claims.tenant_id,
-        kind="user",
-        id=str(claims.user_id),
-        name=standing.name,
-        role=standing.role,
         user_id=claims.user_id,
-        auth_version=standing.auth_version,
+        session=claims.family,
+        ends_at=datetime.fromtimestamp(claims.expires, UTC),
     )
     now = time.monotonic()
     cache.put(digest, principal, until=now + min(CACHE_SECONDS, claims.expires + tokens.LEEWAY - time.time()))
     return principal
+
+
+def principal_of_session(*, tenant_id: UUID, user_id: int, session: UUID, ends_at: datetime | None) -> Principal:
+    """Return the member who logged in, with their present role. Raises ``InvalidTokenError``."""
+    with tenant_scope(tenant_id, write=False):
+        standing = standing_of(tenant_id, user_id)
+        family = RefreshToken.objects.for_tenant(tenant_id).filter(family=session, user=user_id)
+        if standing is None or standing.role is None or not family.filter(revoked_at__isnull=True).exists():
+            raise InvalidTokenError(tokens.REFUSAL)
+    return Principal(
+        tenant_id=tenant_id,
+        kind="user",
+        id=str(user_id),
+        name=standing.name,
+        role=standing.role,
+        user_id=user_id,
+        auth_version=standing.auth_version,
+        session=session,
+        credential_ends_at=ends_at,
+    )
+
+
+def principal_of_key(*, tenant_id: UUID, key: UUID) -> Principal:
+    """Return the principal of a key that was presented before. Raises ``InvalidKeyError`` if it has ended since."""
+    with tenant_scope(tenant_id, write=False):
+        row = ApiKey.objects.for_tenant(tenant_id).filter(pk=key).first()
+    if row is None or not row.usable:
+        raise InvalidKeyError(REFUSAL)
+    return _principal(row)
+
+
+def look_again(principal: Principal) -> Principal:
+    """Return a principal as it is now. Raises ``InvalidKeyError`` or ``InvalidTokenError`` if its credential ended."""
+    if principal.kind == "key":
+        return principal_of_key(tenant_id=principal.tenant_id, key=UUID(principal.id))
+    ends_at = principal.credential_ends_at
+    if principal.session is None or (ends_at is not None and ends_at <= timezone.now()):
+        raise InvalidTokenError(tokens.REFUSAL)
+    return principal_of_session(
+        tenant_id=principal.tenant_id, user_id=int(principal.id), session=principal.session, ends_at=ends_at
+    )
 
 
 def _check(parsed: ParsedKey, digest: bytes, address: str) -> Principal:
@@ -129,6 +163,7 @@ def _principal(key: ApiKey) -> Principal:
         user_id=key.created_by_id,
         auth_version=standing.auth_version,
         expires_at=key.expires_at,
+        credential_ends_at=key.expires_at,
     )
 
 
