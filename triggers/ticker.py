@@ -23,6 +23,10 @@ from triggers.services.schedules import leadership, retention, ticks
 logger = logging.getLogger(__name__)
 #: A schedule that is new, or was resumed, is seen after so many seconds at the latest.
 LOOK_SECONDS = 0.25
+#: Between two looks at the runs that schedules have started, and at slots that wait for their ends.
+FOLLOW_SECONDS = 1.0
+#: A due slot that another transaction has locked is looked at again after so many seconds.
+LOCKED_SECONDS = 0.02
 #: What did not work, because the database did not answer, is tried again after so many seconds.
 RETRY_SECONDS = 1.0
 PRUNE_SECONDS = 3600.0
@@ -37,7 +41,7 @@ class Ticker:
         self._stopped = threading.Event()
         self._term: int | None = None
         self._renew_at = 0.0
-        self._prune_at = 0.0
+        self._follow_at = self._prune_at = 0.0
 
     def start(self) -> None:
         """Begin to look; the thread ends with the process, or by ``stop``."""
@@ -58,6 +62,9 @@ class Ticker:
                 logger.warning("the scheduler cannot work for now: %s", error)
                 pause = RETRY_SECONDS
                 connections.close_all()
+            except Exception:  # a mistake of ours must not end the thread, and with it all schedules
+                logger.exception("the scheduler failed, and tries again")
+                pause = RETRY_SECONDS
             self._stopped.wait(pause)
         try:
             leadership.resign(self.holder)
@@ -70,7 +77,10 @@ class Ticker:
         """Do what is due if this process leads; the seconds until there may be more."""
         if not self._leads():
             return leadership.RENEW_SECONDS
-        ticks.tick()
+        if time.monotonic() >= self._follow_at:
+            self._follow_at = time.monotonic() + FOLLOW_SECONDS
+            ticks.follow_runs()
+        ticks.fire_due()
         advance_due()
         if time.monotonic() >= self._prune_at:
             self._prune_at = time.monotonic() + PRUNE_SECONDS
@@ -78,7 +88,7 @@ class Ticker:
             prune_triggers()
         due = ticks.next_due()
         wait = LOOK_SECONDS if due is None else (due - datetime.now(UTC)).total_seconds()
-        return min(max(wait, 0.0), LOOK_SECONDS)
+        return min(max(wait, LOCKED_SECONDS), LOOK_SECONDS)
 
     def _leads(self) -> bool:
         if self._term is not None and time.monotonic() < self._renew_at:

@@ -48,10 +48,21 @@ def tick(now: datetime | None = None) -> Ticked:
     """Do all that is due at ``now``."""
     now = now or timezone.now()
     # In this order: an ended run makes room for what waits, and that comes before later slots.
+    settled, released = follow_runs(now)
+    return Ticked(fire_due(now), settled, released)
+
+
+def follow_runs(now: datetime | None = None) -> tuple[int, int]:
+    """Note how runs have ended, and start slots that waited for that; of how many schedules each."""
+    now = now or timezone.now()
     settled = _each(_ids(_with_ended_runs()), lambda pk: _settle(pk, now))
-    released = _each(_ids(_with_free_buffer()), lambda pk: _release(pk, now))
-    due = _each(_due_ids(now), lambda pk: _fire_due(pk, now), _record_crash)
-    return Ticked(due, settled, released)
+    return settled, _each(_ids(_with_free_buffer()), lambda pk: _release(pk, now))
+
+
+def fire_due(now: datetime | None = None) -> int:
+    """Decide about all slots that are due; of how many schedules."""
+    now = now or timezone.now()
+    return _each(_due_ids(now), lambda pk: _fire_due(pk, now), _record_crash)
 
 
 def next_due() -> datetime | None:
