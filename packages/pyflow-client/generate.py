@@ -10,15 +10,17 @@ import unasync
 
 CLIENT = Path(__file__).parent / "src" / "pyflow_client"
 #: Asynchronous modules, and what is generated of each.
-MODULES = {"asynchronous.py": "synchronous.py", "asynchronous_tenancy.py": "synchronous_tenancy.py"}
+MODULES = {f"asynchronous{part}.py": f"synchronous{part}.py" for part in ("", "_tenancy", "_triggers")}
 #: Names that differ beyond what unasync knows (``AsyncIterator``, ``__aenter__``).
 NAMES = {
     "AsyncBaseTransport": "BaseTransport",
     "AsyncClient": "Client",
     "AsyncRetryingCaller": "RetryingCaller",
     "AsyncTenantClient": "TenantClient",
+    "AsyncTriggerClient": "TriggerClient",
     "aclose": "close",
     "asynchronous_tenancy": "synchronous_tenancy",
+    "asynchronous_triggers": "synchronous_triggers",
     "asyncio": "time",
 }
 #: unasync leaves docstrings and comments as they are; each of these stands in at least one module.

@@ -9,6 +9,7 @@ import pytest
 from django.http import HttpResponse
 from django.utils import timezone
 
+import pyflow_client
 from pyflow.core.events import EventType
 from pyflow.core.ids import new_id
 from runs.models import EventRecord, Run
@@ -248,3 +249,16 @@ def test_reading_and_operating_are_different_permissions(tenant, schedule: Sched
     answers: Callable[[Asked], int] = lambda asked: asked.send(api, schedule.pk).status_code  # noqa: E731
     found = {asked.suffix for asked in REQUESTS if asked.method != "PATCH" and answers(asked) != 403}
     assert found == allowed
+
+
+def test_the_client_understands_the_answers(api: Api, schedule: Schedule):
+    path = f"/api/v1/schedules/{schedule.pk}"
+    models = {
+        "": (api.get(path), pyflow_client.Schedule),
+        "/fire": (api.post(f"{path}/fire"), pyflow_client.ScheduleFire),
+        "/preview": (api.get(f"{path}/preview"), pyflow_client.SchedulePreview),
+        "/backfill": (api.post(f"{path}/backfill", RANGE), pyflow_client.Backfill),
+    }
+    for part, (answer, model) in models.items():
+        body = read(answer)
+        assert model.model_validate(body).model_dump().keys() == body.keys(), part

@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ ARGUMENTS: dict[str, Any] = {
     "action": "cancel",
     "after": 2,
     "before": 1,
+    "begin": datetime(2026, 1, 1, tzinfo=UTC),
+    "end": datetime(2026, 1, 2, tzinfo=UTC),
     "changes": {},
     "document": {"version": 2, "name": "w", "nodes": []},
     "number": 1,
@@ -29,6 +32,7 @@ ARGUMENTS: dict[str, Any] = {
 #: What methods are given besides what they must be.
 BESIDES: dict[str, list[dict[str, Any]]] = {
     "act_on_runs": [{"runs": ["01a21726-cc1b-71e0-87a9-e546b1d60720"]}],
+    "pause_schedule": [{}, {"if_match": "*"}],
     "output_of": [{}, {"item": 0}],
 }
 METHODS = sorted(name for name in dir(Client) if not name.startswith("_") and name != "close")

@@ -80,6 +80,15 @@ from pyflow_client.tenancy_models import (
     Usage,
     Used,
 )
+from pyflow_client.trigger_models import (
+    Backfill,
+    BackfilledSlot,
+    PreviewedSlot,
+    Schedule,
+    ScheduleFire,
+    ScheduleNote,
+    SchedulePreview,
+)
 from pyflow_client.verbs import StateVerb
 from pyflow_client.webhook_models import Delivery, DeliveryAttempt, Redelivered, WebhookEndpoint
 
@@ -95,6 +104,8 @@ __all__ = [
     "AuditEntry",
     "AuditFinding",
     "AuditVerification",
+    "Backfill",
+    "BackfilledSlot",
     "Batch",
     "BatchItem",
     "ChildRun",
@@ -132,6 +143,7 @@ __all__ = [
     "NotAuthenticated",
     "NotFound",
     "Plugin",
+    "PreviewedSlot",
     "ProblemError",
     "ProblemItem",
     "QueuePlace",
@@ -145,6 +157,10 @@ __all__ = [
     "Run",
     "RunNotFinished",
     "RunSummary",
+    "Schedule",
+    "ScheduleFire",
+    "ScheduleNote",
+    "SchedulePreview",
     "Secret",
     "SecretVersion",
     "Session",

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from pyflow_client import calls, verbs
-from pyflow_client.asynchronous_tenancy import AsyncTenantClient
+from pyflow_client.asynchronous_triggers import AsyncTriggerClient
 from pyflow_client.calls import Document, Filter, Start
 from pyflow_client.explanations import ActionResults, Explanation, RerunPlan
 from pyflow_client.following import Follower, Waiter
@@ -39,7 +39,7 @@ from pyflow_client.paging import Pages
 from pyflow_client.verbs import StateVerb
 
 
-class AsyncClient(AsyncTenantClient):
+class AsyncClient(AsyncTriggerClient):
     """The API of one PyFlow server, for one key. ``async with AsyncClient(…) as pyflow:`` closes its connections.
 
     Belongs to one event loop.

@@ -35,11 +35,11 @@ from pyflow_client.models import (
     Workflow,
 )
 from pyflow_client.paging import Pages
-from pyflow_client.synchronous_tenancy import TenantClient
+from pyflow_client.synchronous_triggers import TriggerClient
 from pyflow_client.verbs import StateVerb
 
 
-class Client(TenantClient):
+class Client(TriggerClient):
     """The API of one PyFlow server, for one key. ``with Client(…) as pyflow:`` closes its connections.
 
     Thread-safe.

@@ -1,0 +1,54 @@
+# Generated from asynchronous_triggers.py by `make format`: edit that one.
+"""Operations on schedules of the client for code without an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from uuid import UUID
+
+from pyflow_client import trigger_calls
+from pyflow_client.calls import Filter
+from pyflow_client.models import Page
+from pyflow_client.paging import Pages
+from pyflow_client.synchronous_tenancy import TenantClient
+from pyflow_client.trigger_models import Backfill, Schedule, ScheduleFire, SchedulePreview
+
+
+class TriggerClient(TenantClient):
+    """A base of ``Client``: its methods about triggers."""
+
+    def schedules(self, **filters: Filter) -> Iterator[Schedule]:
+        """List schedules in the order in which they were made; filters are ``workflow``, ``state``, ``search``."""
+        yield from self._pages(Pages("api/v1/schedules", Page[Schedule], filters))
+
+    def schedule(self, schedule_id: str | UUID) -> Schedule:
+        """Read a schedule with its next slot."""
+        return self._send(trigger_calls.schedule(schedule_id))
+
+    def pause_schedule(self, schedule_id: str | UUID, *, if_match: str | None = None) -> Schedule:
+        """Pause a schedule, also over new versions; ``if_match`` is the ``ETag`` that must be its present one."""
+        return self._send(trigger_calls.pause_schedule(schedule_id, paused=True, if_match=if_match))
+
+    def resume_schedule(self, schedule_id: str | UUID, *, if_match: str | None = None) -> Schedule:
+        """Resume a schedule with the first slot from now on; ``if_match`` is the ``ETag`` of its present state."""
+        return self._send(trigger_calls.pause_schedule(schedule_id, paused=False, if_match=if_match))
+
+    def fire_schedule(self, schedule_id: str | UUID) -> ScheduleFire:
+        """Fire a schedule now, by its rule for overlap; ``Conflict`` if it is inactive."""
+        return self._send(trigger_calls.fire_schedule(schedule_id))
+
+    def preview_schedule(self, schedule_id: str | UUID, *, count: int = 10) -> SchedulePreview:
+        """Return the next slots of a schedule, with notes on clock changes and rules."""
+        return self._send(trigger_calls.preview_schedule(schedule_id, count))
+
+    def backfill_schedule(
+        self, schedule_id: str | UUID, begin: datetime, end: datetime, *, dry_run: bool = False
+    ) -> Backfill:
+        """Start a run for each slot from ``begin`` to before ``end`` that has had none; naive times are local."""
+        return self._send(trigger_calls.backfill_schedule(schedule_id, begin, end, dry_run=dry_run))
+
+    def schedule_fires(self, schedule_id: str | UUID, **filters: Filter) -> Iterator[ScheduleFire]:
+        """List what became of the slots of a schedule, the newest first; filters are ``state``, ``cause``…"""
+        path = trigger_calls.schedule_path(schedule_id, "fires")
+        yield from self._pages(Pages(path, Page[ScheduleFire], filters))
