@@ -104,6 +104,6 @@ def end_of_log() -> Cursor:
 
 
 _FIELDS = (
-    *("id", "tenant_id", "run_id", "seq", "type", "node_id", "at", "data", "position", "workflow_name"),
+    *("id", "tenant_id", "run_id", "seq", "type", "node_id", "at", "data", "position", "workflow_name", "origin"),
     *("version_number", "run__workflow__name", "run__version__number"),
 )

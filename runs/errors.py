@@ -118,3 +118,10 @@ class ValueRefusedError(NonRetryableError):
     """A node's output exceeds the tenant's quota of stored bytes."""
 
     code: ClassVar[str] = "stored_bytes_exceeded"
+
+
+class EventTooLargeError(PyFlowError):
+    """The data of a custom event has more than 64 KiB."""
+
+    code: ClassVar[str] = "event_too_large"
+    category: ClassVar[ErrorCategory] = ErrorCategory.TOO_LARGE

@@ -437,6 +437,7 @@ class EventRecord(TenantOwned):
     workflow_name = models.CharField(max_length=128, blank=True, db_default="", help_text="Of an event without a run.")
     version_number = models.PositiveIntegerField(null=True, blank=True, help_text="Of an event without a run.")
     key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001 - no key is no empty key
+    origin = models.JSONField(null=True, blank=True, help_text="{id, source, subject, time?} of a custom event.")
 
     class Meta(TenantOwned.Meta):
         """In order, once."""
@@ -461,6 +462,7 @@ class EventRecord(TenantOwned):
     def as_dict(self) -> dict[str, Any]:
         """``{id, seq, type, at, tenant, workflow, version, run_id, node_id, data}``: its shape wherever it is shown.
 
+        A custom event has ``origin`` besides.
         ``at`` is a datetime. The run (if there is one) is to have been read with its workflow and version.
         """
         run = self.run
@@ -475,6 +477,7 @@ class EventRecord(TenantOwned):
             "run_id": self.run_id,
             "node_id": self.node_id or None,
             "data": self.data,
+            **({} if self.origin is None else {"origin": self.origin}),
         }
 
 

@@ -10,12 +10,24 @@ from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from events.api.custom import (
+    CLOUD_EVENT,
+    CLOUD_EVENTS,
+    CloudEvent,
+    CloudEventParser,
+    CloudEventsParser,
+    NewEvent,
+    ReceivedShape,
+    events_of,
+)
 from events.api.serializers import NOW, EventLogShape, EventTypesShape, LogQuery, filter_of
 from events.cursor import Cursor
 from events.reading import end_of_log, read
 from events.types import KINDS, VERSION
+from plumbing.rest.formats import JSONParser, YAMLParser
 from plumbing.rest.serializers import validated
 from runs.api.serializers import show_event
+from runs.services.custom_events import append_events
 from tenants.access import Permission
 from tenants.api.views import TenantView
 
@@ -30,7 +42,8 @@ REMOVED = {
 class LogView(TenantView):
     """The log of the tenant."""
 
-    permissions: ClassVar = {"GET": Permission.RUNS_READ}
+    permissions: ClassVar = {"GET": Permission.RUNS_READ, "POST": Permission.RUNS_WRITE}
+    parser_classes = (JSONParser, YAMLParser, CloudEventParser, CloudEventsParser)
     reads_query = frozenset({"GET"})
 
     @extend_schema(
@@ -55,6 +68,32 @@ class LogView(TenantView):
                 "has_more": page.has_more,
             }
         )
+
+    @extend_schema(
+        operation_id="events_create",
+        summary="Send custom events",
+        request={
+            "application/json": NewEvent,
+            "application/yaml": NewEvent,
+            CLOUD_EVENT: CloudEvent,
+            CLOUD_EVENTS: CloudEvent(many=True),
+        },
+        responses={
+            202: ReceivedShape,
+            (413, "application/problem+json"): OpenApiResponse(
+                OpenApiTypes.OBJECT, description="The data of an event is too large"
+            ),
+        },
+    )
+    def post(self, request: Request) -> Response:
+        """Append events of an application to the log: event triggers, streams and webhooks get them as all others.
+
+        The body is one event, a CloudEvent 1.0 in its JSON format, or a batch of these. An event that is sent again
+        with the same `source` and `id` is not appended again; the answer has the first one.
+        """
+        given = events_of(str(request.content_type).partition(";")[0].strip().lower(), request.data)
+        records = append_events(tenant_id=self.principal.tenant_id, events=given)
+        return Response({"results": [show_event(record) for record in records]}, status=202)
 
 
 def _cursor(text: str | None, tenant_id: UUID) -> Cursor | None:

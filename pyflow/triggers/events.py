@@ -16,6 +16,8 @@ from pyflow.core.problems import suggest
 BUILT_IN_PREFIXES = ("run.", "node.", "workflow.", "trigger.", "webhook.")
 #: Characters of a type.
 MAX_TYPE = 128
+#: Types that custom events may have, as a regular expression.
+CUSTOM_TYPE = r"^(?!(run|node|workflow|trigger|webhook)\.)[A-Za-z0-9][A-Za-z0-9._:/-]*$"
 #: Names of `trigger` in templates and filters of an event trigger.
 FACTS = frozenset({"event", "absent"})
 #: Runs that were started by events of runs that were started by events …: how many, one after another.
@@ -29,7 +31,7 @@ _BUILT_IN = frozenset(type.value for type in EventType) - _NOT_STORED
 
 def is_custom_type(name: str) -> bool:
     """Return whether a custom event may have this type."""
-    return len(name) <= MAX_TYPE and _TYPE.fullmatch(name) is not None and not name.startswith(BUILT_IN_PREFIXES)
+    return len(name) <= MAX_TYPE and re.fullmatch(CUSTOM_TYPE, name, re.ASCII) is not None
 
 
 def _checked_type(name: str) -> str:

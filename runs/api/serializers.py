@@ -300,6 +300,7 @@ class EventShape(serializers.Serializer[Any]):
     run_id = serializers.UUIDField(allow_null=True)
     node_id = serializers.CharField(allow_null=True)
     data = serializers.DictField()  # type: ignore[assignment]
+    origin = serializers.DictField(required=False, help_text="Of a custom event: `{id, source, subject, time?}`.")
 
 
 class RunDetailShape(RunShape):

@@ -69,8 +69,12 @@ def append_outside(
     workflow_name: str = "",
     version_number: int | None = None,
     key: str | None = None,
+    origin: dict[str, Any] | None = None,
 ) -> EventRecord:
-    """Append an event that belongs to no run; one with a ``key`` that the tenant's log has already is that one."""
+    """Append an event that belongs to no run; one with a ``key`` that the tenant's log has already is that one.
+
+    ``origin``: of a custom event, ``{id, source, subject}``.
+    """
     event = EventRecord(
         tenant_id=tenant_id,
         seq=0,
@@ -80,6 +84,7 @@ def append_outside(
         workflow_name=workflow_name,
         version_number=version_number,
         key=key,
+        origin=origin,
     )
     try:
         with transaction.atomic():

@@ -53,6 +53,7 @@ CHOOSY = {
     "auth_refresh",  # a text with NUL
     "auth_revoke",  # the same
     "auth_token",  # the same
+    "events_create",  # data with NUL in a text
     "grants_create",  # neither a member nor a role, or both
     "invitations_accept",  # a short password
     "invitations_create",  # the last bytes of an address

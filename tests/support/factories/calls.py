@@ -35,6 +35,7 @@ CALLS: dict[str, Call] = {
     "auth_refresh": Call({"refresh_token": "unknown {mark}"}, status=401),
     "auth_revoke": Call({"refresh_token": "unknown {mark}"}, status=204),
     "auth_token": Call({"username": "{mark}", "password": "unknown", "tenant": "{mark}-tenant"}, status=401),
+    "events_create": Call({"type": "{mark}.happened", "data": {"text": "{mark}"}, "source": "{mark}"}, status=202),
     "grants_create": Call({"member": "{member_id}", "level": "run"}, status=201),
     "grants_delete": Call(status=204),
     "invitations_accept": Call({"token": "unknown {mark}", "password": "unknown"}, status=403),
@@ -99,9 +100,15 @@ NEEDED: dict[str, Permission | None] = {
     "approvals_list": P.RUNS_READ,
     "audit_list": P.AUDIT_READ,
     "audit_verify": P.AUDIT_READ,
+    "event_triggers_list": P.WORKFLOWS_READ,
+    "event_triggers_read": P.WORKFLOWS_READ,
+    "events_create": P.RUNS_WRITE,
     "grants_create": P.WORKFLOWS_SHARE,
     "grants_delete": P.WORKFLOWS_SHARE,
     "grants_list": P.WORKFLOWS_SHARE,
+    "hook_deliveries_list": P.RUNS_READ,
+    "hooks_list": P.WORKFLOWS_READ,
+    "hooks_read": P.WORKFLOWS_READ,
     "invitations_create": P.MEMBERS_WRITE,
     "invitations_list": P.MEMBERS_READ,
     "invitations_read": P.MEMBERS_READ,
@@ -195,6 +202,8 @@ NEEDED: dict[str, Permission | None] = {
     "workflows_schema": P.WORKFLOWS_READ,
     "workflows_unarchive": P.WORKFLOWS_WRITE,
     "workflows_validate": P.WORKFLOWS_READ,
+    "trigger_failures_list": P.RUNS_READ,
+    "trigger_failures_retry": P.RUNS_WRITE,
 }
 
 #: Operations that no key may use, whatever its role and scopes.

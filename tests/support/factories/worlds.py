@@ -39,6 +39,7 @@ from tests.support.factories.rows import (
     make_workflow,
 )
 from tests.support.operations import Operation
+from triggers.models import EventTrigger, Expectation, HookDelivery, InboundHook, TriggerFailure
 from triggers.models.schedules import Schedule, ScheduleFire
 from workflows.models import Version
 from workflows.services import archive_workflow, find_workflow
@@ -55,7 +56,7 @@ NOT_FREE = {
     "NodeItem.output_ref", "NodeRun.output_ref", "Run.input_ref", "Run.outputs_ref",
     "Run.compensation", "Run.on_parent_cancel", "EventRecord.type", "Slot.lane",
     "UsageCounter.period", "Version.checksum",
-    "Schedule.zone_rules", "ScheduleFire.reason", "ScheduleFire.run_state",
+    "HookDelivery.method", "Schedule.zone_rules", "ScheduleFire.reason", "ScheduleFire.run_state",
 }  # fmt: skip
 
 SOURCE = """\
@@ -147,6 +148,8 @@ def make_world(mark: str) -> World:
     _make_workflows(world)
     _make_runs(world)
     _make_schedules(world)
+    _make_hooks(world)
+    _make_event_triggers(world)
     _make_secrets(world)
     _make_webhooks(world)
     _make_traces(world)
@@ -283,6 +286,77 @@ def make_fires(world: World, days: range) -> None:
     )  # fmt: skip
 
 
+def _make_hooks(world: World) -> None:
+    """``hook_id`` has one delivery."""
+    make_hooks(world, range(1))
+    world.names["hook_id"] = str(InboundHook.objects.for_tenant(world.tenant).get().pk)
+    make_deliveries(world, range(1))
+
+
+def make_hooks(world: World, numbers: range) -> None:
+    """Inbound webhooks of ``idle``."""
+    mark, tenant = world.mark, world.tenant
+    workflow = find_workflow(tenant_id=tenant.pk, name=world.names["idle"])
+    for number in numbers:
+        path = f"{mark}/{number:04}"
+        InboundHook.objects.create(
+            tenant=tenant, workflow=workflow, trigger=f"{mark}_{number}", version=1, path=path,
+            address=f"{tenant.slug}/{path}", config={"path": path, "verify": {"scheme": "none"}, "input": {"a": mark}},
+        )  # fmt: skip
+
+
+def make_deliveries(world: World, numbers: range) -> None:
+    """Deliveries of ``hook_id``."""
+    mark = world.mark
+    HookDelivery.objects.bulk_create(
+        HookDelivery(
+            tenant=world.tenant, hook_id=world.names["hook_id"], delivery_id=f"{mark} {number}", outcome="failed",
+            error={"code": mark, "message": mark}, method="POST", content_type=f"text/{mark}", size=3, excerpt=mark,
+        )
+        for number in numbers
+    )  # fmt: skip
+
+
+def _make_event_triggers(world: World) -> None:
+    """``trigger_id`` starts ``main``, and has the failure ``failure_id`` and an expectation."""
+    make_event_triggers(world, range(1))
+    row = EventTrigger.objects.for_tenant(world.tenant).get()
+    world.names["trigger_id"] = str(row.pk)
+    make_failures(world, range(1))
+    world.names["failure_id"] = str(TriggerFailure.objects.for_tenant(world.tenant).get().pk)
+    now = timezone.now()
+    Expectation.objects.create(
+        tenant=world.tenant, trigger=row, key=world.mark, armed_by={"id": world.mark}, armed_at=now, due_at=now
+    )
+
+
+def make_event_triggers(world: World, numbers: range) -> None:
+    """Event triggers of ``main``."""
+    mark, tenant = world.mark, world.tenant
+    workflow = find_workflow(tenant_id=tenant.pk, name=world.names["main"])
+    config = {"on": [f"{mark}.happened"], "workflow": [mark], "input": {"who": mark}}
+    EventTrigger.objects.bulk_create(
+        EventTrigger(
+            tenant=tenant, workflow=workflow, trigger=f"{mark}_{number}", version=2, config=config, position=0, seq=0,
+            event_id=new_uuid(),
+        )
+        for number in numbers
+    )  # fmt: skip
+
+
+def make_failures(world: World, numbers: range) -> None:
+    """Failures of ``trigger_id``."""
+    mark = world.mark
+    TriggerFailure.objects.bulk_create(
+        TriggerFailure(
+            tenant=world.tenant, trigger_id=world.names["trigger_id"], slot=f"event:{mark}{number}",
+            facts={"event": {"type": f"{mark}.happened", "data": {"text": mark}}},
+            error={"code": mark, "message": mark}, state="dead",
+        )
+        for number in numbers
+    )  # fmt: skip
+
+
 def _make_secrets(world: World) -> None:
     """``secrets.name`` has a former value, version 1, and a current one."""
     name, by = f"{world.mark.upper()}_SECRET", a_test(world.tenant)
@@ -332,6 +406,10 @@ def grow(world: World, count: int) -> None:
     make_lines(world, run, numbers)
     make_approvals(world, numbers)
     make_fires(world, numbers)
+    make_hooks(world, numbers)
+    make_deliveries(world, numbers)
+    make_event_triggers(world, numbers)
+    make_failures(world, numbers)
     NodeRun.objects.bulk_create(
         NodeRun(tenant=tenant, run=run, node_id=f"{mark}_{number}", state="skipped") for number in numbers
     )

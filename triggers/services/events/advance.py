@@ -28,7 +28,7 @@ from pyflow.core.errors import PyFlowError
 from pyflow.core.events import EventType, rfc3339
 from pyflow.core.messages import cut
 from pyflow.expressions.evaluation import compile_expression
-from pyflow.triggers.events import MAX_DEPTH, EventConfig, EventPattern
+from pyflow.triggers.events import MAX_DEPTH, EventConfig, EventPattern, ExpectConfig
 from runs.models import EventRecord, Run, Trigger
 from runs.storage import log
 from triggers.errors import EventLoopError, FailureResolvedError, TriggerInputError
@@ -136,11 +136,20 @@ class _Advance:
 
     def _handle(self, event: EventRecord) -> None:
         shape = _shape(event)
-        expect = self._config.expect
-        if expect is None:
+        if self._config.expect is None:
             if self._matches(self._config, event, shape):
                 self._attempt(f"event:{event.pk}", {"event": shape}, partial(_depth_of, event))
             return
+        try:
+            with transaction.atomic():
+                self._compare(event, shape, self._config.expect)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the events after it go on
+            self._fail(f"event:{event.pk}", {"event": shape}, 0, error)
+
+    def _compare(self, event: EventRecord, shape: Facts, expect: ExpectConfig) -> None:
+        """Compare an event with what the trigger expects, and with what arms it."""
         if self._matches(self._config, event, shape):
             self._settle(self._key(shape), event.at)
         if self._matches(self._config.arming, event, shape):
