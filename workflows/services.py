@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from pyflow.core.errors import DefinitionError, Problem
 from pyflow.core.events import EventType
 from pyflow.documents.models import WorkflowDef
 from pyflow.execution.plan import Plan, compile_stored
+from pyflow.triggers.schedule_config import ScheduleConfig
 from pyflow.validation.loader import Format
 from tenants import audit, quotas
 from tenants.access import Actor, Principal
@@ -245,7 +246,22 @@ def checked(tenant_id: UUID, source: str, source_format: Format) -> WorkflowDef:
     definition = check_document(source, source_format)
     nodes = sum(1 for _ in definition.all_nodes())
     quotas.check(tenant_id=tenant_id, quota=Quota.NODES_PER_WORKFLOW, wanted=nodes)
+    for seconds in _schedule_gaps(definition):
+        quotas.check(tenant_id=tenant_id, quota=Quota.SCHEDULE_SECONDS, wanted=int(seconds))
     return definition
+
+
+def _schedule_gaps(definition: WorkflowDef) -> Iterator[float]:
+    """Yield the shortest time between two slots of each schedule."""
+    for trigger in definition.all_triggers():
+        if trigger.type != "schedule":
+            continue
+        try:
+            gap = ScheduleConfig.of(trigger.config).shortest_gap()
+        except ValueError:  # a file of version 1 may have any config: such a schedule never fires
+            continue
+        if gap is not None:
+            yield gap
 
 
 def size_of(source: str) -> int:

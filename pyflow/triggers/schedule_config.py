@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import islice, pairwise
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -16,6 +18,8 @@ from pyflow.triggers.timetable import Timetable
 #: Seconds. The scheduler looks several times a second: more often would promise what it does not keep.
 MIN_INTERVAL = 1.0
 DAY = 86_400.0
+#: Slots between which the shortest gap is looked for.
+_COMPARED = 100
 #: What templates of the input see as ``trigger``.
 FACTS = frozenset({"id", "type", "schedule_id", "scheduled_for", "fired_at", "cause"})
 
@@ -102,6 +106,11 @@ class ScheduleConfig(BaseModel):
             raise ValueError("`end` must be after `start`")
         return self
 
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> ScheduleConfig:
+        """Read a config without its unknown keys, which a file of version 1 may have. Raises ``ValueError``."""
+        return cls.model_validate({key: config[key] for key in cls.model_fields.keys() & config.keys()})
+
     def timetable(self, anchor: datetime) -> Timetable:
         """Return the slots; those of an interval without ``start`` are counted from ``anchor``, which is none."""
         seconds = self.interval or self.interval_seconds
@@ -114,6 +123,12 @@ class ScheduleConfig(BaseModel):
             start=self.start,
             end=self.end,
         )
+
+    def shortest_gap(self) -> float | None:
+        """Return the seconds between the two slots that are closest, of the next hundred; ``None`` if there is one."""
+        now = datetime.now(UTC)
+        gaps = [later - earlier for earlier, later in pairwise(islice(self.timetable(now).slots_after(now), _COMPARED))]
+        return min(gaps).total_seconds() if gaps else None
 
     @property
     def has_zone(self) -> bool:

@@ -77,12 +77,8 @@ class Schedule(TenantOwned):
         return self.declared and self.paused_at is None
 
     def read_config(self) -> ScheduleConfig:
-        """Return the config. Raises ``ValueError`` for one that cannot be used.
-
-        Unknown keys are those of a file of version 1, which may have any.
-        """
-        known = ScheduleConfig.model_fields.keys() & self.config.keys()
-        return ScheduleConfig.model_validate({key: self.config[key] for key in known})
+        """Return the config. Raises ``ValueError`` for one that cannot be used."""
+        return ScheduleConfig.of(self.config)
 
     def timetable(self) -> Timetable:
         """Return the slots. Raises ``ValueError`` if the config cannot be used."""

@@ -168,7 +168,7 @@ class PublishView(SharedWorkflowView):
 
     permissions: ClassVar = {"POST": Permission.WORKFLOWS_WRITE}
     reads_no_body: ClassVar = frozenset({"POST"})
-    limited_by: ClassVar = {"POST": (Quota.NODES_PER_WORKFLOW,)}
+    limited_by: ClassVar = {"POST": (Quota.NODES_PER_WORKFLOW, Quota.SCHEDULE_SECONDS)}
 
     @extend_schema(
         operation_id="versions_publish",

@@ -60,7 +60,7 @@ from workflows.services import (
 
 SENT_BACK = "With `format`, the document itself."
 ARCHIVED = (409, "The workflow is archived")
-DOCUMENT_QUOTAS = (Quota.NODES_PER_WORKFLOW, Quota.STORED_BYTES)
+DOCUMENT_QUOTAS = (Quota.NODES_PER_WORKFLOW, Quota.SCHEDULE_SECONDS, Quota.STORED_BYTES)
 
 
 class WorkflowsView(TenantView):

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from pyflow.triggers import cron
+from tenants.errors import QuotaExceededError
 from tenants.models import Tenant
 from tenants.quotas import set_plan
 from tests.support.factories.rows import a_test, make_draft, make_tenant, make_workflow
@@ -180,3 +181,12 @@ def test_rows_of_slots_are_kept_as_long_as_runs(tenant):
         )  # fmt: skip
     assert prune_fires() == 1
     assert [state for _, state in slots(schedule)] == ["buffered", "started", "missed"]
+
+
+@pytest.mark.parametrize("config", [{"cron": "0,4 * * * *"}, {"interval": "4m"}, {"interval_seconds": 240}])
+def test_a_plan_says_how_often_a_schedule_may_fire(tenant, config):
+    set_plan(tenant=tenant, plan="enterprise", overrides={"schedule_seconds": 300}, by=a_test(tenant))
+    make_workflow(tenant, source(main={"cron": "*/5 * * * *"}))
+    with pytest.raises(QuotaExceededError) as refusal:
+        make_workflow(tenant, source(main=config))
+    assert (refusal.value.quota, refusal.value.used) == ("schedule_seconds", 240)

@@ -30,6 +30,7 @@ NOT_RUN = {
     "docs/how-to/access.md": 2,
     "docs/how-to/platform.md": 1,
     "docs/how-to/remote.md": 1,
+    "docs/how-to/schedules.md": 1,
     "docs/how-to/secrets.md": 3,
     "docs/how-to/storage.md": 2,
     "docs/how-to/tenants.md": 1,
