@@ -8,6 +8,8 @@ from typing import Any
 
 from django.core.asgi import get_asgi_application
 
+from pyflow_site.body_limits import limited
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "pyflow_site.settings")
 _over_http = get_asgi_application()
 
@@ -20,7 +22,7 @@ async def application(
         await receive()
         await send({"type": "websocket.close", "code": 1008, "reason": None})
         return
-    await _over_http(scope, receive, send)
+    await _over_http(scope, limited(scope, receive), send)
 
 
 from pyflow_site.executor import start_executor  # noqa: E402 - models can be imported from here on

@@ -1,4 +1,4 @@
-"""Decides whether a server process executes runs, looks at schedules, and sends webhooks, itself."""
+"""Decides whether a server process executes runs, looks at schedules and event triggers, and sends webhooks, itself."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from django.conf import settings
 
 from events.webhooks.sender import WebhookSender
 from runs.worker.inprocess import InProcessExecutor
+from triggers.event_ticker import EventTicker
 from triggers.ticker import Ticker
 
 
 def start_executor() -> InProcessExecutor | None:
-    """Start the in-process executor, the scheduler and the sender where there is no worker and no beat.
+    """Start the in-process executor, the schedulers and the sender where there is no worker and no beat.
 
     They end with the process.
     """
@@ -19,5 +20,6 @@ def start_executor() -> InProcessExecutor | None:
     executor = InProcessExecutor()
     executor.start()
     Ticker().start()
+    EventTicker().start()
     WebhookSender().start()
     return executor

@@ -1,4 +1,4 @@
-"""Starts the scheduler in celery-beat's process."""
+"""Starts the scheduler and the thread of event triggers in celery-beat's process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from celery.signals import beat_embedded_init, beat_init
 
+from triggers.event_ticker import EventTicker
 from triggers.ticker import Ticker
 
 
@@ -13,3 +14,4 @@ from triggers.ticker import Ticker
 @beat_embedded_init.connect
 def _start_ticker(**_: Any) -> None:
     Ticker().start()
+    EventTicker().start()

@@ -1,4 +1,4 @@
-"""The scheduler: a thread that looks at schedules and event triggers for as long as its process has the lease.
+"""The scheduler: a thread that looks at schedules for as long as its process has the lease.
 
 It runs in the server's process in the single-node shape, and in celery-beat's in a fleet: there may be several.
 """
@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from django.db import DatabaseError, connections
 
 from pyflow.core.ids import new_uuid
-from triggers.services.events.advance import advance_due
 from triggers.services.retention import prune_triggers
 from triggers.services.schedules import leadership, retention, ticks
 
@@ -81,7 +80,6 @@ class Ticker:
             self._follow_at = time.monotonic() + FOLLOW_SECONDS
             ticks.follow_runs()
         ticks.fire_due()
-        advance_due()
         if time.monotonic() >= self._prune_at:
             self._prune_at = time.monotonic() + PRUNE_SECONDS
             retention.prune_fires()

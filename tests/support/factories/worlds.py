@@ -290,7 +290,7 @@ def _make_hooks(world: World) -> None:
     """``hook_id`` has one delivery."""
     make_hooks(world, range(1))
     world.names["hook_id"] = str(InboundHook.objects.for_tenant(world.tenant).get().pk)
-    make_deliveries(world, range(1))
+    make_hook_deliveries(world, range(1))
 
 
 def make_hooks(world: World, numbers: range) -> None:
@@ -305,7 +305,7 @@ def make_hooks(world: World, numbers: range) -> None:
         )  # fmt: skip
 
 
-def make_deliveries(world: World, numbers: range) -> None:
+def make_hook_deliveries(world: World, numbers: range) -> None:
     """Deliveries of ``hook_id``."""
     mark = world.mark
     HookDelivery.objects.bulk_create(
@@ -407,7 +407,7 @@ def grow(world: World, count: int) -> None:
     make_approvals(world, numbers)
     make_fires(world, numbers)
     make_hooks(world, numbers)
-    make_deliveries(world, numbers)
+    make_hook_deliveries(world, numbers)
     make_event_triggers(world, numbers)
     make_failures(world, numbers)
     NodeRun.objects.bulk_create(

@@ -24,6 +24,7 @@ from django.utils import timezone
 from events.cursor import Cursor
 from events.errors import EventsRemovedError
 from events.reading import EventFilter, read
+from plumbing.database.transactions import is_passing
 from pyflow.core.errors import PyFlowError
 from pyflow.core.events import EventType, rfc3339
 from pyflow.core.messages import cut
@@ -38,7 +39,7 @@ from triggers.services.firing import Firing, fire, fired_key, rendered
 logger = logging.getLogger(__name__)
 #: Events that one transaction handles, and seconds after which it ends early.
 BATCH = 100
-BATCH_SECONDS = 2.0
+BATCH_SECONDS = 1.0
 #: Triggers that one call of ``advance_due`` looks at; the next one goes on with the others.
 MOST_TRIGGERS = 1000
 #: Seconds after which a failed event is tried again; after the last of them it is given up.
@@ -50,27 +51,29 @@ Facts = Mapping[str, Any]
 
 
 def advance_due(*, now: datetime | None = None) -> int:
-    """Let all event triggers that have something to do handle it; return how many batches were handled.
+    """Let all event triggers that have something to do handle it; return 0 if there was nothing to do.
 
     Those are triggers with events after their cursor, with an expectation whose time is over, or with a failure to be
     tried again. The rest cost nothing: without triggers, this is two queries of empty tables.
     """
     now = now or timezone.now()
-    handled = 0
-    for trigger_id in _due_triggers(now):
-        while _guarded(partial(advance, trigger_id, now=now)):
-            handled += 1
+    handled, pending = 0, _due_triggers(now)
+    while pending:  # in turns: one with many events delays no other
+        pending = [trigger_id for trigger_id in pending if _guarded(partial(advance, trigger_id, now=now))]
+        handled += 1
     for failure_id in _due_failures(now):
         handled += _guarded(partial(_retry_due, failure_id, now=now))
     return handled
 
 
 def _guarded(step: Callable[[], bool]) -> bool:
-    """Take a step; an error of the database ends it, not the steps of other triggers."""
+    """Take a step; whatever ends it does not end the steps of other triggers. Nothing of it is kept: it comes again."""
     try:
         return step()
-    except (OperationalError, InterfaceError):
-        logger.warning("an event trigger could not be advanced now and is advanced later", exc_info=True)
+    except Exception as error:
+        if isinstance(error, InterfaceError) or (isinstance(error, OperationalError) and not is_passing(error)):
+            raise  # the database does not answer
+        logger.exception("an event trigger could not be advanced, and is advanced later")
         return False
 
 

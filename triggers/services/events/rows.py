@@ -81,6 +81,12 @@ def event_triggers_of(tenant_id: UUID) -> models.QuerySet[EventTrigger]:
     return rows.annotate(open_failures=models.Count("failures", filter=open_failures))
 
 
+def tenants_with_event_triggers() -> frozenset[UUID]:
+    """The ids of all tenants that have event triggers."""
+    rows = EventTrigger.objects.across_tenants().order_by().values_list("tenant", flat=True)
+    return frozenset(rows.distinct())
+
+
 def find_event_trigger(*, tenant_id: UUID, trigger_id: UUID) -> EventTrigger:
     """A tenant's event trigger. Raises ``EventTriggerMissingError``."""
     row = event_triggers_of(tenant_id).filter(pk=trigger_id).first()
