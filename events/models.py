@@ -1,9 +1,10 @@
-"""Webhook endpoints of tenants, the secrets that they sign with, and what was delivered to them."""
+"""Webhook endpoints of tenants, their secrets and deliveries, and tickets for streams."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import ClassVar
 from uuid import UUID
 
 from django.db import models
@@ -14,7 +15,7 @@ from events.reading import EventFilter
 from pyflow.core.ids import new_uuid
 from secrets_vault.envelope import row_place
 from secrets_vault.models import DataKey, Sealed
-from tenants.scoping import TenantOwned
+from tenants.scoping import TenantManager, TenantOwned
 
 MAX_URL = 2048
 #: What the API calls the secrets of endpoints; Standard Webhooks.
@@ -219,3 +220,35 @@ class DeliveryAttempt(TenantOwned):
 
     def __str__(self) -> str:
         return f"{self.number} {self.status or self.error}"
+
+
+class StreamTickets(TenantManager["StreamTicket"]):
+    """Tickets, which are looked up before it is known whose they are."""
+
+    def presented(self, token_hash: str) -> StreamTicket | None:
+        """The ticket that was presented; inside its ``lookup_scope``."""
+        return self._unscoped().filter(token_hash=token_hash).first()
+
+
+class StreamTicket(TenantOwned):
+    """The right to open one stream, once, as the principal who asked for it. Deleted when it is used."""
+
+    id = models.UUIDField(primary_key=True, default=new_uuid, editable=False)
+    token_hash = models.CharField(max_length=64, unique=True, editable=False)
+    principal_kind = models.CharField(max_length=8, editable=False)
+    principal_id = models.CharField(max_length=64, editable=False)
+    session = models.UUIDField(null=True, editable=False, help_text="The login of a member's token.")
+    credential_ends_at = models.DateTimeField(null=True, editable=False)
+    run_id = models.UUIDField(null=True, editable=False, help_text="The run whose events it opens; null: the log.")
+    expires_at = models.DateTimeField(db_index=True, editable=False)
+
+    objects: ClassVar[StreamTickets] = StreamTickets()
+
+    class Meta(TenantOwned.Meta):
+        """In the order in which they were issued."""
+
+        abstract = False
+        ordering = ("id",)
+
+    def __str__(self) -> str:
+        return f"ticket of {self.principal_kind} {self.principal_id}"

@@ -52,7 +52,7 @@ class EventFilter:
     def _of_types(self) -> Q:
         wanted = Q()
         for name in self.types:
-            wanted |= Q(type__startswith=name[:-1]) if name.endswith(".*") else Q(type=name)
+            wanted |= Q(type__startswith=name.removesuffix("*")) if name.endswith(".*") else Q(type=name)
         return wanted
 
 
@@ -105,5 +105,5 @@ def end_of_log() -> Cursor:
 
 _FIELDS = (
     *("id", "tenant_id", "run_id", "seq", "type", "node_id", "at", "data", "position", "workflow_name", "origin"),
-    *("version_number", "run__workflow__name", "run__version__number"),
+    *("version_number", "run__workflow__name", "run__version__number", "run__labels"),
 )

@@ -192,3 +192,18 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
         """OpenAPI security scheme object."""
         return {"type": "http", "scheme": "bearer", "bearerFormat": "pyf_<env>_<id>_<secret> or JWT"}
+
+
+class StreamTicketScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """The security scheme of tickets for streams."""
+
+    target_class = "events.api.streams.TicketAuthentication"
+    name = "streamTicket"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        """OpenAPI security scheme object."""
+        return {
+            "type": "http",
+            "scheme": "ticket",
+            "description": "A ticket of `POST /api/v1/auth/tickets`, for `Accept: text/event-stream` alone.",
+        }

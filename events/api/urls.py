@@ -3,7 +3,8 @@
 from django.urls import path
 
 from events.api.deliveries import DeliveriesView, DeliveryView, RedeliverView
-from events.api.views import EventTypesView, LogView
+from events.api.tickets import TicketsView
+from events.api.views import EventTypesView, LogView, RunEventsView
 from events.api.webhooks import (
     PauseWebhookView,
     RedeliverWebhookView,
@@ -15,6 +16,8 @@ from events.api.webhooks import (
 )
 
 urlpatterns = [
+    path("runs/<uuid:run_id>/events", RunEventsView.as_view(), name="run-events"),
+    path("auth/tickets", TicketsView.as_view(), name="auth-tickets"),
     path("events", LogView.as_view(), name="events"),
     path("events/types", EventTypesView.as_view(), name="event-types"),
     path("webhooks", WebhooksView.as_view(), name="webhooks"),

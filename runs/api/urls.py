@@ -11,7 +11,7 @@ from runs.api.logs import LogsView
 from runs.api.nodes import ItemsView, NodesView, NodeView
 from runs.api.values import InputView, ItemOutputView, OutputsView, OutputView
 from runs.api.verbs import CancelView, PauseView, RerunView, ResumeView, RetryView, TerminateView
-from runs.api.views import EventsView, RunsView, RunView, WorkflowRunsView
+from runs.api.views import RunsView, RunView, WorkflowRunsView
 
 urlpatterns = [
     path("workflows/<str:name>/runs", WorkflowRunsView.as_view(), name="workflow-runs"),
@@ -41,5 +41,4 @@ urlpatterns = [
     path("runs/<uuid:run_id>/retry", RetryView.as_view(), name="run-retry"),
     path("runs/<uuid:run_id>/rerun", RerunView.as_view(), name="run-rerun"),
     path("runs/<uuid:run_id>/logs", LogsView.as_view(), name="run-logs"),
-    path("runs/<uuid:run_id>/events", EventsView.as_view(), name="run-events"),
 ]

@@ -21,7 +21,6 @@ from pyflow.core.states import TERMINAL_RUN_STATES
 from runs.api.preferences import PREFER, answer_waited, applied, wait_for_runs
 from runs.api.queries import ORDERS, AllRunsQuery, RunsQuery, matching
 from runs.api.serializers import (
-    EventsShape,
     RunDetailShape,
     RunShape,
     RunsShape,
@@ -235,9 +234,6 @@ class EventsView(OfRun):
     permissions: ClassVar = {"GET": Permission.RUNS_READ}
     reads_query = frozenset({"GET"})
 
-    @extend_schema(
-        operation_id="runs_events", summary="Read a run's events", parameters=[EventsQuery], responses=EventsShape
-    )
     def get(self, request: Request, run_id: UUID) -> Response:
         """List events after `after`, in order. The list is complete when it is empty and `state` is final."""
         query = validated(EventsQuery, request.query_params)

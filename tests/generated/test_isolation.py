@@ -24,7 +24,8 @@ CLOSED = [operation for operation in operations().values() if not operation.is_o
 OF_THE_REQUEST = {"X-Request-ID", "RateLimit"}
 #: Their answers are the same for every tenant, or have only numbers.
 IMPERSONAL = {
-    "audit_verify", "auth_jwks", "health_live", "health_ready", "nodes_list", "nodes_read", "plugins_list",
+    "audit_verify", "auth_jwks", "auth_tickets", "event_types_list",
+    "health_live", "health_ready", "nodes_list", "nodes_read", "plugins_list",
     "quotas_read",
     "runs_signal", "schedules_backfill", "schedules_fire", "schedules_preview", "secret_versions_list",
     "secrets_create", "usage_read", "workflows_schema",

@@ -59,7 +59,9 @@ def orders(operation: Operation) -> list[str]:
 
 def test_every_list_has_pages_or_a_reason():
     # What the installation has, and the grants of one workflow: few. The events of a run go by `after`.
-    assert LISTS.keys() - PAGED.keys() == {"nodes_list", "plugins_list", "grants_list", "runs_events"}
+    assert LISTS.keys() - PAGED.keys() == {
+        *("nodes_list", "plugins_list", "grants_list", "runs_events", "events_list", "event_types_list")
+    }
 
 
 @pytest.mark.parametrize("operation", PAGED.values(), ids=PAGED)

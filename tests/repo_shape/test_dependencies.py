@@ -14,8 +14,7 @@ from tests.repo_shape import tree
 
 #: Requirements that no module imports, and why they are declared.
 NOT_IMPORTED = {
-    "channels": "runs are followed over WebSockets: a feature to come",
-    "channels-redis": "as channels",
+    "channels-redis": "messages between consumers: the event bus carries ours",
     "django-prometheus": "metrics of processes: a feature to come",
     "gunicorn": "a program: it serves the WSGI application",
     "hiredis": "redis uses it where it is installed",
@@ -30,6 +29,7 @@ NOT_IMPORTED = {
     "opentelemetry-instrumentation-redis": "as opentelemetry-api",
     "opentelemetry-sdk": "as opentelemetry-api",
     "standardwebhooks": "signed webhooks: a feature to come",
+    "wsproto": "uvicorn serves WebSockets with it",
     "tzdata": "data: zoneinfo reads it where the system has no time zones",
 }
 PROJECTS = [path for path in tree.files() if path.name == "pyproject.toml"]

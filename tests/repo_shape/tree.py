@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-APPS = ("tenants", "secrets_vault", "plugins", "workflows", "runs", "triggers")
+APPS = ("tenants", "secrets_vault", "plugins", "workflows", "runs", "events", "triggers")
 PACKAGES = ("pyflow", "pyflow_site", *APPS, "plumbing", "packages")
 
 

@@ -12,6 +12,7 @@ from django.http import HttpResponse
 from django.utils import timezone
 
 from events.models import DeliveryAttempt
+from events.tickets import issue
 from events.webhooks.endpoints import create_endpoint, find_endpoint, try_endpoint
 from pyflow.core.events import rfc3339
 from pyflow.core.ids import new_uuid
@@ -35,6 +36,7 @@ from tests.support.factories.rows import (
     make_draft,
     make_invitation,
     make_member,
+    make_principal,
     make_tenant,
     make_workflow,
 )
@@ -54,6 +56,7 @@ NOT_FREE = {
     "DataKey.made_under", "DataKey.master_key",
     "IdempotentAnswer.fingerprint", "Invitation.token_hash", "RefreshToken.token_hash",
     "NodeItem.output_ref", "NodeRun.output_ref", "Run.input_ref", "Run.outputs_ref",
+    "StreamTicket.principal_id", "StreamTicket.principal_kind", "StreamTicket.token_hash",
     "Run.compensation", "Run.on_parent_cancel", "EventRecord.type", "Slot.lane",
     "UsageCounter.period", "Version.checksum",
     "HookDelivery.method", "Schedule.zone_rules", "ScheduleFire.reason", "ScheduleFire.run_state",
@@ -444,6 +447,7 @@ def _make_traces(world: World) -> None:
 
 def _mark_the_rest(world: World) -> None:
     """Every text that is still empty or the code's own choice."""
+    issue(make_principal(world.tenant), run_id=None)
     for model, name in unmarked(world):
         # Of any of the shapes that the API shows: an error's, who started a run, and which attempt called it.
         value: dict[str, Any] = dict.fromkeys(
