@@ -52,7 +52,7 @@ LATE = End(
 )
 
 
-class EventsConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has no types
+class EventsConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # it has no types
     """One connection."""
 
     async def connect(self) -> None:

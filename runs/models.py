@@ -81,6 +81,9 @@ class RunManager(TenantManager["Run"]):
     def for_tenant(self, tenant: Any) -> RunQuerySet:
         return self._unscoped().filter(tenant=tenant)
 
+    def across_tenants(self) -> RunQuerySet:
+        return self._unscoped()
+
     def _unscoped(self) -> RunQuerySet:
         return RunQuerySet(self.model, using=self._db)
 

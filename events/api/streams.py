@@ -6,7 +6,7 @@ a thread, as every view does, and are left before the first event is sent.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 from uuid import UUID
 
 from django.core.handlers.asgi import ASGIRequest
@@ -25,6 +25,7 @@ from events.streams.sse import MEDIA_TYPE, EventStreamResponse, Plan
 from plumbing.rest.renderers import OwnAnswer
 from tenants.access import Permission, Principal
 from tenants.api.authentication import BearerAuthentication
+from tenants.api.views import TenantView
 from tenants.errors import InvalidKeyError, InvalidTokenError
 
 NOT_SERVED = (
@@ -72,11 +73,11 @@ class TicketAuthentication(BaseAuthentication):
         return 'Ticket realm="pyflow"'
 
 
-class Streaming:
-    """What views of events have in addition to their pages."""
+class StreamingView(TenantView):
+    """Base of the views of events, which answer with a stream, too."""
 
-    renderer_classes: ClassVar = (*APIView.renderer_classes, EventStreamRenderer)
-    authentication_classes: ClassVar = (BearerAuthentication, TicketAuthentication)
+    renderer_classes = (*APIView.renderer_classes, EventStreamRenderer)
+    authentication_classes = (BearerAuthentication, TicketAuthentication)
 
 
 def wants_stream(request: Request) -> bool:

@@ -22,7 +22,7 @@ from events.api.custom import (
     events_of,
 )
 from events.api.serializers import NOW, EventLogShape, EventTypesShape, LogQuery, filter_of
-from events.api.streams import LAST_EVENT_ID, STREAM, Streaming, query_of, stream, wants_stream
+from events.api.streams import LAST_EVENT_ID, STREAM, StreamingView, query_of, stream, wants_stream
 from events.cursor import Cursor
 from events.reading import end_of_log, read
 from events.streams.sources import LogSource, RunSource
@@ -45,7 +45,7 @@ REMOVED = {
 }
 
 
-class LogView(Streaming, TenantView):
+class LogView(StreamingView):
     """The log of the tenant."""
 
     permissions: ClassVar = {"GET": Permission.RUNS_READ, "POST": Permission.RUNS_WRITE}
@@ -126,7 +126,7 @@ def _cursor(text: str | None, tenant_id: UUID) -> Cursor | None:
     return end_of_log() if text == NOW else Cursor.decode(text, tenant_id)
 
 
-class RunEventsView(Streaming, EventsView):
+class RunEventsView(StreamingView, EventsView):
     """The events of one run."""
 
     @extend_schema(
