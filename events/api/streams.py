@@ -14,8 +14,9 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed, NotAcceptable
+from rest_framework.permissions import SAFE_METHODS
+from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from events import tickets
 from events.streams.access import PrincipalAccess
@@ -76,8 +77,12 @@ class TicketAuthentication(BaseAuthentication):
 class StreamingView(TenantView):
     """Base of the views of events, which answer with a stream, too."""
 
-    renderer_classes = (*APIView.renderer_classes, EventStreamRenderer)
     authentication_classes = (BearerAuthentication, TicketAuthentication)
+
+    def get_renderers(self) -> list[BaseRenderer]:
+        """The usual ones; what is read can be streamed."""
+        reads = self.request.method in SAFE_METHODS
+        return [*super().get_renderers(), EventStreamRenderer()] if reads else super().get_renderers()
 
 
 def wants_stream(request: Request) -> bool:
