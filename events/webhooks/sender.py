@@ -46,6 +46,7 @@ class WebhookSender:
     def __init__(self) -> None:
         self._thread = threading.Thread(target=self._run, name="pyflow-webhooks", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._subscription: Subscription | None = None
         self._stopping = False
 
     def start(self) -> None:
@@ -59,6 +60,11 @@ class WebhookSender:
         self.wake()
         self._thread.join(timeout)
         atexit.unregister(self.stop)
+
+    @property
+    def is_subscribed(self) -> bool:
+        """Whether it is notified of what happens."""
+        return self._subscription is not None
 
     def wake(self) -> None:
         """Look at once; from any thread."""
@@ -78,7 +84,6 @@ class WebhookSender:
         self._loop, self._woken = asyncio.get_running_loop(), asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
         self._topics: frozenset[str] = frozenset()
-        self._subscription: Subscription | None = None
         self._prune_at = time.monotonic() + FIRST_PRUNE_SECONDS
         with ThreadPoolExecutor(1, "pyflow-webhooks-database") as self._database:
             try:
@@ -92,6 +97,7 @@ class WebhookSender:
             finally:
                 if self._subscription is not None:
                     self._subscription.close()
+                    self._subscription = None
                 for task in self._sending:
                     task.cancel()
                 await asyncio.gather(*self._sending, return_exceptions=True)

@@ -1,0 +1,141 @@
+"""The thread that sends webhooks: woken by events, and looking by itself where it is not."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from events.models import Delivery
+from events.webhooks.endpoints import try_endpoint
+from events.webhooks.sender import WebhookSender
+from runs.notify.current import of_settings, using
+from runs.storage import log
+from tenants.models import Tenant
+from tests.support import waiting
+from tests.support.factories.rows import a_test
+from tests.support.factories.webhooks import make_endpoint
+from tests.support.servers.event_bus import NEVER, PlainBus, in_one_process
+from tests.support.servers.receiver import Receiver
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
+
+
+@pytest.fixture
+def sender(transactional_db) -> Iterator[WebhookSender]:
+    """A sender on its thread, stopped before the tables are emptied."""
+    sender = WebhookSender()
+    yield sender
+    sender.stop(timeout=30)
+
+
+def received(receiver: Receiver, count: int) -> None:
+    """Wait for so many requests."""
+    waiting.until(lambda: len(receiver.received) >= count, what=f"{count} requests")
+
+
+def emit(tenant: Tenant) -> None:
+    """Append an event to the log."""
+    from django.utils import timezone
+
+    log.append_outside(tenant_id=tenant.pk, type="order.paid", at=timezone.now(), data={})
+
+
+def test_what_happens_wakes_it(tenant: Tenant, receiver: Receiver, sender: WebhookSender, settings):
+    """It never looks by itself here: a new endpoint, its first event, and a test event all have to wake it."""
+    settings.PYFLOW_SWEEP_SECONDS = NEVER
+    with in_one_process():
+        make_endpoint(tenant, "https://elsewhere.example/", types=["no.such"])
+        sender.start()
+        waiting.until(lambda: sender.is_subscribed, what="subscription")
+        row, secret = make_endpoint(tenant, receiver.url)
+        emit(tenant)
+        received(receiver, 1)
+        try_endpoint(by=a_test(tenant), endpoint=row)
+        received(receiver, 2)
+        sender.stop(timeout=30)
+    assert {item.verified(secret)["type"] for item in receiver.received} == {"order.paid", "webhook.test"}
+    assert set(Delivery.objects.for_tenant(tenant).values_list("state", flat=True)) == {"delivered"}
+
+
+class DeafBus(PlainBus):
+    """A bus that loses everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.publish = lambda topic, message="": None
+
+
+def test_it_looks_by_itself_where_every_notification_is_lost(
+    tenant: Tenant, receiver: Receiver, sender: WebhookSender, settings
+):
+    from runs.notify.notifications import Notifications
+
+    settings.PYFLOW_SWEEP_SECONDS = 0.1
+    with using(Notifications(DeafBus())):
+        sender.start()
+        make_endpoint(tenant, receiver.url)
+        emit(tenant)
+        received(receiver, 1)
+        sender.stop(timeout=30)
+
+
+def test_a_failed_delivery_is_sent_again_when_it_is_due(
+    tenant: Tenant, receiver: Receiver, sender: WebhookSender, settings, monkeypatch
+):
+    from datetime import timedelta
+
+    from events.webhooks import schedule
+
+    settings.PYFLOW_SWEEP_SECONDS = NEVER
+    monkeypatch.setattr(schedule, "PAUSES", (timedelta(milliseconds=200),) * 9)
+    receiver.statuses = [500, 500, 200]
+    with in_one_process():
+        make_endpoint(tenant, receiver.url)
+        emit(tenant)
+        sender.start()
+        received(receiver, 3)
+        waiting.until(lambda: Delivery.objects.for_tenant(tenant).get().state == "delivered", what="delivery")
+        sender.stop(timeout=30)
+    assert len({item.id for item in receiver.received}) == 1
+
+
+def test_a_database_that_fails_for_a_while_loses_nothing(
+    tenant: Tenant, receiver: Receiver, sender: WebhookSender, settings, monkeypatch
+):
+    from django.db import OperationalError
+
+    from events.webhooks import sender as module
+
+    settings.PYFLOW_SWEEP_SECONDS = 0.1
+    failures, take = [], module.take_due
+
+    def fail_first(room: int):
+        if len(failures) < 3:
+            failures.append(room)
+            raise OperationalError("the server is away")
+        return take(room)
+
+    monkeypatch.setattr(module, "take_due", fail_first)
+    with in_one_process():
+        make_endpoint(tenant, receiver.url)
+        emit(tenant)
+        sender.start()
+        received(receiver, 1)
+        sender.stop(timeout=30)
+    assert len(failures) == 3
+
+
+@pytest.mark.fleet
+def test_a_flushed_redis_loses_no_delivery(tenant: Tenant, receiver: Receiver, sender: WebhookSender, settings):
+    settings.PYFLOW_SWEEP_SECONDS = 0.2
+    with redis.Redis.from_url(os.environ["REDIS_URL"]) as server, using(of_settings()):
+        sender.start()
+        make_endpoint(tenant, receiver.url)
+        for _ in range(5):
+            emit(tenant)
+            server.flushall()
+            server.client_kill_filter(_type="pubsub")
+        received(receiver, 5)
+        sender.stop(timeout=30)
+    assert len({item.id for item in receiver.received}) == 5
