@@ -62,14 +62,14 @@ _ITEM = _object({"index": _NUMBER, "key": {"type": ["string", "null"]}})
 _REFERENCE = _object({"sha256": _TEXT, "size": _NUMBER})
 _ATTEMPT = {"attempt": _NUMBER}
 _OF_ITEM = {"item": _ITEM, "started_at": {"type": ["string", "null"], "format": "date-time"}}
-_RUN_STATE = {"state": {"enum": [state.value for state in RunState]}}
-_NODE_STATE = {"state": {"enum": [state.value for state in NodeState]}}
+_RUN_STATE = {"state": {"type": "string", "enum": [state.value for state in RunState]}}
+_NODE_STATE = {"state": {"type": "string", "enum": [state.value for state in NodeState]}}
 _BY = {"by": _object({"kind": _TEXT, "id": _TEXT, "name": _TEXT})}
 _VERSION = {"state": _TEXT, "checksum": _TEXT}
 _MOMENT = {"type": "string", "format": "date-time"}
 _ENDED = {"error": {"anyOf": [_ERROR, {"type": "null"}]}, "compensation": {"type": ["string", "null"]}}
 _OUTPUTS = {"outputs": {}, "outputs_ref": _REFERENCE}
-_TRIGGER = {"trigger": _TEXT, "kind": {"enum": ["schedule", "webhook", "event"]}}
+_TRIGGER = {"trigger": _TEXT, "kind": {"type": "string", "enum": ["schedule", "webhook", "event"]}}
 _SCHEDULE = {"schedule_id": _TEXT}
 
 KINDS: tuple[EventKind, ...] = (
@@ -145,7 +145,7 @@ KINDS: tuple[EventKind, ...] = (
         EventType.WEBHOOK_DISABLED,
         "A webhook endpoint was disabled: it answered 410, or only failed for 5 days.",
         _object(
-            {"webhook": _TEXT, "description": _TEXT, "reason": {"enum": ["gone", "failing"]}},
+            {"webhook": _TEXT, "description": _TEXT, "reason": {"type": "string", "enum": ["gone", "failing"]}},
             {"failing_since": {"type": ["string", "null"], "format": "date-time"}},
         ),
     ),

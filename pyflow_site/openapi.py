@@ -9,6 +9,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
 
+from events.api.described import webhooks
 from plumbing.rest.serializers import Strict
 from tenants.api.views import TenantView
 from tenants.plans import Quota
@@ -176,10 +177,11 @@ class Schema(AutoSchema):
 
 
 def complete_components(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Hook of drf-spectacular: the components that operations refer to."""
+    """Hook of drf-spectacular: the components that operations refer to, and what is sent to webhook endpoints."""
     components = result["components"]
     components["headers"] = HEADERS
     components["schemas"] = dict(sorted({**components["schemas"], **BODIES}.items()))
+    result["webhooks"] = webhooks()
     return result
 
 

@@ -376,10 +376,10 @@ def _make_webhooks(world: World) -> None:
         by=by, url=f"https://{mark}.example/", description=mark, types=[mark], workflows=[mark], labels={"team": mark}
     )
     world.names |= {"webhook_id": str(endpoint.pk)}
-    make_deliveries(world, 1)
+    make_sent(world, 1)
 
 
-def make_deliveries(world: World, count: int) -> None:
+def make_sent(world: World, count: int) -> None:
     """Test events for the endpoint, each with an attempt that failed."""
     endpoint = find_endpoint(tenant_id=world.tenant.pk, webhook_id=UUID(world.names["webhook_id"]))
     for _ in range(count):
@@ -402,7 +402,7 @@ def grow(world: World, count: int) -> None:
         create_secret(name=f"{mark.upper()}_{number:04}", value=f"{mark} value", by=by)
         create_endpoint(by=by, url=f"https://{mark}-{number}.example/")
         start(world)
-    make_deliveries(world, count)
+    make_sent(world, count)
     run = Run.objects.for_tenant(tenant).get(pk=world.names["run_id"])
     numbers = range(world.grown, world.grown + count)
     make_items(world, run, numbers)
