@@ -431,4 +431,4 @@ def test_drafts_and_version_1_without_verification_have_no_webhooks(tenant, api)
     assert paths(tenant) == {}
     verified = json.dumps({"path": "/old", "verify": {"scheme": "none"}})
     make_workflow(tenant, f"name: old\ntrigger: {{type: webhook, config: {verified}}}\nnodes: []\n")
-    assert paths(tenant) == {"webhook-1": ("old", 2)}
+    assert paths(tenant) == {"webhook": ("old", 2)}

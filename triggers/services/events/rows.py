@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from events.cursor import Cursor
 from pyflow.documents.models import WorkflowDef
+from pyflow.triggers.declared import triggers_of
 from pyflow.triggers.events import EventConfig
 from runs.storage import log
 from triggers.errors import EventTriggerMissingError, FailureMissingError
@@ -61,16 +62,15 @@ def _arm(row: EventTrigger, config: EventConfig) -> None:
 
 
 def declared_event_triggers(definition: WorkflowDef) -> dict[str, EventConfig]:
-    """Return the configs of event triggers by their ids; without an id by type and place: ``event-1``."""
+    """Return the configs of event triggers by their ids."""
     found = {}
-    for number, trigger in enumerate(definition.all_triggers(), 1):
+    for trigger in triggers_of(definition):
         if trigger.type != "event":
             continue
         try:
-            config = EventConfig.model_validate(trigger.config)
+            found[trigger.id] = EventConfig.model_validate(dict(trigger.config))
         except ValidationError:  # of version 1, or from before triggers were checked
             continue
-        found[trigger.id or f"event-{number}"] = config
     return found
 
 

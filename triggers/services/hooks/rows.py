@@ -9,6 +9,7 @@ from django.db.models import OuterRef, Subquery
 from pydantic import ValidationError
 
 from pyflow.documents.models import WorkflowDef
+from pyflow.triggers.declared import triggers_of
 from pyflow.triggers.hooks import WebhookConfig
 from triggers.errors import HookMissingError, HookPathTakenError
 from triggers.models import HookDelivery, InboundHook
@@ -47,18 +48,16 @@ def sync_hooks(workflow: Workflow, version: Version | None) -> None:
 def declared_hooks(definition: WorkflowDef) -> dict[str, WebhookConfig]:
     """Return the configs of webhooks by the ids of their triggers.
 
-    Those of version 1 only where they say how to verify. Without an id, a trigger is named by its type and place:
-    ``webhook-1``.
+    Those of version 1 only where they say how to verify.
     """
     found = {}
-    for number, trigger in enumerate(definition.all_triggers(), 1):
+    for trigger in triggers_of(definition):
         if trigger.type != "webhook":
             continue
         try:
-            config = WebhookConfig.model_validate(trigger.config)
+            found[trigger.id] = WebhookConfig.model_validate(dict(trigger.config))
         except ValidationError:  # of version 1, or from before webhooks were checked
             continue
-        found[trigger.id or f"webhook-{number}"] = config
     return found
 
 
