@@ -31,6 +31,7 @@ ARGUMENTS: dict[str, Any] = {
 }
 #: What methods are given besides what they must be.
 BESIDES: dict[str, list[dict[str, Any]]] = {
+    "send_event": [{"id": "1"}],
     "act_on_runs": [{"runs": ["01a21726-cc1b-71e0-87a9-e546b1d60720"]}],
     "pause_schedule": [{}, {"if_match": "*"}],
     "output_of": [{}, {"item": 0}],

@@ -1,9 +1,10 @@
-"""Operations on schedules of the client for code on an event loop."""
+"""Operations on triggers of the client for code on an event loop."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from pyflow_client import trigger_calls
@@ -11,7 +12,17 @@ from pyflow_client.asynchronous_tenancy import AsyncTenantClient
 from pyflow_client.calls import Filter
 from pyflow_client.models import Page
 from pyflow_client.paging import Pages
-from pyflow_client.trigger_models import Backfill, Schedule, ScheduleFire, SchedulePreview
+from pyflow_client.trigger_models import (
+    Backfill,
+    EventTrigger,
+    HookDelivery,
+    InboundHook,
+    Schedule,
+    ScheduleFire,
+    SchedulePreview,
+    SentEvents,
+    TriggerFailure,
+)
 
 
 class AsyncTriggerClient(AsyncTenantClient):
@@ -53,3 +64,49 @@ class AsyncTriggerClient(AsyncTenantClient):
         path = trigger_calls.schedule_path(schedule_id, "fires")
         async for item in self._pages(Pages(path, Page[ScheduleFire], filters)):
             yield item
+
+    async def hooks(self, **filters: Filter) -> AsyncIterator[InboundHook]:
+        """List inbound webhooks by path; the filter is ``workflow``."""
+        async for item in self._pages(Pages("api/v1/hooks", Page[InboundHook], filters)):
+            yield item
+
+    async def hook(self, hook_id: str | UUID) -> InboundHook:
+        """Read an inbound webhook with its URL."""
+        return await self._send(trigger_calls.hook(hook_id))
+
+    async def hook_deliveries(self, hook_id: str | UUID, **filters: Filter) -> AsyncIterator[HookDelivery]:
+        """List the requests that came to an inbound webhook, the newest first; the filter is ``outcome``."""
+        path = trigger_calls.hook_path(hook_id, "deliveries")
+        async for item in self._pages(Pages(path, Page[HookDelivery], filters)):
+            yield item
+
+    async def event_triggers(self, **filters: Filter) -> AsyncIterator[EventTrigger]:
+        """List event triggers, the oldest first; the filter is ``workflow``."""
+        async for item in self._pages(Pages("api/v1/event-triggers", Page[EventTrigger], filters)):
+            yield item
+
+    async def event_trigger(self, trigger_id: str | UUID) -> EventTrigger:
+        """Read an event trigger."""
+        return await self._send(trigger_calls.event_trigger(trigger_id))
+
+    async def trigger_failures(self, trigger_id: str | UUID, **filters: Filter) -> AsyncIterator[TriggerFailure]:
+        """List events that an event trigger could start no run for, the newest first; the filter is ``state``."""
+        path = trigger_calls.event_trigger_path(trigger_id, "failures")
+        async for item in self._pages(Pages(path, Page[TriggerFailure], filters)):
+            yield item
+
+    async def retry_failure(self, trigger_id: str | UUID, failure_id: str | UUID) -> TriggerFailure:
+        """Try a failed event again now; ``Conflict`` if it is resolved."""
+        return await self._send(trigger_calls.retry_failure(trigger_id, failure_id))
+
+    async def send_event(
+        self,
+        type: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        source: str = "",
+        subject: str = "",
+    ) -> SentEvents:
+        """Append an event of your own to the log, once for each ``source`` and ``id``."""
+        return await self._send(trigger_calls.send_event(type, data or {}, id, source, subject))

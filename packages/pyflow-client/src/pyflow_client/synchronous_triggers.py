@@ -1,10 +1,11 @@
 # Generated from asynchronous_triggers.py by `make format`: edit that one.
-"""Operations on schedules of the client for code without an event loop."""
+"""Operations on triggers of the client for code without an event loop."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from pyflow_client import trigger_calls
@@ -12,7 +13,17 @@ from pyflow_client.calls import Filter
 from pyflow_client.models import Page
 from pyflow_client.paging import Pages
 from pyflow_client.synchronous_tenancy import TenantClient
-from pyflow_client.trigger_models import Backfill, Schedule, ScheduleFire, SchedulePreview
+from pyflow_client.trigger_models import (
+    Backfill,
+    EventTrigger,
+    HookDelivery,
+    InboundHook,
+    Schedule,
+    ScheduleFire,
+    SchedulePreview,
+    SentEvents,
+    TriggerFailure,
+)
 
 
 class TriggerClient(TenantClient):
@@ -52,3 +63,45 @@ class TriggerClient(TenantClient):
         """List what became of the slots of a schedule, the newest first; filters are ``state``, ``cause``…"""
         path = trigger_calls.schedule_path(schedule_id, "fires")
         yield from self._pages(Pages(path, Page[ScheduleFire], filters))
+
+    def hooks(self, **filters: Filter) -> Iterator[InboundHook]:
+        """List inbound webhooks by path; the filter is ``workflow``."""
+        yield from self._pages(Pages("api/v1/hooks", Page[InboundHook], filters))
+
+    def hook(self, hook_id: str | UUID) -> InboundHook:
+        """Read an inbound webhook with its URL."""
+        return self._send(trigger_calls.hook(hook_id))
+
+    def hook_deliveries(self, hook_id: str | UUID, **filters: Filter) -> Iterator[HookDelivery]:
+        """List the requests that came to an inbound webhook, the newest first; the filter is ``outcome``."""
+        path = trigger_calls.hook_path(hook_id, "deliveries")
+        yield from self._pages(Pages(path, Page[HookDelivery], filters))
+
+    def event_triggers(self, **filters: Filter) -> Iterator[EventTrigger]:
+        """List event triggers, the oldest first; the filter is ``workflow``."""
+        yield from self._pages(Pages("api/v1/event-triggers", Page[EventTrigger], filters))
+
+    def event_trigger(self, trigger_id: str | UUID) -> EventTrigger:
+        """Read an event trigger."""
+        return self._send(trigger_calls.event_trigger(trigger_id))
+
+    def trigger_failures(self, trigger_id: str | UUID, **filters: Filter) -> Iterator[TriggerFailure]:
+        """List events that an event trigger could start no run for, the newest first; the filter is ``state``."""
+        path = trigger_calls.event_trigger_path(trigger_id, "failures")
+        yield from self._pages(Pages(path, Page[TriggerFailure], filters))
+
+    def retry_failure(self, trigger_id: str | UUID, failure_id: str | UUID) -> TriggerFailure:
+        """Try a failed event again now; ``Conflict`` if it is resolved."""
+        return self._send(trigger_calls.retry_failure(trigger_id, failure_id))
+
+    def send_event(
+        self,
+        type: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        source: str = "",
+        subject: str = "",
+    ) -> SentEvents:
+        """Append an event of your own to the log, once for each ``source`` and ``id``."""
+        return self._send(trigger_calls.send_event(type, data or {}, id, source, subject))

@@ -1,4 +1,4 @@
-"""Models of schedules and their slots, like the models in ``models``."""
+"""Models of schedules, inbound webhooks and event triggers, like the models in ``models``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from pyflow_client.models import _Model
+from pyflow_client.models import Event, _Model
 
 
 class Schedule(_Model):
@@ -89,3 +89,79 @@ class Backfill(_Model):
     count: int
     dry_run: bool
     slots: list[BackfilledSlot]
+
+
+class InboundHook(_Model):
+    """A webhook that starts runs: requests to ``url``, verified by ``scheme``; ``refused`` counts the others."""
+
+    id: str
+    url: str
+    path: str
+    workflow: str
+    version: int
+    trigger: str
+    scheme: str
+    methods: list[str]
+    answer: str
+    rate_limit: int
+    refused: int
+    refused_at: datetime | None = None
+    delivered_at: datetime | None = None
+    created_at: datetime
+
+
+class TriggerError(_Model):
+    """Why a request or an event started no run."""
+
+    code: str
+    message: str
+
+
+class HookDelivery(_Model):
+    """A request to an inbound webhook. ``outcome``: ``accepted``, ``duplicate`` or ``failed``."""
+
+    id: str
+    received_at: datetime
+    delivery_id: str | None = None
+    outcome: str
+    run_id: str | None = None
+    error: TriggerError | None = None
+    method: str
+    content_type: str
+    size: int
+    excerpt: str
+
+
+class EventTrigger(_Model):
+    """A trigger that events ``on`` of ``from_workflows`` (none: of any) fire, or their absence ``within`` seconds."""
+
+    id: str
+    workflow: str
+    version: int
+    trigger: str
+    on: list[str]
+    from_workflows: list[str]
+    within: float | None = None
+    open_failures: int
+    fired_at: datetime | None = None
+    created_at: datetime
+
+
+class TriggerFailure(_Model):
+    """An event that no run could be started for. ``state``: ``waiting``, ``dead`` or ``resolved``."""
+
+    id: str
+    event: dict[str, Any] | None = None
+    error: TriggerError
+    attempts: int
+    state: str
+    due_at: datetime | None = None
+    run_id: str | None = None
+    created_at: datetime
+    updated_at: datetime
+
+
+class SentEvents(_Model):
+    """Events that were sent, as they are in the log."""
+
+    results: list[Event]
