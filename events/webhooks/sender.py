@@ -32,7 +32,7 @@ from runs.notify.notifications import events_topic
 
 logger = logging.getLogger(__name__)
 #: How many deliveries this process sends at a time.
-PLACES = 100
+PLACES = 200
 #: Notifications within so many seconds lead to one look. Seconds.
 GATHER_SECONDS = 0.05
 #: When old deliveries are removed: after the start, and from then on. Seconds.

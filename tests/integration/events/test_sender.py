@@ -15,6 +15,7 @@ from tenants.models import Tenant
 from tests.support import waiting
 from tests.support.factories.rows import a_test
 from tests.support.factories.webhooks import make_endpoint
+from tests.support.processes.platform import Beat, environment
 from tests.support.servers.event_bus import NEVER, PlainBus, in_one_process
 from tests.support.servers.receiver import Receiver
 
@@ -139,3 +140,22 @@ def test_a_flushed_redis_loses_no_delivery(tenant: Tenant, receiver: Receiver, s
         received(receiver, 5)
         sender.stop(timeout=30)
     assert len({item.id for item in receiver.received}) == 5
+
+
+@pytest.mark.fleet
+def test_beat_sends_webhooks_and_goes_on_after_it_was_killed(tenant: Tenant, receiver: Receiver, settings, tmp_path):
+    env = environment(
+        tmp_path,
+        PYFLOW_MASTER_KEYS=settings.PYFLOW_MASTER_KEYS,
+        REDIS_URL=os.environ["REDIS_URL"],
+        PYFLOW_EXECUTOR="celery",
+    )
+    make_endpoint(tenant, receiver.url)
+    with Beat(env, tmp_path / "beat.log") as beat:
+        emit(tenant)
+        received(receiver, 1)
+        beat.kill()
+        emit(tenant)
+        beat.start()
+        received(receiver, 2)
+    assert len({item.id for item in receiver.received}) == 2
