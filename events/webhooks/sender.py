@@ -27,6 +27,7 @@ from events.webhooks.endpoints import WEBHOOKS
 from events.webhooks.retention import prune_deliveries
 from events.webhooks.sending import Taken, next_due_at, record_attempt, send, take_due
 from pyflow.core.ports import Notification, Subscription
+from pyflow.isolation.threads import NodeThreads
 from runs.notify.current import current_bus
 from runs.notify.notifications import events_topic
 
@@ -82,6 +83,8 @@ class WebhookSender:
 
     async def _serve(self) -> None:
         self._loop, self._woken = asyncio.get_running_loop(), asyncio.Event()
+        # One for each request: a name server that does not answer keeps a thread for as long as it likes.
+        self._loop.set_default_executor(NodeThreads(PLACES))
         self._sending: set[asyncio.Task[None]] = set()
         self._topics: frozenset[str] = frozenset()
         self._prune_at = time.monotonic() + FIRST_PRUNE_SECONDS

@@ -7,18 +7,18 @@ that ends: the delivery is sent again, with the same ``webhook-id``, which is ho
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.models import Case, Count, Exists, F, IntegerField, OuterRef, Subquery, Value, When
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from events.models import Delivery, DeliveryAttempt, DeliveryState, WebhookEndpoint
+from events.models import Delivery, DeliveryAttempt, DeliveryState, WebhookEndpoint, WebhookSecret
 from events.webhooks.advancing import active_endpoints
 from events.webhooks.endpoints import disable
 from events.webhooks.schedule import GIVE_UP_AFTER, pause_after
@@ -70,43 +70,53 @@ class Outcome:
 def take_due(room: int) -> list[Taken]:
     """Take up to ``room`` due deliveries: fairly between endpoints, and no more of each than it may have at a time."""
     taken_at, now = time.monotonic(), timezone.now()
-    skip = connection.features.has_select_for_update_skip_locked
-    taken: list[Delivery] = []
     chosen = list(_endpoints_with_room(now).values_list("pk", flat=True)[: min(room, ENDPOINTS)])
     if not chosen:  # no transaction: on SQLite, each keeps others from writing
         return []
     with transaction.atomic():
-        rows = active_endpoints().filter(pk__in=chosen).order_by("served_at")
-        rows = rows.select_for_update(of=("self",), skip_locked=skip, no_key=True)
-        endpoints = {endpoint.pk: endpoint for endpoint in rows}
+        endpoints = _locked(chosen)
         share = max(1, room // max(1, len(endpoints)))  # each has its turn, however much another one waits for
-        for endpoint in endpoints.values():
-            left = min(_at_once(endpoint) - _leased(endpoint, now).count(), share)
-            if left > 0:
-                due = Delivery.objects.for_tenant(endpoint.tenant_id).filter(endpoint=endpoint, **_due(now))
-                due = due.select_for_update(of=("self",), skip_locked=skip, no_key=True).order_by("due_at", "id")
-                taken += due[:left]
-        if endpoints:
-            WebhookEndpoint.objects.across_tenants().filter(pk__in=endpoints).update(served_at=now)
-        ids = [delivery.pk for delivery in taken]
-        if ids:
-            rows_taken = Delivery.objects.across_tenants().filter(pk__in=ids)
-            rows_taken.update(leased=True, due_at=now + LEASE, epoch=F("epoch") + 1)
-        secrets = defaultdict(list)
-        for secret in signing_secrets(endpoints.values(), now) if ids else ():
-            secrets[secret.endpoint_id].append(secret)
-    keys: dict[Any, tuple[tuple[str, ...], str]] = {}
-    for endpoint_id in {delivery.endpoint_id for delivery in taken}:
-        try:
-            keys[endpoint_id] = tuple(secret.open() for secret in secrets[endpoint_id]), ""
-        except PyFlowError as error:
-            keys[endpoint_id] = (), str(error)
-    for delivery in taken:
-        delivery.epoch += 1
+        taken = [delivery for endpoint in endpoints.values() for delivery in _lease(endpoint, share, now)]
+        WebhookEndpoint.objects.across_tenants().filter(pk__in=endpoints).update(served_at=now)
+        secrets = list(signing_secrets(endpoints.values(), now)) if taken else []
+    keys = {pk: _keys([secret for secret in secrets if secret.endpoint_id == pk]) for pk in endpoints}
     return [
         Taken(delivery, endpoints[delivery.endpoint_id].url, *keys[delivery.endpoint_id], taken_at)
         for delivery in taken
     ]
+
+
+def _locked(chosen: Sequence[UUID]) -> dict[UUID, WebhookEndpoint]:
+    """The active endpoints that no other sender has locked, by their ids."""
+    skip = connection.features.has_select_for_update_skip_locked
+    rows = active_endpoints().filter(pk__in=chosen)
+    rows = rows.select_for_update(of=("self",), skip_locked=skip, no_key=True).order_by("served_at")
+    return {endpoint.pk: endpoint for endpoint in rows}
+
+
+def _lease(endpoint: WebhookEndpoint, share: int, now: datetime) -> list[Delivery]:
+    """Lease due deliveries of a locked endpoint, the longest due first."""
+    rows = Delivery.objects.for_tenant(endpoint.tenant_id).filter(endpoint=endpoint)
+    most = AT_ONCE if endpoint.failing_since is None else FAILING_AT_ONCE
+    left = min(most - rows.filter(leased=True, due_at__gt=now).count(), share)
+    if left <= 0:
+        return []
+    skip = connection.features.has_select_for_update_skip_locked
+    due = rows.filter(**_due(now)).select_for_update(of=("self",), skip_locked=skip, no_key=True)
+    deliveries = list(due.order_by("due_at", "id")[:left])
+    leased = rows.filter(pk__in=[delivery.pk for delivery in deliveries])
+    leased.update(leased=True, due_at=now + LEASE, epoch=F("epoch") + 1)
+    for delivery in deliveries:
+        delivery.epoch += 1
+    return deliveries
+
+
+def _keys(secrets: Sequence[WebhookSecret]) -> tuple[tuple[str, ...], str]:
+    """The secrets of an endpoint, or why they cannot be read."""
+    try:
+        return tuple(secret.open() for secret in secrets), ""
+    except PyFlowError as error:
+        return (), str(error)
 
 
 def _endpoints_with_room(now: datetime) -> Any:
@@ -122,15 +132,6 @@ def _endpoints_with_room(now: datetime) -> Any:
 
 def _due(now: datetime) -> dict[str, Any]:
     return {"state": DeliveryState.PENDING.value, "due_at__lte": now}
-
-
-def _leased(endpoint: WebhookEndpoint, now: datetime) -> Any:
-    rows = Delivery.objects.for_tenant(endpoint.tenant_id).filter(endpoint=endpoint)
-    return rows.filter(leased=True, due_at__gt=now)
-
-
-def _at_once(endpoint: WebhookEndpoint) -> int:
-    return AT_ONCE if endpoint.failing_since is None else FAILING_AT_ONCE
 
 
 async def send(taken: Taken, clock: Callable[[], float] = time.monotonic) -> Outcome | None:

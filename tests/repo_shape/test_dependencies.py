@@ -28,7 +28,6 @@ NOT_IMPORTED = {
     "opentelemetry-instrumentation-psycopg": "as opentelemetry-api",
     "opentelemetry-instrumentation-redis": "as opentelemetry-api",
     "opentelemetry-sdk": "as opentelemetry-api",
-    "standardwebhooks": "signed webhooks: a feature to come",
     "wsproto": "uvicorn serves WebSockets with it",
     "tzdata": "data: zoneinfo reads it where the system has no time zones",
 }

@@ -1,6 +1,8 @@
 """The thread that sends webhooks: woken by events, and looking by itself where it is not."""
 
 import os
+import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -125,6 +127,34 @@ def test_a_database_that_fails_for_a_while_loses_nothing(
         received(receiver, 1)
         sender.stop(timeout=30)
     assert len(failures) == 3
+
+
+def test_name_servers_that_do_not_answer_delay_no_other_endpoint(
+    tenant: Tenant, receiver: Receiver, sender: WebhookSender, settings, monkeypatch
+):
+    settings.PYFLOW_SWEEP_SECONDS = 0.1
+    released, asked = threading.Event(), []
+    look_up = socket.getaddrinfo
+
+    def stuck(host, *args, **kwargs):
+        name = host.decode() if isinstance(host, bytes) else host
+        if name.startswith("stuck"):
+            asked.append(name)
+            released.wait()
+        return look_up("127.0.0.1", *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", stuck)
+    with in_one_process():
+        for number in range(40):
+            make_endpoint(tenant, f"http://stuck-{number}.example/")
+        emit(tenant)
+        sender.start()
+        waiting.until(lambda: len(asked) == 40, what="look-ups that are not answered")
+        make_endpoint(tenant, receiver.url.replace("127.0.0.1", "fast.example"))
+        emit(tenant)
+        received(receiver, 1)
+        released.set()
+        sender.stop(timeout=30)
 
 
 @pytest.mark.fleet
