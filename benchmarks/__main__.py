@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import api, command_line, definitions, engine, fan_out, service
+from benchmarks import api, command_line, definitions, engine, fan_out, schedules, service
 from benchmarks.measure import Row, as_json, as_text, environment
 
 #: Another benchmark is another module with ``measure(runs)``, named here.
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[[int], Iterator[Row]]] = {
     "command_line": command_line.measure,
     "service": service.measure,
     "api": api.measure,
+    "schedules": schedules.measure,
 }
 FEWEST_RUNS = 5
 

@@ -22,10 +22,11 @@ from tests.support.factories.rows import (
     make_tenant,
 )
 from tests.support.invariants import made_of_rows
+from triggers.models.schedules import Schedule, ScheduleFire
 from workflows.models import Version, Workflow
 
 pytestmark = [pytest.mark.api, pytest.mark.e2e, made_of_rows]
-READ_ONLY = (AuditEntry, Workflow, Version, Run, NodeRun, EventRecord, NodeItem, RunSignal)
+READ_ONLY = (AuditEntry, Workflow, Version, Run, NodeRun, EventRecord, NodeItem, RunSignal, Schedule, ScheduleFire)
 OURS = (Tenant, Membership, Invitation, ApiKey, *READ_ONLY)
 SEARCHES = {
     Tenant: "acme",
@@ -40,6 +41,8 @@ SEARCHES = {
     Run: "hello",
     NodeItem: "sku-1",
     RunSignal: "paid",
+    Schedule: "every-hour",
+    ScheduleFire: "every-hour",
 }
 
 #: Of a run's events, two are the node's.
@@ -75,6 +78,14 @@ def key(db) -> tuple[ApiKey, str]:
         at=run.created_at,
     )
     RunSignal.objects.create(tenant=tenant, run=run, name="paid", payload=output, dedupe_id="1")
+    schedule = Schedule.objects.create(
+        tenant=tenant, workflow=run.workflow, trigger_id="every-hour", version_number=1, config={"cron": "0 * * * *"},
+        anchor=run.created_at,
+    )  # fmt: skip
+    ScheduleFire.objects.create(
+        tenant=tenant, schedule=schedule, scheduled_for=run.created_at, cause="schedule", state="skipped",
+        reason="overlap", message="<script>alert(4)</script>", fired_at=run.created_at,
+    )  # fmt: skip
     make_member(tenant, name="ada")
     make_invitation(tenant, "guest@example.org")
     return make_api_key(tenant, "laptop")
@@ -88,7 +99,9 @@ def one(model: type[Model]) -> Model:
 
 def test_every_model_of_ours_has_a_page():
     assert {
-        model for model in admin.site._registry if model.__module__.split(".")[0] in {"tenants", "workflows", "runs"}
+        model
+        for model in admin.site._registry
+        if model.__module__.split(".")[0] in {"tenants", "workflows", "runs", "triggers"}
     } == {*OURS}
 
 

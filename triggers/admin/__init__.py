@@ -1,5 +1,5 @@
 """Pages for operators, a module per kind. Django's admin finds them here."""
 
-from triggers.admin import events, hooks
+from triggers.admin import events, hooks, schedules
 
-__all__ = ["events", "hooks"]
+__all__ = ["events", "hooks", "schedules"]
