@@ -2,9 +2,11 @@
 
 import zoneinfo
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from django.apps import apps
 from django.db import transaction
 from django.utils import timezone
 
@@ -190,3 +192,17 @@ def test_a_plan_says_how_often_a_schedule_may_fire(tenant, config):
     with pytest.raises(QuotaExceededError) as refusal:
         make_workflow(tenant, source(main=config))
     assert (refusal.value.quota, refusal.value.used) == ("schedule_seconds", 240)
+
+
+def test_versions_that_were_published_before_get_their_schedules(tenant):
+    make_workflow(tenant, source(main=DAILY))
+    make_workflow(tenant, source("broken", main=DAILY))
+    Schedule.objects.for_tenant(tenant).delete()
+    add = import_module("triggers.migrations.0003_schedules_of_published_versions").add_schedules
+    add(apps, None)
+    assert not ticks.tick().due
+    assert ticks.refresh_zone_rules() == 2
+    add(apps, None)
+    schedules = list(Schedule.objects.for_tenant(tenant))
+    assert [schedule.config for schedule in schedules] == [DAILY, DAILY]
+    assert all(timezone.now() < schedule.due_at <= timezone.now() + timedelta(days=1) for schedule in schedules)
