@@ -35,5 +35,7 @@ def _is_draft(change: Change) -> bool:
 def _startable_version(change: Change) -> Version | None:
     if change.type is EventType.WORKFLOW_DELETED or change.workflow.archived_at is not None:
         return None
+    if change.type is EventType.WORKFLOW_PUBLISHED and change.version is not None:
+        return change.version
     version = current_version(change.workflow)
     return version if version.state == VersionState.PUBLISHED else None

@@ -175,6 +175,7 @@ def test_refusals_for_quotas_are_described_where_they_can_be(operations):
     assert described.keys() == {
         "runs_start",
         "runs_rerun",
+        "schedules_fire",
         "webhooks_create",
         "workflows_create",
         "workflows_put",

@@ -53,5 +53,5 @@ def test_it_hides_other_tenants(other_api: Api, tenant):
 def test_its_queries_are_counted(api: Api, tenant, django_assert_num_queries):
     make_workflow(tenant)
     api.get("/api/v1/workflows")
-    with django_assert_num_queries(8):  # the workflow, its change; 3 audit, 2 of the log; its version
+    with django_assert_num_queries(11):  # the workflow, its change; 3 audit, 2 of the log; 3 triggers; its version
         assert api.post(PATH).status_code == 200

@@ -219,5 +219,5 @@ def test_it_hides_other_tenants(api: Api, other_api: Api, tenant):
 
 def test_its_queries_are_counted(api: Api, django_assert_num_queries):
     api.get(PATH)
-    with django_assert_num_queries(11):  # the workflow twice, the version, its bytes; 3 audit, 4 of the log
+    with django_assert_num_queries(14):  # the workflow twice, the version, its bytes; 3 audit, 4 of the log, 3 triggers
         assert api.post(PATH, HELLO, YAML).status_code == 201

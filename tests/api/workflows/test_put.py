@@ -144,8 +144,8 @@ def test_its_queries_are_counted(api: Api, tenant, django_assert_num_queries):
     make_workflow(tenant)
     api.get(PATH)
     with django_assert_num_queries(
-        11
-    ):  # the workflow, its version, the next number, both changes, bytes; 3 audit; 2 log
+        14
+    ):  # the workflow, its version, the next number, both changes, bytes; 3 audit; 2 log; 3 triggers
         assert api.put(PATH, HELLO.replace("Greets", "Greets again"), YAML).status_code == 200
     with django_assert_num_queries(2):
         assert api.put(PATH, HELLO.replace("Greets", "Greets again"), YAML).status_code == 200

@@ -10,7 +10,7 @@ from rest_framework import serializers
 from plumbing.rest.conditional import etag
 from plumbing.rest.pagination import PageQuery
 from plumbing.rest.serializers import Strict
-from triggers.models.schedules import FireCause, FireState, PauseReason, Schedule, ScheduleFire
+from triggers.models.schedules import FireCause, FireState, Schedule, ScheduleFire
 from triggers.services.schedules.previews import Preview
 from triggers.services.schedules.verbs import MOST_SLOTS, BackfilledSlot
 
@@ -78,8 +78,7 @@ class ScheduleShape(serializers.Serializer[Any]):
     next_at = serializers.DateTimeField(allow_null=True, help_text="The next slot.")
     fires_at = serializers.DateTimeField(allow_null=True, help_text="When that slot fires, its jitter included.")
     paused_at = serializers.DateTimeField(allow_null=True)
-    pause_reason = serializers.ChoiceField(
-        PauseReason.values,
+    pause_reason = serializers.CharField(
         allow_null=True,
         help_text="`requested`; `failures`: as many in a row as `pause_after_failures`; `invalid`: its config cannot "
         "be used.",
