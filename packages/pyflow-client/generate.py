@@ -19,6 +19,7 @@ NAMES = {
     "AsyncTenantClient": "TenantClient",
     "AsyncTriggerClient": "TriggerClient",
     "aclose": "close",
+    "aread": "read",
     "asynchronous_tenancy": "synchronous_tenancy",
     "asynchronous_triggers": "synchronous_triggers",
     "asyncio": "time",

@@ -1,8 +1,11 @@
 """Following a run, and waiting for it."""
 
+import json
+from time import monotonic
+
 import pytest
 
-from pyflow_client import FOLLOWING, RunNotFinished
+from pyflow_client import FOLLOWING, NotAuthenticated, RunNotFinished
 from pyflow_client.calls import MOST_EVENTS
 from pyflow_client.following import FIRST_PAUSE, LONGEST_PAUSE, Follower, Waiter
 from pyflow_client.models import Event, EventPage
@@ -41,7 +44,7 @@ def test_following_goes_on_where_one_was(server, ask):
 
 
 def test_a_full_page_of_an_ended_run_is_not_the_last():
-    follower = Follower("r1", 0)
+    follower = Follower("r1", 0, FOLLOWING, monotonic)
     follower.take(model(*range(1, MOST_EVENTS + 1), state="succeeded"))
     assert not follower.done
     assert follower.pause == 0
@@ -50,7 +53,7 @@ def test_a_full_page_of_an_ended_run_is_not_the_last():
 
 
 def test_pauses_grow_while_nothing_happens_and_shrink_when_something_does():
-    follower = Follower("r1", 0)
+    follower = Follower("r1", 0, FOLLOWING, monotonic)
     pauses = []
     for _ in range(12):
         follower.take(model())
@@ -124,3 +127,40 @@ def test_who_waits_for_the_answer_asks_the_server_to_wait(server, ask):
     server.answer(200, run)
     assert ask("run", "r1", wait=10).succeeded
     assert server.asked[0].headers["Prefer"] == "wait=10"
+
+
+STREAM = {"Content-Type": "text/event-stream"}
+
+
+def frames(*numbers: int, end: str = "") -> bytes:
+    events = [{"seq": n, "type": "node.started", "at": NOW, "node_id": "a", "data": {}} for n in numbers]
+    text = "retry: 1000\n\n: heartbeat\n\n" + "".join(
+        f"event: node.started\nid: {event['seq']}\ndata: {json.dumps(event)}\n\n" for event in events
+    )
+    text += 'event: node.progress\ndata: {"data": {"fraction": 0.5}}\n\n'
+    return (text + (f'event: end\ndata: {{"reason": "{end}"}}\n\n' if end else "")).encode()
+
+
+def test_a_stream_that_breaks_or_ends_is_opened_again_where_it_was(server, ask):
+    server.answer(200, frames(1, 2), STREAM)
+    server.answer(0, b"")
+    server.answer(503, {"code": "database_unavailable", "detail": "away"})
+    server.answer(200, frames(2, 3, end="time_limit"), STREAM)
+    server.answer(200, frames(4, end="run_ended"), STREAM)
+    assert [event.seq for event in ask("follow", "r1")] == [1, 2, 3, 4]
+    assert [path.partition("&")[0] for path in paths(server)] == [f"after={n}" for n in (0, 2, 2, 2, 3)]
+    assert {asked.headers["Accept"] for asked in server.asked} == {"text/event-stream"}
+
+
+@pytest.mark.parametrize("status", [406, 501])
+def test_a_server_that_cannot_stream_is_polled(server, ask, status: int):
+    server.answer(status, {"code": "streams_not_served", "detail": "pages only"})
+    server.answer(200, page(1, state="succeeded"))
+    assert [event.seq for event in ask("follow", "r1")] == [1]
+    assert [asked.headers["Accept"] for asked in server.asked] == ["text/event-stream", "application/json"]
+
+
+def test_a_stream_that_is_refused_is_an_error(server, ask):
+    server.answer(401, {"code": "not_authenticated", "detail": "no"})
+    with pytest.raises(NotAuthenticated):
+        ask("follow", "r1")

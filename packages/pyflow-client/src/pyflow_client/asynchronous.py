@@ -8,11 +8,17 @@ from time import monotonic
 from typing import Any, Literal
 from uuid import UUID
 
+import httpx2
+from httpx2 import EventSource
+
 from pyflow_client import calls, verbs
+from pyflow_client.answers import understand
 from pyflow_client.asynchronous_triggers import AsyncTriggerClient
 from pyflow_client.calls import Document, Filter, Start
+from pyflow_client.connection import arguments, no_answer
+from pyflow_client.errors import ConnectionFailed, ProblemError
 from pyflow_client.explanations import ActionResults, Explanation, RerunPlan
-from pyflow_client.following import Follower, Waiter
+from pyflow_client.following import SILENCE, STREAM_TYPE, Follower, Waiter
 from pyflow_client.models import (
     Approval,
     Batch,
@@ -344,14 +350,37 @@ class AsyncClient(AsyncTriggerClient):
     async def follow(self, run_id: str | UUID, *, after: int = 0) -> AsyncIterator[Event]:
         """The events of a run as they happen, until it ended: each once, also where the server restarts meanwhile.
 
-        A server that is away is asked again for as long as ``following`` of the client says (10 minutes).
+        They are streamed, and polled from a server that cannot stream. A server that is away is asked again for as long
+        as ``following`` of the client says (10 minutes).
         """
-        follower = Follower(run_id, after)
+        follower = Follower(run_id, after, self._following, monotonic)
         while not follower.done:
-            for event in follower.take(await self._send(follower.call(), self._following)):
-                yield event
-            if follower.pause:
+            if follower.streams:
+                async for event in self._streamed(follower):
+                    yield event
+            else:
+                for event in follower.take(await self._send(follower.call(), self._following)):
+                    yield event
+            if follower.pause and not follower.done:
                 await sleep(follower.pause)
+
+    async def _streamed(self, follower: Follower) -> AsyncIterator[Event]:
+        """The events of one connection, until the server ends it or it breaks."""
+        call = follower.stream_call()
+        try:
+            async with self._http.stream(**arguments(call, SILENCE)) as response:
+                if response.headers.get("Content-Type", "").startswith(STREAM_TYPE):
+                    async for frame in EventSource(response):
+                        if (event := follower.take_frame(frame.event, frame.data)) is not None:
+                            yield event
+                    return
+                await response.aread()
+                for event in follower.take(understand(call, response)):
+                    yield event
+        except ProblemError as error:
+            follower.lost(error)
+        except httpx2.RequestError as error:
+            follower.lost(ConnectionFailed(no_answer(error)))
 
     async def wait(self, run_id: str | UUID, timeout: float | None = None) -> Run:  # noqa: ASYNC109 - stamina's timeouts are of attempts
         """The run once it ended; ``RunNotFinished`` after ``timeout`` seconds.

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from uuid import UUID
+
+from pydantic import ValidationError
 
 from pyflow_client import calls
 from pyflow_client.calls import MOST_EVENTS, Call
-from pyflow_client.errors import RunNotFinished
+from pyflow_client.errors import ClientError, ProblemError, RunNotFinished, UnexpectedAnswer
 from pyflow_client.models import Event, EventPage
+from pyflow_client.retries import Retries
+
+STREAM_TYPE = "text/event-stream"
+#: Names of frames that are no events of the log.
+END, PROGRESS = "end", "node.progress"
+#: Refusals of a server that cannot stream.
+NOT_STREAMED = frozenset({406, 501})
+#: Seconds without a heartbeat, of which there is one every 15, after which a stream counts as lost.
+SILENCE = 45.0
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
@@ -17,23 +31,36 @@ NO_EVENTS = 2**31 - 1
 
 
 class Follower:
-    """Reads the events of a run until it ended: send ``call()``, hand its answer to ``take``, pause, until ``done``.
+    """Reads the events of a run until it ended: by a stream of server-sent events, or by polling where there is none.
 
-    ``pause`` is in seconds: short while something happens, longer and longer (up to a second) while nothing does.
+    Open ``stream_call()`` and hand each frame to ``take_frame`` and what breaks it off to ``lost``, or send ``call()``
+    and hand its answer to ``take``. Pause in between, until ``done``. ``pause`` is in seconds: short while something
+    happens, longer and longer while nothing does, or while the server is away.
     """
 
-    def __init__(self, run_id: str | UUID, after: int) -> None:
+    def __init__(self, run_id: str | UUID, after: int, retries: Retries, clock: Callable[[], float]) -> None:
         self.done = False
         self.pause = 0.0
+        #: Whether the server is asked for a stream.
+        self.streams = True
         self._run_id = run_id
         self._after = after
+        self._retries = retries
+        self._clock = clock
+        self._failures = 0
+        self._failing_since = 0.0
 
     def call(self) -> Call[EventPage]:
-        """The next request."""
+        """The next request for a page."""
         return calls.events(self._run_id, self._after, MOST_EVENTS)
 
+    def stream_call(self) -> Call[EventPage]:
+        """The next request for a stream. A server that knows none answers with a page, or refuses."""
+        return replace(self.call(), headers={"Accept": STREAM_TYPE})
+
     def take(self, page: EventPage) -> Sequence[Event]:
-        """The new events of the answer."""
+        """The new events of a page. Where one was answered, there are no streams."""
+        self.streams = False
         if page.results:
             self._after = page.results[-1].seq
         full = len(page.results) == MOST_EVENTS
@@ -41,6 +68,41 @@ class Follower:
         self.done = page.final and not full
         self.pause = 0.0 if full or self.done else FIRST_PAUSE if page.results else _longer(self.pause)
         return page.results
+
+    def take_frame(self, name: str, data: str) -> Event | None:
+        """The event of a frame, if it is a new one. Progress is none: it has no number."""
+        self._failures, self.pause = 0, FIRST_PAUSE
+        if name == END:
+            self.done = json.loads(data).get("reason") == "run_ended"
+            return None
+        if name == PROGRESS or not data:
+            return None
+        try:
+            event = Event.model_validate_json(data)
+        except ValidationError:
+            raise UnexpectedAnswer(f"the stream of run {self._run_id} holds something else than events") from None
+        if event.seq <= self._after:
+            return None
+        self._after = event.seq
+        return event
+
+    def lost(self, error: ClientError) -> None:
+        """Choose the pause after which the stream is opened again; raise ``error`` if that is of no use.
+
+        A server that refuses to stream is polled.
+        """
+        if isinstance(error, ProblemError) and error.status in NOT_STREAMED:
+            self.streams, self.pause = False, 0.0
+            return
+        worth = self._retries.wait_after(error)
+        if not self._failures:
+            self._failing_since = self._clock()
+        self._failures += 1
+        is_late = self._clock() - self._failing_since >= self._retries.seconds
+        if worth is False or is_late or self._failures == self._retries.attempts:
+            raise error
+        doubled = min(self._retries.longest_wait, self._retries.first_wait * 2.0 ** min(self._failures, 30))
+        self.pause = doubled * random.uniform(0.5, 1) if worth is True else worth  # noqa: S311 - no secret
 
 
 class Waiter:
