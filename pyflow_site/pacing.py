@@ -8,6 +8,8 @@ own protocol for producers.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
@@ -75,6 +77,9 @@ class _Waiting:
     def abort(self) -> None:
         """Close the connection without sending what waits."""
         if self._transport is not None:
+            connection = self._transport.get_extra_info("socket")
+            if connection is not None:  # or the kernel would go on sending what it has
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._transport.abort()
 
 

@@ -7,7 +7,8 @@ have none: with one, they would move the client's place past events that it has 
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from django.http import StreamingHttpResponse
@@ -46,10 +47,16 @@ class EventStreamResponse(StreamingHttpResponse):
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        super().__init__(frames(plan), content_type=MEDIA_TYPE, headers=HEADERS)
+        super().__init__(content_type=MEDIA_TYPE, headers=HEADERS)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Give the text of the stream. It is closed at once when the client has gone, not by the garbage collector."""
+        async with aclosing(frames(self.plan)) as parts:
+            async for part in parts:
+                yield part
 
 
-async def frames(plan: Plan, *, heartbeat: float = HEARTBEAT, longest: float = LONGEST) -> AsyncIterator[bytes]:
+async def frames(plan: Plan, *, heartbeat: float = HEARTBEAT, longest: float = LONGEST) -> AsyncGenerator[bytes]:
     """Give the text of a stream, as it comes, until it ends."""
     stream = plan.open()
     try:

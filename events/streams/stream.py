@@ -38,7 +38,8 @@ class Stream:
         self.source = source
         self.access = access
         self.place = after
-        self.is_access_due = False
+        #: At first, too: it may have ended between the request and here.
+        self.is_access_due = True
         self._hub = hub
         self._feed = hub.feed(source.tenant_id)
         self._waiting: deque[LogRow | Progress] = deque()
