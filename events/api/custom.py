@@ -58,7 +58,7 @@ class CloudEvent(NewEvent):
 
     specversion = serializers.ChoiceField(["1.0"])
     id = serializers.CharField(max_length=256)
-    source = serializers.CharField(max_length=512)  # type: ignore[assignment]
+    source = serializers.CharField(max_length=512)
     time = serializers.DateTimeField(required=False)
     datacontenttype = serializers.RegexField(r"^application/(.+\+)?json\b", required=False, max_length=256)
     dataschema = serializers.CharField(required=False, max_length=2048)

@@ -385,12 +385,12 @@ def _depth_of(event: EventRecord) -> int:
         return int(event.data.get("depth") or 0)
     if event.run_id is None:
         return 0
-    family, run_id = [event.run_id], event.run_id
+    family: list[UUID] = [event.run_id]
     runs = Run.objects.for_tenant(event.tenant_id)
     while len(family) < MAX_PARENTS:  # a child's events are its parent's doing
-        run_id = runs.filter(pk=run_id).values_list("parent", flat=True).first()
-        if run_id is None:
+        parent = runs.filter(pk=family[-1]).values_list("parent", flat=True).first()
+        if parent is None:
             break
-        family.append(run_id)
+        family.append(parent)
     fired = EventRecord.objects.for_tenant(event.tenant_id).filter(key__in=map(fired_key, family))
     return max((int(data.get("depth") or 0) for data in fired.values_list("data", flat=True)), default=0)

@@ -12,7 +12,7 @@ from django.core.files.uploadhandler import MemoryFileUploadHandler
 from django.http.multipartparser import MultiPartParser, MultiPartParserError
 from django.utils.http import parse_header_parameters
 
-from pyflow.documents.reading import MAX_BYTES, decode, read_json
+from pyflow.documents.reading import decode, read_json
 from triggers.errors import HookBodyError
 
 #: Fields of a form or a query.
@@ -72,13 +72,9 @@ def _text(body: bytes, charset: str) -> str:
 
 
 def _parts(content_type: str, body: bytes) -> dict[str, Any]:
-    handler = MemoryFileUploadHandler()
     meta = {"CONTENT_TYPE": content_type, "CONTENT_LENGTH": len(body)}
     try:
-        parser = MultiPartParser(meta, BytesIO(body), [handler], "utf-8")
-        # Django chooses memory by its own settings; a body is at most 1 MiB here.
-        handler.handle_raw_input(None, meta, min(len(body), MAX_BYTES), "")
-        fields, files = parser.parse()
+        fields, files = MultiPartParser(meta, BytesIO(body), [MemoryFileUploadHandler()], "utf-8").parse()
     except (MultiPartParserError, TooManyFieldsSent, TooManyFilesSent, RequestDataTooBig, ValueError) as error:
         raise HookBodyError(f"The body is not multipart/form-data: {error}") from None
     pairs = [(name, value) for name, values in fields.lists() for value in values]
