@@ -128,7 +128,7 @@ class RedeliverRange(Strict):
     states = serializers.MultipleChoiceField(
         choices=DELIVERY_STATES,
         required=False,
-        default=[DeliveryState.EXHAUSTED.value],
+        default={DeliveryState.EXHAUSTED.value},
         help_text="Deliveries in these states. Default: those whose last attempt failed.",
     )
 

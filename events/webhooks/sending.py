@@ -179,8 +179,8 @@ async def send(taken: Taken, clock: Callable[[], float] = time.monotonic) -> Out
         if not is_network_failure(error):
             raise
         return outcome(error="connection", excerpt=_excerpt(str(error), redactor))
-    error = "" if answer.is_success else "status"
-    return outcome(status=answer.status, error=error, excerpt=_excerpt(answer.text, redactor))
+    kind = "" if answer.is_success else "status"
+    return outcome(status=answer.status, error=kind, excerpt=_excerpt(answer.text, redactor))
 
 
 def _excerpt(text: str, redactor: Redactor) -> str:
