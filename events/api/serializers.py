@@ -14,7 +14,7 @@ from runs.api.serializers import EventShape
 
 #: The word that stands for the cursor at the end of the log.
 NOW = "now"
-_TYPE = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(\.\*)?$"
+_TYPE = r"^[A-Za-z0-9][A-Za-z0-9._:/-]*(\.\*)?$"
 
 
 class EventsFilter(Strict):

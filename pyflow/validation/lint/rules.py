@@ -241,6 +241,8 @@ def _warning(code: str, message: str, path: Path) -> Problem:
 
 def _triggers(subject: _Subject) -> Iterator[Problem]:
     yield from triggers.overlapping_crons(subject.workflow)
+    yield from triggers.open_webhooks(subject.workflow)
+    yield from triggers.own_events(subject.workflow)
 
 
 _Rule = Callable[[_Subject], Iterator[Problem]]

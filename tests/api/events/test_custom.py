@@ -130,3 +130,11 @@ def test_it_asks_a_fixed_number_of_questions(api: Api, django_assert_num_queries
     api.post(PATH, PAID)
     with django_assert_num_queries(2):
         api.post(PATH, PAID)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_log_is_filtered_by_any_type_that_an_event_may_have(api: Api):
+    for type in ("shop:order/paid", "shop:order/lost", "com.example.paid"):
+        api.post(PATH, {"type": type})
+    assert [event["type"] for event in read(api.get(f"{PATH}?type=shop:order/paid"))["results"]] == ["shop:order/paid"]
+    assert [event["type"] for event in read(api.get(f"{PATH}?type=com.*"))["results"]] == ["com.example.paid"]

@@ -6,6 +6,7 @@ from pyflow.execution.plan import compile_stored
 from pyflow.nodes import default_registry
 from pyflow.validation.checker import check_workflow
 from pyflow.validation.lint.references import secrets_used
+from pyflow.validation.lint.rules import lint_workflow
 from pyflow.validation.loader import parse_workflow
 
 
@@ -112,3 +113,21 @@ def test_a_stored_version_runs_although_its_triggers_would_be_refused_today():
     workflow = parse_workflow(text)
     assert check_workflow(workflow, default_registry)
     assert compile_stored(workflow.checksum(), workflow.model_dump_json, default_registry).workflow.triggers
+
+
+@pytest.mark.parametrize(
+    ("trigger", "warnings"),
+    [
+        (hook(), []),
+        (hook(verify="{scheme: none}"), [("open_webhook", "/triggers/0/config/verify")]),
+        (event("workflow: orders"), []),
+        (event("workflow: [orders, x]"), [("event_loop", "/triggers/0/config")]),
+        (event("when: 'true'"), [("event_loop", "/triggers/0/config")]),
+        (event("when: 'true'", "order.paid"), []),
+        (event("expect: {within: 1h}"), []),
+    ],
+)
+def test_lint_warns_of_open_doors_and_loops(trigger, warnings):
+    text = f"version: 2\nname: x\ntriggers:\n  - {trigger}\nnodes: []\n"
+    found = lint_workflow(parse_workflow(text), default_registry)
+    assert [(warning.code, warning.pointer) for warning in found] == warnings
