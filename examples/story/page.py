@@ -15,6 +15,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 PAGE = Path(__file__).with_name("follow.html")
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
 API = os.environ["PYFLOW_URL"].rstrip("/") + "/api/v1"
 
 
@@ -40,7 +41,7 @@ class Page(BaseHTTPRequestHandler):
     def _pass_on(self, request: Request) -> None:
         """Send the answer of PyFlow on as it comes."""
         try:
-            answer = urlopen(request, timeout=60)  # noqa: S310 - an address of the operator
+            answer = urlopen(request, timeout=60)
         except HTTPError as error:
             self._answer(error.code, error.headers.get_content_type(), error.read())
             return
@@ -56,7 +57,7 @@ class Page(BaseHTTPRequestHandler):
     def _answer(self, status: int, kind: str, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
-        self.send_header("Content-Security-Policy", "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'")
+        self.send_header("Content-Security-Policy", POLICY)
         self.end_headers()
         self.wfile.write(body)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 from pyflow_client.webhooks import WebhookVerificationError, verify
 
@@ -18,7 +19,7 @@ class Receiver(BaseHTTPRequestHandler):
     """Answers 204 to an event, and 401 to what PyFlow has not sent."""
 
     #: Ids of webhooks that were handled: an event may come more than once.
-    seen: set[str] = set()
+    seen: ClassVar[set[str]] = set()
 
     def do_POST(self) -> None:
         body = self.rfile.read(min(int(self.headers.get("Content-Length", 0)), MOST_BYTES))

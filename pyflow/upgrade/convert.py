@@ -194,7 +194,23 @@ class _Converter:
         for key in [key for key in data["trigger"] if key not in {"type", "config", "id"}]:
             self._note("unknown_key", "dropped", f"v1 ignored the key {key!r}", ("trigger", key))
             del data["trigger"][key]
+        self._open_webhook(data)
         return data
+
+    def _open_webhook(self, data: dict[str, Any]) -> None:
+        """Write that anybody may call a webhook, which version 1 did not need to be told, and give it a path."""
+        trigger = data.get("trigger") or {}
+        if trigger.get("type") != "webhook":
+            return
+        config = trigger.setdefault("config", {})
+        if "verify" not in config:
+            config["verify"] = {"scheme": "none"}
+            message = "anybody may call the webhook, as in v1: another `scheme` of `verify` accepts known senders only"
+            self._note("webhook_open", "changed", message, ("trigger",))
+        if not str(config.get("path", "/")).strip("/"):
+            config["path"] = data["name"]
+            message = f"the path of the webhook is {data['name']!r}: version 2 has none that is empty"
+            self._note("webhook_path", "changed", message, ("trigger",))
 
     def _name(self, name: str) -> str:
         if _NAME.fullmatch(name):

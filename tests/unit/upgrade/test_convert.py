@@ -680,3 +680,21 @@ async def test_every_v1_example_gives_the_same_results(
 def test_the_converted_example_is_what_the_conversion_gives():
     before, after = (EXAMPLES / "converted" / f"stock-alert.v{version}.yaml" for version in (1, 2))
     assert convert(before.read_text(), default_registry).text == after.read_text()
+
+
+@pytest.mark.parametrize(
+    ("config", "path", "notes"),
+    [
+        ("{path: /orders}", "/orders", {("webhook_open", "changed")}),
+        ("{}", "flow", {("webhook_open", "changed"), ("webhook_path", "changed")}),
+        ("{path: orders, verify: {scheme: github, secret: KEY}}", "orders", set()),
+    ],
+)
+def test_a_webhook_says_that_anybody_may_call_it(config: str, path: str, notes: set[tuple[str, str]]):
+    head = f"name: flow\ntrigger: {{type: webhook, config: {config}}}\n"
+    conversion = converted(v1("  - {id: a, type: log, config: {message: hi}}\n", head))
+    trigger = parse_workflow(conversion.text).all_triggers()[0]
+    assert trigger.config["path"] == path
+    assert trigger.config["verify"]["scheme"] in {"none", "github"}
+    assert kinds(conversion) >= notes
+    assert bool(notes) == ("webhook_open" in {code for code, _ in kinds(conversion)})

@@ -176,7 +176,7 @@ FENCED = {
     "_starts.start", "_stop", "stop_children", "insert_tasks", "enter", "enter_run", "end_run", "renew", "release",
 }  # fmt: skip
 #: These begin an epoch, or wait for a process.
-OTHERS = {"_take", "_pass_on", "_quarantine.wait"}
+OTHERS = {"_claim", "_take", "_pass_on", "_quarantine.wait"}
 
 
 def test_every_call_on_an_executors_thread_is_known_to_the_fence():
