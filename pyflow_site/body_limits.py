@@ -6,6 +6,7 @@ byte beyond the limit, by which the view sees that it is exceeded, and answers 4
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,21 +22,23 @@ def limited(scope: dict[str, Any], receive: Receive) -> Receive:
     if scope["type"] != "http" or not scope["path"].startswith(PATH):
         return receive
     left = 0 if _declared(scope) > MAX_BYTES else MAX_BYTES + 1
-    is_over = False
+    is_read = is_cut = False
 
     async def receive_limited() -> Any:
-        nonlocal left, is_over
-        if is_over:
+        nonlocal left, is_read, is_cut
+        if is_cut:  # nothing more is read: Django waits for the sender to leave, until it has answered
+            await asyncio.Event().wait()
+        if is_read:
             return await receive()
         if left == 0:
-            is_over = True
+            is_cut = True
             return {"type": "http.request", "body": b"", "more_body": False}
         message = await receive()
         if message["type"] == "http.request":
-            body = message.get("body", b"")[:left]
+            body, more = message.get("body", b"")[:left], message.get("more_body", False)
             left -= len(body)
-            is_over = not message.get("more_body", False) or left == 0
-            message = {**message, "body": body, "more_body": not is_over}
+            is_read, is_cut = not more, more and left == 0
+            message = {**message, "body": body, "more_body": more and not is_cut}
         return message
 
     return receive_limited

@@ -44,5 +44,18 @@ def test_a_webhook_reads_no_more_than_it_may(count, headers, size, received):
     assert read("/hooks/acme/in", count, headers) == (size, received)
 
 
+@pytest.mark.parametrize("size", [10, MAX_BYTES, MAX_BYTES + 1, MAX_BYTES + 2])
+def test_a_sender_that_leaves_after_the_body_is_noticed(size):
+    sent = [{"type": "http.request", "body": b"x" * size, "more_body": False}, {"type": "http.disconnect"}]
+
+    async def receive():
+        return sent.pop(0)
+
+    get = limited({"type": "http", "path": "/hooks/acme/in", "headers": []}, receive)
+    body, left = asyncio.run(get()), asyncio.run(get())
+    assert (len(body["body"]), body["more_body"]) == (min(size, MAX_BYTES + 1), False)
+    assert left == {"type": "http.disconnect"}
+
+
 def test_other_requests_are_left_alone():
     assert read("/api/v1/workflows", 20) == (20 * len(PART), 20)
