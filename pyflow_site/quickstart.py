@@ -252,6 +252,10 @@ def _show_addresses(url: str, home: Path, key: Secret, password: Secret | None) 
         "",
         curl(url, key.path),
         "",
+        "Follow everything that happens, in another terminal:",
+        "",
+        curl_stream(url, key.path),
+        "",
         "Ctrl-C stops the server.",
     ]
     _say("\n".join(lines))
@@ -276,6 +280,12 @@ def curl(url: str, key_file: Path) -> str:
         f"curl -sS -X POST {url}/api/v1/workflows/{WORKFLOW.stem}/runs \\\n"
         f"  -H {key} \\\n  -H 'Content-Type: application/json' \\\n  -d {body}"
     )
+
+
+def curl_stream(url: str, key_file: Path) -> str:
+    """A command that prints events as they happen. The key stays out of the shell's history."""
+    key = f'"Authorization: Bearer $(cat {shlex.quote(str(key_file))})"'
+    return f"curl -sS -N '{url}/api/v1/events?after=now' \\\n  -H {key} \\\n  -H 'Accept: text/event-stream'"
 
 
 def _indent(text: str) -> str:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -101,7 +102,12 @@ def first_output(first_home: Path) -> str:
     with quickstart(first_home, port) as running:
         running.wait_for(LAST_LINE)
         check_that_a_second_start_is_refused(running, first_home, port)
-        started = json.loads(paste(running.output))
+        with following(running.output) as stream:
+            assert (stream.readline() or "").startswith("retry: ")
+            started = json.loads(paste(running.output))
+            while '"run.queued"' not in (line := stream.readline()):
+                assert line
+            assert started["id"] in line
         with Client(f"http://127.0.0.1:{port}", (first_home / "first-api-key").read_text().strip()) as client:
             assert client.wait(started["id"], 20).outputs["revenue"] == 824.64
         running.process.terminate()
@@ -110,9 +116,27 @@ def first_output(first_home: Path) -> str:
     return running.output.replace(str(port), "PORT")
 
 
+#: A command that is printed, over several lines.
+COMMAND = r"^curl (?:.*\\\n)*.*$"
+
+
+@contextmanager
+def following(shown: str) -> Iterator[IO[str]]:
+    """The output of the printed command that streams, line by line, while it runs."""
+    _, command = re.findall(COMMAND, shown, re.MULTILINE)
+    with subprocess.Popen(
+        ["/bin/sh", "-c", f"exec {command}"], cwd="/", stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout
+        finally:
+            process.kill()
+
+
 def paste(shown: str) -> str:
     """What the printed command prints in a shell, anywhere."""
-    (command,) = re.findall(r"^curl (?:.*\\\n)*.*$", shown, re.MULTILINE)
+    command, _ = re.findall(COMMAND, shown, re.MULTILINE)
     done = subprocess.run(["/bin/sh", "-c", command], cwd="/", capture_output=True, text=True, timeout=30, check=True)
     return done.stdout
 
