@@ -8,6 +8,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerSplitView
 
+from events.live import run_stream, tenant_stream
 from pyflow_site.health import LiveView, ReadyView
 from pyflow_site.pages import ProblemsPage
 from pyflow_site.schema import SchemaView
@@ -21,6 +22,8 @@ REDOC = "pyflow_site/redoc.html"
 urlpatterns = [
     path("", RedirectView.as_view(url="/api/docs/"), name="home"),
     path("favicon.ico", RedirectView.as_view(url=static("drf_spectacular_sidecar/swagger-ui-dist/favicon-32x32.png"))),
+    path("admin/live/runs/<uuid:run_id>", run_stream, name="live-run"),
+    path("admin/live/tenants/<uuid:tenant_id>", tenant_stream, name="live-tenant"),
     path("admin/", admin.site.urls),
     # First what is asked for most: routes are tried in their order.
     path("api/v1/", include("runs.api.urls")),

@@ -16,6 +16,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from pyflow.core.errors import PyFlowError
+from pyflow.core.events import EventType
 from runs.admin.screens import apart, main_nodes, page_of
 from runs.admin.timeline import duration
 from runs.explain.explanation import explain_run
@@ -27,7 +28,7 @@ from tenants.access import Permission
 from tenants.admin.access import acting
 from tenants.admin.base import RowT, TenantFilter, TenantOwnedAdmin, badge, pretty
 
-#: Seconds between two looks at a run that goes on.
+#: Seconds between two looks at a run that goes on, where the server cannot stream its events.
 LIVE_SECONDS = 5
 #: How many refusals are shown one by one.
 MOST_REFUSALS = 5
@@ -130,7 +131,7 @@ class RunAdmin(OfRuns[Run]):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """The page of a run; one that goes on is looked at again by the browser, without a script."""
+        """The page of a run; that of one that goes on follows its events, or is looked at again by the browser."""
         run = self.get_object(request, object_id)
         if run is not None and self.has_view_permission(request, run):
             page = page_of(run)
@@ -150,6 +151,7 @@ class RunAdmin(OfRuns[Run]):
                     "error": pretty(run.error),
                 },
                 "refresh": LIVE_SECONDS if live else 0,
+                "event_types": " ".join(EventType),
                 "title": f"Run of {run.workflow.name}",
             }
         return super().change_view(request, object_id, form_url, extra_context)

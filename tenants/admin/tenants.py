@@ -39,6 +39,7 @@ class TenantAdmin(TenantOwnedAdmin[Tenant]):
     read = Permission.TENANT_READ
     adds = changes = True
     tenant_field = "pk"
+    change_form_template = "tenants/admin/tenant.html"
     list_display = ("slug", "name", "state", "plan", "created_at")
     list_filter = (SuspendedFilter, "plan")
     ordering = ("slug",)
