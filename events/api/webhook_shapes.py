@@ -23,7 +23,7 @@ from plumbing.rest.pagination import PageQuery
 from plumbing.rest.serializers import Strict
 
 _TYPE = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(\.\*)?$"
-_LABEL_NAME = r"^[A-Za-z][A-Za-z0-9._/-]{0,62}$"
+_LABEL_NAME = r"[A-Za-z][A-Za-z0-9._/-]{0,62}"
 _URL_HELP = (
     f"An `https` or `http` URL of at most {MAX_URL:,} characters, without credentials. Redirects are not followed, and "
     "private addresses are refused unless the operator opens them."
@@ -72,7 +72,7 @@ MOST_LABELS = 10
 
 
 def _is_label(name: str) -> bool:
-    return re.match(_LABEL_NAME, name) is not None
+    return re.fullmatch(_LABEL_NAME, name) is not None
 
 
 def _workflows(**options: Any) -> serializers.ListField:

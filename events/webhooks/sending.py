@@ -112,11 +112,14 @@ def _lease(endpoint: WebhookEndpoint, share: int, now: datetime) -> list[Deliver
 
 
 def _keys(secrets: Sequence[WebhookSecret]) -> tuple[tuple[str, ...], str]:
-    """The secrets of an endpoint, or why they cannot be read."""
-    try:
-        return tuple(secret.open() for secret in secrets), ""
-    except PyFlowError as error:
-        return (), str(error)
+    """The secrets of an endpoint that can be read, and why another one cannot."""
+    keys, reason = [], ""
+    for secret in secrets:
+        try:
+            keys.append(secret.open())
+        except PyFlowError as error:
+            reason = str(error)
+    return tuple(keys), reason
 
 
 def _endpoints_with_room(now: datetime) -> Any:

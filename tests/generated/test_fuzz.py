@@ -65,6 +65,7 @@ CHOOSY = {
     "runs_start_batch",
     "secrets_create",  # a name that is taken
     "usage_read",  # an end before its beginning
+    "webhooks_create",  # a text that is no URL, or leads where nothing is sent to
     "versions_create",  # documents
     "versions_put",
     "workflows_create",
