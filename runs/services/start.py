@@ -8,9 +8,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
+from plumbing.database.statements import ask
 from pyflow.core.errors import PyFlowError
 from pyflow.core.ids import new_uuid
 from pyflow.core.states import RunState
@@ -23,7 +24,7 @@ from tenants.errors import QuotaExceededError
 from tenants.plans import Quota
 from tenants.quotas import exceeded
 from workflows.latest import latest_version
-from workflows.models import Version
+from workflows.models import Version, Workflow
 from workflows.services import plan_of
 from workflows.versions import no_version, startable_version
 
@@ -196,10 +197,17 @@ def _add_what_fits(runs: Sequence[Run]) -> dict[UUID, QuotaExceededError]:
 
 def _known(version: Version, starts: Iterable[Start]) -> dict[str | None, Run]:
     keys = {start.key for start in starts if start.key is not None}
-    if not keys:
+    if not keys or (len(keys) == 1 and not _has_run(version, *keys)):
         return {}
     rows = Run.objects.for_tenant(version.tenant_id).filter(workflow=version.workflow_id, dedupe_key__in=keys)
     return {run.dedupe_key: run for run in rows.with_names()}
+
+
+def _has_run(version: Version, key: str) -> bool:
+    """Return whether the workflow has a run of a key. Most have none, and to read one takes a large query."""
+    statement = "SELECT 1 FROM runs_run WHERE workflow_id = %s AND dedupe_key = %s"
+    workflow_id = Workflow._meta.pk.get_db_prep_value(version.workflow_id, connection)
+    return ask(statement, [workflow_id, key]) is not None
 
 
 def _version(tenant_id: UUID, name: str, number: int | None) -> Version:

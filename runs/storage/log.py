@@ -87,7 +87,7 @@ def append_outside(
         origin=origin,
     )
     try:
-        with transaction.atomic():
+        with transaction.atomic(savepoint=key is not None):
             event.position = position()
             event.save(force_insert=True)
     except IntegrityError:

@@ -45,8 +45,8 @@ def fire_slot(
     A slot that has a row already is that row: it fires once. A start that is refused is noted in the row or, where
     somebody (``by``) waits for the answer, raised.
     """
-    known = fires_of(schedule).filter(scheduled_for=slot).first()
-    if known is not None:
+    rows = fires_of(schedule).filter(scheduled_for=slot)
+    if rows.exists() and (known := rows.first()) is not None:
         return known
     fire = ScheduleFire(tenant_id=schedule.tenant_id, schedule=schedule, scheduled_for=slot, cause=cause, fired_at=now)
     config = schedule.read_config()
