@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import api, command_line, definitions, engine, fan_out, schedules, service
+from benchmarks import api, command_line, definitions, engine, fan_out, schedules, service, streams
 from benchmarks.measure import Row, as_json, as_text, environment
 
 #: Another benchmark is another module with ``measure(runs)``, named here.
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[int], Iterator[Row]]] = {
     "service": service.measure,
     "api": api.measure,
     "schedules": schedules.measure,
+    "streams": streams.measure,
 }
 FEWEST_RUNS = 5
 
