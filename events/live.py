@@ -28,7 +28,7 @@ from tenants.models import Tenant
 class SessionAccess:
     """The access of a user of the admin to a tenant: by Django's permission, and by the role in the tenant."""
 
-    user_id: int | None
+    user_id: str
     tenant_id: UUID
     ends_at: datetime | None = None
     #: Sessions and permissions of Django change without the tenant's ``auth_version``.
@@ -67,7 +67,7 @@ def _stream(
         raise PermissionDenied
     if tenant_id is None:
         raise Http404
-    access = SessionAccess(request.user.pk, tenant_id)
+    access = SessionAccess(str(request.user.pk), tenant_id)
     if access.refusal() is not None:
         raise Http404
     if not isinstance(request, ASGIRequest):

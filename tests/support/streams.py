@@ -1,20 +1,29 @@
 """Clients of streams, for tests: each frame as it was sent, and who makes the events."""
 
 import json
-from collections.abc import Iterator
+import random
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx2
+from django.db import connection
 from django.utils import timezone
 
 from runs.models import EventRecord
+from runs.notify.current import using
+from runs.notify.notifications import Notifications
+from runs.notify.redis_bus import RedisBus
 from runs.storage import log
 from tenants.models import Tenant
+from tests.support.servers.event_bus import QUICK
 
 SSE = {"Accept": "text/event-stream"}
 SECONDS = 20.0
+#: Reads at most so many events after a place: for each, the place after it and its number.
+Read = Callable[[str, int], Iterator[tuple[str, int]]]
 
 
 @dataclass(frozen=True)
@@ -90,3 +99,84 @@ def happen(tenant: Tenant, type: str = "custom.made", count: int = 1, **data: An
         log.append_outside(tenant_id=tenant.pk, type=type, at=timezone.now(), data={"number": number, **data})
         for number in range(count)
     ]
+
+
+class Reader(threading.Thread):
+    """Reads a number of events, disconnects after 1 to ``most`` of them, and goes on after what it has read."""
+
+    def __init__(self, read: Read, count: int, seed: int, most: int = 60) -> None:
+        super().__init__(daemon=True)
+        self.read, self.count, self.most, self.chance = read, count, most, random.Random(seed)
+        self.seen: list[int] = []
+        self.connections = 0
+        self.start()
+
+    def run(self) -> None:
+        """Read until all is seen."""
+        place = ""
+        while len(self.seen) < self.count:
+            self.connections += 1
+            for id, what in self.read(place, self.chance.randint(1, self.most)):
+                place = id
+                self.seen.append(what)
+                if len(self.seen) == self.count:
+                    break
+
+
+def by_sse(server: str, path: str, credential: str) -> Read:
+    """How a reader reads by server-sent events."""
+
+    def read(place: str, count: int) -> Iterator[tuple[str, int]]:
+        given = {"Last_Event_ID": place} if place else {}
+        with following(server, f"/api/v1{path}", credential, **given) as stream:
+            for _ in range(count):
+                [frame] = stream.events(1)
+                if frame.id is None:
+                    return
+                yield frame.id, frame.data["data"]["number"]
+
+    return read
+
+
+def by_websocket(server: str, path: str, credential: str) -> Read:
+    """How a reader reads over WebSocket."""
+
+    def read(place: str, count: int) -> Iterator[tuple[str, int]]:
+        address = f"ws://{server}/ws/v1{path}" + (f"?after={place}" if place else "")
+        with (
+            httpx2.Client(timeout=20) as client,
+            client.websocket(address, headers={"Authorization": credential}) as socket,
+        ):
+            for _ in range(count):
+                frame = json.loads(socket.receive_text(timeout=20))
+                socket.send_text(json.dumps({"ack": frame["cursor"]}))
+                yield str(frame["cursor"]), frame["data"]["number"]
+
+    return read
+
+
+def write(tenant: Tenant, count: int, between: Callable[[int], object] = lambda number: None) -> None:
+    """Write numbered events, each in a transaction of its own."""
+    for number in range(count):
+        log.append_outside(tenant_id=tenant.pk, type="custom.made", at=timezone.now(), data={"number": number})
+        between(number)
+    connection.close()
+
+
+def assert_all_was_read(readers: list[Reader], count: int, seconds: float = 60) -> None:
+    """Wait for the readers: each has seen each event once, in order, over several connections."""
+    for reader in readers:
+        reader.join(seconds)
+        assert reader.seen == list(range(count))
+    assert sum(reader.connections for reader in readers) > 2 * len(readers)
+
+
+@contextmanager
+def over_redis(url: str) -> Iterator[None]:
+    """Let this process notify itself over a Redis, as the processes of a fleet do."""
+    bus = RedisBus(f"{url}/0", QUICK)
+    try:
+        with using(Notifications(bus)):
+            yield
+    finally:
+        bus.close()
