@@ -29,13 +29,16 @@ LOCKED_SECONDS = 0.02
 #: What did not work, because the database did not answer, is tried again after so many seconds.
 RETRY_SECONDS = 1.0
 PRUNE_SECONDS = 3600.0
+#: Characters of the name of this machine in that of the holder of the lease.
+_MOST_NAME = 64
 
 
 class Ticker:
     """Looks at schedules on a thread of its own, from ``start`` to ``stop``."""
 
     def __init__(self) -> None:
-        self.holder = f"{socket.gethostname()[:64]}:{os.getpid()}:{new_uuid().hex[-8:]}"
+        machine, number = socket.gethostname()[:_MOST_NAME], new_uuid().hex
+        self.holder = f"{machine}:{os.getpid()}:{number}"
         self._thread = threading.Thread(target=self._work, name="pyflow-ticker", daemon=True)
         self._stopped = threading.Event()
         self._term: int | None = None

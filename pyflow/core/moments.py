@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 from pyflow.core.messages import show
 
-_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:)(\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:)(\d\d)(?:(\.\d{1,6})\d*)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def parse_moment(value: object) -> datetime:
@@ -21,7 +21,7 @@ def parse_moment(value: object) -> datetime:
     if match is None:
         raise ValueError(f"{show(value)} is not a moment; write one such as '2026-12-24T18:00:00Z', with its offset")
     is_leap = match[2] == "60"
-    text = f"{match[1]}{'59' if is_leap else match[2]}{(match[3] or '')[:7]}{match[4]}".upper()
+    text = f"{match[1]}{'59' if is_leap else match[2]}{match[3] or ''}{match[4]}".upper()
     try:
         return datetime.fromisoformat(text).astimezone(UTC) + timedelta(seconds=is_leap)
     except (ValueError, OverflowError) as error:

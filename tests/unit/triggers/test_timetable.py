@@ -97,7 +97,9 @@ def test_a_plan_of_more_slots_than_are_looked_at_goes_on_where_it_ended():
     assert plan.next == now + timedelta(seconds=1)
 
 
-@pytest.mark.parametrize("text", ["2026-01-01T00:00:00", "2026-02-30T00:00:00Z", "tomorrow", 5, "2026-01-01", None])
+@pytest.mark.parametrize(
+    "text", ["2026-01-01T00:00:00", "2026-02-30T00:00:00Z", "tomorrow", 5, "2026-01-01", "2026-01-01T00:00:0055Z", None]
+)
 def test_what_is_no_moment_is_refused(text):
     with pytest.raises(ValueError, match="not a moment"):
         parse_moment(text)
@@ -106,3 +108,4 @@ def test_what_is_no_moment_is_refused(text):
 @corpora.each("cron_dst", lambda case: "leap second" in case["input"].get("scenario", ""))
 def test_a_leap_second_is_the_second_after_it(case: corpora.Case):
     assert parse_moment("2016-12-31T23:59:60Z") == at("2017-01-01")
+    assert parse_moment("2016-12-31T23:59:60.5000009Z") == at("2017-01-01 00:00:00.500000")

@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 
 from pyflow.core.errors import PyFlowError
 from pyflow.core.events import EventType, rfc3339
+from pyflow.core.messages import cut
 from pyflow.core.states import TERMINAL_RUN_STATES, RunState
 from pyflow.expressions.template import compile_value
 from pyflow.triggers.schedule_config import Overlap, ScheduleConfig
@@ -76,7 +77,7 @@ def start(schedule: Schedule, fire: ScheduleFire, *, now: datetime, by: Actor | 
     except PyFlowError as error:
         if by is not None:
             raise
-        fire.has_no_run(FireState.FAILED, error.code, storable_text(str(error))[:_MOST_MESSAGE])
+        fire.has_no_run(FireState.FAILED, error.code, cut(storable_text(str(error)), _MOST_MESSAGE))
         schedule.failures += 1
         return
     fire.state, fire.run_id = FireState.STARTED, run.pk
