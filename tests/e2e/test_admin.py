@@ -22,11 +22,13 @@ from tests.support.factories.rows import (
     make_tenant,
 )
 from tests.support.invariants import made_of_rows
+from triggers.models import EventTrigger, HookDelivery, InboundHook, TriggerFailure
 from triggers.models.schedules import Schedule, ScheduleFire
 from workflows.models import Version, Workflow
 
 pytestmark = [pytest.mark.api, pytest.mark.e2e, made_of_rows]
-READ_ONLY = (AuditEntry, Workflow, Version, Run, NodeRun, EventRecord, NodeItem, RunSignal, Schedule, ScheduleFire)
+TRIGGERS = (Schedule, ScheduleFire, InboundHook, HookDelivery, EventTrigger, TriggerFailure)
+READ_ONLY = (AuditEntry, Workflow, Version, Run, NodeRun, EventRecord, NodeItem, RunSignal, *TRIGGERS)
 OURS = (Tenant, Membership, Invitation, ApiKey, *READ_ONLY)
 SEARCHES = {
     Tenant: "acme",
@@ -43,6 +45,10 @@ SEARCHES = {
     RunSignal: "paid",
     Schedule: "every-hour",
     ScheduleFire: "every-hour",
+    InboundHook: "orders",
+    HookDelivery: "d-1",
+    EventTrigger: "on-order",
+    TriggerFailure: "event:1",
 }
 
 #: Of a run's events, two are the node's.
@@ -86,6 +92,21 @@ def key(db) -> tuple[ApiKey, str]:
         tenant=tenant, schedule=schedule, scheduled_for=run.created_at, cause="schedule", state="skipped",
         reason="overlap", message="<script>alert(4)</script>", fired_at=run.created_at,
     )  # fmt: skip
+    hook = InboundHook.objects.create(
+        tenant=tenant, workflow=run.workflow, trigger="in", version=1, path="orders", address="acme/orders",
+        config={"path": "orders", "verify": {"scheme": "none"}, "input": {"a": "<script>alert(5)</script>"}},
+    )  # fmt: skip
+    HookDelivery.objects.create(
+        tenant=tenant, hook=hook, delivery_id="d-1", outcome="accepted", method="POST", size=1,
+        excerpt="<script>alert(6)</script>",
+    )  # fmt: skip
+    trigger = EventTrigger.objects.create(
+        tenant=tenant, workflow=run.workflow, trigger="on-order", version=1, config={"on": ["order.paid"]},
+        position=0, seq=0, event_id=run.pk,
+    )  # fmt: skip
+    TriggerFailure.objects.create(
+        tenant=tenant, trigger=trigger, slot="event:1", facts=output, error={"code": "x", "message": "y"}
+    )
     make_member(tenant, name="ada")
     make_invitation(tenant, "guest@example.org")
     return make_api_key(tenant, "laptop")
