@@ -11,7 +11,7 @@ from tests.support.factories.rows import make_api_key, make_tenant
 from tests.support.servers import asgi, launcher
 from tests.support.streams import Reader, assert_all_was_read, by_sse, by_websocket, over_redis, write
 
-pytestmark = [pytest.mark.chaos, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.fleet, pytest.mark.chaos, pytest.mark.django_db(transaction=True)]
 EVENTS, READERS, RESTARTS = 100_000, 4, 5
 #: Events between two disconnects, at most: 1,000 disconnects in all, and some more.
 MOST = EVENTS * READERS // 600
