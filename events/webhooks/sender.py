@@ -25,7 +25,7 @@ from django.utils import timezone
 from events.webhooks.advancing import advance_endpoints, tenants_with_endpoints
 from events.webhooks.endpoints import WEBHOOKS
 from events.webhooks.retention import prune_deliveries
-from events.webhooks.sending import Taken, next_due_at, record_attempt, send, take_due
+from events.webhooks.sending import Outcome, Taken, next_due_at, record_attempts, send, take_due
 from pyflow.core.ports import Notification, Subscription
 from pyflow.isolation.threads import NodeThreads
 from runs.notify.current import current_bus
@@ -86,12 +86,16 @@ class WebhookSender:
         # One for each request: a name server that does not answer keeps a thread for as long as it likes.
         self._loop.set_default_executor(NodeThreads(PLACES))
         self._sending: set[asyncio.Task[None]] = set()
+        self._outcomes: asyncio.Queue[tuple[Taken, Outcome]] = asyncio.Queue()
         self._topics: frozenset[str] = frozenset()
         self._prune_at = time.monotonic() + FIRST_PRUNE_SECONDS
         with ThreadPoolExecutor(1, "pyflow-webhooks-database") as self._database:
+            recording = asyncio.ensure_future(self._record())
             try:
                 while not self._stopping:
                     self._woken.clear()
+                    if recording.done():
+                        recording.result()  # raises what ended it: nothing would be recorded any more
                     pause = await self._look()
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._woken.wait(), pause)
@@ -104,6 +108,9 @@ class WebhookSender:
                 for task in self._sending:
                     task.cancel()
                 await asyncio.gather(*self._sending, return_exceptions=True)
+                recording.cancel()
+                await asyncio.gather(recording, return_exceptions=True)
+                await self._record_batch([])
                 await self._ask(connections.close_all)
 
     async def _look(self) -> float:
@@ -140,20 +147,29 @@ class WebhookSender:
 
     async def _deliver(self, taken: Taken) -> None:
         outcome = await send(taken)
-        if outcome is None:
-            return
+        if outcome is not None:
+            self._outcomes.put_nowait((taken, outcome))
+
+    async def _record(self) -> None:
+        """Record outcomes as they come: those that have gathered meanwhile together."""
+        while True:
+            await self._record_batch([await self._outcomes.get()])
+
+    async def _record_batch(self, batch: list[tuple[Taken, Outcome]]) -> None:
+        while not self._outcomes.empty():
+            batch.append(self._outcomes.get_nowait())
         try:
-            recorded = await self._ask(lambda: record_attempt(taken, outcome))
+            recorded = await self._ask(lambda: record_attempts(batch))
         except DatabaseFailure as error:
-            logger.warning("cannot record the delivery %s, which is sent again: %s", taken.delivery.pk, error)
+            logger.warning("cannot record %d deliveries, which are sent again: %s", len(batch), error)
             await self._ask(connections.close_all)
             return
-        if not recorded:
-            logger.warning("fenced: the delivery %s is another sender's by now", taken.delivery.pk)
+        if recorded < len(batch):
+            logger.warning("fenced: %d deliveries are another sender's by now", len(batch) - recorded)
+        self._woken.set()
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)
-        self._woken.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a delivery failed, and is sent again", exc_info=error)
 

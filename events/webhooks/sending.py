@@ -191,23 +191,49 @@ def _excerpt(text: str, redactor: Redactor) -> str:
     return cut(redactor.redact_message(text).replace("\0", "�"), MAX_EXCERPT)
 
 
-@transaction.atomic
-def record_attempt(taken: Taken, outcome: Outcome) -> bool:
-    """Record an attempt and what follows from it; ``False`` if another sender has the delivery by now.
+def record_attempts(done: Sequence[tuple[Taken, Outcome]]) -> int:
+    """Record attempts and what follows from them, in one transaction for each endpoint; return how many.
 
-    A failure schedules the next attempt, or was the last. An endpoint that answers 410, or has only failed for days, is
-    disabled; what is pending then waits for it to be resumed.
+    An attempt of a delivery that another sender has by now is not recorded. A failure schedules the next attempt, or
+    was the last. An endpoint that answers 410, or has only failed for days, is disabled; what is pending then waits for
+    it to be resumed.
     """
-    delivery = taken.delivery
-    rows = WebhookEndpoint.objects.for_tenant(delivery.tenant_id).filter(pk=delivery.endpoint_id)
-    endpoint = rows.select_for_update(no_key=True).first()
-    held = Delivery.objects.for_tenant(delivery.tenant_id).filter(pk=delivery.pk, epoch=taken.delivery.epoch)
-    row = held.filter(leased=True, state=DeliveryState.PENDING.value).select_for_update(no_key=True).first()
-    if endpoint is None or row is None:
-        return False
+    by_endpoint: dict[UUID, list[tuple[Taken, Outcome]]] = {}
+    for taken, outcome in done:
+        by_endpoint.setdefault(taken.delivery.endpoint_id, []).append((taken, outcome))
+    return sum(_record_of_endpoint(group) for group in by_endpoint.values())
+
+
+@transaction.atomic
+def _record_of_endpoint(done: Sequence[tuple[Taken, Outcome]]) -> int:
+    first = done[0][0].delivery
+    endpoints = WebhookEndpoint.objects.for_tenant(first.tenant_id).filter(pk=first.endpoint_id)
+    endpoint = endpoints.select_for_update(no_key=True).first()
+    if endpoint is None:
+        return 0
+    held = Delivery.objects.for_tenant(first.tenant_id).filter(pk__in=[taken.delivery.pk for taken, _ in done])
+    held = held.filter(leased=True, state=DeliveryState.PENDING.value).defer("body")
+    rows = {(row.pk, row.epoch): row for row in held.select_for_update(no_key=True).order_by("id")}
+    found = [(rows.pop((taken.delivery.pk, taken.delivery.epoch), None), outcome) for taken, outcome in done]
+    recorded = [(row, outcome) for row, outcome in found if row is not None]
+    now = timezone.now()
+    DeliveryAttempt.objects.bulk_create([_attempted(row, outcome, now) for row, outcome in recorded])
+    Delivery.objects.for_tenant(first.tenant_id).bulk_update([row for row, _ in recorded], _CHANGED)
+    for _, outcome in recorded:
+        _judge(endpoint, outcome, now)
+    return len(recorded)
+
+
+#: What an attempt changes of its delivery.
+_CHANGED = ("attempts", "tries", "leased", "last_status", "last_error", "state", "due_at", "finished_at")
+
+
+def _attempted(row: Delivery, outcome: Outcome, now: datetime) -> DeliveryAttempt:
+    """Count an attempt in its delivery and schedule the next one; return its record. Neither is stored yet."""
     row.attempts, row.tries, row.leased = row.attempts + 1, row.tries + 1, False
     row.last_status, row.last_error = outcome.status, outcome.error
-    DeliveryAttempt.objects.create(
+    _schedule(row, now)
+    return DeliveryAttempt(
         tenant_id=row.tenant_id,
         delivery=row,
         number=row.attempts,
@@ -217,15 +243,6 @@ def record_attempt(taken: Taken, outcome: Outcome) -> bool:
         error=outcome.error,
         excerpt=outcome.excerpt,
     )
-    now = timezone.now()
-    _schedule(row, now)
-    row.save(
-        update_fields=[
-            "attempts", "tries", "leased", "last_status", "last_error", "state", "due_at", "finished_at",
-        ]
-    )  # fmt: skip
-    _judge(endpoint, outcome, now)
-    return True
 
 
 def _schedule(row: Delivery, now: datetime) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from events.models import WebhookEndpoint
 from events.webhooks.advancing import advance_endpoints
 from events.webhooks.endpoints import create_endpoint
-from events.webhooks.sending import Outcome, Taken, record_attempt, send, take_due
+from events.webhooks.sending import Outcome, Taken, record_attempts, send, take_due
 from tenants.models import Tenant
 from tests.support.factories.rows import a_test
 
@@ -39,5 +39,5 @@ def send_all(taken: list[Taken]) -> list[Outcome | None]:
 
     outcomes = asyncio.run(send_them())
     for item, outcome in zip(taken, outcomes, strict=True):
-        assert outcome is None or record_attempt(item, outcome)
+        assert outcome is None or record_attempts([(item, outcome)]) == 1
     return outcomes
