@@ -63,6 +63,7 @@ CHOOSY = {
     "runs_signal",  # a payload with NUL in a text
     "runs_start",  # what the workflow's inputs do not allow
     "runs_start_batch",
+    "schedules_backfill",  # an end before its beginning, or in the future
     "secrets_create",  # a name that is taken
     "usage_read",  # an end before its beginning
     "webhooks_create",  # a text that is no URL, or leads where nothing is sent to
