@@ -105,6 +105,8 @@ class EventsConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # it has no 
                         await self._end(end, code)
                         return
                     await self._send_item(plan, item)
+        except OSError:  # the specification's error of a `send` to a client that has gone
+            logger.debug("a client has gone while it was sent something", exc_info=True)
         except Exception:
             logger.exception("a stream over WebSocket failed")
             await self.close(FAILED)
