@@ -37,7 +37,7 @@ class ScheduleAdmin(TenantOwnedAdmin[Schedule]):
         "trigger_id", "workflow", "tenant", "version_number", "shown_state", "problem", "failures", "next_at", "due_at",
         "shown_config", "coming", "passed",
     )  # fmt: skip
-    actions: ClassVar[tuple[str, ...]] = ("pause", "resume", "fire")
+    actions = ("pause", "resume", "fire")
 
     @admin.display(description="State")
     def shown_state(self, schedule: Schedule) -> SafeString:

@@ -147,7 +147,7 @@ def _fire_due(pk: UUID, now: datetime) -> bool:
     """Decide about the due slots of a schedule; whether there are more of them."""
     with transaction.atomic():
         schedule = _lock(pk)
-        if schedule is None or schedule.next_at is None or schedule.due_at is None or schedule.due_at > now:
+        if schedule is None or schedule.next_at is None or not _is_due(schedule, now):
             return False
         try:
             config, timetable = schedule.read_config(), schedule.timetable()
@@ -168,7 +168,12 @@ def _fire_due(pk: UUID, now: datetime) -> bool:
         pause_after_failures(schedule, now)
         schedule.save()
         _record_missed(schedule, plan.missed, now)
-        return schedule.due_at is not None and schedule.due_at <= now
+        return _is_due(schedule, now)
+
+
+def _is_due(schedule: Schedule, now: datetime) -> bool:
+    """Return whether a slot of a schedule fires now."""
+    return schedule.due_at is not None and schedule.due_at <= now
 
 
 def _rule(config: ScheduleConfig) -> CatchUpRule:
