@@ -15,7 +15,7 @@ from tests.support.factories.worlds import token_of
 
 OPERATION = "auth_tickets"
 PATH = "/api/v1/auth/tickets"
-pytestmark = [pytest.mark.api, pytest.mark.database]
+pytestmark = [pytest.mark.api, pytest.mark.vendor("a row is deleted by one of two that redeem it at once")]
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ def test_a_refusal_says_nothing_about_why(tenant, other_tenant, secret):
     assert not Run.objects.across_tenants().exists()
 
 
-@pytest.mark.database
+@pytest.mark.vendor("rows of hooks are looked up before the tenant is known")
 def test_a_refusal_takes_the_same_steps_whether_or_not_there_is_a_webhook(tenant, secret):
     make_hook(tenant)
 
@@ -168,7 +168,7 @@ def test_a_refusal_takes_the_same_steps_whether_or_not_there_is_a_webhook(tenant
     assert len(counts) == 1, counts
 
 
-@pytest.mark.database
+@pytest.mark.vendor("rows of hooks are looked up before the tenant is known")
 @pytest.mark.django_db(transaction=True)
 def test_refusals_are_counted_and_audited_once_an_hour(tenant):
     make_secret(tenant, "HOOK", SECRET)

@@ -16,7 +16,7 @@ from events.tickets import issue
 from events.webhooks.endpoints import create_endpoint, find_endpoint, try_endpoint
 from pyflow.core.events import rfc3339
 from pyflow.core.ids import new_uuid
-from runs.models import NodeItem, NodeRun, NodeTask, Run, RunLog, RunSignal, Slot
+from runs.models import LogState, NodeItem, NodeRun, NodeTask, Run, RunLog, RunSignal, Slot
 from runs.services.pause import pause_run
 from runs.services.start import Start, start_run
 from runs.services.terminate import terminate_run
@@ -441,6 +441,7 @@ def _make_traces(world: World) -> None:
         tenant=tenant, principal=mark, route=mark, key=mark, fingerprint="0" * 64, status=200, body=mark
     )
     UsageCounter.objects.create(tenant=tenant, name=mark, period="day", count=1)
+    LogState.objects.create(tenant=tenant)
     actor = Actor.system(tenant.pk, mark)
     audit.record(by=actor, action="test.marked", target=f"test:{mark}", before={"text": mark}, after={"text": mark})
 

@@ -17,8 +17,9 @@ NOW = datetime.now(UTC)
 BODY = '{"id":"1","type":"run.failed","data":{"text":"Zoë, \\ud83d\\ude00"}}'
 
 
-def request(body: str = BODY, secret: str = SECRET, at: datetime = NOW) -> dict[str, str]:
-    """The headers of a request, signed by the package of Standard Webhooks."""
+def request(body: str = BODY, secret: str = SECRET, at: datetime | None = None) -> dict[str, str]:
+    """The headers of a request, signed by the package of Standard Webhooks; now, unless it is said when."""
+    at = at or datetime.now(UTC)
     return {
         "Webhook-Id": "msg_1",
         "Webhook-Timestamp": str(int(at.timestamp())),
@@ -32,7 +33,7 @@ def test_what_the_standard_signs_is_verified(payload):
 
 
 def test_what_pyflow_signs_the_standard_verifies():
-    signed = signed_headers("msg_1", BODY, [OTHER, SECRET], NOW)
+    signed = signed_headers("msg_1", BODY, [OTHER, SECRET], datetime.now(UTC))
     for secret in (SECRET, OTHER):
         assert Webhook(secret).verify(BODY, signed) == verify(BODY, signed, secret) == json.loads(BODY)
 
@@ -64,7 +65,7 @@ def test_signatures_of_other_versions_are_passed_over():
 )
 def test_a_changed_header_is_refused_and_said_why(change: dict[str, str], says: str):
     with pytest.raises(WebhookVerificationError, match=says):
-        verify(BODY, request() | change, SECRET, now=NOW.timestamp())
+        verify(BODY, request(at=NOW) | change, SECRET, now=NOW.timestamp())
 
 
 def test_a_changed_body_is_refused():
@@ -75,8 +76,8 @@ def test_a_changed_body_is_refused():
 @pytest.mark.parametrize(("offset", "says"), [(TOLERANCE + 2, "ago"), (-TOLERANCE - 2, "in the future")])
 def test_another_time_is_refused(offset: float, says: str):
     with pytest.raises(WebhookVerificationError, match=says):
-        verify(BODY, request(), SECRET, now=NOW.timestamp() + offset)
-    assert verify(BODY, request(), SECRET, now=NOW.timestamp() + offset, tolerance=TOLERANCE + 10)
+        verify(BODY, request(at=NOW), SECRET, now=NOW.timestamp() + offset)
+    assert verify(BODY, request(at=NOW), SECRET, now=NOW.timestamp() + offset, tolerance=TOLERANCE + 10)
 
 
 @pytest.mark.parametrize("body", ["no json", "[1]"])
@@ -109,6 +110,10 @@ process.stdout.write(String(fits));
 
 @pytest.mark.parametrize(("secret", "fits"), [(SECRET, "true"), (OTHER, "true"), ("whsec_AAAA", "false")])
 def test_a_receiver_in_node_verifies_it(secret: str, fits: str):
-    given = {"body": BODY, "headers": signed_headers("msg_1", BODY, [OTHER, SECRET], NOW), "secret": secret}
+    given = {
+        "body": BODY,
+        "headers": signed_headers("msg_1", BODY, [OTHER, SECRET], datetime.now(UTC)),
+        "secret": secret,
+    }
     done = subprocess.run(["node", "-e", NODE], input=json.dumps(given), capture_output=True, text=True, check=True)
     assert done.stdout == fits
