@@ -12,7 +12,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 from uuid import UUID
@@ -89,7 +88,8 @@ class WebhookSender:
         self._outcomes: asyncio.Queue[tuple[Taken, Outcome]] = asyncio.Queue()
         self._topics: frozenset[str] = frozenset()
         self._prune_at = time.monotonic() + FIRST_PRUNE_SECONDS
-        with ThreadPoolExecutor(1, "pyflow-webhooks-database") as self._database:
+        # Not one of `concurrent.futures`: those take no more calls when the interpreter ends, before `stop` is called.
+        with NodeThreads(1) as self._database:
             recording = asyncio.ensure_future(self._record())
             try:
                 while not self._stopping:
@@ -186,4 +186,5 @@ class WebhookSender:
         self.wake()
 
     async def _ask(self, function: Callable[[], ResultT]) -> ResultT:
-        return await asyncio.get_running_loop().run_in_executor(self._database, function)
+        # Shielded: what is asked next waits for the one thread, also where nobody waits for this any more.
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._database, function))
