@@ -173,7 +173,9 @@ class Stream:
         elif size > LARGE_PAGE:
             self._page = max(self._page // 2, 1)
         self.place = batch.place
-        if not batch.has_more and not self._is_deaf:
+        # A state that was read before the last rows were written says nothing about the end: it is read once more.
+        may_end = any(map(self.source.may_end_after, batch.rows))
+        if not batch.has_more and not self._is_deaf and not may_end:
             self._is_behind = False
         if batch.end is not None:
             self.end(batch.end)

@@ -1,9 +1,12 @@
 """Streams of server-sent events, from both ASGI servers."""
 
+from threading import Thread
+
 import httpx2
 import pytest
+from django.db import connection
 
-from events.streams import sse
+from events.streams import sources, sse
 from tests.support.factories.records import record
 from tests.support.factories.rows import make_api_key, make_run, make_tenant
 from tests.support.streams import SSE, following, happen
@@ -27,6 +30,24 @@ def test_a_run_is_followed_to_its_end(server: str, tenant, credential: str):
     assert [frame.data["seq"] for frame in events] == [2, 3, 4, 5]
     assert [frame.event for frame in events] == [frame.data["type"] for frame in events]
     assert (end.event, end.id, end.data["reason"], end.data["state"]) == ("end", None, "run_ended", "succeeded")
+
+
+def test_a_run_that_ends_while_it_is_read_ends_its_stream(server: str, tenant, credential: str, monkeypatch):
+    """The read sees the state from before the end, and the events from after it."""
+    run, find_run = make_run(tenant), sources.find_run
+
+    def find_and_end(**given):
+        found = find_run(**given)
+        monkeypatch.setattr(sources, "find_run", find_run)
+        ending = Thread(target=lambda: (record(run), connection.close()))
+        ending.start()
+        ending.join()
+        return found
+
+    monkeypatch.setattr(sources, "find_run", find_and_end)
+    with following(server, f"/api/v1/runs/{run.pk}/events", credential) as stream:
+        ids = [stream.events(1)[0].id for _ in range(6)]
+    assert ids == ["1", "2", "3", "4", "5", None]
 
 
 def test_a_stream_goes_on_after_what_the_client_received_last(server: str, tenant, credential: str):
