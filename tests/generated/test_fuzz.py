@@ -54,6 +54,7 @@ CHOOSY = {
     "auth_revoke",  # the same
     "auth_token",  # the same
     "events_create",  # data with NUL in a text
+    "events_list",  # an `after` that is no cursor, a text with NUL or of nothing but spaces
     "grants_create",  # neither a member nor a role, or both
     "invitations_accept",  # a short password
     "invitations_create",  # the last bytes of an address
