@@ -116,3 +116,13 @@ async def test_a_member_logs_in_and_out(key, settings):
         with pytest.raises(NotAuthenticated):
             await nobody.renew_session(session.refresh_token)
         await nobody.log_out(renewed.refresh_token)
+
+
+async def test_a_ticket_opens_the_stream_that_it_is_for(key):
+    async with connect(key) as pyflow:
+        await pyflow.put_workflow("say", SAY)
+        run = await pyflow.start_run("say", {"who": "Ada"})
+        tickets = [await pyflow.stream_ticket(), await pyflow.stream_ticket(run.id)]
+    assert [ticket.run for ticket in tickets] == [None, run.id]
+    assert len({ticket.ticket for ticket in tickets}) == 2
+    assert not any(ticket.ticket in repr(ticket) for ticket in tickets)

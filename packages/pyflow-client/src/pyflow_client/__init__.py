@@ -77,6 +77,7 @@ from pyflow_client.tenancy_models import (
     Secret,
     SecretVersion,
     Session,
+    StreamTicket,
     Usage,
     Used,
 )
@@ -177,6 +178,7 @@ __all__ = [
     "SlotPlace",
     "Start",
     "StateVerb",
+    "StreamTicket",
     "Tenant",
     "TriggerError",
     "TriggerFailure",

@@ -20,7 +20,17 @@ from pyflow_client.errors import ConnectionFailed
 from pyflow_client.models import Accepted, ApiKey, AuditEntry, Invitation, Me, Member, Page, Tenant
 from pyflow_client.paging import ItemT, Pages
 from pyflow_client.retries import FOLLOWING, Retries
-from pyflow_client.tenancy_models import AuditVerification, Grant, Level, Quotas, Secret, SecretVersion, Session, Usage
+from pyflow_client.tenancy_models import (
+    AuditVerification,
+    Grant,
+    Level,
+    Quotas,
+    Secret,
+    SecretVersion,
+    Session,
+    StreamTicket,
+    Usage,
+)
 from pyflow_client.webhook_models import Delivery, Redelivered, WebhookEndpoint
 
 
@@ -138,6 +148,10 @@ class TenantClient:
     def log_out(self, refresh_token: str) -> None:
         """End a session."""
         self._send(tenancy_calls.log_out(refresh_token))
+
+    def stream_ticket(self, run_id: str | UUID | None = None) -> StreamTicket:
+        """Ask for a ticket that lets a page in a browser open one stream: of a run, or of the tenant's log."""
+        return self._send(tenancy_calls.stream_ticket(run_id))
 
     def member(self, member_id: str | UUID) -> Member:
         """One member."""

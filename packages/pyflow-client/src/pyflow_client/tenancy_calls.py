@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pyflow_client.calls import Call, json_call, segment
 from pyflow_client.models import Accepted, ApiKey, Invitation, Me, Member, Nothing, Page, Tenant
-from pyflow_client.tenancy_models import AuditVerification, Grant, Quotas, Secret, Session, Usage
+from pyflow_client.tenancy_models import AuditVerification, Grant, Quotas, Secret, Session, StreamTicket, Usage
 
 
 def me() -> Call[Me]:
@@ -96,6 +96,12 @@ def renew_session(refresh_token: str) -> Call[Session]:
 def log_out(refresh_token: str) -> Call[Nothing]:
     """The end of a session; the second one changes nothing."""
     return json_call("POST", "api/v1/auth/revoke", Nothing, {"refresh_token": refresh_token})
+
+
+def stream_ticket(run_id: str | UUID | None) -> Call[StreamTicket]:
+    """A ticket for a stream. Not repeatable: it is shown once."""
+    body = {} if run_id is None else {"run": str(run_id)}
+    return json_call("POST", "api/v1/auth/tickets", StreamTicket, body, repeatable=False)
 
 
 def get_member(member_id: str | UUID) -> Call[Member]:

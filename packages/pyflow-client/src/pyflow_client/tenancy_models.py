@@ -108,3 +108,12 @@ class Session(_Model):
     expires_in: int
     refresh_token: str = Field(repr=False)
     refresh_expires_in: int
+
+
+class StreamTicket(_Model):
+    """A ticket that opens one stream, once, within ``expires_in`` seconds; ``run`` is ``None`` for the tenant's log."""
+
+    ticket: str = Field(repr=False)
+    expires_at: datetime
+    expires_in: int
+    run: str | None = None
