@@ -28,6 +28,7 @@ NOT_RUN = {
     "README.md": 2,
     "docs/execution.md": 1,
     "docs/how-to/access.md": 2,
+    "docs/how-to/follow-events.md": 1,
     "docs/how-to/platform.md": 1,
     "docs/how-to/remote.md": 1,
     "docs/how-to/schedules.md": 1,
@@ -150,7 +151,7 @@ def test_every_workflow_on_a_page_is_valid(page: Path):
 def test_nothing_is_left_out_by_accident(page: Path):
     left_out = [block for block in blocks(page) if "norun" in block.info]
     assert len(left_out) == NOT_RUN.get(name(page), 0)
-    known = {"sh", "python", "yaml", "json", "text", "toml", "mermaid", "sql"}
+    known = {"sh", "python", "yaml", "json", "text", "toml", "mermaid", "sql", "js"}
     assert {block.language for block in blocks(page)} <= known
 
 
