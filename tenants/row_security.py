@@ -9,12 +9,14 @@ a member of ``pyflow_web`` and nothing else, has no way back from there.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from django.apps import apps
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.operations import RenameModel
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
@@ -199,11 +201,26 @@ def _grant(privileges: str, table: str) -> str:
 
 
 def declared() -> list[_OnPostgresql]:
-    """Collect the roles, privileges and policies of the migrations, in order; the last one for a table counts."""
+    """What the migrations say of roles, privileges and policies, in their order; the last word on a table counts.
+
+    A model that was renamed since has its present name.
+    """
     loader = MigrationLoader(None, ignore_no_migrations=True)
     plan = dict.fromkeys(key for leaf in loader.graph.leaf_nodes() for key in loader.graph.forwards_plan(leaf))
-    operations = [operation for key in plan for operation in loader.graph.nodes[key].operations]
-    return [operation for operation in operations if isinstance(operation, _OnPostgresql)]
+    found: list[Any] = []
+    for app, name in plan:
+        for operation in loader.graph.nodes[app, name].operations:
+            if isinstance(operation, RenameModel):
+                _rename(found, app, operation)
+            elif isinstance(operation, _OnPostgresql):
+                found.append(copy(operation))  # the migration's own has the name of its time
+    return found
+
+
+def _rename(found: list[Any], app: str, renaming: RenameModel) -> None:
+    for operation in found:
+        if getattr(operation, "app", "") == app and operation.model.lower() == renaming.old_name_lower:
+            operation.model = renaming.new_name
 
 
 def restore(connection: BaseDatabaseWrapper) -> None:

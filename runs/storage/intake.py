@@ -70,6 +70,8 @@ def _add_at_once(runs: Sequence[Run], events: Sequence[batch_sql.Row]) -> None:
         used.settle(name for (name,) in cursor.fetchall())
     for added in runs:
         added._state.adding = False
+        # The database has set it: it is read when it is asked for, and not written over.
+        added.__dict__.pop("log_position", None)
 
 
 @lru_cache(maxsize=64)
