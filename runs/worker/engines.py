@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import decimal
 import logging
 from functools import partial
 from typing import TypeVar
@@ -44,6 +45,8 @@ class Engines:
         """The engine for a claimed run; what is executed from here on is confined to what its tenant may use."""
         current_root.set(settings.PYFLOW_STORAGE_ROOT / str(claimed.tenant_id))
         current_policy.set(network_policy())
+        # Tasks inherit the very object of their thread: what a node changes in it would hold for every run.
+        decimal.setcontext(decimal.getcontext().copy())
         engine = self._engines.get(claimed.tenant_id)
         if engine is None:
             registry = discover().registry

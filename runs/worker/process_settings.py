@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import gc
 import locale
 import logging
@@ -50,14 +51,18 @@ class ProcessSettings:
         return changed
 
     def guard(self, registry: NodeRegistry) -> Middleware:
-        """Middleware that puts settings back after each attempt of a node that is not one of PyFlow's own."""
+        """Middleware that puts settings back after each attempt of a node that is not one of PyFlow's own.
+
+        The decimal context is of the task, not of the process: each attempt has a copy.
+        """
         own = {name for name in registry if registry.get(name).__module__.startswith("pyflow.")}
 
         async def guarded(call: NodeCall, run: Handler) -> object:
             if call.node.type in own:
                 return await run(call)
             try:
-                return await run(call)
+                with decimal.localcontext():
+                    return await run(call)
             finally:
                 end_if_forked()
                 if changed := self.restore():

@@ -223,13 +223,32 @@ def test_settings_are_put_back_and_named():
     saved = ProcessSettings()
     before = Path.cwd(), dict(os.environ), list(sys.path), sys.getrecursionlimit(), sys.stdout
     handlers = list(logging.root.handlers)
-    poison.changes_settings(None)
+    with decimal.localcontext():  # no setting of the process, and each attempt has its own
+        poison.changes_settings(None)
     changed = saved.restore()
     assert (Path.cwd(), dict(os.environ), list(sys.path), sys.getrecursionlimit(), sys.stdout) == before
     assert (gc.isenabled(), socket.getdefaulttimeout(), logging.root.handlers) == (True, None, handlers)
     assert len(changed) == 12
     assert saved.restore() == []
     saved.close()
+
+
+@pytest.mark.parametrize("more", ["queue: elsewhere", "timeout: 5s", "isolation: thread", "on_error: stop"])
+def test_each_attempt_has_a_decimal_context_of_its_own(tenant, registry, drain, more):
+    """Of a thread that has one its tasks inherit the very same."""
+
+    async def rounds(ctx) -> None:
+        decimal.getcontext().prec = 2
+
+    register(registry, "rounds", rounds)
+    register(registry, "rounds_in_a_thread", lambda ctx: setattr(decimal.getcontext(), "prec", 2))
+    with decimal.localcontext():
+        for name in ("rounds", "rounds_in_a_thread"):
+            make_run(tenant, workflow(f"{{id: a, type: {name}, {more}}}", name=name.replace("_", "-")))
+        others = innocent(2)
+        drain()
+        assert_are_whole(others)
+        assert decimal.getcontext().prec == 28
 
 
 def test_a_stream_that_a_node_closed_is_opened_again(tmp_path, monkeypatch):
