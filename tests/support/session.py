@@ -94,6 +94,13 @@ def pytest_report_header() -> str:
     return f"shape: {shape()}"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Fail the test of a corpus's case that no test can read (`tests/support/corpora`)."""
+    if (mark := pyfuncitem.get_closest_marker("unreadable")) is not None:
+        pytest.fail(mark.args[0], pytrace=False)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests that belong to this shape."""
     config.stash[COLLECTED] = list(items)
