@@ -296,6 +296,8 @@ def test_a_run_is_terminated_while_its_nodes_are_executed_elsewhere(tenant, regi
     run = make_run(tenant, workflow("{id: a, type: gate, queue: gpu}", "{id: b, type: gate, depends_on: [a]}"))
     with workers("", "gpu"):
         waiting.until(lambda: notes, what="call of the node")
+        # Starts are recorded a moment later, and not waited for (runs/worker/sink.py).
+        waiting.until(lambda: nodes(run) == {"a": "running"}, what="record of the start")
         terminate_run(by=operator(run), run_id=run.pk)
         assert (state_of(run), nodes(run)) == ("cancelled", {"a": "cancelled"})
         waiting.until(lambda: not NodeTask.objects.for_tenant(tenant).exists(), what="end of the task")
