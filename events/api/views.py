@@ -37,10 +37,11 @@ from runs.storage import log
 from tenants.access import Permission
 from tenants.api.views import TenantView
 
-REMOVED = {
-    (410, "application/problem+json"): OpenApiResponse(
-        OpenApiTypes.OBJECT,
-        description="Events after the cursor were removed. `oldest` is the cursor to continue from.",
+REFUSED = {
+    (status, "application/problem+json"): OpenApiResponse(OpenApiTypes.OBJECT, description=description)
+    for status, description in (
+        (400, "The cursor is not one of this log"),
+        (410, "Events after the cursor were removed. `oldest` is the cursor to continue from."),
     )
 }
 
@@ -60,7 +61,7 @@ class LogView(StreamingView):
             (200, "application/json"): EventLogShape,
             (200, "application/yaml"): EventLogShape,
             **STREAM,
-            **REMOVED,
+            **REFUSED,
         },
     )
     def get(self, request: Request) -> Response | StreamingHttpResponse:
