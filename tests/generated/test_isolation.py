@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from django.db import transaction
 
+from plumbing.database.dialect import is_postgresql
 from tests.support.factories.calls import CALLS, Call
 from tests.support.factories.worlds import NOT_FREE, OWNED, UUIDS, World, filled, unmarked
 from tests.support.invariants import made_of_rows
@@ -86,7 +87,8 @@ def test_the_canary_is_seen_by_its_own_tenant(theirs: World):
     silent = {
         id for id, answer in answers.items() if status(answer) in {"200", "201", "202"} and CANARY not in answer.lower()
     }
-    assert silent == IMPERSONAL
+    # On PostgreSQL, the log shows what is committed, and nothing of this test is.
+    assert silent == IMPERSONAL | ({"events_list"} if is_postgresql() else set())
 
 
 def test_no_answer_has_anything_of_another_tenant(ours: World, theirs: World):

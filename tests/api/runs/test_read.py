@@ -42,8 +42,14 @@ def test_a_finished_run_has_its_nodes_outputs_and_events(api: Api, run, path: st
     assert (node["id"], node["state"], node["attempts"], node["output"]) == ("greet", "succeeded", 1, "Hello Ada")
     assert [event["seq"] for event in body["events"]] == [1, 2, 3, 4, 5]
     assert body["events"][3] | {"id": "", "at": "", "tenant": ""} == {
-        **{"id": "", "seq": 4, "type": "node.succeeded", "at": "", "tenant": ""},
-        **{"workflow": "hello", "version": 1, "run_id": body["id"]},
+        "id": "",
+        "seq": 4,
+        "type": "node.succeeded",
+        "at": "",
+        "tenant": "",
+        "workflow": "hello",
+        "version": 1,
+        "run_id": body["id"],
         "node_id": "greet",
         "data": {"attempt": 1, "output": "Hello Ada"},
     }
