@@ -15,13 +15,18 @@ import pytest
 import yaml
 from django.http import HttpResponse
 
+from events.webhooks.endpoints import try_endpoint
 from tenants.access import Permission, Role
 from tenants.models import Tenant
 from tests.support import corpora
 from tests.support.api import YAML, Api, assert_problem, read
+from tests.support.factories.hooks import make_hook, with_triggers
 from tests.support.factories.members import api_of
-from tests.support.factories.rows import HELLO, make_api_key, make_member, make_run, make_tenant, make_workflow
+from tests.support.factories.rows import HELLO, a_test, make_api_key, make_member, make_run, make_tenant, make_workflow
+from tests.support.factories.schedules import make_schedule
 from tests.support.factories.secrets import make_secret
+from tests.support.factories.webhooks import make_endpoint
+from triggers.models import EventTrigger, InboundHook
 
 ROOT = "/api/v1"
 Case = dict[str, Any]
@@ -71,6 +76,7 @@ class World:
         invitation = read(self.api_a.post(f"{ROOT}/invitations", BODIES["/invitations"]))
         member, (key, _) = make_member(self.a), make_api_key(self.a)
         ids = {"run_id": run.pk, "member_id": member.pk, "invitation_id": invitation["id"], "key_id": key.pk}
+        ids |= self._of_triggers() | self._of_webhooks()
         return {name: (str(value), nowhere) for name, value in ids.items()} | {
             "workflows:name": ("hello", "nothing"),
             "secrets:name": ("A_ONLY", "NOTHING"),
@@ -79,6 +85,20 @@ class World:
             "number": ("1", "1"),
             "grant_id": ("role:viewer", "role:viewer"),
         }
+
+    def _of_triggers(self) -> dict[str, Any]:
+        make_hook(self.a, "{scheme: none}")
+        make_workflow(self.a, with_triggers("{id: on, type: event, config: {on: [a.b]}}", name="on-events"))
+        schedule = make_schedule(self.a, {"cron": "0 2 1 1 *"})
+        return {
+            "hook_id": InboundHook.objects.for_tenant(self.a).get().pk,
+            "trigger_id": EventTrigger.objects.for_tenant(self.a).get().pk,
+            "schedule_id": schedule.pk,
+        }
+
+    def _of_webhooks(self) -> dict[str, Any]:
+        endpoint, _ = make_endpoint(self.a)
+        return {"webhook_id": endpoint.pk, "delivery_id": try_endpoint(by=a_test(self.a), endpoint=endpoint).pk}
 
 
 def rule(pattern: str) -> Callable[[Rule], Rule]:

@@ -40,7 +40,13 @@ from tests.support.processes.platform import Server, environment
 from tests.support.processes.running import executing
 
 Match = re.Match[str]
-BODIES = {"members": {"role": "viewer"}, "workflows": {"description": "stolen"}, "secrets": {"value": "stolen-stolen"}}
+BODIES = {
+    "members": {"role": "viewer"},
+    "schedules": {"paused": True},
+    "secrets": {"value": "stolen-stolen"},
+    "webhooks": {"description": "stolen"},
+    "workflows": {"description": "stolen"},
+}
 
 
 @rule(r"keys=.*first (?P<bytes>\d+) bytes")
