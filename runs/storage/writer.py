@@ -18,15 +18,15 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, connections, transaction
+from django.db import InterfaceError, OperationalError, connection, connections, transaction
 
-from plumbing.database.transactions import retried
+from plumbing.database.transactions import is_passing, retried
 from pyflow.core.events import Event
 from pyflow.core.ids import new_uuid
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
 from pyflow.core.suspension import Suspension, awaited
 from runs.errors import FencedError
-from runs.models import NodeRun, Run, RunSignal
+from runs.models import EventRecord, NodeRun, Run, RunSignal
 from runs.notify.current import notifications
 from runs.storage import batch_sql
 from tenants import quotas
@@ -43,8 +43,9 @@ class Write:
     """Facts about one run that become durable together. ``waiter`` completes when they are.
 
     ``value_bytes``: how large the values are that they refer to. ``busy``: ``store`` left it out, because another
-    transaction has locked the run (or its parent, which is notified of its end). ``knows_stop``: a run that is parked
-    was asked to stop before, and waits in what finishes it.
+    transaction has locked the run (or its parent, which is notified of its end). ``in_doubt``: the connection was lost
+    while it was stored, perhaps after the commit. ``knows_stop``: a run that is parked was asked to stop before, and
+    waits in what finishes it.
     """
 
     run_id: UUID
@@ -59,8 +60,18 @@ class Write:
     changes: dict[str, Any] = field(default_factory=dict)
     value_bytes: int = 0
     busy: bool = False
+    in_doubt: bool = False
     knows_stop: bool = False
     waiter: asyncio.Future[None] | None = None
+    #: Ids of the rows of its events: the same however often it is stored.
+    _event_ids: list[UUID] = field(default_factory=list)
+
+    @property
+    def event_ids(self) -> list[UUID]:
+        """Return the ids of the rows of its events, in their order."""
+        missing = len(self.events) - len(self._event_ids)
+        self._event_ids += [new_uuid() for _ in range(missing)]
+        return self._event_ids
 
 
 class GroupWriter:
@@ -134,14 +145,21 @@ class GroupWriter:
 
         Those that are missing in the answer are to be stored later.
         """
+        outcomes, writes = _without_doubts(writes)
+        if not writes:
+            return outcomes
         try:
             fenced = retried(store)(writes)
         except Exception as error:  # noqa: BLE001 - the database raises what it likes; each waiter gets it
             connections.close_all()  # it may be the connection that is broken; the next write makes a new one
             if len(writes) == 1:
                 logger.warning("a write failed: %s", error)
-                return [(writes[0], error)]
-            outcomes, busy = [], set[UUID]()
+                return [*outcomes, (writes[0], error)]
+            if _is_in_doubt(error):
+                for write in writes:
+                    write.in_doubt = True
+                return outcomes + self._store(writes)
+            busy = set[UUID]()
             for write in writes:
                 found = [] if write.run_id in busy else self._store([write])
                 if not found:
@@ -149,7 +167,8 @@ class GroupWriter:
                 outcomes += found
             return outcomes
         done = [write for write in writes if not write.busy]
-        return [(write, FencedError(str(write.run_id)) if write.run_id in fenced else None) for write in done]
+        settled = [(write, FencedError(str(write.run_id)) if write.run_id in fenced else None) for write in done]
+        return outcomes + settled
 
     def _settle(self, outcomes: list[tuple[Write, Exception | None]]) -> None:
         def complete() -> None:
@@ -165,6 +184,55 @@ class GroupWriter:
         assert self._loop is not None  # noqa: S101 - started before runs are
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(complete)
+
+
+def _is_in_doubt(error: Exception) -> bool:
+    """Return whether a transaction may be committed although it failed: the connection was lost, perhaps at the end."""
+    return isinstance(error, InterfaceError | OperationalError) and not is_passing(error)
+
+
+def _without_doubts(writes: Sequence[Write]) -> tuple[list[tuple[Write, Exception | None]], Sequence[Write]]:
+    """Return what came of writes whose transaction may be committed, and the writes that are to be stored now.
+
+    Nothing is stored twice: what is still in doubt is missing in both, with what follows it, and if the database cannot
+    be asked, the writes fail. Whoever goes on with their runs reads what there is.
+    """
+    doubtful = [write for write in writes if write.in_doubt]
+    if not doubtful:
+        return [], writes
+    try:
+        committed, busy = retried(_look_for)(doubtful)
+    except Exception as error:  # noqa: BLE001 - as in `_store`
+        connections.close_all()
+        logger.warning("%d writes may be stored or not: %s", len(doubtful), error)
+        failed = {write.run_id for write in doubtful}
+        return (
+            [(write, error) for write in writes if write.run_id in failed],
+            [write for write in writes if write.run_id not in failed],
+        )
+    outcomes: list[tuple[Write, Exception | None]] = []
+    left = []
+    for write in writes:
+        if write.run_id in busy:
+            continue
+        if write.in_doubt and write.run_id in committed:
+            outcomes.append((write, None))
+            continue
+        write.in_doubt = False
+        left.append(write)
+    return outcomes, left
+
+
+@transaction.atomic
+def _look_for(writes: Sequence[Write]) -> tuple[set[UUID], set[UUID]]:
+    """Return the runs of which a transaction in doubt has stored the writes, and those of which nobody can know yet.
+
+    While that transaction is still at work, it has the runs locked.
+    """
+    busy = _lock({write.run_id for write in writes})
+    ids = [event_id for write in writes for event_id in write.event_ids]
+    found = EventRecord.objects.across_tenants().filter(pk__in=ids).exclude(run__in=busy)
+    return set(found.values_list("run_id", flat=True)), busy
 
 
 @transaction.atomic
@@ -229,9 +297,9 @@ class _Batch:
             changes |= write.changes
             nodes |= write.nodes
             items |= write.items
-            for event in write.events:
+            for event, event_id in zip(write.events, write.event_ids, strict=True):
                 seq += 1
-                self._rows.events.append(_event_row(write, event, seq))
+                self._rows.events.append(_event_row(write, event, event_id, seq))
             if write.signals:
                 self._signals.append((run_id, write.signals))
             owned = {"tenant_id": write.tenant_id, "run_id": run_id}
@@ -368,9 +436,9 @@ def _requeue_if_due(run_id: UUID, knows_stop: bool) -> None:
         notifications().notify_queued(queue)
 
 
-def _event_row(write: Write, event: Event, seq: int) -> batch_sql.Row:
+def _event_row(write: Write, event: Event, event_id: UUID, seq: int) -> batch_sql.Row:
     return {
-        "id": new_uuid(),
+        "id": event_id,
         "tenant_id": write.tenant_id,
         "run_id": write.run_id,
         "seq": seq,
