@@ -68,7 +68,7 @@ class WebhookEndpointAdmin(TenantOwnedAdmin[WebhookEndpoint]):
 
     @admin.display(description="Dead deliveries", ordering="dead")
     def dead_deliveries(self, endpoint: Any) -> int:
-        """How many deliveries had their last attempt, and failed."""
+        """Return the number of deliveries whose last attempt failed."""
         return int(endpoint.dead)
 
     @admin.action(description="Pause", permissions=["write"])

@@ -24,7 +24,7 @@ FIRST_ID = UUID(int=0)
 
 
 class EndpointState(StrEnum):
-    """Whether deliveries are sent: ``disabled`` was decided by the sender, ``paused`` by a person."""
+    """State of an endpoint. Only `active` ones get deliveries; people pause them, the sender disables them."""
 
     ACTIVE = "active"
     PAUSED = "paused"

@@ -1,4 +1,4 @@
-"""What is sent to webhook endpoints, as OpenAPI 3.1 describes it (``webhooks``)."""
+"""Describes the requests to webhook endpoints as `webhooks` of OpenAPI 3.1."""
 
 from __future__ import annotations
 

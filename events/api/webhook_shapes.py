@@ -101,7 +101,7 @@ class UpdateWebhook(Strict):
 
 
 class RotateWebhook(Strict):
-    """How the secret of an endpoint is replaced."""
+    """Options of the replacement of an endpoint's secret."""
 
     force = serializers.BooleanField(
         required=False,
@@ -111,7 +111,7 @@ class RotateWebhook(Strict):
 
 
 class ResumeWebhook(Strict):
-    """Where an endpoint goes on."""
+    """The place from which an endpoint continues."""
 
     skip = serializers.BooleanField(
         required=False, default=False, help_text="Leave out the events that happened while nothing was sent."
@@ -239,7 +239,7 @@ class DeliveryPageShape(serializers.Serializer[Any]):
 
 
 class RedeliveredShape(serializers.Serializer[Any]):
-    """How many deliveries are sent again."""
+    """The number of deliveries that are sent again."""
 
     deliveries = serializers.IntegerField()
     has_more = serializers.BooleanField(help_text="Whether there are more: send the request again once these are sent.")

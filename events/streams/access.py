@@ -1,4 +1,4 @@
-"""Whether a stream may go on: permissions are looked at again while it lives."""
+"""Checks the permission of a stream again while it is open."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ NOT_ALLOWED = End("forbidden", "The caller may not read these events any more.",
 
 
 class Access(Protocol):
-    """What a stream is allowed by."""
+    """The permission of a stream, which can end before the stream does."""
 
     @property
     def ends_at(self) -> datetime | None:
-        """When the credential expires."""
+        """Return the moment at which the credential expires."""
 
     @property
     def is_fleeting(self) -> bool:
-        """Whether it may end without a change of the tenant's ``auth_version``: it is asked for every few seconds."""
+        """Return whether it can end without a change of the tenant's ``auth_version``: it is checked regularly."""
 
     def refusal(self) -> End | None:
         """Return why the stream must end now, or ``None``. Asks the database."""
@@ -44,7 +44,7 @@ class PrincipalAccess:
 
     @property
     def ends_at(self) -> datetime | None:
-        """When the key or token expires."""
+        """Return the moment at which the key or token expires."""
         return self.principal.credential_ends_at
 
     @property

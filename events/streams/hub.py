@@ -41,7 +41,7 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True)
 class Pacing:
-    """How often and how much a hub reads. Seconds, and rows."""
+    """Intervals (seconds) and sizes (rows) of the reads of a hub."""
 
     #: Until a log is read without a notification.
     look: float = 3.0

@@ -84,7 +84,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Why a stream ends: the last that it delivers. ``status`` is that of the problem, if it is one."""
+    """The last item of a stream, with the reason. ``status`` is that of the problem, if it is one."""
 
     reason: str
     detail: str

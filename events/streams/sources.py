@@ -1,4 +1,4 @@
-"""What a stream follows: the log of a tenant, filtered, or the events of one run."""
+"""Sources of streams: the log of a tenant, filtered, or the events of one run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Batch:
 
 
 class Source(Protocol):
-    """What one stream follows."""
+    """The source of the events of one stream."""
 
     @property
     def tenant_id(self) -> UUID:

@@ -86,7 +86,7 @@ class Stream:
 
     @property
     def refusal(self) -> End | None:
-        """Why the stream may not go on, if it may not."""
+        """Return the reason to end the stream, if there is one."""
         return self._end if self._end is not None and self._end.status else self._expired()
 
     async def take(self, seconds: float) -> Sequence[Item]:

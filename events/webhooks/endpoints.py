@@ -221,7 +221,7 @@ def _target(endpoint: WebhookEndpoint) -> str:
 
 
 def _shown(endpoint: WebhookEndpoint) -> dict[str, Any]:
-    """What the audit keeps. Of the URL only where it leads: its path may be a credential."""
+    """Return the values for the audit. Of the URL only the origin: its path may be a credential."""
     parts = urlsplit(endpoint.url)
     return {
         "url": f"{parts.scheme}://{parts.netloc}/…",

@@ -1,4 +1,4 @@
-"""When a failed delivery is attempted again, and when an endpoint is given up."""
+"""Times of repeated attempts of a delivery, and the time after which an endpoint is given up."""
 
 from __future__ import annotations
 

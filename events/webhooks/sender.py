@@ -63,7 +63,7 @@ class WebhookSender:
 
     @property
     def is_subscribed(self) -> bool:
-        """Whether it is notified of what happens."""
+        """Return whether it is subscribed to the event bus."""
         return self._subscription is not None
 
     def wake(self) -> None:

@@ -58,7 +58,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a request. ``error`` is a kind of failure, or empty for a status of 2xx."""
+    """The result of a request. ``error`` is a kind of failure, or empty for a status of 2xx."""
 
     at: datetime
     duration_ms: int

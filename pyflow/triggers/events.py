@@ -93,7 +93,7 @@ class ExpectConfig(_Config):
     """The event must come; the trigger fires when it has not."""
 
     within: Annotated[Duration, Field(ge=1)]
-    """How long after the arming event, at most."""
+    """Maximum time after the arming event."""
     key: str | None = None
     """A template over ``trigger.event`` that is the same for an arming event and the one expected for it."""
 

@@ -26,7 +26,7 @@ class _Config(BaseModel):
 
 
 class VerifyConfig(_Config):
-    """How a sender proves who it is. ``none`` accepts a request of anybody."""
+    """Verification of senders. ``none`` accepts a request of anybody."""
 
     scheme: Scheme
     """``standard-webhooks``, ``github``, ``stripe``, ``slack``, ``hmac``, ``token`` or ``none``."""
@@ -96,7 +96,7 @@ class AnswerConfig(_Config):
     """The answer after the end of the run, or after ``wait``."""
 
     wait: Annotated[Duration, Field(gt=0, le=MAX_WAIT)] = DEFAULT_WAIT
-    """How long the sender is kept waiting. A run that has not ended by then is answered 202 with its id."""
+    """Time for which the sender waits for the answer. A run that has not ended by then is answered 202 with its id."""
     status: Annotated[int, Field(ge=200, le=599)] | str | None = None
     """Status of the answer, or a template that gives one. Default: 200, or 502 if the run did not succeed."""
     body: Any = None
@@ -116,7 +116,7 @@ class WebhookConfig(_Config):
     path: Annotated[str, Field(max_length=200)]
     """Requests to ``/hooks/{tenant}/{path}`` start runs. Unique in the tenant."""
     verify: VerifyConfig
-    """How senders prove who they are."""
+    """Verification of senders."""
     methods: Annotated[list[Literal["GET", "POST", "PUT", "PATCH", "DELETE"]], Field(min_length=1)] = ["POST"]
     """Methods that are accepted."""
     input: dict[str, Any] | str | None = None
@@ -139,7 +139,7 @@ class WebhookConfig(_Config):
 
     @property
     def waits(self) -> AnswerConfig | None:
-        """How the end of the run is answered; ``None``: it is not waited for."""
+        """Return the options of an answer after the end of the run; ``None``: the answer does not wait for it."""
         if isinstance(self.answer, AnswerConfig):
             return self.answer
         return AnswerConfig() if self.answer == "wait" else None

@@ -25,7 +25,7 @@ FACTS = frozenset({"id", "type", "schedule_id", "scheduled_for", "fired_at", "ca
 
 
 class Overlap(StrEnum):
-    """What happens to a slot while a run that the schedule started earlier is still active."""
+    """Rules for a slot while a run that the schedule started earlier is still active."""
 
     SKIP = "skip"
     BUFFER_ONE = "buffer_one"
@@ -63,7 +63,7 @@ Interval = Annotated[Duration, AfterValidator(_check_interval)]
 
 
 class ScheduleConfig(BaseModel):
-    """When a schedule fires, what becomes of slots that overlap or were missed, and the input of its runs."""
+    """Slots of a schedule, the rules for slots that overlap or were missed, and the input of its runs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -84,7 +84,7 @@ class ScheduleConfig(BaseModel):
     jitter: Annotated[Duration, Field(le=DAY)] = 0.0
     """Each slot fires late by a part of this that is always the same for the slot."""
     overlap: Overlap = Overlap.SKIP
-    """What happens to a slot while an earlier run of the schedule is active."""
+    """Rule for a slot while an earlier run of the schedule is active."""
     catch_up: CatchUp = CatchUp.NONE
     """Which missed slots are fired late."""
     catch_up_window: Annotated[Duration, Field(gt=0)] = DAY

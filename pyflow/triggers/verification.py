@@ -27,7 +27,7 @@ MAX_DELIVERY_ID = 256
 
 
 class Scheme(StrEnum):
-    """How the sender of a request proves who it is."""
+    """Schemes by which the sender of a request is verified."""
 
     STANDARD_WEBHOOKS = "standard-webhooks"
     GITHUB = "github"

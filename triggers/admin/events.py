@@ -55,7 +55,7 @@ class EventTriggerAdmin(TenantOwnedAdmin[EventTrigger]):
 
     @admin.display(description="Expected events")
     def expected(self, row: EventTrigger) -> SafeString:
-        """What is to come, the next first."""
+        """Return the pending expectations, the next first."""
         rows = Expectation.objects.for_tenant(row.tenant_id).filter(trigger=row).order_by("due_at")
         return table(["Since", "Until"], [[item.armed_at, item.due_at] for item in rows[:MOST_FAILURES]])
 

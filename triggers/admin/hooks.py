@@ -33,7 +33,7 @@ class InboundHookAdmin(TenantOwnedAdmin[InboundHook]):
 
     @admin.display(description="Scheme")
     def scheme(self, hook: InboundHook) -> str:
-        """How senders prove who they are."""
+        """Return the verification of senders."""
         return hook.declaration().verify.scheme.value
 
     @admin.display(description="Config")
@@ -80,5 +80,5 @@ class HookDeliveryAdmin(TenantOwnedAdmin[HookDelivery]):
 
     @admin.display(description="Error")
     def shown_error(self, delivery: HookDelivery) -> SafeString:
-        """Why it started no run."""
+        """Return the reason why it started no run."""
         return pretty(delivery.error)

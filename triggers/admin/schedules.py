@@ -66,7 +66,7 @@ class ScheduleAdmin(TenantOwnedAdmin[Schedule]):
 
     @admin.display(description="Last slots")
     def passed(self, schedule: Schedule) -> SafeString:
-        """What became of the last slots."""
+        """Return the results of the last slots."""
         fires = fires_of(schedule).order_by("-scheduled_for")[:SHOWN]
         rows: list[list[object]] = [
             [fire.scheduled_for, fire.state, fire.run_id or fire.reason, fire.run_state or fire.message or "–"]

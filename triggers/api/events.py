@@ -61,7 +61,7 @@ class FailuresQuery(PageQuery):
 
 
 class FailureErrorShape(serializers.Serializer[Any]):
-    """Why no run was started."""
+    """The failure to start a run for an event."""
 
     code = serializers.CharField()
     message = serializers.CharField()

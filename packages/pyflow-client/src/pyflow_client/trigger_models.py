@@ -111,7 +111,7 @@ class InboundHook(_Model):
 
 
 class TriggerError(_Model):
-    """Why a request or an event started no run."""
+    """The failure of a request or an event to start a run."""
 
     code: str
     message: str

@@ -16,7 +16,7 @@ DELIVERIES = "api/v1/deliveries"
 
 
 def webhook_path(webhook_id: str | UUID) -> str:
-    """Where an endpoint is."""
+    """Return the path of an endpoint."""
     return f"{WEBHOOKS}/{segment(str(webhook_id))}"
 
 

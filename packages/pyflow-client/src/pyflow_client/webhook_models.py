@@ -1,4 +1,4 @@
-"""What the API answers about webhook endpoints and deliveries; as the models in ``models``."""
+"""Answers of the API about webhook endpoints and deliveries, as the models in ``models``."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Delivery(_Model):
 
 
 class Redelivered(_Model):
-    """How many deliveries are sent again; ``has_more``: ask again once these are sent."""
+    """The number of deliveries that are sent again; ``has_more``: ask again once these are sent."""
 
     deliveries: int
     has_more: bool
