@@ -60,8 +60,10 @@ _TEXT, _NUMBER = {"type": "string"}, {"type": "integer", "minimum": 0}
 _ERROR = _object({"code": _TEXT, "message": _TEXT, "type": _TEXT}, {"node_id": {"type": ["string", "null"]}})
 _ITEM = _object({"index": _NUMBER, "key": {"type": ["string", "null"]}})
 _REFERENCE = _object({"sha256": _TEXT, "size": _NUMBER})
+_TEXT_OR_NULL = {"type": ["string", "null"]}
 _ATTEMPT = {"attempt": _NUMBER}
-_OF_ITEM = {"item": _ITEM, "started_at": {"type": ["string", "null"], "format": "date-time"}}
+_ROUND = {"round": _NUMBER, "round_attempt": _NUMBER}
+_OF_ITEM = {"item": _ITEM, "started_at": {"type": ["string", "null"], "format": "date-time"}} | _ROUND
 _RUN_STATE = {"state": {"type": "string", "enum": [state.value for state in RunState]}}
 _NODE_STATE = {"state": {"type": "string", "enum": [state.value for state in NodeState]}}
 _BY = {"by": _object({"kind": _TEXT, "id": _TEXT, "name": _TEXT})}
@@ -116,8 +118,8 @@ KINDS: tuple[EventKind, ...] = (
     EventKind(EventType.NODE_SKIPPED, "A node was skipped.", _object({}, {"reason": _TEXT} | _NODE_STATE)),
     EventKind(
         EventType.NODE_WAITING,
-        "A node waits for a time, a signal, or a child run.",
-        _object(_ATTEMPT, {"until": {"type": ["string", "null"]}, "signal": {"type": ["string", "null"]}}),
+        "A node, or an item of its fan-out, waits for a time, a signal, a child run, or its next round.",
+        _object(_ATTEMPT, {"until": _TEXT_OR_NULL, "signal": _TEXT_OR_NULL, "details": {"type": "object"}} | _OF_ITEM),
     ),
     EventKind(
         EventType.NODE_SIGNAL_REFUSED,

@@ -234,6 +234,8 @@ class NodeRun(TenantOwned):
     UNTOUCHED: ClassVar[dict[str, Any]] = {
         "state": NodeState.PENDING.value,
         "attempts": 0,
+        "round": 1,
+        "earlier_attempts": 0,
         "output": None,
         "output_ref": None,
         "error": None,
@@ -251,6 +253,8 @@ class NodeRun(TenantOwned):
     node_id = models.CharField(max_length=255)
     state = models.CharField(max_length=16, choices=NODE_STATES, default=NodeState.PENDING.value)
     attempts = models.PositiveIntegerField(default=0)
+    round = models.PositiveIntegerField(default=1, db_default=1, help_text="Round of `until`.")
+    earlier_attempts = models.PositiveIntegerField(default=0, db_default=0, help_text="Attempts in earlier rounds.")
     output = models.JSONField(null=True, blank=True)
     output_ref = models.JSONField(
         null=True, blank=True, editable=False, help_text="Reference to the output, if it is large: {sha256, size}."
@@ -296,13 +300,16 @@ class NodeItem(TenantOwned):
     key = models.TextField()
     state = models.CharField(max_length=16, choices=NODE_STATES)
     attempts = models.PositiveIntegerField(default=0)
+    round = models.PositiveIntegerField(default=1, db_default=1, help_text="Round of `until`.")
+    earlier_attempts = models.PositiveIntegerField(default=0, db_default=0, help_text="Attempts in earlier rounds.")
     output = models.JSONField(null=True, blank=True)
     output_ref = models.JSONField(
         null=True, blank=True, editable=False, help_text="Reference to the output, if it is large: {sha256, size}."
     )
     error = models.JSONField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True, help_text="Start of the first attempt.")
-    wake_at = models.DateTimeField(null=True, blank=True, help_text="Time of the next attempt.")
+    wake_at = models.DateTimeField(null=True, blank=True, help_text="Time of the next attempt or round.")
+    wait = models.JSONField(null=True, blank=True, help_text="Timer or signal that the item waits for.")
     at = models.DateTimeField()
 
     class Meta(TenantOwned.Meta):
@@ -326,7 +333,9 @@ class NodeTask(TenantOwned):
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="tasks")
     run_epoch = models.PositiveIntegerField()
     node_id = models.CharField(max_length=255)
-    places = models.JSONField(help_text="The attempts: [attempt, started at, index of the item].")
+    places = models.JSONField(
+        help_text="The attempts: [attempt, started at, index of the item, round, attempts in earlier rounds]."
+    )
     queue = models.CharField(max_length=63, blank=True, default="")
     owner = models.CharField(max_length=128, blank=True, default="")
     lease_until = models.DateTimeField(null=True, blank=True)

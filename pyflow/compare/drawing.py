@@ -67,6 +67,8 @@ def _conditions(node: PlannedNode) -> str:
     parts = [f"when {definition.when}"] if definition.when is not None else []
     if definition.run_if is not None:
         parts.append(f"run_if {definition.run_if}")
+    if definition.until is not None:
+        parts.append(f"until {definition.until.when}")
     return f" [{'; '.join(parts)}]" if parts else ""
 
 
@@ -161,5 +163,6 @@ def _node(node: PlannedNode) -> dict[str, Any]:
         "depends_on": list(node.definition.depends_on),
         "when": node.definition.when,
         "run_if": str(node.run_if),
+        "until": None if node.definition.until is None else node.definition.until.when,
         "description": node.definition.description,
     }

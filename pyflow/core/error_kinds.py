@@ -30,7 +30,7 @@ CODES: Final = frozenset(
     pyflow_error response_too_large retryable_error secret_not_found secret_unreadable secrets_unavailable
     sql_error sql_refused ssrf_blocked stored_bytes_exceeded template_error template_limit template_syntax
     template_undefined template_unsafe too_many_redirects unexpected_answer unknown_node_type unreachable
-    vault_not_configured worker_lost workflow_not_found
+    until_condition until_limit until_timeout vault_not_configured worker_lost workflow_not_found
     """.split()  # noqa: SIM905 - read as a text
 )
 #: The names of their classes.
@@ -52,8 +52,8 @@ CLASSES: Final = frozenset(
     SqlRefusedError StorageQuotaError StoredFileMissingError TemplateError TemplateLimitError
     TemplateSecurityError TemplateSyntaxError TemplateUndefinedError TokenRefusedError TokenUnavailableError
     TooManyRedirectsError UnexpectedAnswerError UnknownFunctionError UnknownNameError UnknownNodeTypeError
-    UnreachableError UnsafeExpressionError UnusableSchemaError VaultNotConfiguredError WorkerLostError
-    WorkflowNotFoundError
+    UnreachableError UnsafeExpressionError UntilConditionError UntilLimitError UntilTimeoutError
+    UnusableSchemaError VaultNotConfiguredError WorkerLostError WorkflowNotFoundError
     """.split()  # noqa: SIM905 - read as a text
 )
 _BUILTIN: Final = frozenset(

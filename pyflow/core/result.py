@@ -102,14 +102,17 @@ class ItemRun:
 
     __slots__ = (
         "attempts",
+        "earlier_attempts",
         "error",
         "finished_at",
         "index",
         "key",
         "output",
+        "round",
         "started_at",
         "state",
         "value",
+        "wait",
         "wake_at",
     )
 
@@ -120,26 +123,33 @@ class ItemRun:
         self.value = value
         self.state = NodeState.PENDING
         self.attempts = 0
+        #: As of a node.
+        self.round = 1
+        self.earlier_attempts = 0
         self.output: object = None
         self.error: ErrorInfo | None = None
         self.started_at: float | None = None
         #: When it succeeded.
         self.finished_at: float | None = None
-        #: When its next attempt is due.
+        #: When its next attempt is due, or its wait ends.
         self.wake_at: float | None = None
+        #: What it waits for.
+        self.wait: Suspension | None = None
 
     def __repr__(self) -> str:
         error = "" if self.error is None else f", {self.error.code}"
         return f"<ItemRun {self.index}: {self.state}, attempts: {self.attempts}{error}>"
 
     def as_dict(self) -> dict[str, Any]:
-        """``{index, key, state, attempts, error?}``."""
+        """``{index, key, state, attempts, round?, error?}``."""
         shape: dict[str, Any] = {
             "index": self.index,
             "key": self.key,
             "state": str(self.state),
             "attempts": self.attempts,
         }
+        if self.round > 1:
+            shape["round"] = self.round
         if self.error is not None:
             shape["error"] = self.error.as_record()
         return shape
@@ -150,12 +160,14 @@ class NodeRun:
 
     __slots__ = (
         "attempts",
+        "earlier_attempts",
         "error",
         "finished_at",
         "id",
         "items",
         "output",
         "reason",
+        "round",
         "started_at",
         "state",
         "tolerated",
@@ -180,6 +192,9 @@ class NodeRun:
         self.output = output
         self.error = error
         self.attempts = attempts
+        #: The round of ``until`` that it is in, or was in at its end; and its attempts in the rounds before.
+        self.round = 1
+        self.earlier_attempts = 0
         self.reason = reason
         self.started_at: float | None = None
         self.finished_at: float | None = None
@@ -198,7 +213,7 @@ class NodeRun:
         return f"<NodeRun {cut(self.id, MAX_IN_REPR)}: {self.state}, attempts: {self.attempts}{items}{error}>"
 
     def as_dict(self) -> dict[str, Any]:
-        """``{id, state, attempts, started_at, finished_at, output?, error?, reason?}``, times as RFC 3339."""
+        """``{id, state, attempts, round?, started_at, finished_at, output?, error?, reason?}``, times as RFC 3339."""
         shape: dict[str, Any] = {
             "id": self.id,
             "state": str(self.state),
@@ -206,6 +221,8 @@ class NodeRun:
             "started_at": None if self.started_at is None else rfc3339(self.started_at),
             "finished_at": None if self.finished_at is None else rfc3339(self.finished_at),
         }
+        if self.round > 1:
+            shape["round"] = self.round
         if self.state is NodeState.SUCCEEDED:
             shape["output"] = self.output
         if self.error is not None:

@@ -18,6 +18,8 @@ class WaitKind(StrEnum):
 
     PAUSED = "paused"
     CHILD = "child"
+    ROUND = "round"
+    ITEMS = "items"
     DECISION = "approval"
 
 
@@ -48,6 +50,16 @@ class Suspension:
 
 #: The wait of a fan-out whose run is paused while items of it are left.
 PAUSED = Suspension(details={"kind": WaitKind.PAUSED.value})
+
+
+def next_round(wait: Suspension | None) -> int | None:
+    """Return the number of the round of ``until`` that begins when the wait is over; ``None``: it is no such wait."""
+    return int(wait.details["round"]) if wait is not None and wait.details.get("kind") == WaitKind.ROUND else None
+
+
+def is_of_items(wait: Suspension | None) -> bool:
+    """Return whether a fan-out waits, and its items say what for."""
+    return wait is not None and wait.details.get("kind") == WaitKind.ITEMS
 
 
 def awaited(wait: Suspension | None) -> list[str]:

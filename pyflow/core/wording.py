@@ -213,6 +213,11 @@ _FOREIGN_KEYS = {
     "with_items": "for_each",
     "loop": "for_each",
     "matrix": "for_each",
+    "strategy": "for_each",
+    "repeat": "until",
+    "poll": "until",
+    "while": "until",
+    "do_until": "until",
     "continue-on-error": "on_error",
 }
 

@@ -132,6 +132,23 @@ class ConcurrencyDef(_Model):
     """Rule for one more."""
 
 
+class UntilDef(_Model):
+    """Repetition: the node is executed again, in rounds, until ``when`` holds. The output is that of the last round."""
+
+    when: str
+    """An expression about the round that succeeded: ``output``, ``round`` (from 1), and what the node sees."""
+    every: Duration = 5.0
+    """The wait between two rounds. It holds no worker and no slot. Default 5 s."""
+    backoff: Annotated[float, Field(ge=1, le=100)] = 1.0
+    """Each wait is this many times the one before. Default 1."""
+    max_every: Duration | None = None
+    """No wait is longer."""
+    limit: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Maximum number of rounds; then the node fails (``until_limit``). Default 1,000 without a ``timeout``."""
+    timeout: Duration | None = None
+    """Time limit of all rounds and the waits between them; then the node fails (``until_timeout``)."""
+
+
 class NodeDef(_Model):
     """One node of the graph."""
 
@@ -165,6 +182,8 @@ class NodeDef(_Model):
     """Maximum number of items at the same time. Default 50."""
     tolerate_failures: Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^\d{1,3}(\.\d+)?%$")] | None = None
     """Number of items that may fail (a count, or a share such as ``5%``) before the node fails. Default 0."""
+    until: UntilDef | None = None
+    """Repeat the node, or each item of it, until an expression about its output holds."""
     compensate: CompensateDef | None = None
     """Undoes the node's effect when the run fails after it succeeded."""
     cache: CacheDef | None = None

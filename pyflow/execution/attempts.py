@@ -178,7 +178,8 @@ class Attempts:
     ) -> Awaitable[object]:
         if self._remote is not None and node.remote:
             index = record.index if isinstance(record, ItemRun) else None
-            return self._remote.call(node, Place(record.attempts, record.started_at, index))
+            place = Place(record.attempts, record.started_at, index, record.round, record.earlier_attempts)
+            return self._remote.call(node, place)
         context = self._context.scoped(names()) if node.wants_scope else self._context
         node_context = self.node_context(node, record, on_beat) if node.wants_node_context else None
         if self._handler is None and node.invoke is not None and not node.child:
@@ -243,11 +244,11 @@ class Attempts:
         if node.cache is not None:
             key = (node.type, str(node.cache.key.render(names())))
             found, kept = self._services.shared.cache.get(key, self._time())
-            if found:
+            if found and record.round == 1:  # a later round asks whether it is different by now
                 # Another run's node made it, perhaps of a secret that this run has never seen.
                 output, redactor = kept
                 self._context.redactor.learn(redactor)
-                return output
+                return self._next_round(node, record, output, names) or output
         if node.concurrency is None:
             output = await self._call_timed(node, config, record, task, names)
         else:
@@ -266,9 +267,19 @@ class Attempts:
             return output
         if node.max_output_size is not None:
             check_size(output, node.max_output_size)
+        next_one = self._next_round(node, record, output, names)
+        if next_one is not None:
+            return next_one
         if key is not None and node.cache is not None:
             self._services.shared.cache.put(key, (output, self._context.redactor), self._time() + node.cache.ttl)
         return output
+
+    def _next_round(self, node: PlannedNode, record: Record, output: object, names: Names) -> Suspension | None:
+        """Return the wait for the next round of a node with ``until``; ``None`` if there is none to come."""
+        if node.until is None:
+            return None
+        seen = self.redactor.redact(output) if self.redactor else output  # as the nodes that follow see it
+        return node.until.judge(record, seen, names(), now=self._time(), total_timeout=node.total_timeout)
 
     async def _in_total_time(self, node: PlannedNode, record: Record, entering: Awaitable[None]) -> None:
         """Wait for a slot while ``total_timeout`` goes on; ``timeout`` begins with the slot, as the attempt does."""
@@ -337,6 +348,8 @@ class Attempts:
         loop = asyncio.get_running_loop()
         item = record if isinstance(record, ItemRun) else None
         suffix = "" if item is None else f":{item.key}"
+        if node.until is not None:
+            suffix += f":{record.round}"  # each round asks anew
         tap = None
         if self._log is not None:
             tap = self._log.tap(node.id, record.attempts, None if item is None else item.index)
@@ -357,7 +370,7 @@ class Attempts:
             run_id=self._context.run_id,
             node_id=node.id,
             workflow=self._context.workflow_name,
-            attempt=record.attempts,
+            attempt=record.attempts - record.earlier_attempts,
             secrets=self._secrets,
             progress=progress,
             cancelled=self._stopping,

@@ -11,7 +11,7 @@ from pyflow.core.ports import Clock
 from pyflow.core.result import ErrorInfo, ItemRun, NodeRun
 from pyflow.core.states import NodeState
 from pyflow.execution.attempts import Attempts
-from pyflow.execution.fan_out import item_data, restore_values
+from pyflow.execution.items import item_data, restore_values
 from pyflow.execution.journal import Journal
 from pyflow.execution.plan import PlannedNode
 from pyflow.execution.progress import next_attempt_in

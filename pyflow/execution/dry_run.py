@@ -48,7 +48,7 @@ class NodePreview:
     """One node before a run: ``config`` with every template rendered that depends on nothing but the input.
 
     ``section`` is ``nodes``, ``on_failure`` or ``finally``; ``pending`` holds the pointers of the templates that
-    are left as they are, because they need results, secrets or the run itself.
+    are left as they are, because they need results, secrets or the run itself. ``until``: how it repeats, if it does.
     """
 
     id: str
@@ -57,10 +57,12 @@ class NodePreview:
     depends_on: tuple[str, ...]
     config: Any
     pending: tuple[str, ...]
+    until: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain data."""
-        return {
+        """The same as plain data; ``until`` only of a node that has it."""
+        repeats = {} if self.until is None else {"until": self.until}
+        return repeats | {
             "id": self.id,
             "type": self.type,
             "section": self.section,
@@ -194,6 +196,7 @@ class _Preview:
         """Note the node; return why its ``when`` certainly keeps it from running, or ``None``."""
         self._pending = []
         config = self._render(node, node.definition.config, ("config",))
+        until = node.definition.until
         self._report.nodes.append(
             NodePreview(
                 id=node.id,
@@ -202,6 +205,7 @@ class _Preview:
                 depends_on=tuple(node.definition.depends_on),
                 config=config,
                 pending=tuple(self._pending),
+                until=None if until is None else until.model_dump(mode="json", exclude_none=True),
             )
         )
         return self._why_unwanted(node)

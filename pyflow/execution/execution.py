@@ -21,7 +21,7 @@ from pyflow.core.messages import current_redactor
 from pyflow.core.misfits import parse
 from pyflow.core.result import ErrorInfo, NodeRun, RunResult
 from pyflow.core.states import NodeState, RunState
-from pyflow.core.suspension import PAUSED, Signal, Suspension, awaited, check_limit
+from pyflow.core.suspension import PAUSED, Signal, Suspension, awaited, check_limit, is_of_items, next_round
 from pyflow.execution.admission import Admission
 from pyflow.execution.attempts import Attempts, check_size
 from pyflow.execution.compensation import compensate
@@ -30,6 +30,7 @@ from pyflow.execution.fan_out import FanOut, PausedFanOut
 from pyflow.execution.plan import COMPENSATE, FINALLY, MAIN, Plan, PlannedNode
 from pyflow.execution.progress import RunProgress
 from pyflow.execution.request import RunRequest, RunServices
+from pyflow.execution.rounds import begin_round, round_data
 from pyflow.execution.shared import ConcurrencyLimitError, SkippedByLimitError
 from pyflow.execution.waits import Waits
 from pyflow.isolation.node_exit import exit_failure
@@ -341,10 +342,15 @@ class Execution:
         resumed = self._state.runs[index]
         self._scheduler.states[index] = NodeState.RUNNING
         if resumed is not None and resumed.state is NodeState.WAITING and resumed.wait is not None:
-            if awaited(resumed.wait):
+            if awaited(resumed.wait) or is_of_items(resumed.wait):
                 await self._execute_node(node, resumed, task)  # the same attempt: it asks for its child again
             elif resumed.wait == PAUSED:
                 resumed.state, resumed.wait = NodeState.RUNNING, None
+                await self._start(node, resumed)
+                await self._execute_node(node, resumed, task)
+            elif next_round(resumed.wait) is not None:
+                begin_round(resumed)
+                resumed.state, resumed.attempts = NodeState.RUNNING, resumed.attempts + 1
                 await self._start(node, resumed)
                 await self._execute_node(node, resumed, task)
             else:
@@ -366,6 +372,7 @@ class Execution:
         run.started_at = self._state.time()
         if resumed is not None:
             run.attempts = resumed.attempts
+            run.round, run.earlier_attempts = resumed.round, resumed.earlier_attempts
             run.started_at = resumed.started_at or run.started_at
             run.items = resumed.items
         run.attempts += 1
@@ -376,7 +383,7 @@ class Execution:
         return node.definition.on_lost == "fail" and self.plan.version != 1
 
     async def _start(self, node: PlannedNode, run: NodeRun) -> None:
-        data = {"attempt": run.attempts, "type": node.type}
+        data = {"attempt": run.attempts, "type": node.type, **round_data(run)}
         if self._is_at_most_once(node):  # nothing of it may happen before it is on record that something may have
             await self._journal.commit(EventType.NODE_STARTED, node.id, data)
         else:
@@ -481,12 +488,15 @@ class Execution:
             await self._state.end_cancelled(node, run)
             return
         recorded = run.state is NodeState.WAITING and run.wait == wait
+        if next_round(wait) is not None:
+            run.error = None  # of an attempt before the one that succeeded
         run.wait = wait
         run.state = NodeState.WAITING
         run.wake_at = wait.until
         self._scheduler.states[node.index] = NodeState.WAITING
         if not recorded:
-            await self._journal.commit(EventType.NODE_WAITING, node.id, {"attempt": run.attempts, **wait.as_dict()})
+            data = {"attempt": run.attempts, **wait.as_dict(), **round_data(run)}
+            await self._journal.commit(EventType.NODE_WAITING, node.id, data)
         self._wait_for(node, run)
 
     def _wait_for(self, node: PlannedNode, run: NodeRun) -> None:
@@ -538,6 +548,7 @@ class Execution:
         run.wake_at = self._state.time() + wait
         self._scheduler.states[node.index] = NodeState.RETRYING
         data = {"attempt": run.attempts, "wake_at": rfc3339(run.wake_at), "error": run.error.as_record()}
+        data |= round_data(run)
         await self._journal.commit(EventType.NODE_RETRYING, node.id, data)
         self._wait_for(node, run)
 

@@ -4,41 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pyflow.core.children import wait_for_any
-from pyflow.core.errors import NodeError, NodeTimeoutError, NonRetryableError
+from pyflow.core.errors import NodeError, NodeTimeoutError
 from pyflow.core.events import EventType, rfc3339
 from pyflow.core.ports import Clock
 from pyflow.core.redaction import Redactor
 from pyflow.core.result import ErrorInfo, ItemRun, NodeRun
 from pyflow.core.states import TERMINAL_NODE_STATES, NodeState
-from pyflow.core.suspension import Suspension
+from pyflow.core.suspension import Suspension, WaitKind, next_round
 from pyflow.execution.attempts import Attempts
+from pyflow.execution.items import Names, cancel_item, end_waiting_items, item_data, list_items
 from pyflow.execution.journal import Journal
 from pyflow.execution.plan import PlannedNode
 from pyflow.execution.progress import next_attempt_in
+from pyflow.execution.rounds import begin_round
 from pyflow.execution.shared import SkippedByLimitError
 from pyflow.expressions.scope import ItemScope
 
 FAILURES = frozenset({NodeState.FAILED, NodeState.TIMED_OUT})
 DEFAULT_PARALLEL = 50
-MAX_ITEMS = 1_000_000
-
-Names = Callable[[], Mapping[str, Any]]
+#: Where no item can go on before so many seconds, the node waits without executing: to begin again costs a look at
+#: each item.
+LEAVES_FOR = 1.0
 
 
 class FanOutError(NodeError):
     """More items failed than ``tolerate_failures`` allows. The items have the errors."""
 
     code = "items_failed"
-
-
-class BadItemsError(NonRetryableError):
-    """``for_each`` gave something that is not a list or mapping, or keys that are not unique."""
-
-    code = "bad_items"
 
 
 class PausedFanOut(Exception):  # noqa: N818 - not an error: the node is neither done nor failed
@@ -75,15 +71,19 @@ class FanOut:
         self._delayed: list[tuple[float, int]] = []
         #: What items wait for: each keeps its place among the parallel ones.
         self._waits: list[Suspension] = []
-        #: Workers that have nothing to do but wait for an item's next attempt.
-        self._asleep: set[asyncio.Task[Any]] = set()
+        #: Items that are executed right now; and whether nothing is left but to wait, which takes no execution.
+        self._executing = 0
+        self._leaving = False
+        #: Workers that have nothing to do but wait for an item's next attempt, and until when each does.
+        self._asleep: dict[asyncio.Task[Any], float] = {}
         self._failed = 0
         self._allowed = 0
 
     async def execute(self) -> list[Any] | Suspension:
         """The items' outputs in the order of the items; ``None`` for those whose failure is tolerated.
 
-        A ``Suspension`` if all that is left to do is to wait for child runs: execute it again when one has ended.
+        A ``Suspension`` if all that is left to do is to wait: for child runs, for the next attempt or the next round of
+        items. Execute it again when that is over.
 
         Raises ``BadItemsError``, ``FanOutError``, ``PausedFanOut``, or what a template raises.
         """
@@ -110,11 +110,13 @@ class FanOut:
             self._end_waiting()
             await self._attempts.give_up(wait_for_any(self._waits))
             raise FanOutError(self._summary())
-        if self._has_items_left and len(self._waits) < parallel:
+        has_place = len(self._waits) < parallel
+        if has_place and self._has_items_left and not self._leaving:
             raise PausedFanOut
+        due = [self._delayed[0][0]] if self._delayed and has_place else []
         if self._waits:
-            return wait_for_any(self._waits)
-        return self._outputs
+            return wait_for_any(self._waits, due)
+        return Suspension(due[0], None, {"kind": WaitKind.ITEMS.value}) if due else self._outputs
 
     def wake(self) -> None:
         """Let those that sleep until an item's next attempt look at whether they shall go on."""
@@ -123,9 +125,9 @@ class FanOut:
 
     @property
     def _has_items_left(self) -> bool:
-        """Return whether there are items that neither ended nor wait for a child run."""
+        """Return whether there are items that neither ended nor wait in their places."""
         items = self._run.items or {}
-        begun = sum(item.state in TERMINAL_NODE_STATES or item.state is NodeState.WAITING for item in items.values())
+        begun = sum(item.state in TERMINAL_NODE_STATES or _keeps_place(item) for item in items.values())
         return begun < len(self._items)
 
     @property
@@ -135,7 +137,7 @@ class FanOut:
 
     def _is_waiting(self, index: int) -> bool:
         item = (self._run.items or {}).get(index)
-        return item is not None and item.state is NodeState.WAITING
+        return item is not None and _keeps_place(item)
 
     def _tolerated(self, count: int) -> int:
         limit = self._node.definition.tolerate_failures
@@ -156,7 +158,9 @@ class FanOut:
         if earlier.state in FAILURES:
             self._failed += 1
             return True
-        if earlier.state is NodeState.RETRYING and earlier.wake_at is not None:
+        if earlier.wake_at is not None and (
+            earlier.state is NodeState.RETRYING or next_round(earlier.wait) is not None
+        ):
             heapq.heappush(self._delayed, (earlier.wake_at, index))
             return True
         return earlier.state is NodeState.SKIPPED
@@ -175,27 +179,45 @@ class FanOut:
                 index = heapq.heappop(self._delayed)[1] if due_now else next(new, None)
             if index is None:
                 if not self._delayed:
+                    self._can_leave()
                     return
                 # Nothing else is left for this worker: it may as well wait for the next retry.
                 due, index = heapq.heappop(self._delayed)
-                if not await self._back_off(due, task):
+                if self._can_leave(due) or not await self._back_off(due, task):
                     heapq.heappush(self._delayed, (due, index))
                     return
-            await self._execute_item(index, task)
+            self._executing += 1
+            try:
+                await self._execute_item(index, task)
+            finally:
+                self._executing -= 1
             if self._is_waiting(index):
                 return
 
+    def _can_leave(self, *due: float) -> bool:
+        """Return whether all that is left sleeps, and for so long that the node had better wait without executing."""
+        first = min((*due, *self._asleep.values()), default=0.0)
+        if not self._leaving and not self._executing and first - self._clock.time() >= LEAVES_FOR:
+            self._leaving = True
+            self.wake()
+        return self._leaving
+
     async def _back_off(self, due: float, task: asyncio.Task[Any]) -> bool:
         """Wait until ``due``; ``False``, at once, if the node is lost or parked before that."""
-        self._asleep.add(task)
+        self._asleep[task] = due
         try:
             await self._clock.sleep(max(0.0, due - self._clock.time()))
         except asyncio.CancelledError:
-            if not self._is_lost and not self._pausing():
+            if not self._wakes:
                 raise
         finally:
-            self._asleep.discard(task)
-        return not self._is_lost and not self._pausing()
+            del self._asleep[task]
+        return not self._wakes
+
+    @property
+    def _wakes(self) -> bool:
+        """Return whether those that sleep until an item's next attempt are woken before that, to end."""
+        return self._is_lost or self._pausing() or self._leaving
 
     async def _execute_item(self, index: int, task: asyncio.Task[Any]) -> None:
         assert self._run.items is not None  # noqa: S101 - set before items are executed
@@ -205,8 +227,10 @@ class FanOut:
             item = self._run.items[index] = ItemRun(index, key)
         item.value = value
         item.started_at = item.started_at or self._clock.time()
-        item.attempts += item.state is not NodeState.WAITING  # that one asks for its child again
-        item.state, item.wake_at = NodeState.RUNNING, None
+        asks_again = _keeps_place(item)  # for its child
+        begin_round(item)
+        item.attempts += not asks_again
+        item.state, item.wait, item.wake_at = NodeState.RUNNING, None, None
         item.error = None
         scope = ItemScope(self._names(), value, index, key)
         try:
@@ -215,7 +239,7 @@ class FanOut:
         except asyncio.CancelledError:
             item.state = NodeState.CANCELLED
             if self._stopping():  # else the run goes on elsewhere, from what is recorded
-                self._cancel_item(item, "cancelled while it was running")
+                cancel_item(self._node.id, item, "cancelled while it was running", self._journal)
             raise
         except SkippedByLimitError:
             item.state = NodeState.SKIPPED
@@ -225,8 +249,7 @@ class FanOut:
             await self._failed_item(item, error)
         else:
             if type(output) is Suspension:
-                item.state = NodeState.WAITING
-                self._waits.append(output)
+                await self._suspend_item(item, output)
                 return
             item.state, item.finished_at = NodeState.SUCCEEDED, self._clock.time()
             self._run.items[index] = self._run.items.pop(index)  # in the order of completion, as undoing needs it
@@ -234,6 +257,15 @@ class FanOut:
                 output = self._redactor.redact(output)  # as a resumed run would see it
             item.output = self._outputs[index] = output
             await self._journal.commit(EventType.NODE_SUCCEEDED, self._node.id, item_data(item) | {"output": output})
+
+    async def _suspend_item(self, item: ItemRun, wait: Suspension) -> None:
+        """Let an item wait: for its child run in its place, for its next round as for a next attempt."""
+        item.state, item.wait, item.wake_at = NodeState.WAITING, wait, wait.until
+        if next_round(wait) is None or wait.until is None:
+            self._waits.append(wait)
+            return
+        heapq.heappush(self._delayed, (wait.until, item.index))
+        await self._journal.commit(EventType.NODE_WAITING, self._node.id, item_data(item) | wait.as_dict())
 
     async def _failed_item(self, item: ItemRun, error: Exception) -> None:
         node = self._node
@@ -255,16 +287,7 @@ class FanOut:
 
     def _end_waiting(self) -> None:
         """End the items that are in backoff, or wait for a child run, with the node."""
-        for item in (self._run.items or {}).values():
-            if item.state in (NodeState.RETRYING, NodeState.WAITING):
-                self._cancel_item(item, "cancelled while it waited")
-
-    def _cancel_item(self, item: ItemRun, why: str) -> None:
-        """An item keeps the error of its last attempt. Not awaited: the node's own end makes it durable."""
-        item.state = NodeState.CANCELLED
-        item.error = item.error or ErrorInfo("node_cancelled", why, "CancelledError", self._node.id)
-        data = {"error": item.error.as_dict(), "state": item.state, "tolerated": False}
-        self._journal.emit(EventType.NODE_FAILED, self._node.id, item_data(item) | data)
+        end_waiting_items(self._run, self._journal)
 
     def _summary(self) -> str:
         assert self._run.items is not None  # noqa: S101 - there are failed ones
@@ -277,41 +300,6 @@ class FanOut:
         )
 
 
-def item_data(item: ItemRun) -> dict[str, Any]:
-    """Return the data of every event of an item: ``{attempt, started_at, item: {index, key}}``."""
-    return {
-        "attempt": item.attempts,
-        "started_at": None if item.started_at is None else rfc3339(item.started_at),
-        "item": {"index": item.index, "key": item.key},
-    }
-
-
-def list_items(node: PlannedNode, names: Names) -> list[tuple[str, Any]]:
-    """The items of a fan-out with their keys, in order. Raises ``BadItemsError``, or what a template raises."""
-    assert node.for_each is not None  # noqa: S101 - only fan-out nodes get here
-    value = node.for_each.render(names())
-    if isinstance(value, Mapping):
-        items = [(str(key), item) for key, item in value.items()]
-    elif isinstance(value, list | tuple):
-        items = [(str(index), item) for index, item in enumerate(value)]
-    else:
-        raise BadItemsError(f"`for_each` needs a list or a mapping, not {type(value).__name__}")
-    if len(items) > MAX_ITEMS:
-        raise BadItemsError(f"`for_each` has {len(items):,} items; at most {MAX_ITEMS:,} are allowed")
-    if node.item_key is None:
-        return items
-    keyed: dict[str, Any] = {}
-    for index, (key, item) in enumerate(items):
-        own = str(node.item_key.render(ItemScope(names(), item, index, key)))
-        if own in keyed:
-            raise BadItemsError(f"`item_key` gives {own!r} for more than one item")
-        keyed[own] = item
-    return list(keyed.items())
-
-
-def restore_values(node: PlannedNode, run: NodeRun, names: Names) -> None:
-    """Find the items that a record names by their keys only. Raises as ``list_items`` does."""
-    left = [item for item in (run.items or {}).values() if item.value is None]
-    values = dict(list_items(node, names)) if left else {}
-    for item in left:
-        item.value = values.get(item.key)
+def _keeps_place(item: ItemRun) -> bool:
+    """Return whether an item keeps its place among the parallel ones while it waits; not between two rounds."""
+    return item.state is NodeState.WAITING and next_round(item.wait) is None

@@ -18,6 +18,7 @@ from pyflow.core.traits import NodeTraits, traits_of
 from pyflow.documents.graph import Graph
 from pyflow.documents.models import NodeDef, OnError, RunIf, WorkflowDef
 from pyflow.execution.retry import RetryPolicy
+from pyflow.execution.rounds import Until
 from pyflow.expressions.evaluation import Expression, UnsafeExpressionError, compile_expression
 from pyflow.expressions.template import TemplateError, Value, compile_value
 from pyflow.isolation.processes import invoker_with
@@ -76,6 +77,7 @@ class PlannedNode:
         "total_timeout",
         "traits",
         "type",
+        "until",
         "wait_limits",
         "wants_node_context",
         "wants_scope",
@@ -131,11 +133,12 @@ class PlannedNode:
         self.concurrency = None if slots is None else KeyTemplate(slots.key, limit=slots.limit, on_limit=slots.on_limit)
         self.for_each = None if own.for_each is None else compile_value(own.for_each, typed=True, where="for_each")
         self.item_key = None if own.item_key is None else compile_value(own.item_key, typed=True, where="item_key")
+        self.until = None if own.until is None else Until(own.until)
         limits = (self.timeout, self.total_timeout, self.heartbeat_timeout, self.max_output_size, cache, slots)
         #: How long a node that waits may take from its start: it has one attempt.
         self.wait_limits = {"timeout": self.timeout, "total_timeout": self.total_timeout}
         #: No limit of any kind: the short way.
-        self.plain = all(limit is None for limit in limits)
+        self.plain = self.until is None and all(limit is None for limit in limits)
 
     def _compile(self, definition: NodeDef, registry: NodeRegistry, version: int) -> None:
         try:

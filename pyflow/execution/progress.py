@@ -26,6 +26,7 @@ from pyflow.execution.conclusion import (
     next_wake,
     shown_nodes,
 )
+from pyflow.execution.items import end_waiting_items
 from pyflow.execution.journal import Journal
 from pyflow.execution.plan import MAIN, Plan, PlannedNode
 from pyflow.execution.request import RunServices
@@ -35,7 +36,7 @@ from pyflow.expressions.scope import RunScope, V1Scope
 
 def next_attempt_in(node: PlannedNode, record: NodeRun | ItemRun, error: Exception, now: float) -> float | None:
     """Seconds until a node (or item) whose attempt failed is executed again; ``None`` if it is not."""
-    wait = None if node.retry is None else node.retry.delay(record.attempts, error)
+    wait = None if node.retry is None else node.retry.delay(record.attempts - record.earlier_attempts, error)
     if wait is not None and node.total_timeout is not None:
         left = (record.started_at or 0.0) + node.total_timeout - now
         return wait if wait < left else None
@@ -207,6 +208,7 @@ class RunProgress:
                 run = self.runs[index] = NodeRun(node.id, state, reason=reason)
             if run.wait is not None and awaited(run.wait):
                 await self._give_up(run.wait)
+            end_waiting_items(run, self.journal)
             run.state, run.reason, run.finished_at = state, reason, self.time()
             run.wait, run.wake_at = None, None
             await self.journal.commit(EventType.NODE_SKIPPED, node.id, {"reason": reason, "state": state})

@@ -26,11 +26,16 @@ Outcome = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The place of an attempt: of the node itself, or (with ``index``) of one item of its fan-out."""
+    """The place of an attempt: of the node itself, or (with ``index``) of one item of its fan-out.
+
+    ``round``, ``earlier_attempts``: as of the record of the node or item.
+    """
 
     attempt: int
     started_at: float | None = None
     index: int | None = None
+    round: int = 1
+    earlier_attempts: int = 0
 
 
 class RemoteNodes(Protocol):

@@ -14,7 +14,7 @@ from pyflow.core.ports import EventSink, NullSink
 from pyflow.core.result import ItemRun, NodeRun
 from pyflow.core.states import NodeState
 from pyflow.execution.attempts import Attempts, Names, Record
-from pyflow.execution.fan_out import list_items
+from pyflow.execution.items import list_items
 from pyflow.execution.plan import Plan, PlannedNode
 from pyflow.execution.progress import RunProgress
 from pyflow.execution.remote import Outcome, Place, with_log
@@ -82,6 +82,7 @@ class RemoteAttempts:
             record = ItemRun(place.index, key, value)
             scope = ItemScope(self._state.names(node), value, place.index, key)
         record.attempts, record.started_at = place.attempt, place.started_at
+        record.round, record.earlier_attempts = place.round, place.earlier_attempts
         names = lambda: scope  # noqa: E731 - what `render` asks for
         try:
             config = self._attempts.render(node, names)

@@ -147,6 +147,25 @@ class UndoScope(Mapping[str, Any]):
         return len({**self._outer, "output": None})
 
 
+class RoundScope(Mapping[str, Any]):
+    """The names of ``until.when``: those of the node (or item), and ``output`` and ``round`` of the last round."""
+
+    __slots__ = ("_outer", "_own")
+
+    def __init__(self, outer: Mapping[str, Any], output: Any, number: int) -> None:
+        self._outer = outer
+        self._own = {"output": output, "round": number}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._own[name] if name in self._own else self._outer[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._outer, **self._own})
+
+    def __len__(self) -> int:
+        return len({**self._outer, **self._own})
+
+
 class RunScope:
     """Version 2's scope: ``input trigger run secrets vars nodes``, and every node's output by its id."""
 

@@ -28,7 +28,7 @@ from pyflow.validation.config_check import check_config
 from pyflow.validation.inputs import check_inputs, only_inputs
 from pyflow.validation.lint.references import references
 from pyflow.validation.triggers import check_triggers
-from pyflow.validation.visibility import ITEM_NAMES, RESERVED_NAMES, Sight, upstream_ids
+from pyflow.validation.visibility import ITEM_NAMES, RESERVED_NAMES, ROUND_NAMES, Sight, upstream_ids
 
 __all__ = [
     "MAX_EXPRESSIONS",
@@ -104,7 +104,7 @@ def _check_size(workflow: WorkflowDef) -> Iterator[Problem]:
             f" {MAX_TEMPLATE_WORDS:,} are allowed: data belongs into `vars` or the input"
         )
         yield Problem("too_many_templates", message, "/nodes")
-    expressions = {node.when for node in workflow.all_nodes()}
+    expressions = {text for node in workflow.all_nodes() for text in (node.when, node.until and node.until.when)}
     if len(expressions) > MAX_EXPRESSIONS:
         message = f"the workflow has {len(expressions):,} different conditions; at most {MAX_EXPRESSIONS:,} are allowed"
         yield Problem("too_many_expressions", message, "/nodes")
@@ -178,7 +178,7 @@ def _check_keys(workflow: WorkflowDef) -> Iterator[Problem]:
         yield from of(workflow.trigger, ("trigger",))
     for path, node in _located_nodes(workflow):
         yield from of(node, path)
-        for key in ("retry", "cache", "concurrency", "compensate"):
+        for key in ("retry", "cache", "concurrency", "compensate", "until"):
             part = getattr(node, key)
             if part is not None:
                 yield from of(part, (*path, key))
@@ -233,6 +233,8 @@ def _check_node(node: NodeDef, path: Path, registry: NodeRegistry, outer: Sight,
     for key in ("cache", "concurrency"):
         part = getattr(node, key)
         yield from inner.check_templates(None if part is None else part.key, (*path, key, "key"))
+    if node.until is not None:
+        yield from inner.with_names(ROUND_NAMES).check_expression(node.until.when, (*path, "until", "when"))
     if isinstance(node.for_each, str) and not is_template(node.for_each):
         message = "`for_each` is a list, a mapping, or a template that gives one"
         yield Problem("bad_items", message, make_pointer((*path, "for_each")))

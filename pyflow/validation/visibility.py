@@ -21,6 +21,8 @@ _CONSTANTS = frozenset({"true", "false", "null", "none", "True", "False", "None"
 EVERYWHERE = frozenset({"input", "trigger", "run", "secrets", "vars", "nodes"})
 #: Names that a node with ``for_each`` has besides.
 ITEM_NAMES = frozenset({"item", "item_index", "item_key"})
+#: Names that ``until.when`` has besides.
+ROUND_NAMES = frozenset({"output", "round"})
 #: Names that a node id may not take.
 RESERVED_NAMES = EVERYWHERE | ITEM_NAMES | _CONSTANTS | {"output"}
 _ALWAYS = EVERYWHERE | _CONSTANTS
@@ -29,7 +31,8 @@ _MAPPINGS = frozenset({"nodes", "run", "vars"})
 _TEMPLATE_GLOBALS = frozenset({"range", "dict"})
 #: Why a name that exists is not there.
 _ELSEWHERE = dict.fromkeys(ITEM_NAMES, "only a node with `for_each` has that") | {
-    "output": "only a compensation has that"
+    "output": "only a compensation and `until.when` have that",
+    "round": "only `until.when` has that",
 }
 
 
@@ -97,7 +100,7 @@ class Sight:
                 yield self._missing_member("vars", member, path, self.vars)
 
     def _missing_name(self, name: str, path: Path) -> Problem:
-        if name in ITEM_NAMES and path[-1] == "when":
+        if name in ITEM_NAMES and path[-1] == "when" and path[-2] != "until":
             message = f"{self.who} uses {name!r}; `when` is asked once for the node, before there are items"
             return Problem("unknown_name", f"{message}: choose them in `for_each`", make_pointer(path))
         if name in _ELSEWHERE:

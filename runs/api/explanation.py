@@ -104,8 +104,8 @@ class NodeReasonShape(serializers.Serializer[Any]):
     id = serializers.CharField()
     state = serializers.ChoiceField(NODE_STATES)
     code = serializers.CharField(
-        help_text="dependencies, ready, section, slot, timer, signal, approval, child_run, retry, task, running, lost, "
-        "interrupted, not_reached, pending, or the state in which it has ended."
+        help_text="dependencies, ready, section, slot, timer, signal, approval, child_run, round, items, retry, task, "
+        "running, lost, interrupted, not_reached, pending, or the state in which it has ended."
     )
     detail = serializers.CharField(help_text="Human-readable description.")
     waits_for = serializers.ListField(child=serializers.CharField(), help_text="Nodes; 20 at most.")

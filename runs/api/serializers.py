@@ -11,6 +11,7 @@ from rest_framework import serializers
 from plumbing.rest.serializers import Strict
 from pyflow.core.events import EventType
 from pyflow.core.states import NodeState, RunState
+from pyflow.core.suspension import WaitKind
 from runs.models import EventRecord, NodeItem, NodeRun, Run, Trigger
 
 #: As the filter of lists wants them.
@@ -205,6 +206,7 @@ class NodeRunShape(serializers.Serializer[Any]):
     id = serializers.CharField()
     state = serializers.ChoiceField([state.value for state in NodeState])
     attempts = serializers.IntegerField()
+    round = serializers.IntegerField(help_text="Round of `until`, from 1; 1 without.")
     output = serializers.JSONField()
     output_ref = _reference("/output", "`output` is null")
     error = ErrorShape(allow_null=True)
@@ -223,6 +225,7 @@ class AttemptShape(serializers.Serializer[Any]):
     """One attempt of a node."""
 
     attempt = serializers.IntegerField()
+    round = serializers.IntegerField(help_text="Round of `until`; 1 without.")
     state = serializers.CharField(help_text="running, succeeded, failed, …")
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
@@ -252,11 +255,13 @@ class ItemShape(serializers.Serializer[Any]):
     key = serializers.CharField()
     state = serializers.ChoiceField([state.value for state in NodeState])
     attempts = serializers.IntegerField()
+    round = serializers.IntegerField(help_text="Round of `until`, from 1; 1 without.")
     output = serializers.JSONField()
     output_ref = _reference("/output", "`output` is null")
     error = ErrorShape(allow_null=True)
     started_at = serializers.DateTimeField(allow_null=True, help_text="Start time of the first attempt.")
-    wake_at = serializers.DateTimeField(allow_null=True, help_text="Time at which the next attempt is due.")
+    wake_at = serializers.DateTimeField(allow_null=True, help_text="Time at which the next attempt or round is due.")
+    wait = serializers.DictField(allow_null=True, help_text="What the item waits for: {until, signal, details}.")
     at = serializers.DateTimeField(help_text="Time of the last change of state.")
 
 
@@ -360,11 +365,13 @@ def show_item(item: NodeItem) -> dict[str, Any]:
         "key": item.key,
         "state": item.state,
         "attempts": item.attempts,
+        "round": item.round,
         "output": item.output,
         "output_ref": item.output_ref,
         "error": item.error,
         "started_at": item.started_at,
         "wake_at": item.wake_at,
+        "wait": item.wait,
         "at": item.at,
     }
 
@@ -380,15 +387,22 @@ def show_attempts(events: Iterable[EventRecord]) -> list[dict[str, Any]]:
         attempt = by_number.get(number)
         # After a retry of the run, attempts are counted from 1 again.
         if attempt is None or (attempt["finished_at"] is not None and event.type == EventType.NODE_STARTED):
-            attempt = {"attempt": number, "state": "running", "started_at": None, "finished_at": None, "error": None}
+            attempt = {"attempt": number, "round": event.data.get("round", 1), "state": "running", "started_at": None}
+            attempt |= {"finished_at": None, "error": None}
             by_number[number] = attempt
             attempts.append(attempt)
         if event.type == EventType.NODE_STARTED:
             attempt["started_at"] = attempt["started_at"] or event.at
-        elif event.type in _ENDS_OF_ATTEMPTS:
+        elif event.type in _ENDS_OF_ATTEMPTS or _ends_round(event):
             attempt |= {"finished_at": event.at, "error": event.data.get("error")}
-            attempt["state"] = event.data.get("state") or _ENDS_OF_ATTEMPTS[event.type]
+            attempt["state"] = event.data.get("state") or _ENDS_OF_ATTEMPTS.get(event.type, "succeeded")
     return attempts
+
+
+def _ends_round(event: EventRecord) -> bool:
+    """Return whether an attempt succeeded, and the node waits for its next round."""
+    details = event.data.get("details") or {}
+    return event.type == EventType.NODE_WAITING and details.get("kind") == WaitKind.ROUND
 
 
 _ENDS_OF_ATTEMPTS = {
@@ -404,6 +418,7 @@ def show_node(node: NodeRun) -> dict[str, Any]:
         "id": node.node_id,
         "state": node.state,
         "attempts": node.attempts,
+        "round": node.round,
         "output": node.output,
         "output_ref": node.output_ref,
         "error": node.error,

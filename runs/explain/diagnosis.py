@@ -273,6 +273,12 @@ def _why_waiting(facts: Facts, row: NodeRun) -> Cause:
         return "child_run", f"Waits for a child run{or_until}: {names}.", {"children": children, "until": until}
     if _details(row).get("kind") == WaitKind.PAUSED:
         return "paused", "The run was paused before all items had started: the others start when it is resumed.", {}
+    if _details(row).get("kind") == WaitKind.ITEMS:
+        counts = ", ".join(f"{count:,} {state}" for state, count in facts.items.get(row.node_id, {}).items())
+        return "items", f"Waits for its items ({counts}){or_until}.", {"until": until}
+    if _details(row).get("kind") == WaitKind.ROUND:
+        number = _details(row)["round"]
+        return "round", f"Waits for round {number:,}{'' if until is None else f' at {_time(until)}'}.", {"until": until}
     signal = wait.get("signal")
     if signal is None:
         return "timer", f"Waits {'for a moment' if until is None else f'until {_time(until)}'}.", {"until": until}

@@ -153,5 +153,6 @@ def _end_now(run: Run, ending: Ending, now: datetime) -> None:
     tasks = NodeTask.objects.for_tenant(run.tenant_id).filter(run=run).select_for_update(no_key=True).order_by("pk")
     NodeTask.objects.for_tenant(run.tenant_id).filter(pk__in=list(tasks.values_list("pk", flat=True))).delete()
     rows.bulk_update(open_nodes, ["state", "finished_at", "wake_at", "wait", "error"])
-    items = NodeItem.objects.for_tenant(run.tenant_id).filter(run=run, state=NodeState.RETRYING.value)
-    items.update(state=NodeState.CANCELLED.value)
+    between = [NodeState.RETRYING.value, NodeState.WAITING.value]
+    items = NodeItem.objects.for_tenant(run.tenant_id).filter(run=run, state__in=between)
+    items.update(state=NodeState.CANCELLED.value, wake_at=None, wait=None)

@@ -46,6 +46,8 @@ LOG_FIELDS = ("id", "tenant_id", "run_id", "seq", "node_id", "attempt", "item", 
 NODE_FIELDS = (
     "state",
     "attempts",
+    "round",
+    "earlier_attempts",
     "output",
     "output_ref",
     "error",
@@ -57,7 +59,10 @@ NODE_FIELDS = (
     "wait",
     "progress",
 )
-ITEM_FIELDS = ("key", "state", "attempts", "output", "output_ref", "error", "started_at", "wake_at", "at")
+ITEM_FIELDS = (
+    *("key", "state", "attempts", "round", "earlier_attempts", "output", "output_ref", "error"),
+    *("started_at", "wake_at", "wait", "at"),
+)
 
 Row = dict[str, Any]
 

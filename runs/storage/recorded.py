@@ -33,11 +33,12 @@ def recorded_nodes(run_ids: Collection[UUID]) -> dict[UUID, dict[str, result.Nod
 def _restore_item(row: NodeItem) -> result.ItemRun:
     item = result.ItemRun(row.index, row.key)
     item.state = NodeState(row.state)
-    item.attempts = row.attempts
+    item.attempts, item.round, item.earlier_attempts = row.attempts, row.round, row.earlier_attempts
     item.output = Reference.of(row.output_ref) or row.output
     item.finished_at = row.at.timestamp()
     item.started_at = None if row.started_at is None else row.started_at.timestamp()
     item.wake_at = None if row.wake_at is None else row.wake_at.timestamp()
+    item.wait = None if row.wait is None else Suspension.from_dict(row.wait)
     if row.error is not None:
         item.error = result.ErrorInfo.from_record(row.error, row.node_id)
     return item
@@ -55,6 +56,7 @@ def _restore(row: NodeRun) -> result.NodeRun:
         tolerated=row.tolerated,
         wake_at=None if row.wake_at is None else row.wake_at.timestamp(),
     )
+    run.round, run.earlier_attempts = row.round, row.earlier_attempts
     run.wait = None if row.wait is None else Suspension.from_dict(row.wait)
     run.started_at = None if row.started_at is None else row.started_at.timestamp()
     run.finished_at = None if row.finished_at is None else row.finished_at.timestamp()

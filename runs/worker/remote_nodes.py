@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from typing import Any
 from uuid import UUID
 
@@ -109,7 +110,7 @@ class DatabaseRemoteNodes:
                     run_id=self._claim.run_id,
                     run_epoch=self._claim.epoch,
                     node_id=node_id,
-                    places=[[place.attempt, place.started_at, place.index] for _, place, _ in chunk],
+                    places=[list(astuple(place)) for _, place, _ in chunk],
                     queue=chunk[0][0].definition.queue or self._claim.queue,
                 )
                 rows.append(row)

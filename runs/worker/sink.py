@@ -13,6 +13,7 @@ from pyflow.core.events import Event, EventType, rfc3339
 from pyflow.core.messages import cut
 from pyflow.core.ports import SystemClock
 from pyflow.core.states import NodeState, RunState
+from pyflow.core.suspension import WaitKind
 from pyflow.execution.run_log import MAX_CHARACTERS, MAX_LINES, LogLine
 from runs.errors import LeaseLapsedError
 from runs.models import NodeRun
@@ -34,6 +35,11 @@ PROGRESS_SECONDS = 1.0
 MAX_PROGRESS = 500
 #: The last line of a log that was cut.
 LOG_CUT = f"The log ends here: a run keeps {MAX_LINES:,} lines and {MAX_CHARACTERS:,} characters of it."
+_ITEM_STATES = {
+    EventType.NODE_SUCCEEDED: NodeState.SUCCEEDED,
+    EventType.NODE_RETRYING: NodeState.RETRYING,
+    EventType.NODE_WAITING: NodeState.WAITING,
+}
 _RUN_ENDS = frozenset({EventType.RUN_SUCCEEDED, EventType.RUN_FAILED, EventType.RUN_CANCELLED})
 
 
@@ -75,7 +81,8 @@ class DatabaseSink:
         self._input = input
         for node_id, run in recorded.items():
             started = None if run.started_at is None else moment(run.started_at)
-            self._rows[node_id] = NodeRun.UNTOUCHED | {"attempts": run.attempts, "started_at": started}
+            known = {"attempts": run.attempts, "round": run.round, "earlier_attempts": run.earlier_attempts}
+            self._rows[node_id] = NodeRun.UNTOUCHED | known | {"started_at": started}
 
     def emit(self, event: Event) -> None:
         """Note a start; it rides along with the next completion, or goes by itself a moment later.
@@ -267,7 +274,7 @@ class DatabaseSink:
         data, at = event.data, moment(event.at)
         match event.type:
             case EventType.NODE_STARTED:
-                row |= {"state": NodeState.RUNNING.value, "attempts": data["attempt"], "wake_at": None}
+                row |= {"state": NodeState.RUNNING.value, "wake_at": None} | _counts(data)
                 row |= {"started_at": row["started_at"] or at, "wait": None, "progress": None}
             case EventType.NODE_SUCCEEDED:
                 row |= {"state": NodeState.SUCCEEDED.value, "error": None, "finished_at": at, "wait": None}
@@ -284,6 +291,8 @@ class DatabaseSink:
                 row["state"] = NodeState.WAITING.value
                 row["wait"] = {key: data[key] for key in ("until", "signal", "details")}
                 row["wake_at"] = data["until"]
+                if row["wait"]["details"].get("kind") == WaitKind.ROUND:
+                    row["error"] = None  # of an attempt before the one that succeeded
             case EventType.NODE_SKIPPED:
                 row |= {"state": str(data.get("state", NodeState.SKIPPED)), "reason": data["reason"], "finished_at": at}
                 row |= {"wait": None, "wake_at": None}
@@ -313,17 +322,27 @@ def progress_of(event: Event) -> dict[str, Any]:
     }
 
 
+def _counts(data: dict[str, Any]) -> dict[str, int]:
+    """Return the columns about the attempt, and the round, that an event is of."""
+    attempt = data["attempt"]
+    return {
+        "attempts": attempt,
+        "round": data.get("round", 1),
+        "earlier_attempts": attempt - data.get("round_attempt", attempt),
+    }
+
+
 def _item_row(event: Event, item: dict[str, Any]) -> dict[str, Any]:
     data = event.data
-    state = {EventType.NODE_SUCCEEDED: NodeState.SUCCEEDED, EventType.NODE_RETRYING: NodeState.RETRYING}.get(event.type)
-    return {
+    waits = event.type is EventType.NODE_WAITING
+    return _counts(data) | {
         "key": item["key"],
-        "state": str(state or data["state"]),
-        "attempts": data["attempt"],
+        "state": str(_ITEM_STATES.get(event.type) or data["state"]),
         "output": data.get("output"),
         "output_ref": data.get("output_ref"),
         "error": data.get("error"),
         "started_at": data.get("started_at"),
-        "wake_at": data.get("wake_at"),
+        "wake_at": data["until"] if waits else data.get("wake_at"),
+        "wait": {key: data[key] for key in ("until", "signal", "details")} if waits else None,
         "at": moment(event.at),
     }

@@ -62,7 +62,7 @@ def unreachable(nodes: Sequence[NodeDef], graph: Graph, registry: NodeRegistry) 
 def _outcomes(node: NodeDef, registry: NodeRegistry) -> int:
     """Return the ways in which a node that starts can end."""
     always = traits_of(registry.get(node.type)).always if node.type in registry else None
-    plain = node.for_each is None and node.cache is None and node.concurrency is None
+    plain = all(part is None for part in (node.for_each, node.cache, node.concurrency, node.until))
     if always == "fails" and plain:
         return FAILED
     if always == "succeeds" and plain and _is_bare(node):

@@ -84,6 +84,15 @@ def _constant_when(subject: _Subject) -> Iterator[Problem]:
             yield _warning("constant_when", f"`when` is constant: {node.id!r} {what} runs", (*path, "when"))
 
 
+def _constant_until(subject: _Subject) -> Iterator[Problem]:
+    for path, node in subject.nodes:
+        verdict = None if node.until is None else fates.constant(node.until.when)
+        if verdict is not None:
+            what = "is executed once" if verdict else "never succeeds"
+            message = f"`until.when` is constant: {node.id!r} {what}. It may use `output` and `round`"
+            yield _warning("constant_until", message, (*path, "until", "when"))
+
+
 def _redundant_dependency(subject: _Subject) -> Iterator[Problem]:
     """A dependency that another one implies, ends and outcomes alike."""
     for section, part, graph in subject.sections:
@@ -251,6 +260,7 @@ _VERSION_2_RULES: tuple[_Rule, ...] = (
     _unreachable,
     _missing_timeout,
     _unsafe_retry,
+    _constant_until,
     _fan_out,
     _recursion,
     _references,

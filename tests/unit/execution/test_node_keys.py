@@ -215,6 +215,11 @@ async def tolerate_failures(of: str) -> None:
     assert result.nodes["a"].output == [None, None]
 
 
+async def until(of: str) -> None:
+    result = await run(one(of, until={"when": "round == 3", "every": "1s"}))
+    assert (result.nodes["a"].state, result.nodes["a"].round, CALLS) == ("succeeded", 3, ["echo"] * 3)
+
+
 async def compensate(of: str) -> None:
     undo = {"type": "acting", "config": {"do": "undo"}}
     result = await run(one(of, compensate=undo), node("b", "fail", "a"))
@@ -261,7 +266,7 @@ EFFECTS: dict[str, Callable[[str], Any]] = {
     effect.__name__: effect
     for effect in (
         timeout, total_timeout, retry, concurrency, cache, isolation, memory_limit, cpu_limit, max_output_size,
-        heartbeat_timeout, for_each, item_key, max_parallel, tolerate_failures, compensate, queue, on_lost, when,
+        heartbeat_timeout, for_each, item_key, max_parallel, tolerate_failures, until, compensate, queue, on_lost, when,
         run_if, on_error, depends_on,
     )
 }  # fmt: skip
@@ -278,6 +283,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "item_key": {"for_each": [1], "item_key": "{{ item }}"},
     "max_parallel": {"for_each": [1], "max_parallel": 1},
     "tolerate_failures": {"for_each": [1], "tolerate_failures": 1},
+    "until": {"until": {"when": "1 == 1"}},
     "queue": {"queue": "gpu"},
     "on_lost": {"on_lost": "fail"},
 }

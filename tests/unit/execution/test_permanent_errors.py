@@ -49,6 +49,8 @@ CANNOT_CHANGE = {
     # what was decided
     "NonRetryableError", "ApprovalRejectedError", "DecisionError", "LlmRefusedError", "MailRefusedError",
     "TokenRefusedError", "SSRFError", "TooManyRedirectsError", "PathRefusedError", "WorkerLostError",
+    # rounds that are over
+    "UntilConditionError", "UntilLimitError", "UntilTimeoutError",
     # what is set up
     "SecretNotFoundError", "VaultNotConfiguredError", "MasterKeyUnknownError", "SecretUnreadableError",
     "StoredFileMissingError", "UnexpectedAnswerError", "EventLoopMisuseError",

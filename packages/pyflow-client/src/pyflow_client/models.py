@@ -217,7 +217,7 @@ class Progress(_Model):
 
 
 class NodeRun(_Model):
-    """One node of a run. ``reason`` says why it was skipped; ``attempts`` counts those begun.
+    """One node of a run. ``reason`` says why it was skipped; ``attempts`` counts those begun, in all rounds.
 
     A large ``output`` is ``None``, and ``output_ref`` is set.
     """
@@ -225,6 +225,7 @@ class NodeRun(_Model):
     id: str
     state: str
     attempts: int
+    round: int = 1
     output: Any = None
     output_ref: Reference | None = None
     error: ErrorInfo | None = None
@@ -239,6 +240,7 @@ class Attempt(_Model):
     """One attempt of a node."""
 
     attempt: int
+    round: int = 1
     state: str
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -260,11 +262,13 @@ class Item(_Model):
     key: str
     state: str
     attempts: int
+    round: int = 1
     output: Any = None
     output_ref: Reference | None = None
     error: ErrorInfo | None = None
     started_at: datetime | None = None
     wake_at: datetime | None = None
+    wait: Wait | None = None
     at: datetime
 
 

@@ -1,0 +1,81 @@
+"""The items of a fan-out: found by evaluating ``for_each``, and recorded one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pyflow.core.errors import NonRetryableError
+from pyflow.core.events import EventType, rfc3339
+from pyflow.core.result import ErrorInfo, ItemRun, NodeRun
+from pyflow.core.states import NodeState
+from pyflow.execution.journal import Journal
+from pyflow.execution.plan import PlannedNode
+from pyflow.execution.rounds import round_data
+from pyflow.expressions.scope import ItemScope
+
+MAX_ITEMS = 1_000_000
+
+Names = Callable[[], Mapping[str, Any]]
+
+
+class BadItemsError(NonRetryableError):
+    """``for_each`` gave something that is not a list or mapping, or keys that are not unique."""
+
+    code = "bad_items"
+
+
+def list_items(node: PlannedNode, names: Names) -> list[tuple[str, Any]]:
+    """The items of a fan-out with their keys, in order. Raises ``BadItemsError``, or what a template raises."""
+    assert node.for_each is not None  # noqa: S101 - only fan-out nodes get here
+    value = node.for_each.render(names())
+    if isinstance(value, Mapping):
+        items = [(str(key), item) for key, item in value.items()]
+    elif isinstance(value, list | tuple):
+        items = [(str(index), item) for index, item in enumerate(value)]
+    else:
+        raise BadItemsError(f"`for_each` needs a list or a mapping, not {type(value).__name__}")
+    if len(items) > MAX_ITEMS:
+        raise BadItemsError(f"`for_each` has {len(items):,} items; at most {MAX_ITEMS:,} are allowed")
+    if node.item_key is None:
+        return items
+    keyed: dict[str, Any] = {}
+    for index, (key, item) in enumerate(items):
+        own = str(node.item_key.render(ItemScope(names(), item, index, key)))
+        if own in keyed:
+            raise BadItemsError(f"`item_key` gives {own!r} for more than one item")
+        keyed[own] = item
+    return list(keyed.items())
+
+
+def restore_values(node: PlannedNode, run: NodeRun, names: Names) -> None:
+    """Find the items that a record names by their keys only. Raises as ``list_items`` does."""
+    left = [item for item in (run.items or {}).values() if item.value is None]
+    values = dict(list_items(node, names)) if left else {}
+    for item in left:
+        item.value = values.get(item.key)
+
+
+def item_data(item: ItemRun) -> dict[str, Any]:
+    """Return the data of every event of an item: ``{attempt, started_at, item: {index, key}}``, and its round."""
+    return {
+        "attempt": item.attempts,
+        "started_at": None if item.started_at is None else rfc3339(item.started_at),
+        "item": {"index": item.index, "key": item.key},
+        **round_data(item),
+    }
+
+
+def end_waiting_items(run: NodeRun, journal: Journal) -> None:
+    """End the items that are between two attempts or rounds, or wait for something, with their node."""
+    for item in (run.items or {}).values():
+        if item.state in (NodeState.RETRYING, NodeState.WAITING):
+            cancel_item(run.id, item, "cancelled while it waited", journal)
+
+
+def cancel_item(node_id: str, item: ItemRun, why: str, journal: Journal) -> None:
+    """End an item; it keeps the error of its last attempt. Not awaited: the node's own end makes it durable."""
+    item.state, item.wait, item.wake_at = NodeState.CANCELLED, None, None
+    item.error = item.error or ErrorInfo("node_cancelled", why, "CancelledError", node_id)
+    data = {"error": item.error.as_dict(), "state": item.state, "tolerated": False}
+    journal.emit(EventType.NODE_FAILED, node_id, item_data(item) | data)
