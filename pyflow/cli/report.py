@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pyflow.cli.console import to_json
 from pyflow.core.errors import NodeError
-from pyflow.core.result import ErrorInfo, NodeRun, RunResult
+from pyflow.core.result import ErrorInfo, NodeRun, RunResult, told_items
 from pyflow.core.states import NodeState, RunState
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def run_lines(result: RunResult, version: int, *, verbose: bool) -> list[str]:
 
 def _verdict(run: NodeRun, version: int, *, verbose: bool) -> str:
     if run.state is NodeState.SUCCEEDED:
-        return "OK"
+        told = told_items(item.state for item in (run.items or {}).values())
+        return f"OK — {told}" if told else "OK"
     if run.state is NodeState.CANCELLED:
         return "CANCELLED"
     if run.error is not None and run.state is not NodeState.SKIPPED:

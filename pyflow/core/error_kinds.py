@@ -23,7 +23,8 @@ CODES: Final = frozenset(
     expression_syntax expression_unknown_function expression_unknown_name expression_unsafe file_changed
     file_content file_not_found heartbeat_timeout http_status http_timeout input_invalid invalid_request
     invalid_transition
-    isolated_environment_invalid items_failed jsonpath_error llm_answer_invalid llm_refused llm_unavailable
+    isolated_environment_invalid item_condition items_failed jsonpath_error llm_answer_invalid llm_refused
+    llm_unavailable
     mail_refused mail_server_error master_key_unknown memory_limit message_refused no_match node_error node_exit
     node_process_died node_self_cancelled node_timeout non_retryable_error not_convertible not_isolatable
     oauth2_token_refused oauth2_token_unavailable output_invalid output_not_json output_too_large path_refused
@@ -43,7 +44,8 @@ CLASSES: Final = frozenset(
     EvaluationValueError EventLoopMisuseError ExpressionLimitError ExpressionSyntaxError FanOutError
     FileChangedError FileContentError HeartbeatTimeoutError HttpStatusError HttpTimeoutError InputError
     InvalidRequestError
-    InvalidTransitionError IsolatedEnvironmentError IsolatedOutputError JsonPathError LlmAnswerError
+    InvalidTransitionError IsolatedEnvironmentError IsolatedOutputError ItemConditionError JsonPathError
+    LlmAnswerError
     LlmRefusedError LlmUnavailableError MailRefusedError MailServerError MasterKeyUnknownError MemoryLimitError
     MessageRefusedError NoMatchError NodeError NodeExitError NodeProcessDiedError NodeSelfCancelledError
     NodeTimeoutError NonRetryableError NotIsolatableError NotPlainError OutputInvalidError OutputTooLargeError

@@ -97,6 +97,16 @@ def count_states(states: Iterable[object]) -> str:
     return ", ".join(f"{count} {state}" for state, count in Counter(map(str, states)).items()) or "none"
 
 
+def told_items(states: Iterable[object]) -> str:
+    """Say in a few words how many items of a fan-out that succeeded failed or were skipped; empty without any."""
+    counts = Counter(map(str, states))
+    total = f"{sum(counts.values()):,} item{'' if sum(counts.values()) == 1 else 's'}"
+    failed, skipped = counts[NodeState.FAILED] + counts[NodeState.TIMED_OUT], counts[NodeState.SKIPPED]
+    told = [f"{failed:,} of {total} failed (tolerated)"] if failed else []
+    told += [f"{skipped:,} of {total} skipped"] if skipped else []
+    return ", ".join(told)
+
+
 class ItemRun:
     """One item of a fan-out: ``index`` from 0, ``key``, state, attempts, error, and its output once it succeeded."""
 

@@ -149,6 +149,21 @@ class UntilDef(_Model):
     """Time limit of all rounds and the waits between them; then the node fails (``until_timeout``)."""
 
 
+#: Of a fan-out.
+MAX_ITEMS = 1_000_000
+
+
+class MatrixDef(_Model):
+    """A fan-out over the combinations of the values of several axes; the item is a mapping of axes to values."""
+
+    matrix: dict[str, str | list[Any]]
+    """The axes: a list of values each, or a template that gives one."""
+    exclude: str | list[Any] = Field(default_factory=list)
+    """Combinations to leave out: mappings of some or all axes to values."""
+    include: str | list[Any] = Field(default_factory=list)
+    """Values to add to the combinations that they fit, or further combinations."""
+
+
 class NodeDef(_Model):
     """One node of the graph."""
 
@@ -174,8 +189,12 @@ class NodeDef(_Model):
     """Time limit of all attempts and the waits between them (version 2)."""
     heartbeat_timeout: Duration | None = None
     """Longest time of an attempt without a progress report (version 2)."""
-    for_each: str | list[Any] | dict[str, Any] | None = None
-    """Run the node once per item of a list or mapping, usually a template; its output is the list of theirs."""
+    for_each: Annotated[str | list[Any] | MatrixDef | dict[str, Any] | None, Field(union_mode="left_to_right")] = None
+    """Run the node once per item of a list or mapping, usually a template, or of a ``matrix``."""
+    item_when: str | None = None
+    """An expression per item; false means that the item is skipped."""
+    collect: Literal["list", "mapping"] | None = None
+    """Form of the output: a ``list`` of the items' outputs (default), or a ``mapping`` of them by their keys."""
     item_key: str | None = None
     """Template of a stable, unique identity per item; default: the index, or the key of a mapping."""
     max_parallel: Annotated[int, Field(ge=1, le=10_000)] | None = None

@@ -65,6 +65,8 @@ _REFUSED: Final[dict[NodeKind, dict[str, str]]] = {
 #: Keys that say more about another one.
 _NEEDS: Final = {
     "item_key": "for_each",
+    "item_when": "for_each",
+    "collect": "for_each",
     "max_parallel": "for_each",
     "tolerate_failures": "for_each",
     "memory_limit": "isolation",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pyflow.core.children import wait_for_any
-from pyflow.core.errors import NodeError, NodeTimeoutError
+from pyflow.core.errors import NodeError, NodeTimeoutError, NonRetryableError, PyFlowError
 from pyflow.core.events import EventType, rfc3339
 from pyflow.core.ports import Clock
 from pyflow.core.redaction import Redactor
@@ -35,6 +35,12 @@ class FanOutError(NodeError):
     """More items failed than ``tolerate_failures`` allows. The items have the errors."""
 
     code = "items_failed"
+
+
+class ItemConditionError(NonRetryableError):
+    """``item_when`` cannot be evaluated for an item, which fails."""
+
+    code = "item_condition"
 
 
 class PausedFanOut(Exception):  # noqa: N818 - not an error: the node is neither done nor failed
@@ -79,8 +85,8 @@ class FanOut:
         self._failed = 0
         self._allowed = 0
 
-    async def execute(self) -> list[Any] | Suspension:
-        """The items' outputs in the order of the items; ``None`` for those whose failure is tolerated.
+    async def execute(self) -> list[Any] | dict[str, Any] | Suspension:
+        """The items' outputs in the order of the items; ``None`` for those that were skipped or failed, tolerated.
 
         A ``Suspension`` if all that is left to do is to wait: for child runs, for the next attempt or the next round of
         items. Execute it again when that is over.
@@ -116,7 +122,11 @@ class FanOut:
         due = [self._delayed[0][0]] if self._delayed and has_place else []
         if self._waits:
             return wait_for_any(self._waits, due)
-        return Suspension(due[0], None, {"kind": WaitKind.ITEMS.value}) if due else self._outputs
+        if due:
+            return Suspension(due[0], None, {"kind": WaitKind.ITEMS.value})
+        if self._node.definition.collect == "mapping":
+            return {key: output for (key, _), output in zip(self._items, self._outputs, strict=True)}
+        return self._outputs
 
     def wake(self) -> None:
         """Let those that sleep until an item's next attempt look at whether they shall go on."""
@@ -226,6 +236,8 @@ class FanOut:
         if item is None:
             item = self._run.items[index] = ItemRun(index, key)
         item.value = value
+        if not item.attempts and not await self._is_wanted(item):
+            return
         item.started_at = item.started_at or self._clock.time()
         asks_again = _keeps_place(item)  # for its child
         begin_round(item)
@@ -243,8 +255,7 @@ class FanOut:
             raise
         except SkippedByLimitError:
             item.state = NodeState.SKIPPED
-            data = item_data(item) | {"reason": "concurrency", "state": item.state}
-            await self._journal.commit(EventType.NODE_SKIPPED, self._node.id, data)
+            await self._record_skip(item, "concurrency")
         except Exception as error:  # noqa: BLE001 - a node raises anything
             await self._failed_item(item, error)
         else:
@@ -257,6 +268,24 @@ class FanOut:
                 output = self._redactor.redact(output)  # as a resumed run would see it
             item.output = self._outputs[index] = output
             await self._journal.commit(EventType.NODE_SUCCEEDED, self._node.id, item_data(item) | {"output": output})
+
+    async def _is_wanted(self, item: ItemRun) -> bool:
+        """Return whether ``item_when`` lets an item that has not begun run; if not, record its end."""
+        if self._node.item_when is None:
+            return True
+        try:
+            if self._node.item_when.evaluate(ItemScope(self._names(), item.value, item.index, item.key)):
+                return True
+        except PyFlowError as error:
+            await self._failed_item(item, ItemConditionError(f"`item_when` cannot be evaluated: {error}"))
+            return False
+        item.state = NodeState.SKIPPED
+        await self._record_skip(item, "item_when")
+        return False
+
+    async def _record_skip(self, item: ItemRun, reason: str) -> None:
+        data = item_data(item) | {"reason": reason, "state": item.state}
+        await self._journal.commit(EventType.NODE_SKIPPED, self._node.id, data)
 
     async def _suspend_item(self, item: ItemRun, wait: Suspension) -> None:
         """Let an item wait: for its child run in its place, for its next round as for a next attempt."""

@@ -2,50 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from pyflow.core.errors import NonRetryableError
 from pyflow.core.events import EventType, rfc3339
+from pyflow.core.messages import show
 from pyflow.core.result import ErrorInfo, ItemRun, NodeRun
 from pyflow.core.states import NodeState
 from pyflow.execution.journal import Journal
+from pyflow.execution.matrix import BadItemsError, check_count, combinations
 from pyflow.execution.plan import PlannedNode
 from pyflow.execution.rounds import round_data
 from pyflow.expressions.scope import ItemScope
 
-MAX_ITEMS = 1_000_000
-
 Names = Callable[[], Mapping[str, Any]]
-
-
-class BadItemsError(NonRetryableError):
-    """``for_each`` gave something that is not a list or mapping, or keys that are not unique."""
-
-    code = "bad_items"
 
 
 def list_items(node: PlannedNode, names: Names) -> list[tuple[str, Any]]:
     """The items of a fan-out with their keys, in order. Raises ``BadItemsError``, or what a template raises."""
     assert node.for_each is not None  # noqa: S101 - only fan-out nodes get here
     value = node.for_each.render(names())
-    if isinstance(value, Mapping):
+    if node.has_matrix:
+        items = combinations(value)
+    elif isinstance(value, Mapping):
         items = [(str(key), item) for key, item in value.items()]
     elif isinstance(value, list | tuple):
         items = [(str(index), item) for index, item in enumerate(value)]
     else:
         raise BadItemsError(f"`for_each` needs a list or a mapping, not {type(value).__name__}")
-    if len(items) > MAX_ITEMS:
-        raise BadItemsError(f"`for_each` has {len(items):,} items; at most {MAX_ITEMS:,} are allowed")
+    check_count(len(items))
     if node.item_key is None:
+        if not isinstance(value, list | tuple):
+            _check_unique(key for key, _ in items)
         return items
     keyed: dict[str, Any] = {}
     for index, (key, item) in enumerate(items):
         own = str(node.item_key.render(ItemScope(names(), item, index, key)))
         if own in keyed:
-            raise BadItemsError(f"`item_key` gives {own!r} for more than one item")
+            raise BadItemsError(f"`item_key` gives {show(own)} for more than one item")
         keyed[own] = item
     return list(keyed.items())
+
+
+def _check_unique(keys: Iterable[str]) -> None:
+    for key, count in Counter(keys).items():
+        if count > 1:
+            raise BadItemsError(f"{count} items have the key {show(key)}: give them different ones with `item_key`")
 
 
 def restore_values(node: PlannedNode, run: NodeRun, names: Names) -> None:

@@ -16,7 +16,7 @@ from pyflow.core.node import BaseNodeV2, Invoker, NodeRegistry
 from pyflow.core.suspension import SuspendingNode
 from pyflow.core.traits import NodeTraits, traits_of
 from pyflow.documents.graph import Graph
-from pyflow.documents.models import NodeDef, OnError, RunIf, WorkflowDef
+from pyflow.documents.models import MatrixDef, NodeDef, OnError, RunIf, WorkflowDef
 from pyflow.execution.retry import RetryPolicy
 from pyflow.execution.rounds import Until
 from pyflow.expressions.evaluation import Expression, UnsafeExpressionError, compile_expression
@@ -57,11 +57,13 @@ class PlannedNode:
         "config",
         "definition",
         "for_each",
+        "has_matrix",
         "heartbeat_timeout",
         "id",
         "index",
         "invoke",
         "item_key",
+        "item_when",
         "max_output_size",
         "max_parallel",
         "never",
@@ -131,7 +133,11 @@ class PlannedNode:
         cache, slots = own.cache, own.concurrency
         self.cache = None if cache is None else KeyTemplate(cache.key, ttl=cache.ttl)
         self.concurrency = None if slots is None else KeyTemplate(slots.key, limit=slots.limit, on_limit=slots.on_limit)
-        self.for_each = None if own.for_each is None else compile_value(own.for_each, typed=True, where="for_each")
+        #: The items are the combinations of a matrix.
+        self.has_matrix = isinstance(own.for_each, MatrixDef)
+        items = own.for_each.model_dump(by_alias=True) if isinstance(own.for_each, MatrixDef) else own.for_each
+        self.for_each = None if items is None else compile_value(items, typed=True, where="for_each")
+        self.item_when = None if own.item_when is None else compile_expression(own.item_when)
         self.item_key = None if own.item_key is None else compile_value(own.item_key, typed=True, where="item_key")
         self.until = None if own.until is None else Until(own.until)
         limits = (self.timeout, self.total_timeout, self.heartbeat_timeout, self.max_output_size, cache, slots)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
 
@@ -21,10 +22,11 @@ from pyflow.core.problems import locate, suggest
 from pyflow.core.suspension import SuspendingNode
 from pyflow.core.wording import foreign_key
 from pyflow.documents.graph import Graph
-from pyflow.documents.models import CompensateDef, NodeDef, OnError, RetryDef, RunIf, WorkflowDef
+from pyflow.documents.models import CompensateDef, MatrixDef, NodeDef, OnError, RetryDef, RunIf, WorkflowDef
 from pyflow.documents.node_keys import refusals
 from pyflow.expressions.template import count_words, is_reference, is_template, template_strings
 from pyflow.validation.config_check import check_config
+from pyflow.validation.fan_out_check import check_items, members_of_item
 from pyflow.validation.inputs import check_inputs, only_inputs
 from pyflow.validation.lint.references import references
 from pyflow.validation.triggers import check_triggers
@@ -104,10 +106,14 @@ def _check_size(workflow: WorkflowDef) -> Iterator[Problem]:
             f" {MAX_TEMPLATE_WORDS:,} are allowed: data belongs into `vars` or the input"
         )
         yield Problem("too_many_templates", message, "/nodes")
-    expressions = {text for node in workflow.all_nodes() for text in (node.when, node.until and node.until.when)}
+    expressions = {text for node in workflow.all_nodes() for text in (node.when, node.item_when, _until(node))}
     if len(expressions) > MAX_EXPRESSIONS:
         message = f"the workflow has {len(expressions):,} different conditions; at most {MAX_EXPRESSIONS:,} are allowed"
         yield Problem("too_many_expressions", message, "/nodes")
+
+
+def _until(node: NodeDef) -> str | None:
+    return None if node.until is None else node.until.when
 
 
 def check_count(nodes: int) -> Iterator[Problem]:
@@ -182,6 +188,8 @@ def _check_keys(workflow: WorkflowDef) -> Iterator[Problem]:
             part = getattr(node, key)
             if part is not None:
                 yield from of(part, (*path, key))
+        if isinstance(node.for_each, MatrixDef):
+            yield from of(node.for_each, (*path, "for_each"))
         if node.compensate is not None and node.compensate.retry is not None:
             yield from of(node.compensate.retry, (*path, "compensate", "retry"))
 
@@ -215,11 +223,13 @@ def _check_nodes(workflow: WorkflowDef, registry: NodeRegistry) -> Iterator[Prob
     for path, node in _located_nodes(workflow):
         sight = Sight(f"node {node.id!r}", upstream[node.id], everything, workflow.vars)
         items = ITEM_NAMES if node.for_each is not None else frozenset()
+        members = members_of_item(node.for_each)
+        inner = replace(sight.with_names(items), members=members)
         yield from _check_policy(node, path, registry)
-        yield from _check_node(node, path, registry, sight, sight.with_names(items))
+        yield from _check_node(node, path, registry, sight, inner)
         if node.compensate is not None:
             why = "does not run before compensations do"
-            undoing = Sight(f"the compensation of {node.id!r}", graph, everything, workflow.vars, items, why)
+            undoing = Sight(f"the compensation of {node.id!r}", graph, everything, workflow.vars, items, why, members)
             yield from _check_compensation(node.compensate, (*path, "compensate"), registry, undoing)
 
 
@@ -227,7 +237,7 @@ def _check_node(node: NodeDef, path: Path, registry: NodeRegistry, outer: Sight,
     """``outer`` is what the node sees as a whole, ``inner`` what each of its items does."""
     if node.when is not None:
         yield from outer.check_expression(node.when, (*path, "when"))
-    yield from outer.check_templates(node.for_each, (*path, "for_each"))
+    yield from check_items(node, path, outer, inner)
     yield from _check_type(node.type, node.config, path, registry, inner)
     yield from inner.check_templates(node.item_key, (*path, "item_key"))
     for key in ("cache", "concurrency"):
@@ -235,9 +245,6 @@ def _check_node(node: NodeDef, path: Path, registry: NodeRegistry, outer: Sight,
         yield from inner.check_templates(None if part is None else part.key, (*path, key, "key"))
     if node.until is not None:
         yield from inner.with_names(ROUND_NAMES).check_expression(node.until.when, (*path, "until", "when"))
-    if isinstance(node.for_each, str) and not is_template(node.for_each):
-        message = "`for_each` is a list, a mapping, or a template that gives one"
-        yield Problem("bad_items", message, make_pointer((*path, "for_each")))
     cls = registry.get(node.type) if node.type in registry else None
     for key, message in refusals(node, cls, str(path[0])):
         yield Problem("key_without_effect", message, make_pointer((*path, key)))

@@ -14,7 +14,7 @@ from pyflow.core.errors import DefinitionError, DocumentError, Problem, Workflow
 from pyflow.core.messages import show
 from pyflow.core.misfits import rule_of
 from pyflow.documents import reading
-from pyflow.documents.models import NodeDef, PlacedError, RetryDef, SettingsDef, TriggerDef, WorkflowDef
+from pyflow.documents.models import NodeDef, PlacedError, RetryDef, SettingsDef, TriggerDef, UntilDef, WorkflowDef
 from pyflow.documents.reading import decode, read_json, read_yaml
 from pyflow.validation.checker import SECTIONS, check_count, check_graph, locate, suggest, unknown_keys
 
@@ -127,6 +127,7 @@ def _raw_problems(data: dict[str, Any]) -> Iterator[Problem]:
             yield from _raw_keys(NodeDef, node, (name, i))
             if isinstance(node, dict):
                 yield from _raw_keys(RetryDef, node.get("retry"), (name, i, "retry"))
+                yield from _raw_keys(UntilDef, node.get("until"), (name, i, "until"))
                 depends_on = node.get("depends_on")
                 if isinstance(node.get("id"), str):
                     section.append(((name, i), node["id"], depends_on if isinstance(depends_on, list) else []))

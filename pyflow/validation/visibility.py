@@ -27,7 +27,7 @@ ROUND_NAMES = frozenset({"output", "round"})
 RESERVED_NAMES = EVERYWHERE | ITEM_NAMES | _CONSTANTS | {"output"}
 _ALWAYS = EVERYWHERE | _CONSTANTS
 #: Names whose members are known beforehand.
-_MAPPINGS = frozenset({"nodes", "run", "vars"})
+_MAPPINGS = frozenset({"item", "nodes", "run", "vars"})
 _TEMPLATE_GLOBALS = frozenset({"range", "dict"})
 #: Why a name that exists is not there.
 _ELSEWHERE = dict.fromkeys(ITEM_NAMES, "only a node with `for_each` has that") | {
@@ -56,6 +56,8 @@ class Sight:
     extra: frozenset[str] = frozenset()
     #: Why an id that exists is not visible.
     why_not: str = "is not upstream of it; add it to `depends_on`"
+    #: The members that ``item`` can have, if they are known.
+    members: frozenset[str] | None = None
 
     def with_names(self, names: frozenset[str]) -> Sight:
         """The same place with more names."""
@@ -96,13 +98,15 @@ class Sight:
                     yield self._missing_node(member, path, self.visible)
             elif name == "run" and member not in RUN_FIELDS:
                 yield self._missing_member("run", member, path, RUN_FIELDS)
+            elif name == "item" and self.members is not None and member not in self.members:
+                yield self._missing_member("item", member, path, self.members)
             elif name == "vars" and member not in self.vars:
                 yield self._missing_member("vars", member, path, self.vars)
 
     def _missing_name(self, name: str, path: Path) -> Problem:
         if name in ITEM_NAMES and path[-1] == "when" and path[-2] != "until":
             message = f"{self.who} uses {name!r}; `when` is asked once for the node, before there are items"
-            return Problem("unknown_name", f"{message}: choose them in `for_each`", make_pointer(path))
+            return Problem("unknown_name", f"{message}: say it in `item_when`", make_pointer(path))
         if name in _ELSEWHERE:
             return Problem("unknown_name", f"{self.who} uses {name!r}; {_ELSEWHERE[name]}", make_pointer(path))
         return self._missing_node(name, path, {*self.visible, *self.extra, *EVERYWHERE})

@@ -27,6 +27,7 @@ class ReasonShape(serializers.Serializer[Any]):
 
     code = serializers.CharField(
         help_text="ended, cancelling, pausing, paused, queue, quota, queue_timeout, slot, waiting, running, lost, "
+        "items (a fan-out succeeded although items failed or were skipped), "
         "unserved (no worker serves the queue that the run or tasks of its nodes wait in), presence_unknown (it "
         "is not known whether one does) or not_runnable."
     )

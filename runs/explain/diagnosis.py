@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pyflow.core.result import headline
+from pyflow.core.result import headline, told_items
 from pyflow.core.states import TERMINAL_NODE_STATES, TERMINAL_RUN_STATES, NodeState, RunState
 from pyflow.core.suspension import WaitKind
 from pyflow.execution.plan import COMPENSATE, MAIN, PLAN_SECTIONS, Plan
@@ -128,6 +128,7 @@ def _reasons(facts: Facts) -> Iterable[Reason]:
         error = run.error or {}
         why = f": {_headline(error)}" if error else ""
         yield Reason("ended", f"It has ended, as {state}{why}.")
+        yield from _reasons_of_items(facts)
         return
     if run.cancel_requested_at is not None:
         yield Reason("cancelling", f"Cancelling since {_time(run.cancel_requested_at)}: clean-up is in progress.")
@@ -143,6 +144,14 @@ def _reasons(facts: Facts) -> Iterable[Reason]:
     elif state is RunState.WAITING:
         yield _reason_of_waiting(facts)
     yield from _reasons_of_queues(facts)
+
+
+def _reasons_of_items(facts: Facts) -> Iterable[Reason]:
+    """Name the fan-outs that succeeded although items of them failed or were skipped."""
+    succeeded = [name for name, row in facts.nodes.items() if row.state == NodeState.SUCCEEDED]
+    told = [(name, told_items(Counter(facts.items.get(name, {})).elements())) for name in succeeded]
+    for name, counts in [(name, counts) for name, counts in told if counts][:MOST_NAMES]:
+        yield Reason("items", f"Node {name!r} has succeeded: {counts}.")
 
 
 def _reasons_of_queued(facts: Facts) -> Iterable[Reason]:

@@ -11,7 +11,7 @@ from django.db.models import Count, Q
 from django.utils import timezone
 
 from pyflow.core.errors import PyFlowError
-from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
+from pyflow.core.states import TERMINAL_RUN_STATES, RunState
 from pyflow.execution.plan import Plan
 from runs.errors import RunNotFoundError
 from runs.explain.diagnosis import MOST_AHEAD, MOST_NODES, Facts, awaited_children, explain, may_have_children
@@ -84,8 +84,7 @@ def _plan(run: Run) -> tuple[Plan | None, str]:
 
 def _items(run: Run) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = defaultdict(dict)
-    under_way = _of(run, NodeRun).exclude(state=NodeState.SUCCEEDED.value)
-    rows = _of(run, NodeItem).filter(node_id__in=under_way.order_by().values("node_id")).order_by()
+    rows = _of(run, NodeItem).order_by()
     for node_id, state, count in rows.values_list("node_id", "state").annotate(Count("pk")):
         counts[node_id][state] = count
     return counts

@@ -53,6 +53,8 @@ def expressions(definition: dict[str, Any]) -> Iterator[tuple[Path, str]]:
         for i, node in enumerate(definition.get(section, ())):
             if "when" in node:
                 yield (section, i, "when"), node["when"]
+            if "item_when" in node:
+                yield (section, i, "item_when"), node["item_when"]
             if "until" in node:
                 yield (section, i, "until", "when"), node["until"]["when"]
             for at, part in (((), node), (("compensate",), node.get("compensate", {}))):

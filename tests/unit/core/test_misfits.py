@@ -72,7 +72,7 @@ def test_a_union_in_a_file_gives_one_problem_for_one_mistake():
 def test_when_with_an_item_says_that_it_is_asked_once():
     node = "{id: e, type: log, for_each: [1, 2], when: 'item > 1', config: {message: hi}}"
     assert _problems(node) == [
-        "node 'e' uses 'item'; `when` is asked once for the node, before there are items: choose them in `for_each`"
+        "node 'e' uses 'item'; `when` is asked once for the node, before there are items: say it in `item_when`"
     ]
 
 

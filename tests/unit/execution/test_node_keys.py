@@ -205,6 +205,16 @@ async def item_key(of: str) -> None:
     assert [item.key for item in result.nodes["a"].items.values()] == ["k-x", "k-y"]
 
 
+async def item_when(of: str) -> None:
+    result = await run(one(of, value=1, for_each=[1, 2], item_when="item > 1"))
+    assert [str(item.state) for item in result.nodes["a"].items.values()] == ["skipped", "succeeded"]
+
+
+async def collect(of: str) -> None:
+    result = await run(one(of, value=1, for_each={"x": 1, "y": 2}, collect="mapping"))
+    assert list(result.nodes["a"].output) == ["x", "y"]
+
+
 async def max_parallel(of: str) -> None:
     assert (await run(one(of, "gauge", for_each=[1, 2, 3], max_parallel=1))).succeeded
     assert (INSIDE[1], len(CALLS)) == (1, 3)
@@ -266,8 +276,8 @@ EFFECTS: dict[str, Callable[[str], Any]] = {
     effect.__name__: effect
     for effect in (
         timeout, total_timeout, retry, concurrency, cache, isolation, memory_limit, cpu_limit, max_output_size,
-        heartbeat_timeout, for_each, item_key, max_parallel, tolerate_failures, until, compensate, queue, on_lost, when,
-        run_if, on_error, depends_on,
+        heartbeat_timeout, for_each, item_key, item_when, collect, max_parallel, tolerate_failures, until, compensate,
+        queue, on_lost, when, run_if, on_error, depends_on,
     )
 }  # fmt: skip
 #: A value of each key that is refused somewhere.
@@ -281,6 +291,8 @@ VALUES: dict[str, dict[str, Any]] = {
     "heartbeat_timeout": {"heartbeat_timeout": "5s"},
     "for_each": {"for_each": [1]},
     "item_key": {"for_each": [1], "item_key": "{{ item }}"},
+    "item_when": {"for_each": [1], "item_when": "item"},
+    "collect": {"for_each": [1], "collect": "mapping"},
     "max_parallel": {"for_each": [1], "max_parallel": 1},
     "tolerate_failures": {"for_each": [1], "tolerate_failures": 1},
     "until": {"until": {"when": "1 == 1"}},
