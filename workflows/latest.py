@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import OuterRef, Subquery
 
 from plumbing.database.statements import prepared
+from pyflow.core.errors import PyFlowError
 from workflows.documents import uuid_of
 from workflows.errors import NothingPublishedError
 from workflows.models import Version, VersionState, Workflow
-from workflows.services import check_not_archived, find_current, missing
+from workflows.services import by_currency, check_not_archived, find_current, missing
 
 CACHE_SIZE = 2_000
 
@@ -34,7 +37,28 @@ def latest_version(*, tenant_id: UUID, name: str) -> Version:
     It may be shared with other threads: it is for reading. Its source and its definition are fetched when asked for.
     Raises ``WorkflowMissingError``, ``WorkflowArchivedError`` or ``NothingPublishedError``.
     """
-    version_id, state, revision = _look(tenant_id, name)
+    return _load(tenant_id, name, *_look(tenant_id, name))
+
+
+def latest_versions(*, tenant_id: UUID, workflow_ids: Collection[UUID]) -> dict[UUID, Version | PyFlowError]:
+    """Return for each workflow the version that runs start, or the error that ``latest_version`` raises.
+
+    One query for all whose versions this process has met before.
+    """
+    current = by_currency(Version.objects.for_tenant(tenant_id).filter(workflow=OuterRef("pk")))
+    columns = (Subquery(current.values(name)[:1]) for name in ("pk", "state"))
+    rows = Workflow.objects.for_tenant(tenant_id).filter(pk__in=workflow_ids).values_list("pk", *columns, "revision")
+    found = {pk: look for pk, *look in rows}
+    versions: dict[UUID, Version | PyFlowError] = {}
+    for pk in workflow_ids:
+        try:
+            versions[pk] = _load(tenant_id, str(pk), *found[pk]) if pk in found else missing(str(pk))
+        except PyFlowError as error:
+            versions[pk] = error
+    return versions
+
+
+def _load(tenant_id: UUID, name: str, version_id: UUID, state: str, revision: int) -> Version:
     known = _loaded.get(version_id)
     if known is None or known.revision != revision:
         version = find_current(tenant_id=tenant_id, name=name, content=False)

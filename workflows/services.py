@@ -168,7 +168,7 @@ def visible_workflows(principal: Principal) -> models.QuerySet[Workflow]:
 
 def with_current_version(rows: models.QuerySet[Workflow], tenant_id: UUID) -> models.QuerySet[Workflow]:
     """The workflows with ``number``, ``checksum`` and ``version_state`` of their current version."""
-    versions = _by_currency(Version.objects.for_tenant(tenant_id).filter(workflow=OuterRef("pk")))
+    versions = by_currency(Version.objects.for_tenant(tenant_id).filter(workflow=OuterRef("pk")))
     return rows.annotate(
         number=Subquery(versions.values("number")[:1]),
         checksum=Subquery(versions.values("checksum")[:1]),
@@ -179,12 +179,13 @@ def with_current_version(rows: models.QuerySet[Workflow], tenant_id: UUID) -> mo
 def current_version(workflow: Workflow) -> Version:
     """The version that stands for a workflow: what runs start or, if none is published, the newest."""
     rows = Version.objects.for_tenant(workflow.tenant_id).filter(workflow=workflow)
-    version = _by_currency(rows).first()
+    version = by_currency(rows).first()
     assert version is not None  # noqa: S101 - a workflow is stored together with its first version
     return version
 
 
-def _by_currency(versions: models.QuerySet[Version]) -> models.QuerySet[Version]:
+def by_currency(versions: models.QuerySet[Version]) -> models.QuerySet[Version]:
+    """Order the versions of a workflow so that the first one is the current one."""
     return versions.order_by(F("publication").desc(nulls_last=True), "-number")
 
 
@@ -204,7 +205,7 @@ def find_current(*, tenant_id: UUID, name: str, content: bool = True) -> Version
     rows = Version.objects.for_tenant(tenant_id).filter(named(name, "workflow__")).select_related("workflow")
     if not content:
         rows = rows.defer("source", "definition")
-    version = _by_currency(rows).first()
+    version = by_currency(rows).first()
     if version is None:
         raise missing(name)
     return version

@@ -23,7 +23,7 @@ from tenants.access import Actor
 from tenants.errors import QuotaExceededError
 from tenants.plans import Quota
 from tenants.quotas import exceeded
-from workflows.latest import latest_version
+from workflows.latest import latest_version, latest_versions
 from workflows.models import Version, Workflow
 from workflows.services import plan_of
 from workflows.versions import no_version, startable_version
@@ -47,6 +47,15 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """A start of a version in somebody's name; in place of the version, the error that there is none to start."""
+
+    by: Actor
+    version: Version | PyFlowError
+    start: Start
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """An accepted run; ``created`` is false for one that was started before with the same key."""
 
@@ -62,9 +71,9 @@ def start_run(*, by: Actor, workflow_name: str, start: Start, trigger: Trigger =
     ``startable_version`` do.
     """
     version = _version(by.tenant_id, workflow_name, start.version)
-    known = _known(version, [start])
-    if start.key in known:
-        return Started(known[start.key], created=False)
+    known = _known(version, start.key)
+    if known is not None:
+        return Started(known, created=False)
     run = _queued_run(version, start, by=by, trigger=trigger)
     if start.key is None:
         intake.add(run)
@@ -73,7 +82,7 @@ def start_run(*, by: Actor, workflow_name: str, start: Start, trigger: Trigger =
         with transaction.atomic():
             intake.add(run)
     except IntegrityError:
-        quicker = _known(version, [start]).get(start.key)
+        quicker = _known(version, start.key)
         if quicker is None:  # it is not the key that was in the way
             raise
         return Started(quicker, created=False)
@@ -89,12 +98,25 @@ def start_runs(*, by: Actor, workflow_name: str, starts: Sequence[Start]) -> lis
     """
     newest = _version(by.tenant_id, workflow_name, None)
     versions = _versions(newest, starts)
-    outcomes = _accept_anyhow(by, newest, versions, starts)
+    wanted = [Wanted(by, _chosen(newest, versions, start.version), start) for start in starts]
+    outcomes = _accept_anyhow(by.tenant_id, Trigger.API, wanted)
     created = [outcome.run.pk for outcome in outcomes if isinstance(outcome, Started) and outcome.created]
     if created:
         after = {"count": len(created), "first": str(created[0]), "last": str(created[-1])}
         audit.record(by=by, action="run.batch_started", target=f"workflow:{workflow_name}", after=after)
     return outcomes
+
+
+def start_triggered(
+    *, tenant_id: UUID, trigger: Trigger, starts: Sequence[tuple[Actor, UUID, Start]]
+) -> list[Started | PyFlowError]:
+    """Accept runs of several workflows of a tenant at once, by their ids, each in the name of what triggers it.
+
+    As ``start_runs``, but nothing is audited, as with ``start_run``.
+    """
+    versions = latest_versions(tenant_id=tenant_id, workflow_ids={workflow_id for _, workflow_id, _ in starts})
+    wanted = [Wanted(by, versions[workflow_id], start) for by, workflow_id, start in starts]
+    return _accept_anyhow(tenant_id, trigger, wanted)
 
 
 def start_version(
@@ -140,39 +162,38 @@ def _queued_run(version: Version, start: Start, *, by: Actor | None, trigger: Tr
     )
 
 
-def _accept_anyhow(
-    by: Actor, newest: Version, versions: Mapping[int, Version], starts: Sequence[Start]
-) -> list[Started | PyFlowError]:
+def _accept_anyhow(tenant_id: UUID, trigger: Trigger, wanted: Sequence[Wanted]) -> list[Started | PyFlowError]:
     """Accept runs as ``_accept`` does, although other requests start runs with the same keys meanwhile."""
-    for _ in starts:
+    for _ in wanted:
         try:
             with transaction.atomic():
-                return _accept(by, newest, versions, starts)
+                return _accept(tenant_id, trigger, wanted)
         except IntegrityError:  # one was quicker with one of the keys, which is known from now on
             continue
-    return _accept(by, newest, versions, starts)
+    return _accept(tenant_id, trigger, wanted)
 
 
-def _accept(
-    by: Actor, newest: Version, versions: Mapping[int, Version], starts: Sequence[Start]
-) -> list[Started | PyFlowError]:
-    known = _known(newest, starts)
+def _accept(tenant_id: UUID, trigger: Trigger, wanted: Sequence[Wanted]) -> list[Started | PyFlowError]:
+    known = _known_of_all(tenant_id, wanted)
     outcomes: list[Started | PyFlowError] = []
     fresh: list[Run] = []
-    for start in starts:
-        if start.key is not None and start.key in known:
-            outcomes.append(Started(known[start.key], created=False))
+    for each in wanted:
+        if isinstance(each.version, PyFlowError):
+            outcomes.append(each.version)
+            continue
+        key = (each.version.workflow_id, each.start.key)
+        if key in known:
+            outcomes.append(Started(known[key], created=False))
             continue
         try:
-            version = _chosen(newest, versions, start.version)
-            run = _queued_run(version, start, by=by, trigger=Trigger.API)
+            run = _queued_run(each.version, each.start, by=each.by, trigger=trigger)
         except PyFlowError as error:
             outcomes.append(error)
         else:
             outcomes.append(Started(run, created=True))
             fresh.append(run)
-            if start.key is not None:
-                known[start.key] = run
+            if each.start.key is not None:
+                known[key] = run
     refused = _add_what_fits(fresh)
     return [refused.get(item.run.pk, item) if isinstance(item, Started) else item for item in outcomes]
 
@@ -195,12 +216,22 @@ def _add_what_fits(runs: Sequence[Run]) -> dict[UUID, QuotaExceededError]:
     return {run_id: refusals[quota] for run_id, quota in refused.items()}
 
 
-def _known(version: Version, starts: Iterable[Start]) -> dict[str | None, Run]:
-    keys = {start.key for start in starts if start.key is not None}
-    if not keys or (len(keys) == 1 and not _has_run(version, *keys)):
+def _known(version: Version, key: str | None) -> Run | None:
+    """Return the run that the version's workflow has of a key."""
+    if key is None or not _has_run(version, key):
+        return None
+    rows = Run.objects.for_tenant(version.tenant_id).filter(workflow=version.workflow_id, dedupe_key=key)
+    return rows.with_names().first()
+
+
+def _known_of_all(tenant_id: UUID, wanted: Iterable[Wanted]) -> dict[tuple[UUID, str | None], Run]:
+    """Return the runs that there are of the keys of starts, by workflow and key."""
+    keyed = [(each.version.workflow_id, each.start.key) for each in wanted if isinstance(each.version, Version)]
+    keys = {key for _, key in keyed if key is not None}
+    if not keys:
         return {}
-    rows = Run.objects.for_tenant(version.tenant_id).filter(workflow=version.workflow_id, dedupe_key__in=keys)
-    return {run.dedupe_key: run for run in rows.with_names()}
+    rows = Run.objects.for_tenant(tenant_id).filter(workflow__in={pk for pk, _ in keyed}, dedupe_key__in=keys)
+    return {(run.workflow_id, run.dedupe_key): run for run in rows.with_names()}
 
 
 def _has_run(version: Version, key: str) -> bool:
@@ -222,10 +253,13 @@ def _versions(newest: Version, starts: Iterable[Start]) -> dict[int, Version]:
     return {version.number: version for version in rows.select_related("workflow").defer("source")} if numbers else {}
 
 
-def _chosen(newest: Version, versions: Mapping[int, Version], number: int | None) -> Version:
+def _chosen(newest: Version, versions: Mapping[int, Version], number: int | None) -> Version | PyFlowError:
     if number is None:
         return newest
     if number not in versions:
-        raise no_version(newest.workflow, number)
-    versions[number].must_be_published()
+        return no_version(newest.workflow, number)
+    try:
+        versions[number].must_be_published()
+    except PyFlowError as error:
+        return error
     return versions[number]

@@ -99,6 +99,17 @@ def append_outside(
     return event
 
 
+def append_all_outside(tenant_id: UUID, events: Sequence[EventRecord]) -> None:
+    """Append events of a tenant that belong to no run and have no keys, in few statements."""
+    if not events:
+        return
+    current = position()
+    for event in events:
+        event.tenant_id, event.seq, event.position = tenant_id, 0, current
+    EventRecord.objects.bulk_create(events)
+    notifications().notify_events({tenant_id: ()})
+
+
 def position() -> int:
     """The position of what the current transaction writes."""
     if is_postgresql():

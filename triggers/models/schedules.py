@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.utils import timezone
@@ -68,6 +68,9 @@ class Schedule(TenantOwned):
             models.Index(fields=("tenant", "id"), name="schedules_of_tenant"),
         )
 
+    #: A config that was read, and what it was read from.
+    _read: tuple[Any, ScheduleConfig] | None = None
+
     def __str__(self) -> str:
         return self.trigger_id
 
@@ -78,7 +81,9 @@ class Schedule(TenantOwned):
 
     def read_config(self) -> ScheduleConfig:
         """Return the config. Raises ``ValueError`` for one that cannot be used."""
-        return ScheduleConfig.of(self.config)
+        if self._read is None or self._read[0] is not self.config:
+            self._read = (self.config, ScheduleConfig.of(self.config))
+        return self._read[1]
 
     def timetable(self) -> Timetable:
         """Return the slots. Raises ``ValueError`` if the config cannot be used."""

@@ -18,7 +18,7 @@ from tests.support import corpora
 from tests.support.factories.rows import a_test, make_tenant, make_workflow
 from tests.support.factories.schedules import end, make_schedule, moment, slots, source, started
 from triggers.models.schedules import FireState, PauseReason, Schedule, ScheduleFire
-from triggers.services.schedules import fires, ticks
+from triggers.services.schedules import starting, ticks
 from triggers.services.schedules.ticks import tick
 from workflows.services import archive_workflow
 
@@ -257,14 +257,14 @@ def test_a_run_that_retention_removed_no_longer_counts_as_active(tenant):
 def test_a_mistake_of_ours_with_one_schedule_is_recorded_and_stops_no_other(tenant, monkeypatch, caplog):
     bad = make_schedule(tenant, HOURLY, next_at="2026-01-01 01:00", name="a")
     good = make_schedule(tenant, HOURLY, next_at="2026-01-01 01:00", name="b")
-    real = fires.start_run
+    real = starting.start_triggered
 
-    def start_run(*, workflow_name: str, **options):
-        if workflow_name == str(bad.workflow_id):
+    def start_triggered(*, starts, **options):
+        if any(workflow_id == bad.workflow_id for _, workflow_id, _ in starts):
             raise RuntimeError("a mistake")
-        return real(workflow_name=workflow_name, **options)
+        return real(starts=starts, **options)
 
-    monkeypatch.setattr(fires, "start_run", start_run)
+    monkeypatch.setattr(starting, "start_triggered", start_triggered)
     tick(moment("2026-01-01 01:00:01"))
     assert [state for _, state in slots(good)] == ["started"]
     assert slots(bad) == [("2026-01-01 01:00", "internal_error")]

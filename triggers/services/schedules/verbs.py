@@ -16,8 +16,9 @@ from tenants import audit
 from tenants.access import Actor
 from triggers.errors import BackfillError, ScheduleInactiveError, ScheduleInvalidError
 from triggers.models.schedules import FireCause, FireState, PauseReason, Schedule, ScheduleFire
-from triggers.services.schedules.fires import fire_slot, fires_of, record_pause
+from triggers.services.schedules.fires import fire_slot, fires_of
 from triggers.services.schedules.rows import invalidate, lock_schedule, unpause, wait_from
+from triggers.services.schedules.starting import record_pause
 
 #: Slots of one backfill.
 MOST_SLOTS = 1_000
