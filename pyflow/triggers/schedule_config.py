@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pyflow.core.duration import Duration
 from pyflow.core.moments import Moment
 from pyflow.triggers.cron import cron_in, find_zone
-from pyflow.triggers.timetable import Timetable
+from pyflow.triggers.timetable import CatchUpRule, Timetable
 
 #: Seconds. The scheduler looks several times a second: more often would promise what it does not keep.
 MIN_INTERVAL = 1.0
@@ -35,8 +35,12 @@ class Overlap(StrEnum):
     ALLOW_ALL = "allow_all"
 
 
+#: Under a rule, so many slots that are due at the same moment start runs, or wait to; without a number, all.
+TOGETHER = {Overlap.SKIP: 1, Overlap.BUFFER_ONE: 2, Overlap.CANCEL_OTHER: 1, Overlap.TERMINATE_OTHER: 1}
+
+
 class CatchUp(StrEnum):
-    """Which of the slots that passed while no scheduler worked are fired afterwards."""
+    """Rules for the slots that passed while no scheduler worked."""
 
     NONE = "none"
     LAST = "last"
@@ -123,6 +127,12 @@ class ScheduleConfig(BaseModel):
             start=self.start,
             end=self.end,
         )
+
+    def catch_up_rule(self) -> CatchUpRule:
+        """Return the rule for slots that are looked at late."""
+        most = {CatchUp.NONE: 0, CatchUp.LAST: 1, CatchUp.ALL: self.max_catch_up}[self.catch_up]
+        window, instead = timedelta(seconds=self.catch_up_window), self.catch_up is CatchUp.LAST
+        return CatchUpRule(most, window, instead=instead, together=TOGETHER.get(self.overlap))
 
     def shortest_gap(self) -> float | None:
         """Return the seconds between the two slots that are closest, of the next hundred; ``None`` if there is one."""

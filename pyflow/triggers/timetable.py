@@ -109,12 +109,15 @@ class DuePlan:
 class CatchUpRule:
     """How many late slots are fired, not counting those that are older than ``window``.
 
-    ``instead``: they are fired only if no slot is on time, which takes their place otherwise.
+    ``instead``: they are fired only if no slot is on time, which takes their place otherwise. ``together``: of slots
+    that are on time so many fire together, the most recent ones; those before them are late, for no scheduler looked
+    before the next one was due.
     """
 
     most: int
     window: timedelta
     instead: bool = False
+    together: int | None = None
 
 
 def plan_due(
@@ -122,6 +125,12 @@ def plan_due(
 ) -> DuePlan:
     """Decide about the slots from ``first`` on that are due at ``now``. Of late ones, the most recent are caught up."""
     plan, late, seen = DuePlan(), deque[datetime](), 0
+
+    def add_late(slot: datetime) -> None:
+        late.append(slot)
+        if len(late) > rule.most or now - slot > rule.window:
+            plan.missed.add(late.popleft())
+
     for slot in chain((first,), timetable.slots_after(first)):
         due = slot + jitter_of(schedule, slot, jitter)
         if due > now or seen >= MOST_SLOTS:
@@ -130,14 +139,16 @@ def plan_due(
         seen += 1
         if now - due <= GRACE:
             plan.on_time.append(slot)
-            continue
-        late.append(slot)
-        if len(late) > rule.most or now - slot > rule.window:
-            plan.missed.add(late.popleft())
+        else:
+            add_late(slot)
     if seen >= MOST_SLOTS and late:
         # Later slots may be more recent ones to catch up: these are decided about with them.
         plan.next, plan.on_time = late[0], []
         return plan
+    if rule.together is not None:
+        for slot in plan.on_time[: -rule.together]:
+            add_late(slot)
+        plan.on_time = plan.on_time[-rule.together :]
     if plan.on_time and rule.instead:
         for slot in late:
             plan.missed.add(slot)

@@ -170,6 +170,38 @@ def test_missed_slots_are_caught_up_by_the_rule(tenant, config, expected):
     assert schedule.next_at == moment("2026-06-30 13:00")
 
 
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, ["late", "started"]),
+        ({"overlap": "terminate_other"}, ["late", "started"]),
+        ({"overlap": "cancel_other"}, ["late", "started"]),
+        ({"overlap": "buffer_one"}, ["late", "started", "buffered"]),
+        ({"overlap": "buffer_all"}, ["started", "buffered", "buffered", "buffered"]),
+        ({"overlap": "allow_all"}, ["started"] * 4),
+        ({"catch_up": "last"}, ["late", "started"]),
+        ({"catch_up": "all", "overlap": "skip"}, ["started", "overlap", "overlap", "overlap"]),
+        ({"catch_up": "all", "overlap": "buffer_one"}, ["started", "buffered", "buffer_full", "buffer_full"]),
+    ],
+)
+def test_a_slot_whose_successor_is_due_when_a_scheduler_looks_again_is_late(tenant, config, expected):
+    """For 40 s no scheduler looks: the run of an earlier slot was not in the way of a later one, and it has no run."""
+    schedule = make_schedule(tenant, {"interval": "10s"} | config, next_at="2026-01-01 01:00:10")
+    tick(moment("2026-01-01 01:00:41"))
+    assert [state for _, state in slots(schedule)] == expected
+    late = [row.count for row in ScheduleFire.objects.for_tenant(tenant) if row.state == FireState.MISSED]
+    assert sum(late) + len(expected) - len(late) == 4
+    schedule.refresh_from_db()
+    assert schedule.next_at == moment("2026-01-01 01:00:50")
+
+
+def test_a_slot_that_finds_the_run_of_an_earlier_look_active_is_skipped(tenant):
+    schedule = make_schedule(tenant, {"interval": "10s"}, next_at="2026-01-01 01:00:10")
+    tick(moment("2026-01-01 01:00:11"))
+    tick(moment("2026-01-01 01:00:41"))
+    assert [state for _, state in slots(schedule)] == ["started", "late", "overlap"]
+
+
 @corpora.each("cron_dst", lambda case: "clock steps back" in case["input"].get("scenario", ""))
 def test_a_clock_that_steps_back_fires_no_slot_twice(case: corpora.Case, tenant):
     schedule = make_schedule(tenant, HOURLY | {"overlap": "allow_all"}, next_at="2026-01-01 10:00")

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from django.utils import timezone
 
-from pyflow.triggers.schedule_config import CatchUp, Overlap, ScheduleConfig
+from pyflow.triggers.schedule_config import TOGETHER, CatchUp, Overlap, ScheduleConfig
 from pyflow.triggers.timetable import GRACE, Timetable, jitter_of
 from triggers.errors import ScheduleInvalidError
 from triggers.models.schedules import Schedule
@@ -89,6 +89,8 @@ _OVERLAPS = {
 def _rules(schedule: Schedule, config: ScheduleConfig) -> list[Note]:
     seconds = int(GRACE.total_seconds())
     late = f"A slot that cannot fire within {seconds} s because no scheduler works"
+    if (together := TOGETHER.get(config.overlap)) is not None:
+        late += f", or before {'the next one is' if together == 1 else f'the next {together} are'} due,"
     caught_up = {
         CatchUp.NONE: f"{late} is missed.",
         CatchUp.LAST: f"{late} is missed, except the most recent one of the last {config.catch_up_window:g} s.",

@@ -12,7 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from uuid import UUID
 
@@ -23,8 +23,8 @@ from django.utils import timezone
 from plumbing.database.statements import update_rows
 from plumbing.database.transactions import is_passing
 from pyflow.core.states import TERMINAL_RUN_STATES, RunState
-from pyflow.triggers.schedule_config import CatchUp, Overlap, ScheduleConfig
-from pyflow.triggers.timetable import CatchUpRule, DuePlan, Missed, plan_due
+from pyflow.triggers.schedule_config import Overlap
+from pyflow.triggers.timetable import DuePlan, Missed, plan_due
 from tenants import audit
 from triggers.models.schedules import FireCause, FireState, Schedule, ScheduleFire
 from triggers.services.schedules.fires import Slots, fire_slots
@@ -211,17 +211,13 @@ def _plan(schedule: Schedule, now: datetime) -> DuePlan | None:
         invalidate(schedule, error)
         schedule.touch()
         return None
-    return plan_due(timetable, schedule.next_at, now, _rule(config), schedule=schedule.pk, jitter=config.jitter)
+    rule = config.catch_up_rule()
+    return plan_due(timetable, schedule.next_at, now, rule, schedule=schedule.pk, jitter=config.jitter)
 
 
 def _is_due(schedule: Schedule, now: datetime) -> bool:
     """Return whether a slot of a schedule fires now."""
     return schedule.due_at is not None and schedule.due_at <= now
-
-
-def _rule(config: ScheduleConfig) -> CatchUpRule:
-    most = {CatchUp.NONE: 0, CatchUp.LAST: 1, CatchUp.ALL: config.max_catch_up}[config.catch_up]
-    return CatchUpRule(most, timedelta(seconds=config.catch_up_window), instead=config.catch_up is CatchUp.LAST)
 
 
 def _record_missed(schedule: Schedule, missed: Missed, now: datetime) -> None:
