@@ -83,15 +83,16 @@ def read(
     passes it. Raises ``EventsRemovedError`` if events after the cursor were removed, unless what is left of them is
     asked for ``across_gaps``.
     """
-    removed = 0 if across_gaps else log.removed_to(tenant_id)
-    if after is not None and removed and after < Cursor.end_of(removed):
-        raise EventsRemovedError(Cursor.end_of(removed).encode(tenant_id))
     horizon = log.horizon()
     rows = wanted.select(EventRecord.objects.for_tenant(tenant_id).filter(position__lt=horizon))
     if after is not None:
         rows = rows.filter(after.beyond())
     rows = rows.order_by("position", "seq", "id").select_related("run__workflow", "run__version").only(*_FIELDS)
     found = list(rows[: limit + 1])
+    # Asked after the events: some may have been removed just before they were read.
+    removed = 0 if across_gaps else log.removed_to(tenant_id)
+    if after is not None and removed and after < Cursor.end_of(removed):
+        raise EventsRemovedError(Cursor.end_of(removed).encode(tenant_id))
     if len(found) > limit:
         return LogPage(found[:limit], Cursor.of(found[limit - 1]), has_more=True)
     end = Cursor.end_of(horizon - 1)

@@ -91,6 +91,10 @@ class LogSource:
         return Batch([LogRow.of(event) for event in page.events], page.next, page.has_more)
 
 
+#: The end of a stream whose run is gone.
+DELETED = End("run_deleted", "The run was deleted.", 404)
+
+
 @dataclass(frozen=True, slots=True)
 class RunSource:
     """The events of a run, until it has ended."""
@@ -121,12 +125,15 @@ class RunSource:
             # The state is read before the events: a final state then means that no event is missing.
             run = find_run(tenant_id=self.tenant_id, run_id=self.run_id)
         except RunNotFoundError:
-            return Batch([], after, end=End("run_deleted", "The run was deleted.", 404))
+            return Batch([], after, end=DELETED)
         rows = EventRecord.objects.for_tenant(self.tenant_id).filter(run=run, seq__gt=after).order_by("seq")
         found = list(rows[: limit + 1])
         for event in found:
             event.run = run
         events = [LogRow.of(event) for event in found[:limit]]
-        has_more, is_final = len(found) > limit, run.state in TERMINAL_RUN_STATES
-        end = End("run_ended", f"The run has ended: {run.state}.", more={"state": run.state})
-        return Batch(events, events[-1].seq if events else after, has_more, end if is_final and not has_more else None)
+        has_more, place = len(found) > limit, events[-1].seq if events else after
+        if has_more or run.state not in TERMINAL_RUN_STATES:
+            return Batch(events, place, has_more)
+        if place < run.event_seq:  # it was deleted after its state was read
+            return Batch(events, place, end=DELETED)
+        return Batch(events, place, end=End("run_ended", f"The run has ended: {run.state}.", more={"state": run.state}))

@@ -61,8 +61,8 @@ def advance(endpoint_id: UUID, *, limit: int = BATCH) -> bool:
     endpoint = rows.select_for_update(of=("self",), skip_locked=skip, no_key=True).first()
     if endpoint is None:
         return False
-    _note_gap(endpoint)
     page = read(endpoint.tenant_id, after=endpoint.cursor, wanted=endpoint.wanted, limit=limit, across_gaps=True)
+    _note_gap(endpoint)  # asked after the events: some may have been removed just before they were read
     now = timezone.now()
     deliveries = [
         Delivery(

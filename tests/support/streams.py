@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx2
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from runs.models import EventRecord
@@ -99,6 +99,14 @@ def happen(tenant: Tenant, type: str = "custom.made", count: int = 1, **data: An
         log.append_outside(tenant_id=tenant.pk, type=type, at=timezone.now(), data={"number": number, **data})
         for number in range(count)
     ]
+
+
+def remove_events(tenant: Tenant) -> None:
+    """Remove all events of a tenant that belong to no run, as retention does."""
+    events = EventRecord.objects.for_tenant(tenant).filter(run=None)
+    with transaction.atomic():
+        log.remember_removal(tenant.pk, events)
+        events.delete()
 
 
 class Reader(threading.Thread):
