@@ -42,14 +42,19 @@ MOST_UNACKNOWLEDGED, MOST_BYTES, PATIENCE = 1000, 4 * 1024 * 1024, 30.0
 LOOK, LOOK_WHILE_FULL = 15.0, 2.0
 #: The longest message of a client. Bytes.
 MOST_MESSAGE = 4096
-#: Close codes by the status that the same request has over HTTP.
-CLOSE_CODES: Mapping[int, int] = {401: 4401, 403: 4403, 404: 4404, 410: 4410, 429: 4429, 503: 1013}
-BAD_REQUEST, NOT_ACKNOWLEDGED, NORMAL, FAILED = 4400, 4408, 1000, 1011
+#: Close codes by the status that the same request has over HTTP. Not those of RFC 6455, such as 1013 for a server that
+#: is busy: daphne sends none of them but 1000.
+CLOSE_CODES: Mapping[int, int] = {401: 4401, 403: 4403, 404: 4404, 410: 4410, 429: 4429, 503: 4503}
+BAD_REQUEST, NOT_ACKNOWLEDGED, NORMAL, FAILED = 4400, 4408, 1000, 4500
 LATE = End(
     "not_acknowledged",
     f"Events were sent and not acknowledged for {PATIENCE:g} seconds. Send "
     '{"ack": cursor} with the `cursor` of the last event that you have handled.',
 )
+
+
+class ClientGoneError(Exception):
+    """The server cannot send to this client any more."""
 
 
 class EventsConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # it has no types
@@ -105,7 +110,7 @@ class EventsConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # it has no 
                         await self._end(end, code)
                         return
                     await self._send_item(plan, item)
-        except OSError:  # the specification's error of a `send` to a client that has gone
+        except ClientGoneError:
             logger.debug("a client has gone while it was sent something", exc_info=True)
         except Exception:
             logger.exception("a stream over WebSocket failed")
@@ -129,17 +134,23 @@ class EventsConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # it has no 
 
     async def _send_item(self, plan: Plan, item: Item) -> None:
         if not isinstance(item, LogRow):
-            await self.send(text_data=getattr(item, "body", "{}"))
+            await self._send_text(getattr(item, "body", "{}"))
             return
         id = plan.source.id_of(item)
         cursor = json.dumps(item.seq if id.isdigit() else id)
         text = '{"cursor":' + cursor + "," + item.body.removeprefix("{")
         self._unacknowledged.append((id, len(text)))
         self._bytes += len(text)
-        await self.send(text_data=text)
+        await self._send_text(text)
+
+    async def _send_text(self, text: str) -> None:
+        try:
+            await self.send(text_data=text)
+        except Exception as error:  # `OSError` by the specification; daphne raises that of its library
+            raise ClientGoneError from error
 
     async def _end(self, end: End, code: int) -> None:
-        await self.send(text_data=to_json({"type": "end", **end.as_dict()}).decode())
+        await self._send_text(to_json({"type": "end", **end.as_dict()}).decode())
         await self.close(code, end.reason)
 
     async def _refuse(self, status: int, problem: Mapping[str, Any]) -> None:

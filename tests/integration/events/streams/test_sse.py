@@ -7,9 +7,11 @@ import pytest
 from django.db import connection
 
 from events.streams import sources, sse
+from events.streams import stream as streams
+from tests.support import waiting
 from tests.support.factories.records import record
 from tests.support.factories.rows import make_api_key, make_run, make_tenant
-from tests.support.streams import SSE, following, happen
+from tests.support.streams import SSE, following, happen, remove_events
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
 
@@ -137,3 +139,23 @@ def test_two_tenants_never_see_each_other(server: str, tenant, credential: str):
         cursor = str(others.events(1)[0].id)
     answer = httpx2.get(f"http://{server}/api/v1/events?after={cursor}", headers=SSE | {"Authorization": credential})
     assert answer.status_code == 400
+
+
+def test_events_that_are_removed_before_they_are_sent_end_the_stream(server, tenant, credential, monkeypatch):
+    monkeypatch.setattr(streams, "MOST_WAITING", 2000)
+    monkeypatch.setattr(streams, "FIRST_PAGE", 1)
+    lost = []
+    fall_behind = streams.Stream.fall_behind
+    monkeypatch.setattr(streams.Stream, "fall_behind", lambda self: lost.append(1) or fall_behind(self))
+    with following(server, "/api/v1/events?after=now", credential) as stream:
+        stream.next()
+        happen(tenant, count=40, text="x" * 200_000)
+        waiting.until(lambda: lost, what="a full queue")
+        remove_events(tenant)
+        happen(tenant, "custom.kept")
+        *sent, end = stream.rest()
+    assert [frame.data["data"]["number"] for frame in sent] == list(range(len(sent)))
+    assert len(sent) < 40
+    assert (end.event, end.id, end.data["reason"]) == ("end", None, "events_removed")
+    with following(server, "/api/v1/events", credential, Last_Event_ID=end.data["oldest"]) as stream:
+        assert stream.events(1)[0].event == "custom.kept"

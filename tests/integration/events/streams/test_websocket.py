@@ -1,18 +1,24 @@
 """Streams over WebSocket, from both ASGI servers."""
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import httpx2
 import pytest
+from django.db import OperationalError
 from httpx2.websockets import WebSocketDisconnect, WebSocketUpgradeError
 
 from events import consumers
+from events.api import views
+from events.streams import stream as streams
+from tenants.plans import Quota
+from tenants.quotas import set_plan
 from tests.support.factories.records import record
-from tests.support.factories.rows import make_api_key, make_run, make_tenant
-from tests.support.streams import happen
+from tests.support.factories.rows import a_test, make_api_key, make_run, make_tenant
+from tests.support.streams import happen, remove_events
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
 
@@ -146,3 +152,86 @@ def test_a_message_that_is_no_acknowledgement_is_refused(server: str, credential
         socket.send_text('{"subscribe": "all"}')
         [end], code = rest(socket)
     assert (end["reason"], code) == ("message_invalid", 4400)
+
+
+def test_too_many_requests_are_closed_with_4429(server: str, tenant, credential: str):
+    set_plan(tenant=tenant, plan="enterprise", overrides={Quota.API_REQUESTS_PER_MINUTE.value: 1}, by=a_test(tenant))
+    codes = set()
+    for _ in range(3):
+        with connected(server, "/ws/v1/events?after=guessed", credential) as socket:
+            [end], code = rest(socket)
+            codes.add((end["reason"], code))
+    assert ("rate_limited", 4429) in codes
+
+
+def test_a_cursor_before_what_was_removed_is_closed_with_4410_and_the_oldest(server: str, tenant, credential: str):
+    happen(tenant, count=3)
+    with connected(server, "/ws/v1/events", credential) as socket:
+        first = json.loads(socket.receive_text(timeout=20))
+    remove_events(tenant)
+    [kept] = happen(tenant, "custom.kept")
+    with connected(server, f"/ws/v1/events?after={first['cursor']}", credential) as socket:
+        [end], code = rest(socket)
+    assert (end["reason"], code) == ("events_removed", 4410)
+    with connected(server, f"/ws/v1/events?after={end['problem']['oldest']}", credential) as socket:
+        assert json.loads(socket.receive_text(timeout=20))["id"] == str(kept.pk)
+
+
+@pytest.mark.parametrize(("error", "code"), [(OperationalError("the server is away"), 4503), (ValueError(), 4500)])
+def test_a_server_that_cannot_look_closes_with_a_code_of_its_own(server, credential, monkeypatch, error, code):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(views, "_cursor", fail)
+    with connected(server, "/ws/v1/events", credential) as socket:
+        [end], closed = rest(socket)
+    assert closed == code
+    assert end["type"] == "end"
+
+
+def test_a_stream_that_fails_is_closed_with_4500(server: str, tenant, credential: str, monkeypatch):
+    async def fail(*_: object) -> None:
+        raise ValueError("a mistake")
+
+    monkeypatch.setattr(consumers.EventsConsumer, "_wait_for_room", fail)
+    happen(tenant)
+    with connected(server, "/ws/v1/events", credential) as socket:
+        assert rest(socket) == ([], 4500)
+
+
+def test_a_client_that_goes_while_it_is_sent_something_is_no_failure(server, tenant, credential, monkeypatch, caplog):
+    gone = threading.Event()
+    send = consumers.EventsConsumer.send
+
+    async def broken(self, *args: object, **options: object) -> None:
+        if options.get("text_data"):
+            gone.set()
+            raise RuntimeError("as daphne does")
+        await send(self, *args, **options)
+
+    monkeypatch.setattr(consumers.EventsConsumer, "send", broken)
+    happen(tenant)
+    with connected(server, "/ws/v1/events", credential):
+        assert gone.wait(20)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_events_that_are_removed_before_they_are_sent_end_the_stream(server, tenant, credential, monkeypatch):
+    monkeypatch.setattr(consumers, "MOST_UNACKNOWLEDGED", 1)
+    monkeypatch.setattr(streams, "MOST_WAITING", 2000)
+    monkeypatch.setattr(streams, "FIRST_PAGE", 1)
+    with connected(server, "/ws/v1/events", credential) as socket:
+        happen(tenant, count=20)
+        first = json.loads(socket.receive_text(timeout=20))
+        remove_events(tenant)
+        happen(tenant, "custom.kept")
+        frames = [first]
+        while frames[-1]["type"] != "end":
+            socket.send_text(json.dumps({"ack": frames[-1]["cursor"]}))
+            frames.append(json.loads(socket.receive_text(timeout=20)))
+        _, code = rest(socket)
+    assert (frames[-1]["reason"], code) == ("events_removed", 4410)
+    assert frames[-1]["oldest"]
+    numbers = [frame["data"]["number"] for frame in frames[:-1]]
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) < 20
