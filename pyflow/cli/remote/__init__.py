@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from pyflow.cli.remote import accounts, runs, verbs, workflows
+from pyflow.cli.remote import accounts, events, runs, verbs, workflows
 
 #: The commands in the order of the help.
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -22,6 +22,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "get": runs.get,
     "watch": runs.watch,
     "logs": runs.logs,
+    "events": events.events,
     "explain": verbs.explain,
     "cancel": verbs.cancel,
     "terminate": verbs.terminate,

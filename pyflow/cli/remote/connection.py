@@ -81,6 +81,8 @@ def speaking(profile: Profile) -> Iterator[Client]:
             fail(f"{error}. Is {profile.url} the server, and does it run?", ExitCode.REMOTE)
         except pyflow_client.UnexpectedAnswer as error:
             fail(f"{error}. Is {profile.url} a PyFlow server?", ExitCode.REMOTE)
+        except pyflow_client.EventsRemoved as error:
+            fail(f"{error.detail}\n  the oldest event that is kept: `--after {error.oldest}`", ExitCode.REMOTE)
         except pyflow_client.ProblemError as error:
             _refused(error)
 

@@ -71,6 +71,12 @@ def event_line(event: Event) -> str:
     return f"{event.at:%H:%M:%S}  {event.node_id or 'run'}: {event.type.rpartition('.')[2]}{what}"
 
 
+def logged_line(event: Event) -> str:
+    """An event of the log of a tenant in a line: what it is about, and what happened."""
+    about = " ".join(filter(None, (event.workflow, event.run_id, event.node_id)))
+    return f"{event.at:%H:%M:%S}  {event.type:<16}{about and f'  {about}'}"
+
+
 def log_line(line: LogLine) -> str:
     """A line of a log; what follows in a text of several lines is indented."""
     item = "" if line.item is None else f"[{line.item}]"

@@ -2,6 +2,7 @@
 
 import json
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pyflow.cli import app
+from runs.storage.removal import remove_runs
 from tenants.models import Tenant
 from tests.support.factories.nodes import workflow
 from tests.support.factories.rows import HELLO, make_api_key, make_run
 from tests.support.processes.running import parked, state_of
+from tests.support.servers import asgi
 
 pytestmark = pytest.mark.database
 ASKS = workflow(
@@ -110,6 +113,50 @@ def test_a_run_that_fails_is_exit_code_1_and_is_retried(server: str, tenant, exe
     assert "queued" in remote("retry", run.pk)
     events = remote("watch", run.pk, "--format", "json", code=1).splitlines()
     assert [json.loads(line)["type"] for line in events].count("run.failed") == 2
+
+
+@pytest.fixture
+def streaming(server: str, monkeypatch) -> Iterator[None]:
+    """Let the command line know a server that streams."""
+    with asgi.serving("uvicorn") as address:
+        monkeypatch.setenv("PYFLOW_URL", f"http://{address}")
+        yield
+
+
+def test_the_events_of_the_tenant_are_followed_and_continued(streaming, tenant, executor):
+    runs = [parked(make_run(tenant, ASKS)) for _ in range(2)]
+    lines = remote("events", "--after", "oldest", "--type", "run.*", "-n", 3).splitlines()
+    assert [line.split()[1:4] for line in lines[:1]] == [["run.queued", "asks", str(runs[0].pk)]]
+    first, second = (json.loads(line) for line in _events("--after", "oldest", "--type", "run.started", "-n", 2))
+    assert [first["run_id"], second["run_id"]] == [str(run.pk) for run in runs]
+    [again] = _events("--after", first["cursor"], "--type", "run.started", "--workflow", "asks", "-n", 1)
+    assert json.loads(again) == second
+    assert "The cursor is not one" in remote("events", "--after", "nonsense", code=4)
+
+
+def test_the_events_of_a_server_that_cannot_stream_are_polled(server: str, tenant):
+    runs = [make_run(tenant, ASKS) for _ in range(2)]
+    lines = _events("--after", "oldest", "--type", "run.queued", "-n", 2)
+    assert [json.loads(line)["run_id"] for line in lines] == [str(run.pk) for run in runs]
+
+
+@pytest.mark.breaks_invariant(
+    "runs_per_day_are_those_of_rows", reason="a run of today is removed, which retention never does"
+)
+def test_events_that_were_removed_are_said_with_the_place_to_continue_from(streaming, tenant, executor):
+    run = make_run(tenant, FAILS)
+    remote("watch", run.pk, code=1)
+    [line] = _events("--after", "oldest", "-n", 1)
+    remove_runs(tenant_id=tenant.pk, run_ids=[run.pk])
+    told = remote("events", "--after", json.loads(line)["cursor"], code=4)
+    assert "Events after this cursor were removed" in told
+    oldest = told.partition("--after ")[2].partition("`")[0]
+    make_run(tenant, FAILS)
+    assert json.loads(_events("--after", oldest, "--type", "run.queued", "-n", 1)[0])["workflow"] == "fails"
+
+
+def _events(*args: object) -> list[str]:
+    return remote("events", *args, "--format", "json").splitlines()
 
 
 def test_what_nodes_log_is_printed_and_followed(server: str, tenant, executor):

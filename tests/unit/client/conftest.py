@@ -85,19 +85,32 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(params=["sync", "async"])
 def ask(request: pytest.FixtureRequest, server: Server) -> Callable[..., Any]:
-    """``ask("run", id)`` calls that method of a client of either kind; what comes bit by bit comes as a list."""
+    """``ask("run", id)`` calls that method of a client of either kind; what comes bit by bit comes as a list.
+
+    With ``into``, a list that has what came before an error.
+    """
     retries = Retries(attempts=3, seconds=5, first_wait=0.01)
     following = replace(FOLLOWING, first_wait=0.01, longest_wait=0.02)
 
-    def sync_ask(name: str, *args: Any, **kwargs: Any) -> Any:
+    def sync_ask(name: str, *args: Any, into: list[Any] | None = None, **kwargs: Any) -> Any:
+        found = [] if into is None else into
         with Client(server.url, "key", timeout=5, retries=retries, following=following) as client:
             result = getattr(client, name)(*args, **kwargs)
-            return list(result) if inspect.isgenerator(result) else result
+            if not inspect.isgenerator(result):
+                return result
+            for item in result:
+                found.append(item)
+            return found
 
-    async def async_ask(name: str, *args: Any, **kwargs: Any) -> Any:
+    async def async_ask(name: str, *args: Any, into: list[Any] | None = None, **kwargs: Any) -> Any:
+        found = [] if into is None else into
         async with AsyncClient(server.url, "key", timeout=5, retries=retries, following=following) as client:
             result = getattr(client, name)(*args, **kwargs)
-            return [item async for item in result] if inspect.isasyncgen(result) else await result
+            if not inspect.isasyncgen(result):
+                return await result
+            async for item in result:
+                found.append(item)
+            return found
 
     if request.param == "sync":
         return sync_ask

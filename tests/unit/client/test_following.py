@@ -5,7 +5,7 @@ from time import monotonic
 
 import pytest
 
-from pyflow_client import FOLLOWING, NotAuthenticated, RunNotFinished
+from pyflow_client import FOLLOWING, EventsRemoved, LoggedEvent, NotAuthenticated, RunNotFinished
 from pyflow_client.calls import MOST_EVENTS
 from pyflow_client.following import FIRST_PAUSE, LONGEST_PAUSE, Follower, Waiter
 from pyflow_client.models import Event, EventPage
@@ -164,3 +164,63 @@ def test_a_stream_that_is_refused_is_an_error(server, ask):
     server.answer(401, {"code": "not_authenticated", "detail": "no"})
     with pytest.raises(NotAuthenticated):
         ask("follow", "r1")
+
+
+def log(*numbers: int, after: str, has_more: bool = False) -> dict:
+    events = [{"id": f"e{n}", "seq": 0, "type": "order.paid", "at": NOW, "data": {"n": n}} for n in numbers]
+    return {"results": events, "next": after, "has_more": has_more}
+
+
+def log_frames(*numbers: int, end: str = "time_limit") -> bytes:
+    events = log(*numbers, after="")["results"]
+    text = "".join(f"event: order.paid\nid: c{event['data']['n']}\ndata: {json.dumps(event)}\n\n" for event in events)
+    text += ': heartbeat\n\nevent: node.progress\ndata: {"data": {"fraction": 0.5}}\n\n'
+    return (text + f'event: end\ndata: {{"reason": "{end}"}}\n\n').encode()
+
+
+GONE = {"code": "events_removed", "detail": "removed", "oldest": "c9"}
+
+
+def ask_until_refused(ask, *args, **options) -> tuple[list[LoggedEvent], EventsRemoved]:
+    """The events that a client yields before the log is gone."""
+    seen: list[LoggedEvent] = []
+    with pytest.raises(EventsRemoved) as refusal:
+        ask("follow_events", *args, into=seen, **options)
+    return seen, refusal.value
+
+
+def test_the_log_is_followed_from_a_cursor_over_breaks_until_it_is_gone(server, ask):
+    server.answer(200, log_frames(1, 2), STREAM)
+    server.answer(0, b"")
+    server.answer(200, log_frames(), STREAM)
+    server.answer(200, log_frames(3), STREAM)
+    server.answer(410, GONE)
+    seen, refusal = ask_until_refused(ask, "c0", type=["order.*"])
+    assert [(event.data["n"], event.cursor) for event in seen] == [(1, "c1"), (2, "c2"), (3, "c3")]
+    assert [path.split("&")[-1] for path in paths(server)] == [f"after=c{n}" for n in (0, 2, 2, 2, 3)]
+    assert {path.split("&")[0] for path in paths(server)} == {"type=order.%2A"}
+    assert refusal.oldest == "c9"
+
+
+def test_the_end_of_the_log_is_asked_for_once(server, ask):
+    """What happens between two connections before the first event would be lost otherwise."""
+    server.answer(200, log(after="c7"))
+    server.answer(0, b"")
+    server.answer(200, log_frames(8), STREAM)
+    server.answer(410, GONE)
+    seen, _ = ask_until_refused(ask, "now")
+    assert [event.cursor for event in seen] == ["c8"]
+    assert [path.split("after=")[1] for path in paths(server)] == ["now", "c7", "c7", "c8"]
+
+
+def test_the_log_of_a_server_that_cannot_stream_is_polled(server, ask):
+    server.answer(406, {"code": "streams_not_served", "detail": "pages only"})
+    server.answer(200, log(1, 2, after="c2", has_more=True))
+    server.answer(200, log(3, after="c3"))
+    server.answer(200, log(after="c4"))
+    server.answer(410, GONE)
+    seen, refusal = ask_until_refused(ask)
+    assert [(event.data["n"], event.cursor) for event in seen] == [(1, None), (2, "c2"), (3, "c3")]
+    assert "after" not in paths(server)[0]
+    assert [path.split("after=")[1] for path in paths(server)[2:]] == ["c2", "c3", "c4"]
+    assert refusal.status == 410

@@ -11,7 +11,7 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from pyflow_client.calls import Call
-from pyflow_client.errors import CLASS_OF, ProblemError, UnexpectedAnswer
+from pyflow_client.errors import CLASS_OF, EventsRemoved, ProblemError, UnexpectedAnswer
 from pyflow_client.models import ProblemItem, Text
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
@@ -40,7 +40,7 @@ def problem(response: httpx2.Response) -> ProblemError:
     """The error of an unsuccessful answer, whether or not it is a problem document."""
     body = _json_object(response)
     status = response.status_code
-    return CLASS_OF.get(status, ProblemError)(
+    error = CLASS_OF.get(status, ProblemError)(
         status=status,
         code=str(body.get("code") or f"http_{status}"),
         detail=str(body.get("detail") or response.text[:_SHOWN].strip() or response.reason_phrase),
@@ -48,6 +48,9 @@ def problem(response: httpx2.Response) -> ProblemError:
         request_id=body.get("request_id") or response.headers.get("X-Request-ID"),
         retry_after=retry_after(response.headers),
     )
+    if isinstance(error, EventsRemoved):
+        error.oldest = str(body.get("oldest") or "")
+    return error
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

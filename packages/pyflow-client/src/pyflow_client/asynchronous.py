@@ -18,7 +18,16 @@ from pyflow_client.calls import Document, Filter, Start
 from pyflow_client.connection import arguments, no_answer
 from pyflow_client.errors import ConnectionFailed, ProblemError
 from pyflow_client.explanations import ActionResults, Explanation, RerunPlan
-from pyflow_client.following import SILENCE, STREAM_TYPE, Follower, Waiter
+from pyflow_client.following import (
+    SILENCE,
+    STREAM_TYPE,
+    AnyFollower,
+    EventT,
+    Follower,
+    LogFollower,
+    PageT,
+    Waiter,
+)
 from pyflow_client.models import (
     Approval,
     Batch,
@@ -29,6 +38,7 @@ from pyflow_client.models import (
     EventPage,
     Health,
     Item,
+    LoggedEvent,
     LogLine,
     NodeRun,
     NodeRunDetail,
@@ -338,8 +348,8 @@ class AsyncClient(AsyncTriggerClient):
         """Return up to ``limit`` (1,000 at most) events of the tenant after a cursor; without one, from the oldest.
 
         ``after="now"`` is the end of the log. The filters are those of the API: ``type`` (``run.*`` for all that begin
-        so), ``workflow``, ``run``, ``label``, ``since`` and ``until``. Raises ``ClientError`` with the status 410 if
-        events after the cursor were removed; ``problem["oldest"]`` is the cursor to continue from.
+        so), ``workflow``, ``run``, ``label``, ``since`` and ``until``. Raises ``EventsRemoved`` if events after the
+        cursor were removed.
         """
         return await self._send(calls.event_log(after, limit, filters))
 
@@ -353,7 +363,23 @@ class AsyncClient(AsyncTriggerClient):
         They are streamed, and polled from a server that cannot stream. A server that is away is asked again for as long
         as ``following`` of the client says (10 minutes).
         """
-        follower = Follower(run_id, after, self._following, monotonic)
+        async for event in self._followed(Follower(run_id, after, self._following, monotonic)):
+            yield event
+
+    async def follow_events(self, after: str | None = None, **filters: Filter) -> AsyncIterator[LoggedEvent]:
+        """The events of the tenant as they happen, without an end: each once, also where the server restarts meanwhile.
+
+        They begin after a cursor: that of an event, ``"now"``, or without one the oldest event that is kept. The
+        filters are those of ``event_log``. They are streamed, and polled from a server that cannot stream. Raises
+        ``EventsRemoved`` if events after the cursor were removed, and as ``follow`` does.
+        """
+        follower = LogFollower(after, filters, self._following, monotonic)
+        if follower.begins_now:
+            follower.begin(await self._send(follower.call(), self._following))
+        async for event in self._followed(follower):
+            yield event
+
+    async def _followed(self, follower: AnyFollower[PageT, EventT]) -> AsyncIterator[EventT]:
         while not follower.done:
             if follower.streams:
                 async for event in self._streamed(follower):
@@ -364,14 +390,14 @@ class AsyncClient(AsyncTriggerClient):
             if follower.pause and not follower.done:
                 await sleep(follower.pause)
 
-    async def _streamed(self, follower: Follower) -> AsyncIterator[Event]:
+    async def _streamed(self, follower: AnyFollower[PageT, EventT]) -> AsyncIterator[EventT]:
         """The events of one connection, until the server ends it or it breaks."""
         call = follower.stream_call()
         try:
             async with self._http.stream(**arguments(call, SILENCE)) as response:
                 if response.headers.get("Content-Type", "").startswith(STREAM_TYPE):
                     async for frame in EventSource(response):
-                        if (event := follower.take_frame(frame.event, frame.data)) is not None:
+                        if (event := follower.take_frame(frame.event, frame.data, frame.id)) is not None:
                             yield event
                     return
                 await response.aread()

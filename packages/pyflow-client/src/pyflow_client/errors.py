@@ -70,10 +70,17 @@ class Invalid(ProblemError):  # noqa: N818 - see above
     """400 or 422: the workflow, the input or the request is not valid; ``errors`` lists why."""
 
 
+class EventsRemoved(ProblemError):  # noqa: N818 - see above
+    """410: events after the cursor were removed by retention. ``oldest`` is the cursor to continue from."""
+
+    oldest: str = ""
+
+
 CLASS_OF: dict[int, type[ProblemError]] = {
     400: Invalid,
     401: NotAuthenticated,
     404: NotFound,
     409: Conflict,
+    410: EventsRemoved,
     422: Invalid,
 }

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Generic, TypeVar
 from uuid import UUID
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pyflow_client import calls
-from pyflow_client.calls import MOST_EVENTS, Call
+from pyflow_client.calls import MOST_EVENTS, Call, Filter
 from pyflow_client.errors import ClientError, ProblemError, RunNotFinished, UnexpectedAnswer
-from pyflow_client.models import Event, EventPage
+from pyflow_client.models import Event, EventLogPage, EventPage, LoggedEvent
 from pyflow_client.retries import Retries
+
+PageT = TypeVar("PageT", bound=BaseModel)
+EventT = TypeVar("EventT", bound=Event)
+#: The cursor of the end of the log.
+NOW = "now"
 
 STREAM_TYPE = "text/event-stream"
 #: Names of frames that are no events of the log.
@@ -30,61 +37,39 @@ LONGEST_PAUSE = 1.0
 NO_EVENTS = 2**31 - 1
 
 
-class Follower:
-    """Reads the events of a run until it ended: by a stream of server-sent events, or by polling where there is none.
+class AnyFollower(ABC, Generic[PageT, EventT]):
+    """Reads events by a stream of server-sent events, or by polling where there is none.
 
     Open ``stream_call()`` and hand each frame to ``take_frame`` and what breaks it off to ``lost``, or send ``call()``
     and hand its answer to ``take``. Pause in between, until ``done``. ``pause`` is in seconds: short while something
     happens, longer and longer while nothing does, or while the server is away.
     """
 
-    def __init__(self, run_id: str | UUID, after: int, retries: Retries, clock: Callable[[], float]) -> None:
+    def __init__(self, retries: Retries, clock: Callable[[], float]) -> None:
         self.done = False
         self.pause = 0.0
         #: Whether the server is asked for a stream.
         self.streams = True
-        self._run_id = run_id
-        self._after = after
         self._retries = retries
         self._clock = clock
         self._failures = 0
         self._failing_since = 0.0
 
-    def call(self) -> Call[EventPage]:
+    @abstractmethod
+    def call(self) -> Call[PageT]:
         """The next request for a page."""
-        return calls.events(self._run_id, self._after, MOST_EVENTS)
 
-    def stream_call(self) -> Call[EventPage]:
+    @abstractmethod
+    def take(self, page: PageT) -> Sequence[EventT]:
+        """The new events of a page. Where one was answered, there are no streams."""
+
+    @abstractmethod
+    def take_frame(self, name: str, data: str, id: str) -> EventT | None:
+        """The event of a frame, if it is a new one."""
+
+    def stream_call(self) -> Call[PageT]:
         """The next request for a stream. A server that knows none answers with a page, or refuses."""
         return replace(self.call(), headers={"Accept": STREAM_TYPE})
-
-    def take(self, page: EventPage) -> Sequence[Event]:
-        """The new events of a page. Where one was answered, there are no streams."""
-        self.streams = False
-        if page.results:
-            self._after = page.results[-1].seq
-        full = len(page.results) == MOST_EVENTS
-        # The server reads the state first: a final one means that no event is missing.
-        self.done = page.final and not full
-        self.pause = 0.0 if full or self.done else FIRST_PAUSE if page.results else _longer(self.pause)
-        return page.results
-
-    def take_frame(self, name: str, data: str) -> Event | None:
-        """The event of a frame, if it is a new one. Progress is none: it has no number."""
-        self._failures, self.pause = 0, FIRST_PAUSE
-        if name == END:
-            self.done = json.loads(data).get("reason") == "run_ended"
-            return None
-        if name == PROGRESS or not data:
-            return None
-        try:
-            event = Event.model_validate_json(data)
-        except ValidationError:
-            raise UnexpectedAnswer(f"the stream of run {self._run_id} holds something else than events") from None
-        if event.seq <= self._after:
-            return None
-        self._after = event.seq
-        return event
 
     def lost(self, error: ClientError) -> None:
         """Choose the pause after which the stream is opened again; raise ``error`` if that is of no use.
@@ -103,6 +88,94 @@ class Follower:
             raise error
         doubled = min(self._retries.longest_wait, self._retries.first_wait * 2.0 ** min(self._failures, 30))
         self.pause = doubled * random.uniform(0.5, 1) if worth is True else worth  # noqa: S311 - no secret
+
+    def _has_answered(self) -> None:
+        self._failures, self.pause = 0, FIRST_PAUSE
+
+
+class Follower(AnyFollower[EventPage, Event]):
+    """Reads the events of a run until it ended."""
+
+    def __init__(self, run_id: str | UUID, after: int, retries: Retries, clock: Callable[[], float]) -> None:
+        super().__init__(retries, clock)
+        self._run_id = run_id
+        self._after = after
+
+    def call(self) -> Call[EventPage]:
+        """The next request for a page."""
+        return calls.events(self._run_id, self._after, MOST_EVENTS)
+
+    def take(self, page: EventPage) -> Sequence[Event]:
+        """The new events of a page. Where one was answered, there are no streams."""
+        self.streams = False
+        if page.results:
+            self._after = page.results[-1].seq
+        full = len(page.results) == MOST_EVENTS
+        # The server reads the state first: a final one means that no event is missing.
+        self.done = page.final and not full
+        self.pause = 0.0 if full or self.done else FIRST_PAUSE if page.results else _longer(self.pause)
+        return page.results
+
+    def take_frame(self, name: str, data: str, id: str) -> Event | None:  # noqa: ARG002 - the number is in the event
+        """The event of a frame, if it is a new one. Progress is none: it has no number."""
+        self._has_answered()
+        if name == END:
+            self.done = json.loads(data).get("reason") == "run_ended"
+            return None
+        if name == PROGRESS or not data:
+            return None
+        event = _read(Event, data)
+        if event.seq <= self._after:
+            return None
+        self._after = event.seq
+        return event
+
+
+class LogFollower(AnyFollower[EventLogPage, LoggedEvent]):
+    """Reads the events of a tenant, without an end."""
+
+    def __init__(
+        self, after: str | None, filters: Mapping[str, Filter], retries: Retries, clock: Callable[[], float]
+    ) -> None:
+        super().__init__(retries, clock)
+        self._after = after
+        self._filters = filters
+
+    def call(self) -> Call[EventLogPage]:
+        """Return the next request for a page."""
+        return calls.event_log(self._after, MOST_EVENTS, self._filters)
+
+    @property
+    def begins_now(self) -> bool:
+        """Return whether the place is still to be asked for by a page: after a break ``now`` would be another one."""
+        return self._after == NOW
+
+    def begin(self, page: EventLogPage) -> None:
+        """Begin after a page."""
+        self._after = page.next
+
+    def take(self, page: EventLogPage) -> Sequence[LoggedEvent]:
+        """Return the events of a page, with cursors as far as there are any. Where one was answered, no streams are."""
+        self.streams = False
+        before, self._after = self._after, page.next
+        self.pause = 0.0 if page.has_more else FIRST_PAUSE if page.results else _longer(self.pause)
+        cursors = [*[before] * (len(page.results) - 1), page.next]
+        return [LoggedEvent(**dict(event), cursor=cursor) for event, cursor in zip(page.results, cursors, strict=False)]
+
+    def take_frame(self, name: str, data: str, id: str) -> LoggedEvent | None:
+        """Return the event of a frame. An end is none: what it is about is asked again, and answered with an error."""
+        self._has_answered()
+        if name in (END, PROGRESS) or not data:
+            return None
+        self._after = id
+        return LoggedEvent(**dict(_read(Event, data)), cursor=id)
+
+
+def _read(model: type[Event], data: str) -> Event:
+    try:
+        return model.model_validate_json(data)
+    except ValidationError:
+        raise UnexpectedAnswer("the stream holds something else than events") from None
 
 
 class Waiter:

@@ -291,6 +291,17 @@ class Event(_Model):
     data: dict[str, Any]
 
 
+class LoggedEvent(Event):
+    """An event of the log of a tenant; with its ``cursor`` as ``after``, the log is read on behind it.
+
+    From a server that cannot stream events come by pages, and only the last one of a page has a cursor of its own. The
+    cursor of the others is that of the last one before the page, ``None`` if there is none: read on from there, the
+    events of the page come again.
+    """
+
+    cursor: str | None
+
+
 class EventLogPage(_Model):
     """Events of a tenant, in order; ``next`` is the cursor to continue from, also after an empty page."""
 
