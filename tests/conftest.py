@@ -8,7 +8,7 @@ from django.test import override_settings
 
 from tenants import failures, keys, principals
 from tenants.limits import MemoryLimiter
-from tests.support import emptying, invariants, passwords
+from tests.support import emptying, invariants, passwords, template
 
 emptying.empty_tables_after_tests()
 if connection.vendor == "sqlite":
@@ -27,8 +27,16 @@ def quick_hashes() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def django_db_keepdb() -> bool:
-    """Keep PostgreSQL's test databases: their server goes with them, and dropping one fails while a client leaves."""
-    return connection.vendor == "postgresql"
+    """Keep the test databases: their server or folder goes with them, and one may begin as a copy of the template."""
+    return True
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(request: pytest.FixtureRequest, django_db_blocker) -> None:
+    """Make the test database of the session's template, or the template of it."""
+    request.getfixturevalue("django_db_modify_db_settings")
+    with django_db_blocker.unblock(), template.filling():
+        request.getfixturevalue("django_db_setup")
 
 
 @pytest.fixture(autouse=True)
