@@ -17,6 +17,7 @@ import pytest
 
 from pyflow_client import Client, ClientError
 from tests.repo_shape.tree import ROOT
+from tests.support import template
 
 pytestmark = pytest.mark.e2e
 SECONDS = 90
@@ -116,11 +117,11 @@ def test_without_redis_it_is_the_single_node_server(tmp_path: Path, free_port: i
 
 
 @pytest.fixture(scope="module")
-def fleet() -> Iterator[dict[str, str]]:
-    """A database of its own beside the one that the tests' transactions are in, and the session's Redis."""
+def fleet(django_db_setup) -> Iterator[dict[str, str]]:
+    """A migrated database of its own beside the one that the tests' transactions are in, and the session's Redis."""
     url, name = os.environ["DATABASE_URL"], f"up_{secrets.token_hex(6)}"
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template.NAME}")
         yield {"DATABASE_URL": url.rpartition("/")[0] + f"/{name}", "REDIS_URL": os.environ["REDIS_URL"]}
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -22,7 +22,7 @@ import pytest
 
 from tests.support import corpora as corpora_files
 from tests.support.servers import database_log, launcher, network
-from tests.support.shapes import shape, shapes_of
+from tests.support.shapes import names_mark_of_fleet, shape, shapes_of
 
 OURS = [
     "DATABASE_URL",
@@ -52,6 +52,13 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse the network beyond this machine for the whole session, fixtures and collection included."""
     config.add_cleanup(network.refuse())
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out, in the shape `fleet`, a module that names no mark of it: to import all of them takes ten seconds."""
+    if shape() == "single" or not collection_path.name.startswith("test_"):
+        return None
+    return None if names_mark_of_fleet(collection_path.read_text(encoding="utf-8")) else True
 
 
 @pytest.hookimpl(wrapper=True)

@@ -17,6 +17,7 @@ form of the admin.
 """
 
 import os
+import re
 
 import pytest
 
@@ -47,6 +48,14 @@ def has_real_transactions(item: pytest.Item) -> bool:
     marked = item.get_closest_marker("django_db")
     fixtures: list[str] = getattr(item, "fixturenames", [])
     return (marked is not None and bool(marked.kwargs.get("transaction"))) or "transactional_db" in fixtures
+
+
+def names_mark_of_fleet(source: str) -> bool:
+    """Return whether a module names a mark with which a test of it may belong to the shape `fleet`."""
+    return _OF_FLEET.search(source) is not None
+
+
+_OF_FLEET = re.compile(r"\bmark\.(fleet|vendor|database|api)\b")
 
 
 def _has(item: pytest.Item, mark: str) -> bool:

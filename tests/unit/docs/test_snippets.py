@@ -21,6 +21,7 @@ from pyflow.nodes import default_registry
 from pyflow.validation.loader import parse_workflow
 from pyflow_client import Client, ClientError
 from tests.repo_shape.tree import ROOT
+from tests.support import template
 from tests.support.servers.launcher import free_port
 
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("packages/*/README.md"))]
@@ -80,7 +81,7 @@ RUNNABLE = [page for page in PAGES if any(block.runs for block in blocks(page))]
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def environment(tmp_path_factory: pytest.TempPathFactory, django_db_setup) -> Iterator[dict[str, str]]:
     """The environment of the snippets: this installation, and a server for those that want one."""
     home = tmp_path_factory.mktemp("home")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -89,7 +90,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     }
     env = inherited | {"PATH": path, "PYFLOW_HOME": str(home), "PYTHONIOENCODING": "utf-8"}
     manage = [sys.executable, str(ROOT / "manage.py")]
-    subprocess.run([*manage, "migrate", "-v0"], env=env, check=True)
+    template.copy_to(home / "pyflow.sqlite3")
     made = subprocess.run([*manage, "createkey"], env=env, check=True, capture_output=True, text=True)
     key, port = made.stdout.strip(), free_port()
     command = [sys.executable, "-m", "daphne", "-v", "0", "-p", str(port), "pyflow_site.asgi:application"]
