@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.servers.launcher import end_with_parent
+from pyflow.isolation.parent import end_with_parent
 
 START_SECONDS = 120.0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
@@ -10,16 +9,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO
+
+from pyflow.isolation.parent import end_with_parent
 
 #: Seconds that a child has between SIGTERM and SIGKILL.
 GRACE = 15.0
 #: Seconds between two looks at the children.
 LOOK = 0.2
-#: From ``<sys/prctl.h>``.
-PR_SET_PDEATHSIG = 1
 
 
 class Child:
@@ -38,7 +37,7 @@ class Child:
             stdout=None if prefix is None else subprocess.PIPE,
             stderr=None if prefix is None else subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_ends_with_us(),  # noqa: PLW1509 - two system calls
+            preexec_fn=end_with_parent(signal.SIGTERM),  # noqa: PLW1509 - two system calls
         )
         if prefix is not None and self._process.stdout is not None:
             threading.Thread(target=_relay, args=(self._process.stdout, prefix), daemon=True).start()
@@ -133,17 +132,3 @@ def _relay(lines: IO[bytes], prefix: str) -> None:
     for line in lines:
         sys.stdout.write(prefix + line.decode("utf-8", "replace").rstrip("\r\n") + "\n")
         sys.stdout.flush()
-
-
-def _ends_with_us() -> Callable[[], None] | None:
-    """Return a function that asks Linux to end a child when we die, SIGKILL included; elsewhere ``None``."""
-    if sys.platform != "linux":
-        return None
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
-
-    def ask() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # we died before the request
-            os._exit(1)
-
-    return ask

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import importlib
 import importlib.util
 import json
@@ -31,12 +30,12 @@ from pyflow.core.redaction import Redactor
 from pyflow.isolation.environment import address_space
 from pyflow.isolation.errors import IsolatedOutputError, NotIsolatableError, describe_error
 from pyflow.isolation.node_exit import NodeSelfCancelledError, exit_failure
+from pyflow.isolation.parent import end_with
 from pyflow.isolation.processes import Job
 from pyflow.net.addresses import current_policy
 from pyflow.net.files import current_quota, current_root
 from pyflow_sdk.node import NodeContext, SecretNotFoundError
 
-_PR_SET_PDEATHSIG = 1
 #: The stack of the thread in which a plain `def run` is called, and what the allocator rounds up.
 _HEADROOM = 16 * 1024 * 1024
 _OUT_OF_MEMORY = json.dumps(
@@ -145,7 +144,7 @@ def main() -> None:
     """Execute the job that arrives on the socket named by the arguments, and end."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     connection.set_inheritable(False)
-    _die_with(int(sys.argv[2]))
+    end_with(int(sys.argv[2]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     parent = Parent(connection)
@@ -162,15 +161,6 @@ def main() -> None:
         sys.stderr.flush()
     # Not `sys.exit`: a thread that the node left behind would keep the process.
     os._exit(0)
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel end this process when its parent ends. On Linux; elsewhere closing the socket has to do."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)  # it ended before the kernel knew
 
 
 def _execute(job: Job, parent: Parent) -> bytes:

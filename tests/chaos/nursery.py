@@ -18,8 +18,8 @@ from typing import Any
 import django
 from django.db import connection, transaction
 
+from pyflow.isolation.parent import end_with_parent
 from tests.chaos.crashes import crash
-from tests.support.servers.launcher import end_with_parent
 
 
 def install() -> None:

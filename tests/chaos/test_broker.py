@@ -6,8 +6,8 @@ import pytest
 import redis
 
 from pyflow_site.celery import app
+from runs.notify.broker import key_prefix
 from runs.notify.notifications import queued_topic
-from runs.notify.redis_client import key_prefix
 from runs.notify.workers import EXECUTE_TASK
 from tests.chaos.world import World
 

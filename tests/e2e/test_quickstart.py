@@ -16,6 +16,7 @@ from typing import IO
 
 import pytest
 
+from pyflow.isolation.parent import end_with_parent
 from pyflow_client import Client
 from pyflow_site.processes import port_of
 from tests.repo_shape.tree import ROOT
@@ -40,6 +41,7 @@ class Quickstart:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=end_with_parent(),  # noqa: PLW1509 - two system calls
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()

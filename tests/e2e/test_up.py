@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from pyflow.isolation.parent import end_with_parent
 from pyflow_client import Client, ClientError
 from tests.repo_shape.tree import ROOT
 from tests.support import template
@@ -43,6 +44,7 @@ class Platform:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=end_with_parent(),  # noqa: PLW1509 - two system calls
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -127,6 +129,7 @@ def fleet(django_db_setup) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.fleet
+@pytest.mark.django_db
 def test_with_redis_it_is_web_worker_and_beat_and_one_that_dies_ends_all(
     tmp_path: Path, free_port: int, fleet: dict[str, str]
 ):
@@ -141,6 +144,7 @@ def test_with_redis_it_is_web_worker_and_beat_and_one_that_dies_ends_all(
 
 
 @pytest.mark.fleet
+@pytest.mark.django_db
 def test_the_children_end_with_a_parent_that_is_killed(tmp_path: Path, free_port: int, fleet: dict[str, str]):
     with up(free_port, tmp_path, **fleet) as platform:
         platform.wait_until_ready()

@@ -23,6 +23,7 @@ from events.webhooks.errors import RotationOverlapError
 from events.webhooks.schedule import JITTER
 from events.webhooks.signing import OVERLAP
 from pyflow.core.duration import parse_duration
+from pyflow.isolation.parent import end_with_parent
 from runs.models import EventRecord
 from runs.storage.log import append_outside
 from runs.worker.executor import RunExecutor
@@ -82,7 +83,13 @@ class Scene:
         """A process that does something about webhooks."""
         command = [sys.executable, "-m", "tests.support.processes.webhooks", *arguments]
         keys = settings.PYFLOW_MASTER_KEYS
-        return subprocess.Popen(command, cwd=ROOT, env=environment(self.home, PYFLOW_MASTER_KEYS=keys))
+        env = environment(self.home, PYFLOW_MASTER_KEYS=keys)
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=env,
+            preexec_fn=end_with_parent(),  # noqa: PLW1509 - two system calls
+        )
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from pyflow.isolation.parent import end_with_parent
 from secrets_vault.models import DataKey, SecretVersion
 from secrets_vault.providers import VaultProvider
 from secrets_vault.services import find_secret, replace_secret
@@ -126,6 +127,7 @@ def test_killed_half_way_it_goes_on_where_it_was(tenants, tmp_path, settings, ar
         env=environment(tmp_path, PYFLOW_MASTER_KEYS=f"{NEW},{OLD}"),
         stdout=subprocess.PIPE,
         text=True,
+        preexec_fn=end_with_parent(),  # noqa: PLW1509 - two system calls
     ) as process:
         assert process.stdout is not None
         for _ in range(kill_after):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pyflow.isolation.parent import end_with_parent
 from runs.models import Run
 from tests.support import corpora, waiting
 from tests.support.factories.schedules import make_schedule, moment
@@ -37,7 +38,13 @@ class Scheduler:
             str(until),
         ]
         env = platform.environment(tmp_path, START=str(start))
-        self.process = subprocess.Popen(command, cwd=platform.ROOT, env=env, stdout=subprocess.PIPE)
+        self.process = subprocess.Popen(
+            command,
+            cwd=platform.ROOT,
+            env=env,
+            stdout=subprocess.PIPE,
+            preexec_fn=end_with_parent(),  # noqa: PLW1509 - two system calls
+        )
 
     def freeze(self, seconds: float) -> None:
         self.process.send_signal(signal.SIGSTOP)

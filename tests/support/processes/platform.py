@@ -13,6 +13,7 @@ from typing import IO, Any, Self
 
 from django.db import connection
 
+from pyflow.isolation.parent import end_with_parent
 from tests.support import waiting
 from tests.support.servers import launcher
 
@@ -72,7 +73,7 @@ class Process:
             env=self._env,
             stderr=self._log,
             start_new_session=True,
-            preexec_fn=launcher.end_with_parent(),  # noqa: PLW1509 - two system calls
+            preexec_fn=end_with_parent(),  # noqa: PLW1509 - two system calls
             **{"stdout": self._log, **self._options},
         )
         waiting.until(self._is_up_or_gone, what=f"readiness of {' '.join(self.command)}")

@@ -4,14 +4,12 @@ Each context manager yields a URL and leaves neither process nor file behind. `P
 `PYFLOW_TEST_REDIS_URL` name servers to use instead (a CI service, the operating system's package).
 """
 
-import ctypes
 import importlib.util
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,13 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pyflow.isolation.parent import end_with_parent
+
 STARTUP_SECONDS = 30.0
 NOBODY = 65534
 """The user that runs PostgreSQL when we are root, which PostgreSQL refuses to be."""
 
 Command = list[str | Path]
 
-PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 MARIADB_PACKAGE = "mariadb-server-core"
 """Debian's package with the server alone; it starts nothing by itself. There is no wheel of it."""
 DURABLE = ("max_connections=200", "track_commit_timestamp=on")
@@ -222,20 +221,6 @@ def _running(program: Program) -> Iterator[Program]:
 
 def _succeeds(command: Command) -> bool:
     return subprocess.run(command, check=False).returncode == 0
-
-
-def end_with_parent(stop: signal.Signals = signal.SIGINT) -> Callable[[], None] | None:
-    """Return what asks Linux to send a child the signal `stop` when this process dies, however it dies."""
-    if sys.platform != "linux":
-        return None
-    libc, parent = ctypes.CDLL(None), os.getpid()
-
-    def ask() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, stop)
-        if os.getppid() != parent:  # it died before the request
-            os._exit(1)
-
-    return ask
 
 
 def _executable_by_nobody(install: Path, folder: Path) -> Path:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from pyflow.execution.plan import compile_plan
+from pyflow.isolation.parent import end_with_parent
 from pyflow.nodes import default_registry
 from pyflow.validation.loader import parse_workflow
 from pyflow_client import Client, ClientError
@@ -97,7 +98,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory, django_db_setup) -> It
     serving = env | {"PYFLOW_ALLOWED_NETWORKS": "127.0.0.0/8"}  # receivers of webhooks are on this machine
     with (
         (home / "log").open("w") as log,
-        subprocess.Popen(command, env=serving, cwd=ROOT, stderr=log, stdout=log) as server,
+        subprocess.Popen(
+            command,
+            env=serving,
+            cwd=ROOT,
+            stderr=log,
+            stdout=log,
+            preexec_fn=end_with_parent(),  # noqa: PLW1509 - two system calls
+        ) as server,
     ):
         try:
             wait_until_ready(port, server)
@@ -118,6 +126,7 @@ def wait_until_ready(port: int, server: subprocess.Popen) -> None:
     raise AssertionError("the server for the snippets did not start")
 
 
+@pytest.mark.django_db  # the server's database begins with a copy of the tests'
 @pytest.mark.parametrize("page", RUNNABLE, ids=name)
 def test_a_page_does_what_it_says(page: Path, tmp_path: Path, environment: dict[str, str]):
     (tmp_path / "examples").symlink_to(ROOT / "examples")

@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from pyflow.isolation.parent import end_with_parent
 from runs.api.serializers import show_attempts
 from runs.explain.explanation import explain_run
 from runs.models import EventRecord, NodeItem, NodeRun, NodeTask, Run, Slot
@@ -126,7 +127,11 @@ asyncio.run(RunExecutor().drain())
 def drain_elsewhere() -> subprocess.Popen[bytes]:
     """Execute what is due in a process of its own, which can be killed."""
     environment = os.environ | {"DATABASE_URL": database_url(), "PYFLOW_ALLOWED_NETWORKS": "127.0.0.0/8"}
-    return subprocess.Popen([sys.executable, "-c", DRAIN], env=environment)
+    return subprocess.Popen(
+        [sys.executable, "-c", DRAIN],
+        env=environment,
+        preexec_fn=end_with_parent(),  # noqa: PLW1509 - two system calls
+    )
 
 
 def test_a_kill_within_a_round_repeats_that_round_only(tenant, tmp_path):
