@@ -14,8 +14,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from plumbing.database.dialect import is_postgresql
+from plumbing.redis_clients import redis_client
 from plumbing.rest.views import StrictView
-from runs.notify.redis_client import redis_client
 from secrets_vault.rotation import master_key_state
 from tenants.scoping import may_take_web_role
 

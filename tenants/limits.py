@@ -22,9 +22,8 @@ from typing import Any, cast
 
 import redis
 from django.conf import settings
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from plumbing.redis_clients import redis_client
 from tenants.access import Principal
 from tenants.errors import RateLimitedError
 from tenants.plans import Quota
@@ -184,11 +183,8 @@ class RedisLimiter(Limiter):
     """
 
     def __init__(self, url: str) -> None:
-        # A connection that was cut while nobody used it is made anew; a Redis that is silent is not asked twice.
-        again = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
-        self._client = redis.Redis.from_url(
-            url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT, retry=again
-        )
+        # Once: a connection may have been cut while nobody used it.
+        self._client = redis_client(url, REDIS_TIMEOUT, reconnects=1)
         self._script = self._client.register_script(_SCRIPT)
         self._alone = MemoryLimiter()
         self._away_until = 0.0

@@ -7,11 +7,12 @@ from collections.abc import Callable, Collection, Mapping
 
 import redis
 
+from plumbing.redis_clients import redis_client
 from pyflow.core.bus import Member, check_notification, check_topic
 from pyflow.core.forks import renew_in_children
 from pyflow.core.ports import OnNotification
+from runs.notify.broker import broker_url, key_prefix
 from runs.notify.outbox import Outbox
-from runs.notify.redis_client import broker_url, key_prefix, redis_client
 from runs.notify.redis_listener import Listener
 from runs.notify.timing import Timing
 

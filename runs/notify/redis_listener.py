@@ -11,12 +11,10 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import RedisError
 
+from plumbing.redis_clients import async_redis_client
 from pyflow.core.bus import Member, Members
 from pyflow.core.forks import renew_in_children
 from pyflow.core.ports import MISSED, Notification, OnNotification
@@ -153,12 +151,7 @@ class Listener:
 
     async def _follow(self) -> None:
         """Pass notifications on until the connection is lost, or no subscription is left for a while."""
-        client = Redis.from_url(
-            self._url,
-            socket_connect_timeout=self._timing.connect_timeout,
-            socket_timeout=self._timing.connect_timeout,
-            retry=Retry(NoBackoff(), 0),  # another connection has other subscriptions
-        )
+        client = async_redis_client(self._url, self._timing.connect_timeout)
         async with client, client.pubsub() as channel:
             await self._send_topics(channel)
             if not self._sent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runs.notify.redis_client import TIMEOUT
+from plumbing.redis_clients import TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ from typing import Protocol
 import redis
 from celery import current_app
 
+from plumbing.redis_clients import redis_client
 from pyflow.core.forks import renew_in_children
 from pyflow.core.ports import EventBus
+from runs.notify.broker import broker_url
 from runs.notify.outbox import Outbox
-from runs.notify.redis_client import broker_url, redis_client
 
 logger = logging.getLogger(__name__)
 EXECUTE_TASK = "runs.execute"

@@ -14,8 +14,9 @@ from datetime import datetime, timedelta
 import redis
 from django.utils import timezone
 
+from plumbing.redis_clients import redis_client
+from runs.notify.broker import broker_url, key_prefix
 from runs.notify.current import notifications
-from runs.notify.redis_client import broker_url, key_prefix, redis_client
 
 logger = logging.getLogger(__name__)
 #: How often a worker reports, and how old its last report is when it no longer counts as live. Seconds.
