@@ -66,7 +66,7 @@ def test_it_shows_only_what_is_part_of_the_contract(api: Api, run, path: str):
         "cancel_requested_at",
     }  # fmt: skip
     assert body["nodes"][0].keys() == {
-        "id", "state", "attempts", "output", "output_ref", "error", "reason", "wait", "progress",
+        "id", "state", "attempts", "round", "output", "output_ref", "error", "reason", "wait", "progress",
         "started_at", "finished_at",
     }  # fmt: skip
 

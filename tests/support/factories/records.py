@@ -51,6 +51,8 @@ def succeeded(output: Any) -> dict[str, Any]:
     return {
         "state": NodeState.SUCCEEDED.value,
         "attempts": 1,
+        "round": 1,
+        "earlier_attempts": 0,
         "output": output,
         "output_ref": None,
         "error": None,

@@ -38,7 +38,15 @@ def facts(old: Claim) -> None:
     write.events = [records.event(old, EventType.NODE_STARTED, "call", {"attempt": 1})]
     write.nodes = {"call": records.succeeded(1)}
     write.items = {("call", 0): {"key": "0", "state": "succeeded", "attempts": 1, "output": 1, "output_ref": None}}
-    write.items["call", 0] |= {"error": None, "wake_at": None, "started_at": timezone.now(), "at": timezone.now()}
+    write.items["call", 0] |= {
+        "round": 1,
+        "earlier_attempts": 0,
+        "error": None,
+        "wake_at": None,
+        "wait": None,
+        "started_at": timezone.now(),
+        "at": timezone.now(),
+    }
     write.log = [{"seq": 1, "node_id": "call", "attempt": 1, "item": None, "level": 20, "at": timezone.now()}]
     write.log[0]["message"] = "still here"
     write.signals = ["early"]
