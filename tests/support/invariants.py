@@ -448,7 +448,7 @@ def _miscounted() -> QuerySet[Tenant]:
     there_are = runs.annotate(n=Count("pk")).values("n")
     says = counters.order_by().values("tenant").annotate(n=Sum("count")).values("n")
     both = {"there_are": Coalesce(Subquery(there_are), 0), "says": Coalesce(Subquery(says), 0)}
-    return Tenant.objects.annotate(**both).exclude(there_are=F("says"))
+    return Tenant.objects.annotate(**both).exclude(there_are=F("says"))  # type: ignore[misc] # annotated above
 
 
 @invariant
@@ -457,7 +457,7 @@ def runs_per_day_are_those_of_rows() -> Iterator[str]:
     """The counters of accepted runs are the runs that there are; of a tenant that has removed some, at least those."""
     removed = AuditEntry.objects.across_tenants().filter(action__in=["runs.pruned", "workflow.deleted"])
     with_gaps = set(removed.values_list("tenant__slug", flat=True))
-    for tenant, there_are, says in _miscounted().values_list("slug", "there_are", "says"):
+    for tenant, there_are, says in _miscounted().values_list("slug", "there_are", "says"):  # type: ignore[misc] # annotated there
         if there_are > says or tenant not in with_gaps:
             yield f"{tenant} has {there_are} runs, and its counters say {says}"
 

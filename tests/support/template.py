@@ -59,7 +59,7 @@ def _publish() -> None:
         return
     made = connection.settings_dict["NAME"]
     connection.close()
-    connection.close_pool()
+    connection.close_pool()  # type: ignore[attr-defined] # of PostgreSQL's
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as server:
         server.execute(f"DROP DATABASE IF EXISTS {NAME}")
         server.execute(f'CREATE DATABASE {NAME} TEMPLATE "{made}"')
