@@ -318,6 +318,7 @@ class NodeItem(TenantOwned):
         abstract = False
         ordering = ("run", "node_id", "index")
         constraints = (models.UniqueConstraint(fields=("run", "node_id", "index"), name="item_per_node"),)
+        indexes = (models.Index(fields=("tenant", "id"), name="items_waiting", condition=models.Q(wait__isnull=False)),)
 
     def __str__(self) -> str:
         return f"{self.node_id}[{self.key}]"

@@ -56,18 +56,28 @@ class Page(Generic[ModelT]):
 
 
 def paginate(
-    request: Request, rows: models.QuerySet[ModelT], query: Mapping[str, Any], *, tenant_id: UUID, order: Sequence[str]
+    request: Request,
+    rows: models.QuerySet[ModelT],
+    query: Mapping[str, Any],
+    *,
+    tenant_id: UUID,
+    order: Sequence[str],
+    beside: Sequence[models.QuerySet[ModelT]] = (),
 ) -> Page[ModelT]:
     """A page of ``rows`` in the given order, whose last field must be unique and all of which must be not null.
 
-    ``query`` is a validated ``PageQuery``. Raises ``CursorError``.
+    ``beside``: rows of other tables that stand among them; the order is that of one field then. ``query`` is a
+    validated ``PageQuery``. Raises ``CursorError``.
     """
     scope = [str(tenant_id), request.path, list(order), _filters(request)]
     backwards, place = _read(query["cursor"], scope, len(order))
     steps = [_turned(field) for field in order] if backwards else list(order)
-    if place is not None:
-        rows = rows.filter(_beyond(steps, place))
-    found = list(rows.order_by(*steps)[: query["limit"] + 1])
+    found: list[ModelT] = []
+    for table in (rows, *beside):
+        there = table if place is None else table.filter(_beyond(steps, place))
+        found += there.order_by(*steps)[: query["limit"] + 1]
+    if beside:
+        found.sort(key=lambda row: getattr(row, order[0].lstrip("-")), reverse=steps[0].startswith("-"))
     more, found = len(found) > query["limit"], found[: query["limit"]]
     if backwards:
         found.reverse()

@@ -53,7 +53,6 @@ _REFUSED: Final[dict[NodeKind, dict[str, str]]] = {
     NodeKind.WAITING: {
         "retry": "a node that waits has one attempt: give it a longer `timeout`",
         "heartbeat_timeout": "a node that waits reports no progress: give it a `timeout`",
-        "for_each": "it cannot be fanned out: put it into a workflow and fan out `workflow` nodes",
         "until": "a node that waits is over when what it waits for comes: repeat a node that asks for it",
         "cache": "what a node waits for is meant for its run alone",
         "concurrency": "a node that waits holds no slot: limit the nodes around it",

@@ -16,7 +16,7 @@ from pyflow.core.misfits import parse
 from pyflow.core.plain import to_plain
 from pyflow.core.redaction import RedactingLogger, Redactor
 from pyflow.core.result import ItemRun, NodeRun
-from pyflow.core.suspension import SuspendingNode, Suspension, limited
+from pyflow.core.suspension import Signal, SuspendingNode, Suspension, check_limit, limited
 from pyflow.execution.middleware import NodeCall
 from pyflow.execution.plan import PlannedNode
 from pyflow.execution.progress import RunProgress
@@ -210,6 +210,20 @@ class Attempts:
         wait = suspending().suspend(parse(suspending.Config, config), node_context, now)
         return limited(wait, node.wait_limits, record.started_at or now)
 
+    def resume(self, node: PlannedNode, wait: Suspension, signal: Signal | None, names: Names) -> object:
+        """Return the output of a node (or item) whose wait is over. Raises what the node does, or a template.
+
+        ``signal``: the one that came; without one, its time did.
+        """
+        assert node.suspending is not None  # noqa: S101 - only those wait
+        if signal is None:
+            check_limit(wait, node.wait_limits)
+        parsed = parse(node.suspending.Config, self.render(node, names))
+        output = self.recorded(node.suspending().resume(parsed, wait, signal, self._time()))
+        if node.max_output_size is not None:
+            check_size(output, node.max_output_size)
+        return output
+
     async def give_up(self, wait: Suspension) -> None:
         """A node does not wait for its child runs any more."""
         await self._children.stop(wait)
@@ -375,6 +389,7 @@ class Attempts:
             progress=progress,
             cancelled=self._stopping,
             idempotency_key=f"{self._context.run_id}:{node.id}{suffix}",
+            item_key=None if item is None else item.key,
             logger=RedactingLogger(logging.getLogger(f"pyflow.node.{node.id}"), self._context.redactor, tap),
         )
 

@@ -18,12 +18,11 @@ from pyflow.core.context import ExecutionContext
 from pyflow.core.errors import PyFlowError, WorkerLostError
 from pyflow.core.events import EventType, rfc3339
 from pyflow.core.messages import current_redactor
-from pyflow.core.misfits import parse
 from pyflow.core.result import ErrorInfo, NodeRun, RunResult
 from pyflow.core.states import NodeState, RunState
-from pyflow.core.suspension import PAUSED, Signal, Suspension, awaited, check_limit, is_of_items, next_round
+from pyflow.core.suspension import PAUSED, Signal, Suspension, awaited, is_of_items, next_round
 from pyflow.execution.admission import Admission
-from pyflow.execution.attempts import Attempts, check_size
+from pyflow.execution.attempts import Attempts
 from pyflow.execution.compensation import compensate
 from pyflow.execution.conclusion import cut_short, effects, has_begun
 from pyflow.execution.fan_out import FanOut, PausedFanOut
@@ -51,7 +50,7 @@ class Execution:
         self._scheduler, self._journal = state.scheduler, state.journal
         self._attempts = Attempts(state, services, lineage=request.lineage, stopping=self._is_stopping)
         self._clock = services.clock
-        self._waits = Waits(services.clock, request.signals, self._make_ready, self._refuses)
+        self._waits = Waits(services.clock, request.signals, self._make_ready, self._refusal, self._drop)
         self._admission = self._admission_of(services)
         #: Runners at work, and other tasks that may still produce work.
         self._busy = 0
@@ -188,17 +187,15 @@ class Execution:
         """Deliver a signal as ``signal`` does, from a known sender: a node may refuse it, and then keeps waiting."""
         return self._waits.deliver(signal)
 
-    def _refuses(self, run: NodeRun, signal: Signal) -> bool:
-        """Return whether a waiting node refuses a signal. A refused signal is dropped, which is an event."""
-        node, wait = self.plan.nodes[self.plan.by_id[run.id]], run.wait
-        if node.suspending is None or wait is None:
-            return False
-        reason = node.suspending.refusal(wait, signal)
-        if reason is None:
-            return False
+    def _refusal(self, node_id: str, wait: Suspension, signal: Signal) -> str | None:
+        """Return why a waiting node, or an item of it, refuses a signal; ``None`` if it takes it."""
+        suspending = self.plan.nodes[self.plan.by_id[node_id]].suspending
+        return None if suspending is None else suspending.refusal(wait, signal)
+
+    def _drop(self, node_id: str, signal: Signal, reason: str) -> None:
+        """Record that a signal is dropped because nobody who waits for it takes it."""
         data = {"name": signal.name, "reason": reason} | ({} if signal.id is None else {"signal": signal.id})
-        self._journal.emit(EventType.NODE_SIGNAL_REFUSED, node.id, data)
-        return True
+        self._journal.emit(EventType.NODE_SIGNAL_REFUSED, node_id, data)
 
     def child_ended(self, run_id: str) -> None:
         """Wake the node that waits for a child run. Call it on the run's event loop."""
@@ -431,6 +428,7 @@ class Execution:
             stopping=self._is_stopping,
             pausing=lambda: self._state.pausing,
             redactor=self.context.redactor,
+            take=lambda wait: self._waits.take_for(node.id, wait),
         )
         # The retries of a fan-out are those of its items.
         await self._settle(node, run, self._fan_out(fan_out, task), retried=True)
@@ -521,14 +519,7 @@ class Execution:
         signal = self._waits.take(run)
         run.wait, run.wake_at = None, None
         try:
-            assert node.suspending is not None  # noqa: S101 - only those wait
-            if signal is None:
-                check_limit(wait, node.wait_limits)
-            config = self._attempts.render(node, lambda: self._state.names(node))
-            parsed = parse(node.suspending.Config, config)
-            output = self._attempts.recorded(node.suspending().resume(parsed, wait, signal, self._state.time()))
-            if node.max_output_size is not None:
-                check_size(output, node.max_output_size)
+            output = self._attempts.resume(node, wait, signal, lambda: self._state.names(node))
         except BaseException as error:  # a decision may be of the wrong shape
             failure = error if isinstance(error, Exception) else exit_failure(error)
             if failure is None:

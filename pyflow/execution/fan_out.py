@@ -14,15 +14,16 @@ from pyflow.core.ports import Clock
 from pyflow.core.redaction import Redactor
 from pyflow.core.result import ErrorInfo, ItemRun, NodeRun
 from pyflow.core.states import TERMINAL_NODE_STATES, NodeState
-from pyflow.core.suspension import Suspension, WaitKind, next_round
+from pyflow.core.suspension import Signal, Suspension, WaitKind, next_round
 from pyflow.execution.attempts import Attempts
-from pyflow.execution.items import Names, cancel_item, end_waiting_items, item_data, list_items
+from pyflow.execution.items import Names, cancel_item, end_waiting_items, item_data, list_items, taken
 from pyflow.execution.journal import Journal
 from pyflow.execution.plan import PlannedNode
 from pyflow.execution.progress import next_attempt_in
 from pyflow.execution.rounds import begin_round
 from pyflow.execution.shared import SkippedByLimitError
 from pyflow.expressions.scope import ItemScope
+from pyflow.isolation.node_exit import exit_failure
 
 FAILURES = frozenset({NodeState.FAILED, NodeState.TIMED_OUT})
 DEFAULT_PARALLEL = 50
@@ -62,8 +63,11 @@ class FanOut:
         stopping: Callable[[], bool],
         pausing: Callable[[], bool],
         redactor: Redactor,
+        take: Callable[[Suspension], Signal | None],
     ) -> None:
+        """``take`` gives the signal that an item waits for, once, if it has come."""
         self._redactor = redactor
+        self._take = take
         self._node = node
         self._run = run
         self._names = names
@@ -77,6 +81,9 @@ class FanOut:
         self._delayed: list[tuple[float, int]] = []
         #: What items wait for: each keeps its place among the parallel ones.
         self._waits: list[Suspension] = []
+        #: How many items may be executed, or wait in their places, at the same time; and workers that take new ones.
+        self._places = 0
+        self._working = 0
         #: Items that are executed right now; and whether nothing is left but to wait, which takes no execution.
         self._executing = 0
         self._leaving = False
@@ -101,8 +108,11 @@ class FanOut:
         todo = [index for index in range(len(self._items)) if not self._reuse(index, earlier.get(index))]
         again = iter([index for index in todo if self._is_waiting(index)])
         new = iter([index for index in todo if not self._is_waiting(index)])
-        parallel = min(self._node.max_parallel or DEFAULT_PARALLEL, len(self._items))
-        workers = [asyncio.create_task(self._work(again, new)) for _ in range(parallel)]
+        # To wait takes no worker: without a limit all items of nodes that only wait do so at the same time.
+        usual = DEFAULT_PARALLEL if self._node.suspending is None else len(self._items)
+        self._places = min(self._node.max_parallel or usual, len(self._items))
+        self._working = self._places if self._node.suspending is None else min(self._places, DEFAULT_PARALLEL)
+        workers = [asyncio.create_task(self._work(again, new)) for _ in range(self._working)]
         try:
             for worker in workers:
                 await worker
@@ -116,14 +126,15 @@ class FanOut:
             self._end_waiting()
             await self._attempts.give_up(wait_for_any(self._waits))
             raise FanOutError(self._summary())
-        has_place = len(self._waits) < parallel
+        has_place = len(self._waits) < self._places
         if has_place and self._has_items_left and not self._leaving:
             raise PausedFanOut
         due = [self._delayed[0][0]] if self._delayed and has_place else []
-        if self._waits:
+        if self._waits and self._node.suspending is None:
             return wait_for_any(self._waits, due)
-        if due:
-            return Suspension(due[0], None, {"kind": WaitKind.ITEMS.value})
+        if self._waits or due:
+            ends = [*due, *(wait.until for wait in self._waits if wait.until is not None)]
+            return Suspension(min(ends, default=None), None, {"kind": WaitKind.ITEMS.value})
         if self._node.definition.collect == "mapping":
             return {key: output for (key, _), output in zip(self._items, self._outputs, strict=True)}
         return self._outputs
@@ -201,7 +212,8 @@ class FanOut:
                 await self._execute_item(index, task)
             finally:
                 self._executing -= 1
-            if self._is_waiting(index):
+            if self._is_waiting(index) and len(self._waits) + self._working > self._places:
+                self._working -= 1  # its place is that of the item now
                 return
 
     def _can_leave(self, *due: float) -> bool:
@@ -236,6 +248,9 @@ class FanOut:
         if item is None:
             item = self._run.items[index] = ItemRun(index, key)
         item.value = value
+        if self._node.suspending is not None and item.state is NodeState.WAITING and item.wait is not None:
+            await self._resume_item(item, item.wait)
+            return
         if not item.attempts and not await self._is_wanted(item):
             return
         item.started_at = item.started_at or self._clock.time()
@@ -262,12 +277,35 @@ class FanOut:
             if type(output) is Suspension:
                 await self._suspend_item(item, output)
                 return
-            item.state, item.finished_at = NodeState.SUCCEEDED, self._clock.time()
-            self._run.items[index] = self._run.items.pop(index)  # in the order of completion, as undoing needs it
-            if self._redactor:
-                output = self._redactor.redact(output)  # as a resumed run would see it
-            item.output = self._outputs[index] = output
-            await self._journal.commit(EventType.NODE_SUCCEEDED, self._node.id, item_data(item) | {"output": output})
+            await self._complete_item(item, output)
+
+    async def _complete_item(self, item: ItemRun, output: object, signal: Signal | None = None) -> None:
+        assert self._run.items is not None  # noqa: S101 - it is one of them
+        item.state, item.finished_at = NodeState.SUCCEEDED, self._clock.time()
+        item.wait, item.wake_at = None, None
+        self._run.items[item.index] = self._run.items.pop(item.index)  # in the order of completion, for undoing
+        if self._redactor:
+            output = self._redactor.redact(output)  # as a resumed run would see it
+        item.output = self._outputs[item.index] = output
+        data = item_data(item) | {"output": output} | taken(signal)
+        await self._journal.commit(EventType.NODE_SUCCEEDED, self._node.id, data)
+
+    async def _resume_item(self, item: ItemRun, wait: Suspension) -> None:
+        """Let an item of a node that waits go on if its signal or its time has come; else it waits in its place."""
+        signal = self._take(wait)
+        if signal is None and (wait.until is None or wait.until > self._clock.time()):
+            self._waits.append(wait)
+            return
+        scope = ItemScope(self._names(), item.value, item.index, item.key)
+        try:
+            output = self._attempts.resume(self._node, wait, signal, lambda: scope)
+        except BaseException as error:  # a decision may be of the wrong shape
+            failure = error if isinstance(error, Exception) else exit_failure(error)
+            if failure is None:
+                raise
+            await self._failed_item(item, failure, signal)
+            return
+        await self._complete_item(item, output, signal)
 
     async def _is_wanted(self, item: ItemRun) -> bool:
         """Return whether ``item_when`` lets an item that has not begun run; if not, record its end."""
@@ -292,22 +330,26 @@ class FanOut:
         item.state, item.wait, item.wake_at = NodeState.WAITING, wait, wait.until
         if next_round(wait) is None or wait.until is None:
             self._waits.append(wait)
-            return
-        heapq.heappush(self._delayed, (wait.until, item.index))
+            if self._node.suspending is None:
+                return  # of child runs only their record says whether they have ended
+        else:
+            heapq.heappush(self._delayed, (wait.until, item.index))
         await self._journal.commit(EventType.NODE_WAITING, self._node.id, item_data(item) | wait.as_dict())
 
-    async def _failed_item(self, item: ItemRun, error: Exception) -> None:
+    async def _failed_item(self, item: ItemRun, error: Exception, signal: Signal | None = None) -> None:
         node = self._node
         item.error = ErrorInfo.of(error, node.id, self._redactor)
         now = self._clock.time()
         wait = next_attempt_in(node, item, error, now)
-        data = item_data(item) | {"error": item.error.as_record()}
+        data = item_data(item) | {"error": item.error.as_record()} | taken(signal)
+        item.wait = None
         if wait is not None:
             item.state, item.wake_at = NodeState.RETRYING, now + wait
             heapq.heappush(self._delayed, (item.wake_at, item.index))
             await self._journal.commit(EventType.NODE_RETRYING, node.id, data | {"wake_at": rfc3339(item.wake_at)})
             return
         item.state = NodeState.TIMED_OUT if isinstance(error, NodeTimeoutError) else NodeState.FAILED
+        item.wake_at = None
         self._failed += 1
         tolerated = not self._is_lost
         if not tolerated:

@@ -10,6 +10,7 @@ from pyflow.core.events import EventType, rfc3339
 from pyflow.core.messages import show
 from pyflow.core.result import ErrorInfo, ItemRun, NodeRun
 from pyflow.core.states import NodeState
+from pyflow.core.suspension import Signal, Suspension, is_of_items
 from pyflow.execution.journal import Journal
 from pyflow.execution.matrix import BadItemsError, check_count, combinations
 from pyflow.execution.plan import PlannedNode
@@ -82,3 +83,16 @@ def cancel_item(node_id: str, item: ItemRun, why: str, journal: Journal) -> None
     item.error = item.error or ErrorInfo("node_cancelled", why, "CancelledError", node_id)
     data = {"error": item.error.as_dict(), "state": item.state, "tolerated": False}
     journal.emit(EventType.NODE_FAILED, node_id, item_data(item) | data)
+
+
+def waits_of(run: NodeRun) -> list[Suspension]:
+    """Return what a waiting node waits for; of a fan-out of nodes that wait, what each of its items does."""
+    if is_of_items(run.wait):
+        items = (run.items or {}).values()
+        return [item.wait for item in items if item.state is NodeState.WAITING and item.wait is not None]
+    return [] if run.wait is None else [run.wait]
+
+
+def taken(signal: Signal | None) -> dict[str, str]:
+    """Return the event data about the signal that a node, or an item, has taken."""
+    return {} if signal is None or signal.id is None else {"signal": signal.id}

@@ -26,7 +26,7 @@ from pyflow.execution.conclusion import (
     next_wake,
     shown_nodes,
 )
-from pyflow.execution.items import end_waiting_items
+from pyflow.execution.items import end_waiting_items, taken
 from pyflow.execution.journal import Journal
 from pyflow.execution.plan import MAIN, Plan, PlannedNode
 from pyflow.execution.request import RunServices
@@ -138,7 +138,7 @@ class RunProgress:
         run.error = None
         run.output = output
         self.context.set_result(node.id, output)
-        data: dict[str, Any] = {"attempt": run.attempts, "output": output} | _taken(signal)
+        data: dict[str, Any] = {"attempt": run.attempts, "output": output} | taken(signal)
         await self._finish(node, NodeState.SUCCEEDED, data, run)
 
     async def fail(
@@ -157,7 +157,7 @@ class RunProgress:
         self.context.set_error(node.id, error)
         data = {"attempt": run.attempts, "state": state, "error": run.error.as_record(), "tolerated": run.tolerated}
         data |= self._cut_short(node, run)
-        await self._finish(node, state, data | _taken(signal), run, tolerated=tolerated)
+        await self._finish(node, state, data | taken(signal), run, tolerated=tolerated)
 
     async def end_cancelled(self, node: PlannedNode, run: NodeRun) -> None:
         run.state = NodeState.CANCELLED
@@ -279,8 +279,3 @@ class RunProgress:
         if state is RunState.CANCELLED and self.displaced is not None:
             return self.displaced
         return deciding_error(self.plan, self.runs, state)
-
-
-def _taken(signal: Signal | None) -> dict[str, str]:
-    """Return the event data about the signal that a node has taken."""
-    return {} if signal is None or signal.id is None else {"signal": signal.id}

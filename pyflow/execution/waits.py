@@ -8,14 +8,16 @@ from contextvars import Context
 
 from pyflow.core.ports import Clock
 from pyflow.core.result import NodeRun
-from pyflow.core.suspension import Signal, awaited
+from pyflow.core.suspension import Signal, Suspension, awaited, is_of_items
+from pyflow.execution.items import waits_of
 from pyflow.execution.mailbox import Mailbox
 
 
 class Waits:
     """Waiting nodes by index. ``wake`` is called with the index of a node whose time, signal or child has come.
 
-    ``refuses`` is asked before a node gets a signal, and reports one that the node does not take.
+    ``refusal`` says why a node, or an item of it, does not take a signal. A signal that nobody takes of those that wait
+    for it is dropped, and reported to ``dropped`` with the node and the reason.
     """
 
     def __init__(
@@ -23,12 +25,14 @@ class Waits:
         clock: Clock,
         signals: Iterable[Signal],
         wake: Callable[[int], None],
-        refuses: Callable[[NodeRun, Signal], bool],
+        refusal: Callable[[str, Suspension, Signal], str | None],
+        dropped: Callable[[str, Signal, str], None],
     ) -> None:
         self._clock = clock
         self._mailbox = Mailbox(signals)
         self._wake_node = wake
-        self._refuses = refuses
+        self._refusal = refusal
+        self._dropped = dropped
         self._runs: dict[int, NodeRun] = {}
         self._timers: dict[int, asyncio.Task[None]] = {}
         #: Signals of nodes that were woken by them: no longer there for others.
@@ -63,7 +67,7 @@ class Waits:
         if not self._mailbox.put(signal):
             return False
         for index, run in self._runs.items():
-            if run.wait is not None and run.wait.signal == signal.name and self._has_signal(run):
+            if any(wait.signal == signal.name for wait in waits_of(run)) and self._has_signal(run):
                 self._wake(index)
                 break
         return True
@@ -79,6 +83,13 @@ class Waits:
     def take(self, run: NodeRun) -> Signal | None:
         """The signal that a woken node waited for; ``None`` if its time came first."""
         return self._taken.pop(run, None) or self._next_signal(run)
+
+    def take_for(self, node_id: str, wait: Suspension) -> Signal | None:
+        """The signal that an item of a fan-out waits for, which is then gone; ``None`` if it has not come."""
+        signal = None if wait.signal is None else self._mailbox.oldest(wait.signal)
+        if signal is None or self._refusal(node_id, wait, signal) is not None:
+            return None
+        return self._mailbox.take(signal.name)
 
     def clear(self) -> list[asyncio.Task[None]]:
         """Wait no more; returns the timers, cancelled, for the caller to await."""
@@ -98,7 +109,7 @@ class Waits:
         run = self._runs.pop(index, None)
         if run is None:
             return
-        signal = self._next_signal(run)
+        signal = None if is_of_items(run.wait) else self._next_signal(run)  # items take their own
         if signal is not None:
             self._taken[run] = signal
         timer = self._timers.pop(index, None)
@@ -107,18 +118,24 @@ class Waits:
         self._wake_node(index)
 
     def _has_signal(self, run: NodeRun) -> bool:
-        """Return whether a signal is here that the node takes; those before it that the node refuses are dropped."""
-        name = None if run.wait is None else run.wait.signal
-        if name is None:
-            return False
+        """Return whether a signal is here that the node, or an item of it, takes; those before it are dropped."""
+        waits: dict[str, list[Suspension]] = {}
+        for wait in waits_of(run):
+            if wait.signal is not None:
+                waits.setdefault(wait.signal, []).append(wait)
+        return any(self._has_one(run.id, name, those) for name, those in waits.items())
+
+    def _has_one(self, node_id: str, name: str, waits: list[Suspension]) -> bool:
         while (signal := self._mailbox.oldest(name)) is not None:
-            if not self._refuses(run, signal):
+            reasons = [self._refusal(node_id, wait, signal) for wait in waits]
+            if None in reasons:
                 return True
             self._mailbox.take(name)
+            self._dropped(node_id, signal, str(reasons[0]))
         return False
 
     def _next_signal(self, run: NodeRun) -> Signal | None:
         """The signal that the node takes, which is then gone."""
-        if not self._has_signal(run) or run.wait is None or run.wait.signal is None:
+        if run.wait is None or run.wait.signal is None or not self._has_signal(run):
             return None
         return self._mailbox.take(run.wait.signal)

@@ -209,6 +209,7 @@ def _contexts(job: Job, parent: Parent) -> tuple[ExecutionContext, NodeContext]:
         secrets=secrets,
         progress=parent.progress,
         idempotency_key=job.idempotency_key,
+        item_key=job.item_key,
     )
     return context, node_context
 

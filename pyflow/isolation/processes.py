@@ -79,6 +79,7 @@ class Job:
     node_id: str
     attempt: int
     idempotency_key: str | None
+    item_key: str | None
     results: Mapping[str, Any] = field(default_factory=dict)
     scope: Mapping[str, Any] | None = None
     storage_root: Path | None = None
@@ -213,6 +214,7 @@ def _job(
         node_id=node_context.node_id if node_context is not None else cls.node_type,
         attempt=node_context.attempt if node_context is not None else 1,
         idempotency_key=node_context.idempotency_key if node_context is not None else None,
+        item_key=node_context.item_key if node_context is not None else None,
         results=dict(context.results) if shared else {},
         scope=None if scope is None else {name: _detached(scope[name]) for name in scope if name != "secrets"},
         storage_root=current_root.get(),

@@ -14,7 +14,7 @@ from pyflow.core.traits import NodeTraits
 from pyflow.expressions.template import is_template
 from pyflow.nodes.fields import AnyValue, NodeConfig, NodeOutput, Seconds, TemplateText
 from pyflow.nodes.schemas import as_text, checked_schema, mismatches
-from pyflow.nodes.waiting import WaitingNode, end_of, nothing_came
+from pyflow.nodes.waiting import WaitingNode, end_of, nothing_came, signal_name
 from pyflow_sdk.node import NodeContext
 
 MAX_COMMENT = 10_000
@@ -91,8 +91,9 @@ class ApprovalOutput(NodeOutput):
 
 
 class ApprovalNode(WaitingNode[ApprovalConfig]):
-    """Waits for a decision, the signal ``approval:<node id>``, and gives ``{approved, by, on_behalf_of,
-    comment, data, timed_out}``.
+    """Waits for a decision, the signal ``approval:<node id>``, of an item ``approval:<node id>:<item_key>``.
+
+    It gives ``{approved, by, on_behalf_of, comment, data, timed_out}``.
 
     The payload of the signal is ``{approved, by?, on_behalf_of?, comment?, data?}``; see ``check_decision``. Raises
     ``DecisionError`` for another one, ``ApprovalRejectedError`` for a no, ``NodeTimeoutError`` if no decision
@@ -142,7 +143,8 @@ class ApprovalNode(WaitingNode[ApprovalConfig]):
             "kind": WaitKind.DECISION.value,
             **config.model_dump(include={"assignees", "message", "form", "on_timeout"}),
         }
-        return Suspension(end_of(config.timeout, now), f"approval:{ctx.node_id}", details)
+        name = self.awaited_signal(ctx.node_id if ctx.item_key is None else f"{ctx.node_id}:{ctx.item_key}", {})
+        return Suspension(end_of(config.timeout, now), signal_name(name), details)
 
     def resume(
         self,

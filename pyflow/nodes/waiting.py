@@ -9,6 +9,9 @@ from pyflow.core.errors import NodeTimeoutError, NonRetryableError
 from pyflow.core.suspension import SuspendingNode
 from pyflow_sdk.node import ConfigT, NodeContext
 
+#: Characters of the name of a signal.
+MAX_SIGNAL_NAME = 255
+
 
 class WaitingNode(SuspendingNode[ConfigT]):
     """Base of the nodes that wait: the engine does it for them, holding neither a thread nor a worker."""
@@ -27,3 +30,13 @@ def nothing_came(what: str, timeout: float | str | None) -> NodeTimeoutError:
     """The error of a wait that took too long."""
     limit = "its time" if timeout is None else f"{parse_duration(timeout):g} s"
     return NodeTimeoutError(f"no {what} within {limit}", kind="timeout")
+
+
+def signal_name(name: str) -> str:
+    """Return the name of a signal. Raises ``NonRetryableError`` if it is longer than the name of a signal can be."""
+    if len(name) > MAX_SIGNAL_NAME:
+        raise NonRetryableError(
+            f"the name of a signal has at most {MAX_SIGNAL_NAME} characters, and {name[:40]!r}… has {len(name):,}:"
+            " give the items shorter keys with `item_key`"
+        )
+    return name

@@ -274,8 +274,8 @@ class PendingFilter(admin.SimpleListFilter):
         """The one that there is."""
         return [("approvals", "approvals")]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[NodeRun]) -> QuerySet[NodeRun]:
-        """The nodes that wait for a decision."""
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """The nodes, or items, that wait for a decision."""
         return queryset.filter(PENDING_APPROVAL) if self.value() == "approvals" else queryset
 
 
@@ -291,6 +291,7 @@ class NodeRunAdmin(OfOneRun[NodeRun]):
         "node_id",
         "tenant",
         "state",
+        "round",
         "attempts",
         "reason",
         "tolerated",
@@ -329,10 +330,13 @@ class NodeItemAdmin(OfOneRun[NodeItem]):
     """The items of fan-outs."""
 
     list_display = ("run_id", "node_id", "index", "key", "shown_state", "attempts", "at")
-    list_filter = ("state", TenantFilter)
+    list_filter = ("state", PendingFilter, TenantFilter)
     search_fields = ("key",)
     search_help_text = "A run id, or the complete key of an item."
-    fields = ("run", "node_id", "index", "key", "tenant", "state", "attempts", "at", "shown_output", "shown_error")
+    fields = (
+        *("run", "node_id", "index", "key", "tenant", "state", "round", "attempts", "at", "wake_at", "wait"),
+        *("shown_output", "shown_error"),
+    )
 
 
 @admin.register(RunSignal)

@@ -16,7 +16,7 @@ from plumbing.rest.serializers import validated
 from pyflow.nodes.approval import may_decide
 from runs.api.serializers import SendSignal, SignalShape
 from runs.api.shared import OfRun
-from runs.models import NodeRun
+from runs.models import NodeItem, NodeRun
 from runs.services.signals import names_of, pending_approvals, signal_run
 from tenants.access import Permission
 from tenants.api.views import TenantView
@@ -79,6 +79,13 @@ class ApprovalsQuery(PageQuery):
     run = serializers.UUIDField(required=False, help_text="Only approvals of this run.")
 
 
+class ItemPlaceShape(serializers.Serializer[Any]):
+    """An item of a fan-out."""
+
+    index = serializers.IntegerField()
+    key = serializers.CharField()
+
+
 class ApprovalShape(serializers.Serializer[Any]):
     """An approval that waits for a decision."""
 
@@ -87,6 +94,7 @@ class ApprovalShape(serializers.Serializer[Any]):
     workflow = serializers.CharField()
     version = serializers.IntegerField()
     node_id = serializers.CharField()
+    item = ItemPlaceShape(allow_null=True, help_text="The item of a fan-out that waits; null for a node.")
     signal = serializers.CharField(help_text="The name of the signal that decides it.")
     assignees = serializers.ListField(child=serializers.CharField(), help_text="Who may decide; owners always may.")
     message = serializers.JSONField(allow_null=True, help_text="The question to decide.")
@@ -125,26 +133,29 @@ class ApprovalsView(TenantView):
         mine, assignee = names_of(self.principal), query.get("assignee")
         names = mine if assignee == "me" else None if assignee is None else frozenset({_named(assignee)})
         tenant_id = self.principal.tenant_id
-        rows = pending_approvals(tenant_id, names=names, workflows=query.get("workflow", ()), run_id=query.get("run"))
+        of_nodes, of_items = pending_approvals(
+            tenant_id, names=names, workflows=query.get("workflow", ()), run_id=query.get("run")
+        )
         can_decide = self.principal.may(Permission.RUNS_WRITE)
 
-        def show(node: NodeRun) -> dict[str, Any]:
-            return show_approval(node) | {"may_decide": can_decide and may_decide(_assignees(node), mine)}
+        def show(row: NodeRun | NodeItem) -> dict[str, Any]:
+            return show_approval(row) | {"may_decide": can_decide and may_decide(_assignees(row), mine)}
 
-        return paginate(request, rows, query, tenant_id=tenant_id, order=("id",)).response(show)
+        page = paginate(request, of_nodes, query, tenant_id=tenant_id, order=("id",), beside=(of_items,))
+        return page.response(show)
 
 
 def _named(assignee: str) -> str:
     return assignee.casefold() if ":" in assignee else f"user:{assignee.casefold()}"
 
 
-def _assignees(node: NodeRun) -> list[str]:
+def _assignees(node: NodeRun | NodeItem) -> list[str]:
     assignees: list[str] = (node.wait or {})["details"].get("assignees", [])
     return assignees
 
 
-def show_approval(node: NodeRun) -> dict[str, Any]:
-    """``ApprovalShape`` of a waiting node, but for what depends on the caller."""
+def show_approval(node: NodeRun | NodeItem) -> dict[str, Any]:
+    """``ApprovalShape`` of a waiting node or item, but for what depends on the caller."""
     wait = node.wait or {}
     details = wait["details"]
     return {
@@ -153,6 +164,7 @@ def show_approval(node: NodeRun) -> dict[str, Any]:
         "workflow": node.run.workflow.name,
         "version": node.run.version.number,
         "node_id": node.node_id,
+        "item": {"index": node.index, "key": node.key} if isinstance(node, NodeItem) else None,
         "signal": wait["signal"],
         "assignees": _assignees(node),
         "message": details.get("message"),

@@ -99,6 +99,17 @@ class TaskShape(serializers.Serializer[Any]):
     until = serializers.DateTimeField(allow_null=True)
 
 
+class ItemReasonShape(serializers.Serializer[Any]):
+    """What an item of a fan-out waits for."""
+
+    index = serializers.IntegerField()
+    key = serializers.CharField()
+    code = serializers.CharField(help_text="timer, signal, approval, round or retry.")
+    detail = serializers.CharField(help_text="Human-readable description.")
+    until = serializers.DateTimeField(allow_null=True)
+    signal = serializers.CharField(allow_null=True)
+
+
 class NodeReasonShape(serializers.Serializer[Any]):
     """An explanation of a node's current state."""
 
@@ -117,6 +128,7 @@ class NodeReasonShape(serializers.Serializer[Any]):
     children = ChildRunShape(many=True, help_text="Child runs: those it waits for, then the last 20 that it started.")
     tasks = TaskShape(many=True)
     items = serializers.DictField(child=serializers.IntegerField(), help_text="Number of fan-out items in each state.")
+    waiting_items = ItemReasonShape(many=True, help_text="Items that wait; the first 20.")
     progress = ProgressShape(allow_null=True, help_text="The last progress report of its attempt.")
 
 

@@ -17,6 +17,7 @@ from runs.explain.reasons import (
     Consequence,
     Explanation,
     Failure,
+    ItemReason,
     Lease,
     NodeReason,
     QueuePlace,
@@ -24,7 +25,7 @@ from runs.explain.reasons import (
     TaskPlace,
     VerbReason,
 )
-from runs.models import NodeRun, NodeTask, Run
+from runs.models import NodeItem, NodeRun, NodeTask, Run
 from runs.queue.presence import Presence
 from runs.queue.slots import SlotPlace
 
@@ -45,8 +46,8 @@ class Facts:
 
     ``plan`` is ``None`` if the version cannot run here (``broken`` says why). ``ahead``: how many queued runs of the
     tenant come first. ``running`` of its runs are executed, ``limit`` at most (``None``: any number). ``items``
-    counts those of fan-outs by state; ``children`` are runs, by their ids, the last started first. ``presence`` says
-    whether the queues that the run or its tasks wait in have workers.
+    counts those of fan-outs by state, ``waiting_items`` are the first that wait; ``children`` are runs, by their ids,
+    the last started first. ``presence`` says whether the queues that the run or its tasks wait in have workers.
     """
 
     run: Run
@@ -55,6 +56,7 @@ class Facts:
     broken: str
     nodes: Mapping[str, NodeRun]
     items: Mapping[str, dict[str, int]] = field(default_factory=dict)
+    waiting_items: Mapping[str, Sequence[NodeItem]] = field(default_factory=dict)
     tasks: Sequence[NodeTask] = ()
     children: Mapping[str, Run] = field(default_factory=dict)
     places: Sequence[SlotPlace] = ()
@@ -273,7 +275,7 @@ def _why_ended(row: NodeRun | None, state: NodeState) -> Cause:
 
 
 def _why_waiting(facts: Facts, row: NodeRun) -> Cause:
-    wait, until = row.wait or {}, row.wake_at
+    until = row.wake_at
     or_until = "" if until is None else f", or until {_time(until)}"
     if _details(row).get("kind") == WaitKind.CHILD:
         awaited = [_child(facts.children[name]) for name in _details(row)["runs"] if name in facts.children]
@@ -284,7 +286,25 @@ def _why_waiting(facts: Facts, row: NodeRun) -> Cause:
         return "paused", "The run was paused before all items had started: the others start when it is resumed.", {}
     if _details(row).get("kind") == WaitKind.ITEMS:
         counts = ", ".join(f"{count:,} {state}" for state, count in facts.items.get(row.node_id, {}).items())
-        return "items", f"Waits for its items ({counts}){or_until}.", {"until": until}
+        waiting = [_item(item) for item in facts.waiting_items.get(row.node_id, ())]
+        detail = f"Waits for its items ({counts}){or_until}."
+        return "items", detail, {"until": until, "waiting_items": waiting}
+    return _why_timed(row)
+
+
+def _item(item: NodeItem) -> ItemReason:
+    if item.state == NodeState.RETRYING:
+        when = "soon" if item.wake_at is None else f"at {_time(item.wake_at)}"
+        detail = f"Attempt {item.attempts} failed: the next one starts {when}."
+        return ItemReason(item.index, item.key, "retry", detail, item.wake_at, None)
+    code, detail, _ = _why_timed(item)
+    return ItemReason(item.index, item.key, code, detail, item.wake_at, (item.wait or {}).get("signal"))
+
+
+def _why_timed(row: NodeRun | NodeItem) -> Cause:
+    """Say for which time or signal a node, or an item, waits."""
+    wait, until = row.wait or {}, row.wake_at
+    or_until = "" if until is None else f", or until {_time(until)}"
     if _details(row).get("kind") == WaitKind.ROUND:
         number = _details(row)["round"]
         return "round", f"Waits for round {number:,}{'' if until is None else f' at {_time(until)}'}.", {"until": until}
@@ -430,7 +450,7 @@ def _started_by(facts: Facts, node_id: str) -> list[ChildRun]:
     return [_child(run) for run in runs if (run.called_by or {}).get("node_id") == node_id][:MOST_NAMES]
 
 
-def _details(row: NodeRun) -> dict[str, Any]:
+def _details(row: NodeRun | NodeItem) -> dict[str, Any]:
     return (row.wait or {}).get("details") or {}
 
 

@@ -11,10 +11,18 @@ from django.db.models import Count, Q
 from django.utils import timezone
 
 from pyflow.core.errors import PyFlowError
-from pyflow.core.states import TERMINAL_RUN_STATES, RunState
+from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
 from pyflow.execution.plan import Plan
 from runs.errors import RunNotFoundError
-from runs.explain.diagnosis import MOST_AHEAD, MOST_NODES, Facts, awaited_children, explain, may_have_children
+from runs.explain.diagnosis import (
+    MOST_AHEAD,
+    MOST_NAMES,
+    MOST_NODES,
+    Facts,
+    awaited_children,
+    explain,
+    may_have_children,
+)
 from runs.explain.reasons import Explanation
 from runs.models import NodeItem, NodeRun, NodeTask, Run, RunSignal
 from runs.queue.fair_share import places_taken
@@ -61,6 +69,7 @@ def explain_run(*, tenant_id: UUID, run_id: UUID) -> Explanation:
             broken=broken,
             nodes=nodes,
             items=_items(run),
+            waiting_items=_waiting_items(run) if lives else {},
             tasks=tasks,
             children=_children(run, awaited_children(nodes)) if may_have_children(plan, nodes) else {},
             places=places_of(tenant_id=tenant_id, run_id=run_id) if lives else (),
@@ -88,6 +97,17 @@ def _items(run: Run) -> dict[str, dict[str, int]]:
     for node_id, state, count in rows.values_list("node_id", "state").annotate(Count("pk")):
         counts[node_id][state] = count
     return counts
+
+
+def _waiting_items(run: Run) -> dict[str, list[NodeItem]]:
+    """Return the first items of each fan-out that are between two attempts or rounds, or wait for something."""
+    between = _of(run, NodeItem).filter(state__in=[NodeState.WAITING.value, NodeState.RETRYING.value])
+    rows = between.defer("output").order_by("node_id", "index")[:MOST_NODES]
+    found: dict[str, list[NodeItem]] = defaultdict(list)
+    for item in rows:
+        if len(found[item.node_id]) < MOST_NAMES:
+            found[item.node_id].append(item)
+    return found
 
 
 def _tasks(run: Run) -> list[NodeTask]:

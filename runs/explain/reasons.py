@@ -65,6 +65,18 @@ class TaskPlace:
     until: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class ItemReason:
+    """What an item of a fan-out waits for."""
+
+    index: int
+    key: str
+    code: str
+    detail: str
+    until: datetime | None
+    signal: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeReason:
     """Explanation of the state of a node. Fields that do not concern it are empty."""
@@ -81,6 +93,7 @@ class NodeReason:
     children: list[ChildRun] = field(default_factory=list)
     tasks: list[TaskPlace] = field(default_factory=list)
     items: dict[str, int] = field(default_factory=dict)
+    waiting_items: list[ItemReason] = field(default_factory=list)
     progress: dict[str, Any] | None = None
 
 

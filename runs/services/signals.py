@@ -16,20 +16,20 @@ from django.db.models.fields.json import KeyTextTransform, KeyTransform
 
 from pyflow.core.errors import Problem
 from pyflow.core.ids import new_uuid
-from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
+from pyflow.core.states import TERMINAL_NODE_STATES, TERMINAL_RUN_STATES, NodeState, RunState
 from pyflow.core.suspension import WaitKind
 from pyflow.execution.plan import MAIN, Plan, PlannedNode
 from pyflow.expressions.template import is_template
 from pyflow.nodes.approval import ApprovalNode, DecisionError, check_decision, may_decide
 from runs.errors import NotAssigneeError, SignalNotAwaitedError
-from runs.models import PLATFORM, NodeRun, Run, RunSignal
+from runs.models import PLATFORM, NodeItem, NodeRun, Run, RunSignal
 from runs.services.locks import lock_run
 from runs.services.news import notify_executor
 from tenants import audit
 from tenants.access import Actor, Principal, Role
 from workflows.services import plan_of
 
-#: Of node runs: those that wait for a decision.
+#: Of node runs, and of items: those that wait for a decision.
 PENDING_APPROVAL = Q(state=NodeState.WAITING.value, wait__isnull=False, wait__details__kind=WaitKind.DECISION.value)
 #: How many names, or runs, a refusal lists.
 MOST_NAMES = 20
@@ -55,7 +55,7 @@ def signal_run(
         for node in candidates:
             if node.suspending is ApprovalNode:
                 names = [PLATFORM] if sender is None else sorted(names_of(sender))
-                payload = _checked_decision(_asked(run, node), payload, sender, names)
+                payload = _checked_decision(_asked(run, node, name), payload, sender, names)
         signal = RunSignal.objects.for_tenant(by.tenant_id).create(
             tenant_id=by.tenant_id,
             run=run,
@@ -100,15 +100,18 @@ def pending_approvals(
     names: Collection[str] | None = None,
     workflows: Collection[str] = (),
     run_id: UUID | None = None,
-) -> Any:
-    """The waiting nodes of a tenant's runs that wait for a decision, oldest first.
+) -> tuple[Any, Any]:
+    """The nodes, and the items of fan-outs, of a tenant's runs that wait for a decision, oldest first.
 
     ``names``: only those whose assignees have one of these names, in lower case; for an owner's names that is all.
     """
-    rows = NodeRun.objects.for_tenant(tenant_id).filter(PENDING_APPROVAL)
-    rows = rows.select_related("run__workflow", "run__version").defer(
-        *("run__version__source", "run__version__definition", "run__input", "run__outputs", "output")
-    )
+    of_nodes, of_items = NodeRun.objects.for_tenant(tenant_id), NodeItem.objects.for_tenant(tenant_id)
+    return _pending(of_nodes, names, workflows, run_id), _pending(of_items, names, workflows, run_id)
+
+
+def _pending(rows: Any, names: Collection[str] | None, workflows: Collection[str], run_id: UUID | None) -> Any:
+    rows = rows.filter(PENDING_APPROVAL).select_related("run__workflow", "run__version")
+    rows = rows.defer("run__version__source", "run__version__definition", "run__input", "run__outputs", "output")
     if workflows:
         rows = rows.filter(run__workflow__name__in=workflows)
     if run_id is not None:
@@ -125,7 +128,9 @@ def pending_approvals(
 def _awaiting(plan: Plan) -> Iterator[tuple[PlannedNode, str]]:
     for node in plan.nodes:
         if node.suspending is not None:
-            name = node.suspending.awaited_signal(node.id, _config(node))
+            # The key of an item is known once it waits.
+            id = node.id if node.for_each is None else f"{node.id}:{{{{ item_key }}}}"
+            name = node.suspending.awaited_signal(id, _config(node))
             if name is not None:
                 yield node, name
 
@@ -154,11 +159,21 @@ def _candidates(run: Run, name: str) -> list[PlannedNode]:
     rows = NodeRun.objects.for_tenant(run.tenant_id).filter(run=run, node_id__in=[node.id for node in candidates])
     done = set(rows.filter(state=NodeState.SUCCEEDED.value).values_list("node_id", flat=True))
     # A node of another section that has succeeded is executed again after a retry of the run.
+    done |= {node.id for node in candidates if _is_of_ended_item(run, node, name)}
     if all(node.section == MAIN and node.id in done for node in candidates):
         names = ", ".join(repr(node.id) for node in candidates[:MOST_NAMES])
-        message = f"The signal {name!r} was already received: node {names} has succeeded."
+        message = f"The signal {name!r} is not awaited any more: node {names}, or the item, has ended."
         raise SignalNotAwaitedError(message, [other for other in awaited_names(plan) if other != name])
     return candidates
+
+
+def _is_of_ended_item(run: Run, node: PlannedNode, name: str) -> bool:
+    """Return whether the name is that of the decision on an item that has ended."""
+    if node.for_each is None or node.suspending is not ApprovalNode:
+        return False
+    key = name.removeprefix(node.suspending.awaited_signal(f"{node.id}:", {}))
+    items = NodeItem.objects.for_tenant(run.tenant_id).filter(run=run, node_id=node.id, key=key)
+    return items.filter(state__in=[state.value for state in TERMINAL_NODE_STATES]).exists()
 
 
 def _unawaited(run: Run, plan: Plan, name: str) -> str:
@@ -177,15 +192,17 @@ def _unawaited(run: Run, plan: Plan, name: str) -> str:
     return f"{message} Send it to the run {' or '.join(elsewhere)} instead." if elsewhere else message
 
 
-def _asked(run: Run, node: PlannedNode) -> Mapping[str, Any]:
+def _asked(run: Run, node: PlannedNode, name: str) -> Mapping[str, Any]:
     """The ``assignees`` and the ``form`` of an approval, as far as they are known now.
 
-    Those of a node that waits are what was rendered. Before, they are what the version says; what a template makes is
-    not known, and is checked when the node takes the decision.
+    Those of a node, or an item, that waits are what was rendered. Before, they are what the version says; what a
+    template makes is not known, and is checked when the decision is taken.
     """
-    row = NodeRun.objects.for_tenant(run.tenant_id).filter(run=run, node_id=node.id).first()
-    if row is not None and row.state == NodeState.WAITING and row.wait is not None:
-        details: Mapping[str, Any] = row.wait["details"]
+    model = NodeRun if node.for_each is None else NodeItem
+    rows = model.objects.for_tenant(run.tenant_id).filter(PENDING_APPROVAL, run=run, node_id=node.id)
+    wait = rows.filter(wait__signal=name).values_list("wait", flat=True).first()
+    if wait is not None:
+        details: Mapping[str, Any] = wait["details"]
         return details
     config = _config(node)
     return {key: config[key] for key in ("assignees", "form") if key in config and not any(_templates(config[key]))}

@@ -26,7 +26,7 @@ from pyflow.core.ids import new_uuid
 from pyflow.core.states import TERMINAL_RUN_STATES, NodeState, RunState
 from pyflow.core.suspension import Suspension, awaited
 from runs.errors import FencedError
-from runs.models import EventRecord, NodeRun, Run, RunSignal
+from runs.models import EventRecord, NodeItem, NodeRun, Run, RunSignal
 from runs.notify.current import notifications
 from runs.storage import batch_sql
 from tenants import quotas
@@ -431,7 +431,9 @@ def _requeue_if_due(run_id: UUID, knows_stop: bool) -> None:
     waits = [Suspension.from_dict(wait) for wait in waiting.values_list("wait", flat=True) if wait is not None]
     children = [child for wait in waits for child in awaited(wait)]
     over = Run.objects.across_tenants().filter(pk__in=children, state__in=TERMINAL_RUN_STATES)
-    if any(wait.signal in names for wait in waits) or (children and over.exists()):
+    items = NodeItem.objects.across_tenants().filter(run=run_id, state=NodeState.WAITING.value, wait__isnull=False)
+    has_come = any(wait.signal in names for wait in waits) or (children and over.exists())
+    if has_come or (names and items.filter(wait__signal__in=sorted(names)).exists()):
         run.update(state=RunState.QUEUED.value)
         notifications().notify_queued(queue)
 

@@ -243,13 +243,13 @@ class DatabaseSink:
             self._pending.value_bytes += reference["size"]
         if self._claim.losses and event.type is EventType.NODE_SUCCEEDED:
             self._pending.changes["losses"] = 0  # it gets on: what it was lost with before was not its doing
+        if "signal" in event.data and event.type is not EventType.NODE_WAITING:  # there it is the name
+            self._pending.signals.append(event.data["signal"])
+        if event.type is EventType.NODE_SIGNAL_REFUSED:
+            return
         if event.node_id is not None and item is not None:
             self._pending.items[event.node_id, item["index"]] = _item_row(event, item)
-        elif event.type is EventType.NODE_SIGNAL_REFUSED:
-            self._pending.signals += [event.data["signal"]] if "signal" in event.data else []
         elif event.node_id is not None:
-            if "signal" in event.data and event.type is not EventType.NODE_WAITING:  # there it is the name
-                self._pending.signals.append(event.data["signal"])
             self._pending.nodes[event.node_id] = self._row(event.node_id, event).copy()
         elif event.type in (EventType.RUN_STARTED, EventType.RUN_RESUMED):
             if self._claim.begun_at is None:  # also where there are results already, of an earlier try

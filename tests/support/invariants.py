@@ -320,6 +320,46 @@ def states_of_nodes_fit_their_fields() -> Iterator[str]:
 
 @invariant
 @each_row_violates
+def states_of_items_fit_their_fields() -> Iterator[str]:
+    """An item that has ended waits for nothing, one that waits says for what; a skipped one has made nothing."""
+    wrong = Q(state__in=TERMINAL_NODE_STATES) & (Q(wait__isnull=False) | Q(wake_at__isnull=False))
+    wrong |= Q(state=NodeState.WAITING, wait__isnull=True) | Q(state=NodeState.RETRYING, wake_at=None)
+    wrong |= Q(state=NodeState.SKIPPED) & (Q(output__isnull=False) | Q(output_ref__isnull=False))
+    for item in NodeItem.objects.across_tenants().filter(wrong):
+        yield f"item {item} of run {item.run_id} is {item.state}: {_shown(item, 'wake_at', 'wait', 'output')}"
+
+
+@invariant
+@each_row_violates
+def rounds_have_attempts() -> Iterator[str]:
+    """Rounds count from 1; each round before the one under way had at least one attempt, and that one has one, too."""
+    wrong = Q(round=0) | Q(earlier_attempts__lt=F("round") - 1)
+    wrong |= Q(round__gt=1, attempts__lte=F("earlier_attempts"))
+    for model in (NodeRun, NodeItem):
+        for row in model.objects.across_tenants().filter(wrong):
+            yield f"{row} of run {row.run_id}: {_shown(row, 'round', 'attempts', 'earlier_attempts')}"
+
+
+@invariant
+@asked_where(lambda: _events().filter(type__startswith="node."))
+def rounds_never_go_back() -> Iterator[str]:
+    """The rounds of a node, or an item, that its events tell never fall between two retries of its run."""
+    for run_id, events in groupby(_history(), key=lambda event: event["run"]):
+        last: dict[tuple[str, Any], tuple[int, int]] = {}
+        for event in events:
+            if _is_retry(event):
+                last.clear()
+            elif "attempt" in event["data"]:
+                data = event["data"]
+                place = event["node_id"], (data.get("item") or {}).get("index")
+                now = data.get("round", 1), data["attempt"]
+                if now < last.get(place, now):
+                    yield f"node {place} of run {run_id} is in round and attempt {now} after {last[place]}"
+                last[place] = now
+
+
+@invariant
+@each_row_violates
 def who_waits_has_a_reason() -> Iterator[str]:
     """A waiting run waits for a time, for something that one of its nodes waits for, or for its slot."""
     nodes = _nodes().filter(run=OuterRef("pk"), state__in=[NodeState.WAITING, NodeState.RETRYING])
@@ -342,6 +382,9 @@ def what_has_come_is_not_waited_for() -> Iterator[str]:
     for run_id, wait in rows.values_list("run", "wait"):
         if wait is not None:
             waits[run_id].append(Suspension.from_dict(wait))
+    items = NodeItem.objects.across_tenants().filter(run__state=RunState.WAITING, state=NodeState.WAITING)
+    for run_id, wait in items.values_list("run", "wait"):
+        waits[run_id].append(Suspension.from_dict(wait or {}))
     if not waits:
         return
     signals = RunSignal.objects.across_tenants().filter(run__in=waits, consumed=False)

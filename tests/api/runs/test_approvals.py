@@ -1,8 +1,9 @@
 """`GET /api/v1/approvals`."""
 
 import pytest
+from django.utils import timezone
 
-from runs.models import NodeRun, Run
+from runs.models import NodeItem, NodeRun, Run
 from tenants.access import Role
 from tests.support.api import YAML, Api, assert_problem, read
 from tests.support.factories.rows import make_api_key, make_member, make_run
@@ -37,9 +38,31 @@ def test_what_waits_for_a_decision_is_listed_oldest_first(api: Api, tenant):
     assert ids(api.get(PATH)) == [str(first.pk), str(second.pk)]
     assert read(api.get(PATH))["results"][0] == {
         "id": str(first.pk), "run": str(first.run_id), "workflow": "hello", "version": 1, "node_id": "ship",
-        "signal": "approval:ship", "assignees": ["role:admin"], "message": "Ship?", "form": None, "since": None,
+        "item": None, "signal": "approval:ship", "assignees": ["role:admin"], "message": "Ship?", "form": None,
+        "since": None,
         "until": None, "on_timeout": "fail", "may_decide": True,
     }  # fmt: skip
+
+
+def test_items_of_fan_outs_stand_among_nodes_by_their_age(api: Api, tenant):
+    first = ask(tenant, "role:admin")
+    items = []
+    for index, key in enumerate(("north", "south")):
+        wait = first.wait | {"signal": f"approval:each:{key}"}
+        fields = {"run": first.run, "node_id": "each", "index": index, "key": key, "state": "waiting", "wait": wait}
+        items.append(NodeItem.objects.create(tenant=tenant, at=timezone.now(), **fields))
+    last = ask(tenant, "role:admin")
+    order = [str(row.pk) for row in (first, *items, last)]
+    assert ids(api.get(PATH)) == order
+    shown = read(api.get(PATH))["results"][1]
+    assert (shown["item"], shown["signal"]) == ({"index": 0, "key": "north"}, "approval:each:north")
+    pages, url = [], f"{PATH}?limit=2"
+    while url:
+        page = read(api.get(url))
+        pages.append([row["id"] for row in page["results"]])
+        before, url = page["previous"], page["next"]
+    assert pages == [order[:2], order[2:]]
+    assert ids(api.get(before)) == order[:2]
 
 
 def test_what_was_decided_is_not_listed(api: Api, tenant):

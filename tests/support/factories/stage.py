@@ -165,6 +165,22 @@ class StandingClock(Clock):
         self._awake.set()
 
 
+class Counting(MemorySink):
+    """A sink that notes when so many nodes and items wait."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.left = count
+        self.waiting = asyncio.Event()
+
+    async def commit(self, event: Event) -> None:
+        """Keep the event, and count it."""
+        await super().commit(event)
+        self.left -= event.type is EventType.NODE_WAITING
+        if not self.left:
+            self.waiting.set()
+
+
 def start(engine: WorkflowEngine, workflow: WorkflowDef | Plan, **fields: Any) -> Execution:
     """Start a run; ``sink``, ``slots`` and other services among the fields are its own instead of the engine's."""
     services = {name: fields.pop(name) for name in list(fields) if name in RunServices.__slots__}

@@ -95,7 +95,12 @@ CHILD = workflow(
     outputs={"value": "{{ it }}"},
 )
 #: What wakes a node that waits.
-SIGNALS = [Signal("go", "a payload"), Signal("approval:a", {"approved": True})]
+YES = {"approved": True}
+SIGNALS = [
+    *(Signal("go", payload) for payload in ("a payload", "another", "a third")),
+    Signal("approval:a", YES),
+    *(Signal(f"approval:a:{key}", YES) for key in ("0", "1", "x", "y", "k-x", "k-y")),
+]
 
 
 class Children:
@@ -197,6 +202,9 @@ async def heartbeat_timeout(of: str) -> None:
 
 async def for_each(of: str) -> None:
     result = await run(one(of, value="{{ item }}", for_each=["x", "y"]))
+    if of in TYPES[NodeKind.WAITING]:
+        assert [str(item.state) for item in result.nodes["a"].items.values()] == ["succeeded", "succeeded"]
+        return
     assert [output if isinstance(output, str) else output["value"] for output in result.nodes["a"].output] == ["x", "y"]
 
 
@@ -216,12 +224,19 @@ async def collect(of: str) -> None:
 
 
 async def max_parallel(of: str) -> None:
+    if of in TYPES[NodeKind.WAITING]:
+        parked = await run(one(of, "hang", for_each=[1, 2, 3], max_parallel=2), signals=[], park=True)
+        assert [str(item.state) for item in parked.nodes["a"].items.values()] == ["waiting", "waiting"]
+        return
     assert (await run(one(of, "gauge", for_each=[1, 2, 3], max_parallel=1))).succeeded
     assert (INSIDE[1], len(CALLS)) == (1, 3)
 
 
 async def tolerate_failures(of: str) -> None:
-    result = await run(one(of, "fail", for_each=[1, 2], tolerate_failures=2))
+    if of in TYPES[NodeKind.WAITING]:
+        result = await run(one(of, "hang", for_each=[1, 2], tolerate_failures=2, timeout="5s"), signals=[])
+    else:
+        result = await run(one(of, "fail", for_each=[1, 2], tolerate_failures=2))
     assert result.nodes["a"].output == [None, None]
 
 
@@ -289,12 +304,6 @@ VALUES: dict[str, dict[str, Any]] = {
     "memory_limit": {"isolation": "process", "memory_limit": "1GiB"},
     "cpu_limit": {"isolation": "process", "cpu_limit": "1s"},
     "heartbeat_timeout": {"heartbeat_timeout": "5s"},
-    "for_each": {"for_each": [1]},
-    "item_key": {"for_each": [1], "item_key": "{{ item }}"},
-    "item_when": {"for_each": [1], "item_when": "item"},
-    "collect": {"for_each": [1], "collect": "mapping"},
-    "max_parallel": {"for_each": [1], "max_parallel": 1},
-    "tolerate_failures": {"for_each": [1], "tolerate_failures": 1},
     "until": {"until": {"when": "1 == 1"}},
     "queue": {"queue": "gpu"},
     "on_lost": {"on_lost": "fail"},

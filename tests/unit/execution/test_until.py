@@ -8,7 +8,7 @@ import pytest
 
 from pyflow.compare.drawing import graph, tree
 from pyflow.core.errors import DefinitionError
-from pyflow.core.events import Event, EventType
+from pyflow.core.events import EventType
 from pyflow.core.ports import MemorySink
 from pyflow.core.result import NodeRun, RunResult
 from pyflow.core.states import NodeState, RunState
@@ -21,7 +21,7 @@ from pyflow.execution.shared import Shared
 from pyflow.validation.checker import check_workflow
 from pyflow.validation.lint.rules import lint_workflow
 from tests.support.factories import stage
-from tests.support.factories.stage import node, workflow
+from tests.support.factories.stage import Counting, node, workflow
 
 DONE = {"when": "output.status == 'done'"}
 
@@ -317,22 +317,6 @@ def stage_recorded(**fields: Any) -> NodeRun:
         setattr(run, name, value)
     run.started_at = 1_000_000.0
     return run
-
-
-class Counting(MemorySink):
-    """A sink that notes when so many nodes and items wait."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.left = count
-        self.waiting = asyncio.Event()
-
-    async def commit(self, event: Event) -> None:
-        """Keep the event, and count it."""
-        await super().commit(event)
-        self.left -= event.type is EventType.NODE_WAITING
-        if not self.left:
-            self.waiting.set()
 
 
 async def test_cancelling_between_rounds_ends_the_node_and_its_items():

@@ -68,6 +68,17 @@ class ChildRun(_Model):
     attempt: int = 1
 
 
+class ItemReason(_Model):
+    """What an item of a fan-out waits for."""
+
+    index: int
+    key: str
+    code: str
+    detail: str
+    until: datetime | None = None
+    signal: str | None = None
+
+
 class NodeReason(_Model):
     """Why a node is where it is: ``waits_for`` are nodes, ``until`` is its timer, its deadline or its next attempt."""
 
@@ -83,6 +94,7 @@ class NodeReason(_Model):
     children: tuple[ChildRun, ...] = ()
     tasks: tuple[dict[str, Any], ...] = ()
     items: dict[str, int]
+    waiting_items: tuple[ItemReason, ...] = ()
     progress: Progress | None = None
 
 

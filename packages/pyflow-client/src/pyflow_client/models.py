@@ -327,7 +327,7 @@ class EventKinds(_Model):
 
 
 class Approval(_Model):
-    """A node that waits for a decision: ``signal`` is sent to ``run`` to decide it.
+    """A node, or an ``item`` of a fan-out, that waits for a decision: ``signal`` is sent to ``run`` to decide it.
 
     ``assignees`` may decide, and owners; ``may_decide`` says whether the caller may. ``form`` is the JSON Schema of the
     decision's ``data``. At ``until`` it ends by itself, as ``on_timeout`` says.
@@ -338,6 +338,7 @@ class Approval(_Model):
     workflow: str
     version: int
     node_id: str
+    item: ProgressItem | None = None
     signal: str
     assignees: tuple[str, ...] = ()
     message: Any = None

@@ -28,11 +28,12 @@ class NodeContext:
     """Context of a running node: its run, its attempt, and the services it may use.
 
     ``idempotency_key`` is the same for every attempt of one node in one run (``run:node``, with an item suffix in a
-    fan-out); send it to services that can deduplicate. ``attempt`` counts from 1.
+    fan-out and the round of a node with ``until``); send it to services that can deduplicate. ``attempt`` counts from 1
+    (in each round). ``item_key``: the key of the item in a fan-out, else ``None``.
     """
 
-    __slots__ = ("_cancelled", "_progress", "_secrets", "attempt", "idempotency_key", "logger", "node_id", "run_id",
-                 "workflow")  # fmt: skip
+    __slots__ = ("_cancelled", "_progress", "_secrets", "attempt", "idempotency_key", "item_key", "logger", "node_id",
+                 "run_id", "workflow")  # fmt: skip
 
     def __init__(
         self,
@@ -46,11 +47,13 @@ class NodeContext:
         cancelled: Callable[[], bool] | None = None,
         logger: logging.Logger | logging.LoggerAdapter[logging.Logger] | None = None,
         idempotency_key: str | None = None,
+        item_key: str | None = None,
     ) -> None:
         self.run_id = run_id
         self.node_id = node_id
         self.workflow = workflow
         self.attempt = attempt
+        self.item_key = item_key
         self.idempotency_key = idempotency_key or f"{run_id}:{node_id}"
         self.logger: logging.Logger | logging.LoggerAdapter[logging.Logger] = logger or logging.getLogger(
             f"pyflow.node.{node_id}"
