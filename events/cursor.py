@@ -43,6 +43,11 @@ class Cursor:
         # The first term is what the index of the log is asked for.
         return Q(position__gte=self.position) & (Q(position__gt=self.position) | same)
 
+    def up_to(self) -> Q:
+        """Return the condition of the events up to this place, that at it included."""
+        same = Q(position=self.position) & (Q(seq__lt=self.seq) | Q(seq=self.seq, id__lte=self.id))
+        return Q(position__lte=self.position) & (Q(position__lt=self.position) | same)
+
     def encode(self, tenant_id: UUID) -> str:
         """Return the cursor as text: letters, digits, ``-``, ``_`` and ``:``."""
         end = self.seq == _MOST_SEQ and self.id == _LAST_ID

@@ -56,6 +56,9 @@ class EventFilter:
         return wanted
 
 
+#: Events that a read with a filter looks at. Without a limit, one that few events meet costs as much as the whole log,
+#: for every page again.
+SCANNED = 2_000
 #: All events.
 EVERYTHING = EventFilter()
 
@@ -80,23 +83,34 @@ def read(
     """Read up to ``limit`` events of a tenant's log after a cursor; ``None``: from the oldest that is kept.
 
     What is not committed yet, or could still be overtaken by what is not, comes in a later page: the cursor never
-    passes it. Raises ``EventsRemovedError`` if events after the cursor were removed, unless what is left of them is
+    passes it. With a filter, a read looks at ``SCANNED`` events at most: its page may be short, or empty, and have more
+    behind it. Raises ``EventsRemovedError`` if events after the cursor were removed, unless what is left of them is
     asked for ``across_gaps``.
     """
     horizon = log.horizon()
-    rows = wanted.select(EventRecord.objects.for_tenant(tenant_id).filter(position__lt=horizon))
+    rows = EventRecord.objects.for_tenant(tenant_id).filter(position__lt=horizon).order_by("position", "seq", "id")
     if after is not None:
         rows = rows.filter(after.beyond())
-    rows = rows.order_by("position", "seq", "id").select_related("run__workflow", "run__version").only(*_FIELDS)
-    found = list(rows[: limit + 1])
+    stop = None if wanted == EVERYTHING else _place_of(rows, SCANNED)
+    chosen = wanted.select(rows if stop is None else rows.filter(stop.up_to()))
+    chosen = chosen.select_related("run__workflow", "run__version").only(*_FIELDS)
+    found = list(chosen[: limit + 1])
     # Asked after the events: some may have been removed just before they were read.
     removed = 0 if across_gaps else log.removed_to(tenant_id)
     if after is not None and removed and after < Cursor.end_of(removed):
         raise EventsRemovedError(Cursor.end_of(removed).encode(tenant_id))
     if len(found) > limit:
         return LogPage(found[:limit], Cursor.of(found[limit - 1]), has_more=True)
+    if stop is not None:
+        return LogPage(found, stop, has_more=True)
     end = Cursor.end_of(horizon - 1)
     return LogPage(found, end if after is None else max(after, end))
+
+
+def _place_of(rows: QuerySet[EventRecord], number: int) -> Cursor | None:
+    """Return the cursor of the event of this number, from 1 on, in ordered rows; ``None`` if there are fewer."""
+    places = rows.values_list("position", "seq", "id")[number - 1 : number]
+    return next((Cursor(*place) for place in places), None)
 
 
 def end_of_log() -> Cursor:

@@ -8,14 +8,17 @@ from uuid import UUID
 import psycopg
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from events import reading
 from events.cursor import Cursor
-from events.reading import LogPage, read
+from events.reading import EventFilter, LogPage, read
 from pyflow.core.events import EventType
 from runs.models import EventRecord, Run
 from runs.storage import log
 from tests.support.factories.rows import make_run, make_tenant
+from tests.support.streams import happen
 
 pytestmark = [pytest.mark.fleet, pytest.mark.django_db(transaction=True)]
 
@@ -179,3 +182,37 @@ def test_the_log_of_a_database_that_was_restored_to_another_server_goes_on():
     before = log.horizon()
     log.continue_log()
     assert before <= log.horizon() <= before + 5
+
+
+def test_a_filter_that_few_events_meet_costs_a_bounded_number_of_them_a_page(monkeypatch):
+    monkeypatch.setattr(reading, "SCANNED", 5)
+    tenant = make_tenant()
+    happen(tenant, "custom.made", 12)
+    happen(tenant, "custom.rare")
+    happen(tenant, "custom.made", 3)
+    wanted = EventFilter(types=("custom.rare",))
+    pages: list[LogPage] = []
+    while not pages or pages[-1].has_more:
+        pages.append(read(tenant.pk, after=pages[-1].next if pages else None, wanted=wanted))
+    assert [[event.type for event in page.events] for page in pages] == [[], [], ["custom.rare"], []]
+    many = read(tenant.pk, wanted=EventFilter(types=("custom.made",)), limit=3)
+    assert (len(many.events), many.has_more, many.next) == (3, True, Cursor.of(many.events[-1]))
+
+
+def test_the_plan_of_a_filtered_page_reads_a_part_of_the_log(monkeypatch):
+    monkeypatch.setattr(reading, "SCANNED", 20)
+    tenant = make_tenant()
+    with transaction.atomic():
+        for number in range(2_000):
+            log.append_outside(tenant_id=tenant.pk, type="custom.made", at=timezone.now(), data={"number": number})
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE runs_runevent")
+    with CaptureQueriesContext(connection) as captured:
+        page = read(tenant.pk, wanted=EventFilter(types=("custom.rare",), workflows=("orders",)))
+    assert (page.events, page.has_more) == ([], True)
+    [statement] = [query["sql"] for query in captured if "workflows_workflow" in query["sql"]]
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, COSTS OFF) {statement}")
+        plan = "\n".join(row[0] for row in cursor.fetchall())
+    assert "event_log" in plan
+    assert "Seq Scan on runs_runevent" not in plan
