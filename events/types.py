@@ -57,7 +57,10 @@ def _object(required: Mapping[str, Any], optional: Mapping[str, Any] | None = No
 
 
 _TEXT, _NUMBER = {"type": "string"}, {"type": "integer", "minimum": 0}
-_ERROR = _object({"code": _TEXT, "message": _TEXT, "type": _TEXT}, {"node_id": {"type": ["string", "null"]}})
+_ERROR = _object(
+    {"code": _TEXT, "message": _TEXT, "type": _TEXT},
+    {"node_id": {"type": ["string", "null"]}, "kind": _TEXT, "status": _NUMBER, "body": {}},
+)
 _ITEM = _object({"index": _NUMBER, "key": {"type": ["string", "null"]}})
 _REFERENCE = _object({"sha256": _TEXT, "size": _NUMBER})
 _TEXT_OR_NULL = {"type": ["string", "null"]}

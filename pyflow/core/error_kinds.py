@@ -10,6 +10,7 @@ from typing import Final
 
 from pyflow.core.messages import show
 from pyflow.core.problems import MAX_WORD
+from pyflow_sdk.errors import NodeError, PyFlowError
 
 #: What is matched whatever the class of an error is; besides these, HTTP statuses and their classes.
 KINDS: Final = frozenset({"timeout", "network", "refusal", "process_died"})
@@ -68,6 +69,34 @@ _CLASS = re.compile(r"_*[A-Z]\w*")
 #: How like two names are, of classes and of kinds, if one is a slip of the pen and not another error's own name.
 _ALIKE_CLASS: Final = 0.9
 _ALIKE: Final = 0.85
+
+
+def error_kinds(error: BaseException) -> frozenset[str]:
+    """The names by which ``retry_on`` may speak of an error.
+
+    Its class and base classes (``ValueError``), its code (``node_timeout``), ``timeout``, ``network`` (no answer from
+    the other side), and for an HTTP status 503: ``http_503`` and ``http_5xx``.
+    """
+    kinds = {cls.__name__ for cls in type(error).__mro__ if cls is not object}
+    if isinstance(error, PyFlowError):
+        kinds.add(error.code)
+    if isinstance(error, NodeError) and error.status is not None:
+        kinds |= {f"http_{error.status}", f"http_{error.status // 100}xx"}
+    kind = kind_of(error)
+    return frozenset(kinds if kind is None else {*kinds, kind})
+
+
+def kind_of(error: BaseException) -> str | None:
+    """The kind of an error in one word: its own, its HTTP status (``http_503``), ``timeout`` or ``network``."""
+    if isinstance(error, NodeError):
+        if error.kind:
+            return error.kind
+        if error.status is not None:
+            return f"http_{error.status}"
+    names = {cls.__name__ for cls in type(error).__mro__}
+    if isinstance(error, TimeoutError) or "TimeoutException" in names:
+        return "timeout"
+    return "network" if isinstance(error, ConnectionError) or "TransportError" in names else None
 
 
 def never_match(words: Iterable[str], *, own: bool) -> Iterator[tuple[int, str, str | None]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pyflow.core.context import ExecutionContext
+from pyflow.core.error_kinds import kind_of
 from pyflow.core.events import rfc3339
 from pyflow.core.messages import cut, masked, show
+from pyflow.core.plain import NotPlainError, to_plain
 from pyflow.core.redaction import Redactor
 from pyflow.core.states import NodeState, RunState
 from pyflow.core.suspension import Suspension
@@ -18,6 +21,10 @@ from pyflow_sdk.errors import NodeError, PyFlowError
 #: Of a traceback, which is shortened at its beginning.
 MAX_TRACEBACK = 8 * 1024
 MAX_MESSAGE = 4000
+#: Characters of the body of a failed answer.
+MAX_BODY = 8 * 1024
+#: What only some errors have.
+_DETAILS = ("kind", "status", "body")
 #: Of an error's message in a ``repr``.
 MAX_IN_REPR = 120
 #: The reason of a node whose result was taken over from another run.
@@ -27,8 +34,8 @@ REUSED = "reused"
 class RecordedError(NodeError):
     """An error read back from a record; ``original_code`` and ``original_type`` are those of the first one."""
 
-    def __init__(self, message: str, code: str, type_name: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, code: str, type_name: str, **details: Any) -> None:
+        super().__init__(message, **details)
         self.original_code = code
         self.original_type = type_name
 
@@ -36,17 +43,32 @@ class RecordedError(NodeError):
 class ErrorInfo:
     """An error as data: ``code`` (stable), ``message`` (for people), ``type`` (class name), the node it came from.
 
-    ``traceback``: of an error that the node did not raise on purpose, the way to it through the node's code.
+    ``traceback``: of an error that the node did not raise on purpose, the way to it through the node's code. ``kind``:
+    what ``retry_on`` calls it, such as ``http_404`` or ``timeout``. ``status`` and ``body``: of a failed HTTP answer.
     """
 
-    __slots__ = ("code", "message", "node_id", "traceback", "type")
+    __slots__ = ("body", "code", "kind", "message", "node_id", "status", "traceback", "type")
 
-    def __init__(self, code: str, message: str, type: str, node_id: str | None, traceback: str | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        type: str,
+        node_id: str | None,
+        traceback: str | None = None,
+        *,
+        kind: str | None = None,
+        status: int | None = None,
+        body: Any = None,
+    ) -> None:
         self.code = code
         self.message = cut(message, MAX_MESSAGE)
         self.type = type
         self.node_id = node_id
         self.traceback = traceback
+        self.kind = kind
+        self.status = status
+        self.body = body
 
     def __repr__(self) -> str:
         node = "" if self.node_id is None else f" in {self.node_id}"
@@ -60,12 +82,23 @@ class ErrorInfo:
         if redactor:
             text, traceback = redactor.redact_message((text, traceback))
         name = type(error).__name__
-        return cls(code, text or name, name, node_id, traceback and cut(traceback, MAX_TRACEBACK, keep="end"))
+        status, body = (error.status, error.body) if isinstance(error, NodeError) else (None, None)
+        return cls(
+            code,
+            text or name,
+            name,
+            node_id,
+            traceback and cut(traceback, MAX_TRACEBACK, keep="end"),
+            kind=kind_of(error),
+            status=status,
+            body=None if body is None else bounded_body(body, redactor),
+        )
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], node_id: str | None) -> ErrorInfo:
         """Rebuild an error from what ``as_record`` returned."""
-        return cls(record["code"], record["message"], record["type"], node_id, record.get("traceback"))
+        details = {name: record.get(name) for name in _DETAILS}
+        return cls(record["code"], record["message"], record["type"], node_id, record.get("traceback"), **details)
 
     @property
     def headline(self) -> str:
@@ -73,16 +106,40 @@ class ErrorInfo:
         return headline(self.code, self.type, self.message)
 
     def as_record(self) -> dict[str, Any]:
-        """``{code, message, type, node_id, traceback?}``, as it is kept with the run of a node."""
+        """``{code, message, type, node_id, kind?, status?, body?, traceback?}``, as it is kept with a node's run."""
         return self.as_dict() if self.traceback is None else {**self.as_dict(), "traceback": self.traceback}
 
     def as_dict(self) -> dict[str, Any]:
-        """``{code, message, type, node_id}``, as templates and the run as a whole have it."""
-        return {"code": self.code, "message": self.message, "type": self.type, "node_id": self.node_id}
+        """``{code, message, type, node_id, kind?, status?, body?}``, as the run as a whole has it."""
+        return {name: value for name, value in self.as_names().items() if name not in _DETAILS or value is not None}
+
+    def as_names(self) -> dict[str, Any]:
+        """``{code, message, type, node_id, kind, status, body}``, as templates and expressions see it."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "type": self.type,
+            "node_id": self.node_id,
+            **{name: getattr(self, name) for name in _DETAILS},
+        }
 
     def as_exception(self) -> RecordedError:
         """The error as something that can be raised or stored in a context."""
-        return RecordedError(self.message, self.code, self.type)
+        return RecordedError(self.message, self.code, self.type, kind=self.kind, status=self.status, body=self.body)
+
+
+def bounded_body(body: object, redactor: Redactor | None) -> Any:
+    """The body of an answer as it is recorded: JSON with secrets masked, or the beginning of a text that is too long.
+
+    ``None`` for what can be neither: binary data.
+    """
+    try:
+        plain = to_plain(body)
+    except NotPlainError:
+        return None
+    plain = redactor.redact(plain) if redactor else plain
+    text = plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+    return plain if len(text) <= MAX_BODY else cut(text, MAX_BODY)
 
 
 def headline(code: str, type: str, message: str) -> str:

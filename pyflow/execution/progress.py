@@ -96,7 +96,7 @@ class RunProgress:
 
     def _error_data(self) -> Mapping[str, Any] | None:
         error = self._first_error()
-        return None if error is None else error.as_dict()
+        return None if error is None else error.as_names()
 
     # --- what becomes of a node
 

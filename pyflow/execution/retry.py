@@ -8,36 +8,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pyflow.core.duration import MAX_SECONDS
+from pyflow.core.error_kinds import error_kinds
 from pyflow.core.errors import PyFlowError
 from pyflow.documents.models import RetryDef
-from pyflow_sdk.errors import NodeError, RetryableError
+from pyflow_sdk.errors import RetryableError
 
 V1_MAX_RETRIES = 3
 V1_DELAY = 1.0
 MAX_ATTEMPTS = 3
-
-
-def error_kinds(error: BaseException) -> frozenset[str]:
-    """The names by which ``retry_on`` may speak of an error.
-
-    Its class and base classes (``ValueError``), its code (``node_timeout``), ``timeout``, ``network`` (no answer from
-    the other side), and for an HTTP status 503: ``http_503`` and ``http_5xx``.
-    """
-    kinds = {cls.__name__ for cls in type(error).__mro__ if cls is not object}
-    if isinstance(error, PyFlowError):
-        kinds.add(error.code)
-    status = None
-    if isinstance(error, NodeError):
-        if error.kind:
-            kinds.add(error.kind)
-        status = error.status
-    if isinstance(error, TimeoutError) or "TimeoutException" in kinds:
-        kinds.add("timeout")
-    if isinstance(error, ConnectionError) or "TransportError" in kinds:
-        kinds.add("network")
-    if status is not None:
-        kinds |= {f"http_{status}", f"http_{status // 100}xx"}
-    return frozenset(kinds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pyflow.core.errors import NodeError, NonRetryableError, PyFlowError, RetryableError
-from pyflow.core.messages import cut, masked
+from pyflow.core.messages import current_redactor, cut, masked
+from pyflow.core.result import bounded_body
 from pyflow.core.tracebacks import text_of, traceback_of
 
 
@@ -57,20 +58,24 @@ MAX_TEXT = 20_000
 
 
 def describe_error(error: BaseException) -> dict[str, Any]:
-    """An error as JSON data: ``{classes, flavour, code, message, traceback, kind, status, retry_after}``."""
+    """An error as JSON data: ``{classes, flavour, code, message, traceback, kind, status, body,
+    retry_after}``.
+    """
     flavour = next((name for name, cls in _FLAVOURS.items() if isinstance(error, cls)), "node")
     if isinstance(error, PyFlowError) and error.permanent:
         flavour = "non_retryable"
     common = {NodeError, RetryableError, NonRetryableError, PyFlowError, Exception, BaseException, object}
     classes = [cls.__name__ for cls in type(error).__mro__ if cls not in common]
+    body = error.body if isinstance(error, NodeError) else None
     return {
         "classes": classes[:MAX_CLASSES],
         "flavour": flavour,
         "code": error.code if isinstance(error, PyFlowError) else NodeError.code,
         "message": cut(masked(text_of(error)), MAX_TEXT),
         "traceback": cut(masked(traceback_of(error) or ""), MAX_TEXT, keep="end"),
-        "kind": getattr(error, "kind", None) if isinstance(error, NodeError) else None,
-        "status": getattr(error, "status", None) if isinstance(error, NodeError) else None,
+        "kind": error.kind if isinstance(error, NodeError) else None,
+        "status": error.status if isinstance(error, NodeError) else None,
+        "body": None if body is None else bounded_body(body, current_redactor.get()),
         "retry_after": getattr(error, "retry_after", None) if isinstance(error, RetryableError) else None,
     }
 
@@ -88,6 +93,7 @@ def rebuild_error(described: Mapping[str, Any]) -> NodeError:
     details: dict[str, Any] = {
         "kind": kind if isinstance(kind, str) else None,
         "status": status if type(status) is int else None,
+        "body": described.get("body"),
     }
     after = described.get("retry_after")
     if issubclass(cls, RetryableError):

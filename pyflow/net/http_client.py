@@ -95,11 +95,16 @@ class HttpTimeoutError(NodeError, httpx2.TimeoutException, TimeoutError):
         self.kind, self.status, self._request = "timeout", None, None
 
 
+#: Bytes of the body of a failed answer that are looked at.
+MAX_ERROR_BODY = 64 * 1024
+
+
 class HttpStatusError(RetryableError, httpx2.HTTPStatusError):
     """The server answered with an error status.
 
-    ``status`` is the code, ``response`` the answer (``HttpResponse``), ``retry_after`` the seconds a 429 or 503 asked
-    to wait. Also is httpx2's error, and httpx's where that is in use: v1 raised it.
+    ``status`` is the code, ``body`` the body as JSON or text, ``response`` the answer (``HttpResponse``),
+    ``retry_after`` the seconds a 429 or 503 asked to wait. Also is httpx2's error, and httpx's where that is in use:
+    v1 raised it.
     """
 
     code: ClassVar[str] = "http_status"
@@ -107,6 +112,8 @@ class HttpStatusError(RetryableError, httpx2.HTTPStatusError):
     def __init__(self, message: str, response: HttpResponse, retry_after: float | None) -> None:
         Exception.__init__(self, message)
         self.status, self.kind, self.retry_after = response.status, None, retry_after
+        # Of a large body only the beginning is recorded, which need not be parsed.
+        self.body = response.data() if len(response.content) <= MAX_ERROR_BODY else response.beginning(MAX_ERROR_BODY)
         self.response = response  # type: ignore[assignment] # it has status_code, headers, text and json() as well
         self._request = None
 
@@ -145,6 +152,10 @@ class HttpResponse:
     def text(self) -> str:
         """The body as text, in the encoding that the server named or UTF-8; what does not decode is replaced."""
         return self.content.decode(self._encoding, "replace")
+
+    def beginning(self, most: int) -> str:
+        """The first ``most`` bytes of the body as text."""
+        return self.content[:most].decode(self._encoding, "replace")
 
     def json(self) -> Any:
         """The body as JSON; ``ValueError`` if it is not."""

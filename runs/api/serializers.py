@@ -95,6 +95,14 @@ class ErrorShape(serializers.Serializer[Any]):
     message = serializers.CharField()
     type = serializers.CharField(help_text="Name of the exception class, such as `KeyError`.")
     node_id = serializers.CharField(allow_null=True)
+    kind = serializers.CharField(
+        required=False, help_text="What `retry_on` calls the error, such as `http_404`, `timeout` or `network`."
+    )
+    status = serializers.IntegerField(required=False, help_text="HTTP status of a failed answer.")
+    body = serializers.JSONField(
+        required=False,
+        help_text="Body of a failed answer, with secrets masked: JSON, or text; at most 8,192 characters.",
+    )
     traceback = serializers.CharField(
         required=False,
         help_text="Traceback through the node's code; only for unexpected exceptions of a node.",

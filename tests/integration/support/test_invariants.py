@@ -64,9 +64,9 @@ def a_task(run: Run) -> None:
     NodeTask.objects.create(tenant=run.tenant, run=run, run_epoch=1, node_id="one", places=[])
 
 
-def an_item(run: Run) -> None:
-    values = {"node_id": "one", "index": 0, "key": "0", "state": "retrying", "at": timezone.now()}
-    NodeItem.objects.create(tenant=run.tenant, run=run, **values)
+def item_is(**changes: object) -> Change:
+    values = {"node_id": "one", "index": 0, "key": "0", "state": "retrying", "at": timezone.now()} | changes
+    return lambda run: NodeItem.objects.create(tenant=run.tenant, run=run, **values)
 
 
 def an_orphan(run: Run) -> None:
@@ -132,8 +132,11 @@ WRONGS: dict[str, list[Change]] = {
     "log_lines_are_numbered_without_a_gap": [a_line_more],
     "ended_runs_say_when": [run_is(finished_at=None), run_is(wake_at=LATER), run_is(state="queued")],
     "leases_are_of_running_runs": [run_is(owner="a zombie"), run_is(lease_until=NOW), run_is(state="running")],
-    "ended_runs_have_no_open_nodes": [node_is(state="running"), an_item],
+    "ended_runs_have_no_open_nodes": [node_is(state="running"), item_is()],
     "states_of_nodes_fit_their_fields": [node_is(finished_at=None), node_is(wake_at=LATER), node_is(state="waiting")],
+    "states_of_items_fit_their_fields": [item_is(), item_is(state="skipped", output=1), item_is(state="waiting")],
+    "rounds_have_attempts": [node_is(round=0), node_is(round=3)],
+    "rounds_never_go_back": [an_event(data={"attempt": 0})],
     "who_waits_has_a_reason": [run_is(state="waiting"), run_is(state="paused")],
     "what_has_come_is_not_waited_for": [
         run_is(state="waiting", cancel_requested_at=NOW, wake_at=LATER),

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from pyflow.core.error_kinds import error_kinds
 from pyflow.core.events import EventType, posix
 from pyflow.documents.models import RetryDef
-from pyflow.execution.retry import RetryPolicy, error_kinds
+from pyflow.execution.retry import RetryPolicy
 from pyflow_sdk.errors import NodeError, NonRetryableError, RetryableError
 from tests.support.factories import stage
 from tests.support.factories.stage import node, workflow

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from pyflow.core.context import ExecutionContext
+from pyflow.core.error_kinds import error_kinds
 from pyflow.core.plain import NotPlainError
 from pyflow.core.ports import MappingSecrets
 from pyflow.core.redaction import Redactor
 from pyflow.execution.engine import WorkflowEngine
-from pyflow.execution.retry import error_kinds
 from pyflow.expressions.scope import RunScope, SecretScope
 from pyflow.isolation.environment import SETTING, IsolatedEnvironmentError, child_environment
 from pyflow.isolation.processes import (

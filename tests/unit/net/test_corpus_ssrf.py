@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx2
 import pytest
 
-from pyflow.execution.retry import error_kinds
+from pyflow.core.error_kinds import error_kinds
 from pyflow.net.addresses import NetworkPolicy, SSRFError, is_denied
 from pyflow.net.http_client import HttpTimeoutError, InvalidRequestError, ResponseTooLargeError, request
 from tests.support import corpora

@@ -12,7 +12,8 @@ import httpx2
 import pytest
 import respx
 
-from pyflow.execution.retry import RetryPolicy, error_kinds
+from pyflow.core.error_kinds import error_kinds
+from pyflow.execution.retry import RetryPolicy
 from pyflow.net import http_client
 from pyflow.net.addresses import NetworkPolicy, SSRFError, current_policy
 from pyflow.net.http_client import (

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from pyflow.core.ports import MappingSecrets
 from pyflow.core.result import NodeRun
+from pyflow.execution.engine import WorkflowEngine
+from pyflow.validation.loader import parse_workflow
 from tests.unit.nodes.web import Asked, Reply, Web, node, serving
 
 JSON = ("Content-Type", "application/json")
@@ -188,3 +191,55 @@ async def test_a_redirect_without_a_place_is_its_own_answer(web: Web):
     web.answer = lambda asked: Reply(b"", 302)
     code, message = error_of(await ask(web))
     assert (code, "302" in message) == ("http_status", True)
+
+
+# --- answers that fail
+
+
+FAILING = """
+version: 2
+name: asks
+nodes:
+  - id: ask
+    type: http
+    isolation: %s
+    config: {url: "%s", allow_private_networks: true, headers: {X-Key: "{{ secrets.KEY }}"}}
+on_failure:
+  - id: report
+    type: template
+    config: {template: {kind: "{{ run.error.kind }}", status: "{{ run.error.status }}", body: "{{ run.error.body }}"}}
+"""
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+async def test_the_body_of_a_failed_answer_is_in_the_error_and_masked(web: Web, isolation: str):
+    web.answer = lambda asked: Reply({"code": "locked", "you_sent": "sesame-open"}, 409, [JSON])
+    engine = WorkflowEngine(secrets=MappingSecrets({"KEY": "sesame-open"}))
+    result = await engine.execute(parse_workflow(FAILING % (isolation, web.url)))
+    seen = {"kind": "http_409", "status": 409, "body": {"code": "locked", "you_sent": "***"}}
+    assert result.nodes["report"].output == seen
+    assert result.nodes["ask"].error.as_record().items() >= seen.items()
+    assert "sesame" not in json.dumps(result.as_dict())
+
+
+@pytest.mark.parametrize(
+    ("content", "kept"),
+    [
+        (b"x" * 20_000, 8192),
+        (b"y" * 1_000_000, 8192),
+        (json.dumps(["z" * 9000]).encode(), 8192),
+        (b"\x00\x01", None),
+        (b"", 0),
+    ],
+)
+async def test_the_recorded_body_of_a_failed_answer_is_bounded(web: Web, content: bytes, kept: int | None):
+    web.answer = lambda asked: Reply(content, 500)
+    body = (await ask(web)).error.body
+    assert (None if body is None else len(body)) == kept
+
+
+async def test_an_error_without_an_answer_has_a_kind_and_no_body():
+    with serving() as gone:
+        pass
+    ended = await ask(gone)
+    assert (ended.error.kind, ended.error.status, ended.error.body) == ("network", None, None)

@@ -59,15 +59,23 @@ class NodeError(PyFlowError):
     """A node failed for a reason that its author foresaw.
 
     ``kind`` is matched by ``retry_on`` / ``non_retryable`` (for example ``timeout`` or ``http_503``);
-    ``status`` is an HTTP status where there is one.
+    ``status`` is an HTTP status where there is one, ``body`` the answer of the other side (text or JSON), which is
+    masked and limited to 8 KiB when the error is recorded.
     """
 
     code: ClassVar[str] = "node_error"
+    # Also for subclasses that leave the constructor out.
+    kind: str | None = None
+    status: int | None = None
+    body: object = None
 
-    def __init__(self, message: str, *, kind: str | None = None, status: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, kind: str | None = None, status: int | None = None, body: object = None
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.status = status
+        self.body = body
 
 
 class RetryableError(NodeError):
@@ -82,8 +90,9 @@ class RetryableError(NodeError):
         retry_after: float | None = None,
         kind: str | None = None,
         status: int | None = None,
+        body: object = None,
     ) -> None:
-        super().__init__(message, kind=kind, status=status)
+        super().__init__(message, kind=kind, status=status, body=body)
         self.retry_after = retry_after
 
 
