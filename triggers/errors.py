@@ -63,6 +63,13 @@ class HookBodyError(PyFlowError):
     category: ClassVar[ErrorCategory] = ErrorCategory.MALFORMED
 
 
+class HookTypeError(PyFlowError):
+    """No body of this type, or in this character set, is read. Send JSON, a form or text."""
+
+    code: ClassVar[str] = "hook_body_unsupported"
+    category: ClassVar[ErrorCategory] = ErrorCategory.UNSUPPORTED
+
+
 class HookInputError(PyFlowError):
     """The request gives no input for the workflow: a template of the trigger failed, or its result is no object."""
 

@@ -83,6 +83,9 @@ CODES = {
         "document_too_large",
         "event_too_large",
     },
+    415: {
+        "hook_body_unsupported",
+    },
     422: {
         "backfill_invalid",
         "computation_limit",

@@ -13,7 +13,7 @@ from django.http.multipartparser import MultiPartParser, MultiPartParserError
 from django.utils.http import parse_header_parameters
 
 from pyflow.documents.reading import decode, read_json
-from triggers.errors import HookBodyError
+from triggers.errors import HookBodyError, HookTypeError
 
 #: Fields of a form or a query.
 MAX_FIELDS = 1000
@@ -22,7 +22,8 @@ MAX_FIELDS = 1000
 def read_body(content_type: str, body: bytes) -> Any:
     """Return the data of a body: a JSON value, a mapping of fields, or text; ``None`` for an empty one.
 
-    Raises ``DocumentError`` or ``HookBodyError``.
+    Raises ``DocumentError`` or ``HookBodyError`` for a body that is not what its type says, and ``HookTypeError`` for a
+    type that is not read.
     """
     kind, parameters = parse_header_parameters(content_type)
     if not body:
@@ -35,7 +36,7 @@ def read_body(content_type: str, body: bytes) -> Any:
         return _parts(content_type, body)
     if kind.startswith("text/") or kind == "application/xml" or kind.endswith("+xml"):
         return _text(body, parameters.get("charset", "utf-8"))
-    raise HookBodyError(
+    raise HookTypeError(
         "The body is read as JSON, as a form (application/x-www-form-urlencoded or multipart/form-data) or as text: "
         "say which by `Content-Type`."
     )
@@ -64,7 +65,9 @@ def _gathered(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _text(body: bytes, charset: str) -> str:
     try:
         text = body.decode("utf-8-sig" if charset.lower() == "utf-8" else charset)
-    except (UnicodeDecodeError, LookupError):
+    except LookupError:
+        raise HookTypeError("The `charset` of the `Content-Type` is not known. Send UTF-8.") from None
+    except UnicodeDecodeError:
         raise HookBodyError("The body is not text in the `charset` of its `Content-Type` (default UTF-8).") from None
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text if character > "\ud7ff"):
         raise HookBodyError("The body holds a NUL or surrogate character.")

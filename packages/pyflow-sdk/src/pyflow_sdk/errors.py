@@ -25,6 +25,8 @@ class ErrorCategory(StrEnum):
     #: The object has changed since the caller read it.
     PRECONDITION_FAILED = "precondition_failed"
     TOO_LARGE = "too_large"
+    #: The text is of a type or in a character set that is not read here.
+    UNSUPPORTED = "unsupported"
     #: The text can be read, but its values are not valid.
     INVALID = "invalid"
     #: The request lacks the condition that protects against lost updates.
