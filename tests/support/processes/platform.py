@@ -143,6 +143,14 @@ class Server(WebServer):
         super().__init__(["daphne", "-b", "127.0.0.1", "-p", "{port}", "pyflow_site.asgi:application"], env, log, key)
 
 
+class Uvicorn(WebServer):
+    """The other ASGI server."""
+
+    def __init__(self, env: dict[str, str], log: Path, key: str) -> None:
+        options = ["--host", "127.0.0.1", "--port", "{port}", "--log-level", "warning"]
+        super().__init__(["uvicorn", *options, "pyflow_site.asgi:application"], env, log, key)
+
+
 class Gunicorn(WebServer):
     """The WSGI server, as production runs it: two processes of several threads."""
 
