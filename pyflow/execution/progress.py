@@ -30,6 +30,7 @@ from pyflow.execution.items import end_waiting_items, taken
 from pyflow.execution.journal import Journal
 from pyflow.execution.plan import MAIN, Plan, PlannedNode
 from pyflow.execution.request import RunServices
+from pyflow.execution.rounds import round_data
 from pyflow.execution.scheduler import Scheduler
 from pyflow.expressions.scope import RunScope, V1Scope
 
@@ -185,6 +186,7 @@ class RunProgress:
         if state is NodeState.SUCCEEDED or has_completed_items(run):
             self.scheduler.note_effect(node.index)  # now: a record knows the order of these times, not of commits
         run.wait, run.wake_at = None, None
+        data |= round_data(run)
         self.runs[node.index] = run
         if state is NodeState.SUCCEEDED and self.scheduler.is_last(node.index):
             self.journal.emit(NODE_ENDS[state], node.id, data)  # the run's end follows at once: one commit for both

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from pyflow.core.duration import parse_duration
 from pyflow.core.errors import NodeTimeoutError, NonRetryableError
+from pyflow.core.messages import show
 from pyflow.core.suspension import SuspendingNode
 from pyflow_sdk.node import ConfigT, NodeContext
 
@@ -36,7 +37,7 @@ def signal_name(name: str) -> str:
     """Return the name of a signal. Raises ``NonRetryableError`` if it is longer than the name of a signal can be."""
     if len(name) > MAX_SIGNAL_NAME:
         raise NonRetryableError(
-            f"the name of a signal has at most {MAX_SIGNAL_NAME} characters, and {name[:40]!r}… has {len(name):,}:"
+            f"the name of a signal has at most {MAX_SIGNAL_NAME} characters, and {show(name)} has {len(name):,}:"
             " give the items shorter keys with `item_key`"
         )
     return name

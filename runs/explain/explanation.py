@@ -48,6 +48,8 @@ _LIGHT = (
     "wait",
     "progress",
 )
+#: States of items that are between two attempts or rounds, or wait for something.
+_WAITING = frozenset({NodeState.WAITING.value, NodeState.RETRYING.value})
 
 
 def explain_run(*, tenant_id: UUID, run_id: UUID) -> Explanation:
@@ -59,6 +61,7 @@ def explain_run(*, tenant_id: UUID, run_id: UUID) -> Explanation:
     nodes = {row.node_id: row for row in _of(run, NodeRun).only(*_LIGHT).order_by("id")}
     plan, broken = _plan(run)
     lives = run.state not in TERMINAL_RUN_STATES
+    items = _items(run)
     tasks = _tasks(run) if run.state == RunState.RUNNING else []
     queues = {run.queue} if run.state == RunState.QUEUED else {task.queue for task in tasks if not task.owner}
     return explain(
@@ -68,8 +71,8 @@ def explain_run(*, tenant_id: UUID, run_id: UUID) -> Explanation:
             plan=plan,
             broken=broken,
             nodes=nodes,
-            items=_items(run),
-            waiting_items=_waiting_items(run) if lives else {},
+            items=items,
+            waiting_items=_waiting_items(run) if any(_WAITING & counts.keys() for counts in items.values()) else {},
             tasks=tasks,
             children=_children(run, awaited_children(nodes)) if may_have_children(plan, nodes) else {},
             places=places_of(tenant_id=tenant_id, run_id=run_id) if lives else (),
@@ -101,8 +104,8 @@ def _items(run: Run) -> dict[str, dict[str, int]]:
 
 def _waiting_items(run: Run) -> dict[str, list[NodeItem]]:
     """Return the first items of each fan-out that are between two attempts or rounds, or wait for something."""
-    between = _of(run, NodeItem).filter(state__in=[NodeState.WAITING.value, NodeState.RETRYING.value])
-    rows = between.defer("output").order_by("node_id", "index")[:MOST_NODES]
+    rows = _of(run, NodeItem).filter(state__in=sorted(_WAITING))
+    rows = rows.defer("output").order_by("node_id", "index")[:MOST_NODES]
     found: dict[str, list[NodeItem]] = defaultdict(list)
     for item in rows:
         if len(found[item.node_id]) < MOST_NAMES:

@@ -307,12 +307,16 @@ def test_a_run_that_ended_as_a_whole_has_no_first_node(api: Api, run: Run):
 def test_the_items_of_a_fan_out_are_counted(api: Api, run: Run):
     change(run, "running")
     node(run, "a", "running", attempts=1)
-    states = ["succeeded", "succeeded", "retrying"]
-    NodeItem.objects.bulk_create(
-        NodeItem(tenant_id=run.tenant_id, run=run, node_id="a", index=i, key=str(i), state=state, at=timezone.now())
-        for i, state in enumerate(states)
-    )
-    assert of_node(explained(api, run), "a")["items"] == {"succeeded": 2, "retrying": 1}
+    now = timezone.now()
+    owned = {"tenant_id": run.tenant_id, "run": run, "node_id": "a", "at": now}
+    for i, state in enumerate(["succeeded", "succeeded", "retrying"]):
+        wake_at = now if state == "retrying" else None
+        NodeItem.objects.create(**owned, index=i, key=str(i), state=state, attempts=1, wake_at=wake_at)
+    shown = of_node(explained(api, run), "a")
+    assert shown["items"] == {"succeeded": 2, "retrying": 1}
+    [item] = shown["waiting_items"]
+    assert (item["index"], item["key"], item["code"], item["signal"]) == (2, "2", "retry", None)
+    assert item["detail"].startswith("Attempt 1 failed: the next one starts at ")
 
 
 @pytest.mark.parametrize("state", list(RunState))
