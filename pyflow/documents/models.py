@@ -15,6 +15,9 @@ from pyflow.core.duration import Duration, Size
 from pyflow.core.messages import show
 from pyflow.documents.described import DescribedModel
 
+#: Keys that begin with this are the author's own: kept, and never looked at.
+OWN_PREFIX = "x-"
+
 
 class OnError(StrEnum):
     """The meaning of a failed node for its run.
@@ -389,4 +392,5 @@ def json_schema() -> dict[str, Any]:
     for definition in (schema, *schema.get("$defs", {}).values()):
         if definition.get("type") == "object":
             definition["additionalProperties"] = False
+            definition["patternProperties"] = {f"^{OWN_PREFIX}": {}}
     return schema

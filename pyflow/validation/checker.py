@@ -22,7 +22,7 @@ from pyflow.core.problems import locate, suggest
 from pyflow.core.suspension import SuspendingNode
 from pyflow.core.wording import foreign_key
 from pyflow.documents.graph import Graph
-from pyflow.documents.models import CompensateDef, MatrixDef, NodeDef, OnError, RetryDef, RunIf, WorkflowDef
+from pyflow.documents.models import OWN_PREFIX, CompensateDef, MatrixDef, NodeDef, OnError, RetryDef, RunIf, WorkflowDef
 from pyflow.documents.node_keys import refusals
 from pyflow.expressions.template import count_words, is_reference, is_template, template_strings
 from pyflow.validation.config_check import check_config
@@ -161,9 +161,11 @@ def check_graph(version: int, sections: list[list[_RawNode]]) -> Iterator[Proble
 
 
 def unknown_keys(model: type[BaseModel], extra: Iterable[str], path: Path) -> Iterator[Problem]:
-    """A problem for each key that ``model`` does not know."""
+    """A problem for each key that ``model`` does not know, but for those of the author: ``x-…``."""
     known = {field.alias or name for name, field in model.model_fields.items()}
     for key in extra:
+        if str(key).startswith(OWN_PREFIX):
+            continue
         pointer = make_pointer((*path, key))
         yield Problem(
             "unknown_key", f"unknown key {key!r}", pointer, suggestion=foreign_key(key, known) or suggest(key, known)

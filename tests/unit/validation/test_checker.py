@@ -1,9 +1,13 @@
 """What is wrong with a definition is found before anything runs: all of it, with its place and a suggestion."""
 
+import json
+
+import jsonschema
 import pytest
 
 from pyflow.core.errors import DefinitionError, Problem
 from pyflow.core.problems import suggest
+from pyflow.documents.models import json_schema
 from pyflow.execution.plan import compile_plan
 from pyflow.validation.checker import check_workflow
 from pyflow.validation.loader import parse_workflow
@@ -214,3 +218,37 @@ def test_two_hundred_problems_are_listed_and_then_that_there_are_more():
 )
 def test_the_nearest_name_is_suggested_if_it_is_found_quickly(word: str, known: list[str], nearest: str | None):
     assert suggest(word, known) == nearest
+
+
+OWN_KEYS = """
+version: 2
+name: own
+x-owner: {team: [a, b], note: "{{ nothing }}"}
+x-retry: &often {max_attempts: 9}
+settings: {timeout: 5m, x-why: slow}
+triggers: [{id: by-hand, type: manual, x-who: ada}]
+nodes:
+  - id: a
+    type: echo
+    x-ticket: 17
+    retry: {<<: *often, x-note: flaky}
+    config: {value: hello}
+    compensate: {type: echo, x-safe: true, config: {value: undone}}
+finally: [{id: z, type: echo, x-last: yes, config: {value: bye}}]
+"""
+
+
+def test_keys_of_the_author_are_kept_and_not_looked_at():
+    assert problems(OWN_KEYS) == []
+    definition = parse_workflow(OWN_KEYS)
+    jsonschema.Draft202012Validator(json_schema()).validate(definition.canonical())
+    again = parse_workflow(json.dumps(definition.canonical()), "json")
+    assert (again.canonical(), again.canonical()["nodes"][0]["x-ticket"]) == (definition.canonical(), 17)
+    assert definition.nodes[0].retry.max_attempts == 9
+
+
+@pytest.mark.parametrize("key", ["xowner", "X-owner", "x_owner", "-x-owner"])
+def test_only_keys_that_begin_with_the_prefix_are_the_authors(key: str):
+    text = OWN_KEYS.replace("x-ticket", key)
+    assert [problem.code for problem in problems(text)] == ["unknown_key"]
+    assert not jsonschema.Draft202012Validator(json_schema()).is_valid(parse_workflow(text).canonical())
