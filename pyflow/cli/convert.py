@@ -10,13 +10,12 @@ from typing import Annotated, Literal
 import typer
 
 from pyflow.cli.console import ExitCode, err, fail, out, out_json
-from pyflow.cli.loading import RefusedError, check, read_workflow
+from pyflow.cli.loading import RefusedError, check, read_text, read_workflow
 from pyflow.core.errors import Problem
 from pyflow.net.files import open_private
 from pyflow.nodes import default_registry
 from pyflow.upgrade import convert as conversion
 from pyflow.upgrade.convert import Conversion, ConversionError, Note
-from pyflow.validation.loader import read_source
 
 _KINDS = {
     "changed": "means something else in version 2",
@@ -26,7 +25,9 @@ _KINDS = {
 
 
 def convert(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The v1 workflow: YAML, or JSON by its ending.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The v1 workflow: YAML, or JSON by its ending; `-`: standard input.")
+    ],
     to: Annotated[Literal["2"], typer.Option("--to", help="The version to convert to.")] = "2",  # noqa: ARG001 - the only one
     output: Annotated[
         Path | None,
@@ -79,7 +80,7 @@ def _converted(file: Path) -> Conversion:
         raise RefusedError(file, [problem], ExitCode.FAILED)
     check(workflow, file, default_registry)
     try:
-        text, format = read_source(file)
+        text, format = read_text(file)
         return conversion.convert(text, default_registry, format)
     except ConversionError as error:
         raise RefusedError(file, error.problems, ExitCode.FAILED) from None

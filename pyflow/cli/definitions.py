@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from pyflow.cli import options
 from pyflow.cli.console import ExitCode, fail, out, out_json
 from pyflow.cli.loading import RefusedError, check, read_workflow
 from pyflow.compare import drawing
@@ -18,11 +19,9 @@ from pyflow.nodes import default_registry
 from pyflow.validation.lint.rules import lint_workflow, secrets_used
 from pyflow.validation.loader import workflow_files
 
-_File = Annotated[Path, typer.Argument(metavar="FILE", help="The workflow: YAML, or JSON by its ending.")]
-
 
 def validate(
-    file: _File,
+    file: options.FileArgument,
     format: Annotated[Literal["text", "json"], typer.Option("--format", help="Output format.")] = "text",
     lint: Annotated[
         bool, typer.Option("--lint", help="Also warn about probable mistakes, and list the secrets.")
@@ -89,7 +88,7 @@ def list_workflows(
 
 
 def inspect(
-    file: _File,
+    file: options.FileArgument,
     format: Annotated[
         Literal["tree", "mermaid", "dot", "json"], typer.Option("--format", help="Output format.")
     ] = "tree",

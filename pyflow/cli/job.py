@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pyflow.cli.console import fail
-from pyflow.cli.loading import RefusedError, check, read_workflow
+from pyflow.cli.loading import STANDARD_INPUT, RefusedError, check, read_workflow
 from pyflow.cli.selection import Selection, select
 from pyflow.cli.values import read_input, read_mocks, read_signals
 from pyflow.cli.workflows import DirectoryWorkflows
@@ -56,6 +56,8 @@ def read_job(
     results: Path | None,
 ) -> Job:
     """The job that the options describe. Says what is wrong with them and exits if they describe none."""
+    if file == STANDARD_INPUT and "-" in input:
+        fail("standard input has the workflow: give the input as --input @FILE or --input KEY=VALUE")
     try:
         workflow = read_workflow(file)
         outputs = read_mocks(mocks)

@@ -9,7 +9,9 @@ import typer
 
 Format = Literal["text", "json", "ndjson"]
 
-FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The workflow: YAML, or JSON by its ending.")]
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="The workflow: YAML, or JSON by its ending; `-`: standard input.")
+]
 InputOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -332,3 +332,31 @@ def test_a_dry_run_with_something_unresolved_fails_only_when_strict(file: Any):
     assert done.exit_code == 0
     assert "nothing provides 'triger'" in done.stdout
     assert pyflow("run", path, "-i", "city=x", "--dry-run", "--strict").exit_code == 1
+
+
+# --- a workflow from standard input
+
+
+def piped(text: str, *args: str) -> Result:
+    return CliRunner().invoke(app, args, input=text)
+
+
+def test_a_workflow_is_read_from_standard_input():
+    ran = piped(FLOW, "run", "-", "-i", "amount=4", "--format", "json")
+    assert (ran.exit_code, json.loads(ran.stdout)["outputs"]) == (0, {"total": 9})
+    assert piped(json.dumps({"version": 2, "name": "j", "nodes": []}), "validate", "-").stdout == "Valid: j (0 nodes)\n"
+    assert piped(FLOW, "inspect", "-").exit_code == 0
+    old = "name: old\ntrigger: {type: manual}\nnodes: [{id: a, type: log, config: {message: hello}}]\n"
+    assert "version: 2" in piped(old, "convert", "-", "--to", "2").stdout
+
+
+def test_what_is_wrong_with_standard_input_is_said_with_its_place():
+    ran = piped(FLOW.replace("type: template, depends_on", "type: templat, depends_on", 1), "run", "-")
+    assert (ran.exit_code, "standard input:8:" in ran.stderr, "'template'" in ran.stderr) == (3, True, True)
+    assert piped("", "run", "-").exit_code == 1
+    assert piped("x" * 1_100_000, "validate", "-").exit_code == 1
+
+
+def test_standard_input_has_the_workflow_or_the_input():
+    ran = piped(FLOW, "run", "-", "-i", "-")
+    assert (ran.exit_code, "give the input as" in ran.stderr) == (2, True)
