@@ -74,11 +74,15 @@ class WebhookSender:
 
     def _run(self) -> None:
         while not self._stopping:
+            # Not `asyncio.run`: that starts a thread to end the executor, and none starts when the interpreter ends.
+            loop = asyncio.new_event_loop()
             try:
-                asyncio.run(self._serve())
+                loop.run_until_complete(self._serve())
             except Exception:  # what it was about is still in the tables
                 logger.exception("the sender of webhooks broke off; it begins again")
                 time.sleep(settings.PYFLOW_SWEEP_SECONDS)
+            finally:
+                loop.close()
 
     async def _serve(self) -> None:
         self._loop, self._woken = asyncio.get_running_loop(), asyncio.Event()

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -17,7 +19,7 @@ from tenants.models import Tenant
 from tests.support import waiting
 from tests.support.factories.rows import a_test
 from tests.support.factories.webhooks import make_endpoint
-from tests.support.processes.platform import Beat, environment
+from tests.support.processes.platform import ROOT, Beat, environment
 from tests.support.servers.event_bus import NEVER, PlainBus, in_one_process
 from tests.support.servers.receiver import Receiver
 
@@ -189,3 +191,14 @@ def test_beat_sends_webhooks_and_goes_on_after_it_was_killed(tenant: Tenant, rec
         beat.start()
         received(receiver, 2)
     assert len({item.id for item in receiver.received}) == 2
+
+
+def test_it_ends_with_its_process_without_an_error(tenant: Tenant, tmp_path):
+    """Nobody stops it: the interpreter does, when no thread can be started any more."""
+    program = "import django; django.setup()\nfrom events.webhooks.sender import WebhookSender\n"
+    program += "import time; sender = WebhookSender(); sender.start()\nwhile sender._loop is None: time.sleep(0.01)\n"
+    env = environment(tmp_path, DJANGO_SETTINGS_MODULE="pyflow_site.settings")
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
