@@ -322,3 +322,36 @@ def test_a_state_that_is_compared_with_a_word_that_is_none(condition: str, word:
         [] if word is None else ["/nodes/2/config/message" if template else "/nodes/2/when"]
     )
     assert word is None or word in told[0].message
+
+
+def scheduled(*configs: str) -> str:
+    """The head of a workflow with a schedule of each config, as YAML in one line."""
+    lines = (f"  - {{id: s{number}, type: schedule, config: {config}}}\n" for number, config in enumerate(configs))
+    return f"version: 2\nname: flow\ntriggers:\n{''.join(lines)}"
+
+
+@pytest.mark.parametrize(
+    ("configs", "places"),
+    [
+        (('{cron: "0 2 * * *"}', '{cron: "0 2 * * 1"}'), ["/triggers/1/config/cron"]),
+        (('{cron: "0 2 * * *"}', '{cron: "30 2 * * *"}'), []),
+        # 02:00 in Berlin is 01:00 or, in summer, 00:00 in UTC.
+        (('{cron: "0 2 * * *", timezone: Europe/Berlin}', '{cron: "0 1 * * *"}'), ["/triggers/1/config/cron"]),
+        (('{cron: "0 2 * * *", timezone: Europe/Berlin}', '{cron: "0 3 * * *"}'), []),
+        (('{cron: "@daily"}', '{cron: "0 0 * * *"}', '{cron: "0 0 1 * *"}'), [1, 2, 2]),
+        (('{cron: "0 2 * * *"}', "{interval: 1h}"), []),
+        (('{cron: "0 2 * * *", end: 2026-06-01T00:00:00Z}', '{cron: "0 2 * * *", start: 2026-06-01T00:00:00Z}'), []),
+    ],
+)
+def test_cron_schedules_that_fire_at_the_same_moment_are_warned_of(configs, places):
+    warnings = lint(f"- {{id: a, {T}}}", scheduled(*configs))
+    expected = [f"/triggers/{place}/config/cron" if isinstance(place, int) else place for place in places]
+    assert [(warning.code, warning.pointer) for warning in warnings] == [
+        ("overlapping_schedules", place) for place in expected
+    ]
+
+
+def test_the_warning_of_schedules_names_both_and_a_moment():
+    [warning] = lint(f"- {{id: a, {T}}}", scheduled('{cron: "0 2 * * *"}', '{cron: "0 2 14 2 *"}'))
+    assert "'s0' and 's1'" in warning.message
+    assert "2026-02-14T02:00:00Z" in warning.message
