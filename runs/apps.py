@@ -1,7 +1,9 @@
 """Django's handle on the app."""
 
 from django.apps import AppConfig
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_migrate, pre_migrate
+
+from plumbing.database.dialect import allow_idle_transactions
 
 
 class RunsConfig(AppConfig):
@@ -17,7 +19,12 @@ class RunsConfig(AppConfig):
 
         dependents.attach(RunsOfWorkflows())
         dependents.follow(record_change)
+        pre_migrate.connect(_take_time, sender=self)
         post_migrate.connect(_continue_log, sender=self)
+
+
+def _take_time(*, using: str, **_: object) -> None:
+    allow_idle_transactions(using)
 
 
 def _continue_log(**_: object) -> None:
