@@ -80,9 +80,10 @@ test: $(READY) ## All tests but those of `make shape`, on SQLite in process and 
 	PYFLOW_TEST_SHAPE=fleet $(PYTEST) $(PARALLEL) $(SLOWEST) $(ARGS) || failed=1; \
 	exit $$failed
 
-chaos: $(READY) ## Kill, freeze and cut off workers, PostgreSQL and Redis under load (SEED=… repeats a run; takes 20 minutes)
+chaos: $(READY) ## Kill, freeze and cut off workers, PostgreSQL and Redis under load (SEED=… repeats a run; takes an hour)
 	@echo "make chaos SEED=$(SEED)"
-	PYFLOW_TEST_SHAPE=fleet PYFLOW_TEST_CHAOS=$(SEED) $(PYTEST) tests/chaos tests/integration/triggers/test_two_schedulers.py $(ARGS)
+	PYFLOW_TEST_SHAPE=fleet PYFLOW_TEST_CHAOS=$(SEED) $(PYTEST) tests/chaos tests/integration/triggers/test_two_schedulers.py \
+		tests/integration/events/test_storm.py $(ARGS)
 
 fuzz: $(READY) ## Make up more than 10,000 requests to the API, and documents of all shapes (EXAMPLES=150 of each operation)
 	PYFLOW_TEST_FUZZ_EXAMPLES=$(EXAMPLES) $(PYTEST) -s -o timeout=0 tests/generated/test_fuzz.py tests/generated/test_shapes.py $(ARGS)

@@ -19,7 +19,8 @@ def test_the_shapes_together_run_every_test(suite: list[pytest.Item]):
 
 def test_only_what_make_chaos_or_make_model_runs_is_in_neither(suite: list[pytest.Item]):
     long = [item for item in suite if session.is_long(item)]
-    named = ("tests/chaos/", "tests/model/", "tests/integration/triggers/test_two_schedulers.py")
+    beside = ("tests/integration/triggers/test_two_schedulers.py", "tests/integration/events/test_storm.py")
+    named = ("tests/chaos/", "tests/model/", *beside)
     assert not [item.nodeid for item in long if not item.nodeid.startswith(named)]
 
 
