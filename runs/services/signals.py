@@ -162,7 +162,7 @@ def _candidates(run: Run, name: str) -> list[PlannedNode]:
     done |= {node.id for node in candidates if _is_of_ended_item(run, node, name)}
     if all(node.section == MAIN and node.id in done for node in candidates):
         names = ", ".join(repr(node.id) for node in candidates[:MOST_NAMES])
-        message = f"The signal {name!r} is not awaited any more: node {names}, or the item, has ended."
+        message = f"The signal {name!r} is not awaited any more: node {names} has succeeded, or its item has ended."
         raise SignalNotAwaitedError(message, [other for other in awaited_names(plan) if other != name])
     return candidates
 
