@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from pyflow.core.events import EventType, rfc3339
@@ -21,13 +22,17 @@ Names = Callable[[], Mapping[str, Any]]
 
 
 def list_items(node: PlannedNode, names: Names) -> list[tuple[str, Any]]:
-    """The items of a fan-out with their keys, in order. Raises ``BadItemsError``, or what a template raises."""
+    """The items of a fan-out with their keys, in the order of a list, or of the keys of a mapping.
+
+    Raises ``BadItemsError``, or what a template raises.
+    """
     assert node.for_each is not None  # noqa: S101 - only fan-out nodes get here
     value = node.for_each.render(names())
     if node.has_matrix:
         items = combinations(value)
     elif isinstance(value, Mapping):
-        items = [(str(key), item) for key, item in value.items()]
+        # By their keys: a database gives a mapping back in another order, and an item is recorded by its index.
+        items = sorted(((str(key), item) for key, item in value.items()), key=itemgetter(0))
     elif isinstance(value, list | tuple):
         items = [(str(index), item) for index, item in enumerate(value)]
     else:

@@ -9,7 +9,7 @@ import pytest
 from pyflow.cli.report import run_lines
 from pyflow.core.events import EventType
 from pyflow.core.ports import MemorySink
-from pyflow.core.result import RunResult
+from pyflow.core.result import NodeRun, RunResult
 from pyflow.core.states import NodeState
 from pyflow.documents.models import WorkflowDef
 from pyflow.execution.matrix import BadItemsError, combinations
@@ -331,3 +331,31 @@ async def test_text_output_tells_tolerated_failures_and_skipped_items():
     )
     result = await stage.run(document, {"odd": odd})
     assert "  all: OK — 3 of 40 items failed (tolerated), 29 of 40 items skipped" in run_lines(result, 2, verbose=False)
+
+
+# --- the order of mappings
+
+
+async def test_items_of_a_mapping_are_taken_in_the_order_of_their_keys():
+    one, other = ({"b": 1, "aa": 2, "10": 3, "9": 4}, {"9": 4, "10": 3, "aa": 2, "b": 1})
+    assert [(await outcome(each(items))).nodes["all"].output for items in (one, other)] == [[3, 4, 2, 1]] * 2
+
+
+async def test_a_resumed_run_repeats_no_item_of_a_mapping_that_a_database_gave_back_in_another_order():
+    """PostgreSQL orders the keys of a mapping by their length."""
+    asked: list[str] = []
+
+    def ask(config: dict[str, Any], _: Any) -> str:
+        asked.append(config["key"])
+        if config["key"] == "c" and len(asked) < 4:
+            raise RuntimeError("not yet")
+        return config["key"]
+
+    fan = node("all", "ask", "list", for_each="{{ list }}", max_parallel=1, config={"key": "{{ item_key }}"})
+    definition = workflow(node("list", config={"value": {"bb": 1, "c": 2, "aaa": 3}}), fan)
+    first = await stage.run(definition, {"ask": ask}, clock=stage.Clock())
+    recorded = first.nodes | {"all": NodeRun("all", NodeState.RUNNING, attempts=1)}
+    recorded["list"].output = {"c": 2, "bb": 1, "aaa": 3}
+    recorded["all"].items = {i: item for i, item in first.nodes["all"].items.items() if item.key != "c"}
+    second = await stage.run(definition, {"ask": ask}, clock=stage.Clock(), recorded=recorded)
+    assert (asked, second.nodes["all"].output) == (["aaa", "bb", "c", "c"], ["aaa", "bb", "c"])
