@@ -238,6 +238,7 @@ def _node(facts: Facts, node_id: str) -> NodeReason:
         attempts=0 if row is None else row.attempts,
         error=None if row is None else row.error,
         items=dict(facts.items.get(node_id, {})),
+        waiting_items=[_item(item) for item in facts.waiting_items.get(node_id, ())],
         **{"children": _started_by(facts, node_id), **more},
     )
 
@@ -286,9 +287,7 @@ def _why_waiting(facts: Facts, row: NodeRun) -> Cause:
         return "paused", "The run was paused before all items had started: the others start when it is resumed.", {}
     if _details(row).get("kind") == WaitKind.ITEMS:
         counts = ", ".join(f"{count:,} {state}" for state, count in facts.items.get(row.node_id, {}).items())
-        waiting = [_item(item) for item in facts.waiting_items.get(row.node_id, ())]
-        detail = f"Waits for its items ({counts}){or_until}."
-        return "items", detail, {"until": until, "waiting_items": waiting}
+        return "items", f"Waits for its items ({counts}){or_until}.", {"until": until}
     return _why_timed(row)
 
 

@@ -314,7 +314,9 @@ def test_the_items_of_a_fan_out_are_counted(api: Api, run: Run):
         NodeItem.objects.create(**owned, index=i, key=str(i), state=state, attempts=1, wake_at=wake_at)
     shown = of_node(explained(api, run), "a")
     assert shown["items"] == {"succeeded": 2, "retrying": 1}
-    assert shown["waiting_items"] == []  # its node does not wait for them, it executes them
+    [item] = shown["waiting_items"]
+    assert (item["index"], item["key"], item["code"], item["signal"]) == (2, "2", "retry", None)
+    assert item["detail"].startswith("Attempt 1 failed: the next one starts at ")
 
 
 @pytest.mark.parametrize("state", list(RunState))
