@@ -58,8 +58,9 @@ MAX_TEXT = 20_000
 
 
 def describe_error(error: BaseException) -> dict[str, Any]:
-    """An error as JSON data: ``{classes, flavour, code, message, traceback, kind, status, body,
-    retry_after}``.
+    """Return an error as JSON data.
+
+    It is ``{classes, flavour, code, message, traceback, kind, status, body, retry_after}``.
     """
     flavour = next((name for name, cls in _FLAVOURS.items() if isinstance(error, cls)), "node")
     if isinstance(error, PyFlowError) and error.permanent:

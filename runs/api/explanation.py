@@ -100,7 +100,7 @@ class TaskShape(serializers.Serializer[Any]):
 
 
 class ItemReasonShape(serializers.Serializer[Any]):
-    """What an item of a fan-out waits for."""
+    """Explanation of the wait of one item of a fan-out."""
 
     index = serializers.IntegerField()
     key = serializers.CharField()

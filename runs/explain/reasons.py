@@ -67,7 +67,7 @@ class TaskPlace:
 
 @dataclass(frozen=True, slots=True)
 class ItemReason:
-    """What an item of a fan-out waits for."""
+    """Explanation of the wait of one item of a fan-out."""
 
     index: int
     key: str

@@ -96,7 +96,7 @@ def _suspects() -> set[str]:
 
 
 def _ask(name: str) -> list[str]:
-    """What violates an invariant; keeps the statements of one that `each_row_violates`, once none did."""
+    """Return what violates an invariant; keep the statements of one that `each_row_violates`, if nothing does."""
     statements: list[Statement] = []
 
     def record(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:

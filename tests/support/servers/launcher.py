@@ -28,9 +28,9 @@ Command = list[str | Path]
 MARIADB_PACKAGE = "mariadb-server-core"
 """Debian's package with the server alone; it starts nothing by itself. There is no wheel of it."""
 DURABLE = ("max_connections=200", "track_commit_timestamp=on")
-"""What PostgreSQL commits survives a crash of the machine, at the price that production pays. When, it knows, too."""
+"""Commits survive a crash of the machine, as in production, and PostgreSQL keeps the time of each."""
 CRASH_SAFE = ("max_connections=200", "fsync=off", "full_page_writes=off")
-"""What it commits survives a crash of its own, since the operating system has it by then."""
+"""Commits survive a crash of PostgreSQL, since the operating system has them by then."""
 SPEED_OVER_SAFETY = (*CRASH_SAFE, "synchronous_commit=off")
 
 

@@ -203,7 +203,7 @@ def test_the_log_is_followed_from_a_cursor_over_breaks_until_it_is_gone(server, 
 
 
 def test_the_end_of_the_log_is_asked_for_once(server, ask):
-    """What happens between two connections before the first event would be lost otherwise."""
+    """Otherwise events between two connections were lost if none had come before."""
     server.answer(200, log(after="c7"))
     server.answer(0, b"")
     server.answer(200, log_frames(8), STREAM)

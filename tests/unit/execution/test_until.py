@@ -185,7 +185,7 @@ async def test_each_round_has_an_idempotency_key_of_its_own():
 
 
 async def test_nobody_sleeps_on_while_all_that_is_left_can_wait():
-    """Whoever executed the last item ends, and so do those that slept until a round of another one."""
+    """The worker of the last item ends, and so do workers that slept until the round of another item."""
     clock, job = stage.StandingClock(), Job()
     config = {"name": "{{ item }}", "after": "{{ item }}"}
     engine = WorkflowEngine(stage.registry(job=job), clock=clock)
@@ -271,7 +271,7 @@ async def test_every_round_has_to_fit_the_size():
 
 
 async def test_secrets_are_masked_before_the_expression_sees_them():
-    """As the nodes that follow would."""
+    """The expression sees what the nodes that follow see."""
     poll = node(
         "poll", config={"value": "{{ secrets.K }}"}, until={"when": "round == 2 and output == '***'", "limit": 2}
     )

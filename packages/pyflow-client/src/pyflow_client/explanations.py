@@ -69,7 +69,7 @@ class ChildRun(_Model):
 
 
 class ItemReason(_Model):
-    """What an item of a fan-out waits for."""
+    """Explanation of the wait of one item of a fan-out."""
 
     index: int
     key: str
