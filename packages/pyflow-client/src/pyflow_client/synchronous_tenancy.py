@@ -17,18 +17,25 @@ from pyflow_client.answers import understand
 from pyflow_client.calls import AnswerT, Call, Filter
 from pyflow_client.connection import arguments, no_answer, options
 from pyflow_client.errors import ConnectionFailed
-from pyflow_client.models import Accepted, ApiKey, AuditEntry, Invitation, Me, Member, Page, Tenant
+from pyflow_client.models import Page
 from pyflow_client.paging import ItemT, Pages
 from pyflow_client.retries import FOLLOWING, Retries
 from pyflow_client.tenancy_models import (
+    Accepted,
+    ApiKey,
+    AuditEntry,
     AuditVerification,
     Grant,
+    Invitation,
     Level,
+    Me,
+    Member,
     Quotas,
     Secret,
     SecretVersion,
     Session,
     StreamTicket,
+    Tenant,
     Usage,
 )
 from pyflow_client.webhook_models import Delivery, Redelivered, WebhookEndpoint

@@ -8,8 +8,22 @@ from typing import Any, Literal
 from uuid import UUID
 
 from pyflow_client.calls import Call, json_call, segment
-from pyflow_client.models import Accepted, ApiKey, Invitation, Me, Member, Nothing, Page, Tenant
-from pyflow_client.tenancy_models import AuditVerification, Grant, Quotas, Secret, Session, StreamTicket, Usage
+from pyflow_client.models import Nothing, Page
+from pyflow_client.tenancy_models import (
+    Accepted,
+    ApiKey,
+    AuditVerification,
+    Grant,
+    Invitation,
+    Me,
+    Member,
+    Quotas,
+    Secret,
+    Session,
+    StreamTicket,
+    Tenant,
+    Usage,
+)
 
 
 def me() -> Call[Me]:

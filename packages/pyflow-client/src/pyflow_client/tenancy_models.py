@@ -1,16 +1,115 @@
-"""Models of a tenant's secrets, grants, limits and sessions, like the models in ``models``."""
+"""Models of tenants: members, keys, audit, secrets, grants, limits and sessions, like the models in ``models``."""
 
 from __future__ import annotations
 
 from datetime import date as Date  # noqa: N812 - a field is called `date`
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from pyflow_client.models import _Model
 
 Level = Literal["read", "run", "write"]
+
+
+class User(_Model):
+    """An account, with the user name that it logs in with."""
+
+    id: int
+    username: str
+    email: str
+
+
+class Tenant(_Model):
+    """A tenant; ``plan`` and the times are there when it was read itself."""
+
+    id: str
+    slug: str
+    name: str
+    plan: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+class Me(_Model):
+    """Identity of a credential: ``kind`` is ``key`` or ``user``; ``scopes`` restrict the role unless ``None``."""
+
+    kind: str
+    id: str
+    name: str
+    role: str
+    scopes: tuple[str, ...] | None = None
+    permissions: tuple[str, ...]
+    user: User | None = None
+    tenant: Tenant
+
+
+class Member(_Model):
+    """A user's place in the tenant."""
+
+    id: str
+    user: User
+    role: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class Invitation(_Model):
+    """An offer of membership. ``state`` is ``open``, ``accepted``, ``revoked`` or ``expired``.
+
+    ``token`` is there in the answer that made it, and nowhere else.
+    """
+
+    id: str
+    email: str
+    role: str
+    state: str
+    invited_by: User | None = None
+    created_at: datetime
+    expires_at: datetime
+    token: str | None = None
+
+
+class Accepted(_Model):
+    """The result of an accepted invitation."""
+
+    tenant: Tenant
+    member: Member
+
+
+class ApiKey(_Model):
+    """An API key. ``key`` is its text, in the answer that made it and nowhere else."""
+
+    id: str
+    name: str
+    prefix: str
+    last4: str
+    role: str
+    scopes: tuple[str, ...] | None = None
+    usable: bool
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+    replaced_by: str | None = None
+    key: str | None = None
+
+
+class AuditEntry(_Model):
+    """Something that was done in the tenant. ``actor`` has ``kind``, ``id`` and ``name``."""
+
+    seq: int
+    at: datetime
+    actor: dict[str, str]
+    action: str
+    target: str
+    request_id: str
+    address: str
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    previous: str
+    hash: str
 
 
 class Secret(_Model):
