@@ -32,7 +32,8 @@ class Listener:
     """The subscriptions of a process. Its thread begins with the first, and ends some time after the last.
 
     A subscription takes effect once Redis has confirmed all its topics on the present connection; then it is called
-    with `MISSED`. So it is after each lost connection, when every topic has to be confirmed again.
+    with `MISSED`, also if they had been confirmed before it came. So it is after each lost connection, when every topic
+    has to be confirmed again.
     """
 
     def __init__(self, url: str, prefix: str, timing: Timing) -> None:
@@ -75,6 +76,8 @@ class Listener:
                 self._is_closing = False
                 self._thread = threading.Thread(target=self._run, name="pyflow-bus-listener", daemon=True)
                 self._thread.start()
+            if self._loop is not None and not member.unconfirmed:
+                self._loop.call_soon_threadsafe(member.call, MISSED)
             self._wake()
         return member
 

@@ -341,6 +341,13 @@ def test_a_topic_is_unsubscribed_from_and_subscribed_to_in_between(redis_bus: Re
 
 
 @pytest.mark.fleet
+def test_a_subscription_of_topics_that_are_confirmed_already_is_called_as_well(redis_bus: RedisBus):
+    subscribed(redis_bus, "news", "other")
+    notes, _ = subscribed_soon(redis_bus, "news")
+    waiting.until(lambda: MISSED in notes, what=SERVED)
+
+
+@pytest.mark.fleet
 def test_publications_that_come_together_are_one_and_go_out_together(server: launcher.Program):
     bus = RedisBus(f"{server.url}/0", replace(QUICK, gather=0.2))
     bus.publish("news", "first")
