@@ -182,9 +182,9 @@ class RedisLimiter(Limiter):
     While Redis does not answer, each process counts for itself: the platform goes on, and is not without limits.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timeout: float = REDIS_TIMEOUT) -> None:
         # Once: a connection may have been cut while nobody used it.
-        self._client = redis_client(url, REDIS_TIMEOUT, reconnects=1)
+        self._client = redis_client(url, timeout, reconnects=1)
         self._script = self._client.register_script(_SCRIPT)
         self._alone = MemoryLimiter()
         self._away_until = 0.0

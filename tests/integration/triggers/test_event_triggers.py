@@ -16,6 +16,7 @@ from tenants.plans import Quota
 from tenants.quotas import set_plan
 from tests.support.factories.hooks import with_triggers
 from tests.support.factories.rows import a_test, make_run, make_tenant, make_workflow
+from tests.support.log import readable
 from triggers.errors import FailureResolvedError
 from triggers.models import EventTrigger, Expectation, TriggerFailure
 from triggers.services.events import advance as events
@@ -35,7 +36,9 @@ def listen(tenant, types="order.paid", rest="", name="flow", **options):
 
 
 def emit(tenant, type="order.paid", at=None, key=None, **data):
-    return append_outside(tenant_id=tenant.pk, type=type, at=at or timezone.now(), data=data, key=key)
+    event = append_outside(tenant_id=tenant.pk, type=type, at=at or timezone.now(), data=data, key=key)
+    readable([event])
+    return event
 
 
 def started(tenant, name="flow"):
