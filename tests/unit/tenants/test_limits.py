@@ -19,6 +19,8 @@ from tests.support.servers import launcher
 WINDOW = 600.0
 """So long that no machine is too busy for what has to happen within a part of it."""
 SLACK = WINDOW / 10
+PATIENT = 20.0
+"""A busy machine is no Redis that has gone, for which calls are counted elsewhere. Seconds."""
 
 
 class _Memory(MemoryLimiter):
@@ -31,9 +33,13 @@ class _Memory(MemoryLimiter):
 
 
 class _Redis(RedisLimiter):
+    def __init__(self, url: str, timeout: float, key: str) -> None:
+        super().__init__(url, timeout)
+        self._key = key
+
     def let_pass(self, seconds: float) -> None:
-        """Nobody can set the clock of Redis; so what it remembers gets older instead."""
-        for name in self._client.scan_iter("pyflow:rate:*"):
+        """Nobody can set the clock of Redis; so what it remembers of this test gets older instead."""
+        for name in self._client.scan_iter(f"pyflow:rate:{self._key}*"):
             times = [int(at) - round(seconds * 1_000_000) for at in self._client.lrange(name, 0, -1)]
             left = self._client.pttl(name) - round(seconds * 1000)
             self._client.delete(name)
@@ -42,16 +48,15 @@ class _Redis(RedisLimiter):
                 self._client.pexpire(name, left)
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.fleet)])
-def limiter(request) -> _Memory | _Redis:
-    # A busy machine is no Redis that has gone, for which calls are counted elsewhere.
-    return _Memory() if request.param == "memory" else _Redis(settings.PYFLOW_LIMITS_URL, timeout=20)
-
-
 @pytest.fixture
 def key() -> str:
     """A key that nobody else uses."""
     return new_id()
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.fleet)])
+def limiter(request, key: str) -> _Memory | _Redis:
+    return _Memory() if request.param == "memory" else _Redis(settings.PYFLOW_LIMITS_URL, PATIENT, key)
 
 
 pytestmark = pytest.mark.database
@@ -175,14 +180,14 @@ def test_memory_is_bounded_whatever_is_asked():
 
 @pytest.mark.fleet
 def test_processes_share_what_redis_counts(key: str):
-    one, other = RedisLimiter(settings.PYFLOW_LIMITS_URL), RedisLimiter(settings.PYFLOW_LIMITS_URL)
+    one, other = RedisLimiter(settings.PYFLOW_LIMITS_URL, PATIENT), RedisLimiter(settings.PYFLOW_LIMITS_URL, PATIENT)
     assert one.hit(key, 1, 60).allowed
     assert not other.hit(key, 1, 60).allowed
 
 
 @pytest.mark.fleet
 def test_redis_forgets_a_key_after_its_window(key: str):
-    RedisLimiter(settings.PYFLOW_LIMITS_URL).hit(key, 5, 60)
+    RedisLimiter(settings.PYFLOW_LIMITS_URL, PATIENT).hit(key, 5, 60)
     with redis.Redis.from_url(settings.PYFLOW_LIMITS_URL) as client:
         assert 0 < client.pttl(f"pyflow:rate:{key}") <= 60_000
 
@@ -190,7 +195,7 @@ def test_redis_forgets_a_key_after_its_window(key: str):
 @pytest.mark.fleet
 def test_the_time_is_that_of_redis(key: str, monkeypatch):
     """A web server whose clock is wrong neither opens nor closes the window of the others."""
-    limiter = RedisLimiter(settings.PYFLOW_LIMITS_URL)
+    limiter = RedisLimiter(settings.PYFLOW_LIMITS_URL, PATIENT)
     limiter.hit(key, 1, 60)
     monkeypatch.setattr(time, "time", lambda: 4_000_000_000.0)
     assert not limiter.hit(key, 1, 60).allowed
@@ -206,7 +211,7 @@ def redis_server(monkeypatch) -> Iterator[str]:
 
 @pytest.mark.fleet
 def test_a_redis_that_went_away_takes_no_request_with_it(redis_server: str, key: str, caplog):
-    limiter = RedisLimiter(redis_server)
+    limiter = RedisLimiter(redis_server, PATIENT)
     limiter.hit(key, 2, 60)
     with redis.Redis.from_url(redis_server) as client:
         client.shutdown(nosave=True)
@@ -231,7 +236,7 @@ def test_a_silent_redis_holds_requests_up_once(key: str, monkeypatch, caplog):
 @pytest.mark.fleet
 def test_a_redis_that_came_back_counts_again(key: str, monkeypatch, caplog):
     monkeypatch.setattr(limits, "REDIS_PAUSE", 0.1)
-    limiter = RedisLimiter(settings.PYFLOW_LIMITS_URL)
+    limiter = RedisLimiter(settings.PYFLOW_LIMITS_URL, PATIENT)
     with monkeypatch.context() as patch:
         patch.setattr(limiter._client.connection_pool, "connection_kwargs", {"host": "127.0.0.1", "port": 1})
         limiter._client.connection_pool.disconnect()
