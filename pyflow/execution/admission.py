@@ -30,7 +30,7 @@ class Admission:
         concurrency: KeyTemplate,
         *,
         begun: bool,
-        give_way: Callable[[ConcurrencyLimitError], None],
+        give_way: Callable[[ConcurrencyLimitError], object],
     ) -> None:
         self._slots = slots
         self._concurrency = concurrency

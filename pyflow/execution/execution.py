@@ -62,6 +62,8 @@ class Execution:
         #: The section that was cut short; those that finish the run are executed as ever.
         self._stopped_in = MAIN
         self._outcome: RunState | None = None
+        #: Whether the result of ``wait`` is decided: nothing starts, and nothing is stopped any more.
+        self._is_leaving = False
         #: Whether it stopped where it stood: what still runs of it counts for nothing, here.
         self.abandoned = False
 
@@ -109,6 +111,7 @@ class Execution:
 
     async def _execute(self) -> RunResult:
         if self._state.pausing and not self._stopping:
+            self._is_leaving = True
             return self._state.result(RunState.PAUSED, None, None)
         begun = self._request.begun_at or self._state.time()
         self._time_out(begun)
@@ -118,6 +121,10 @@ class Execution:
         await self._begin()
         self._pump()
         await self._finished
+        while self._busy:  # a stop, or a signal, came when it was about to be parked
+            self._finished = self._loop.create_future()
+            await self._finished
+        self._is_leaving = True
         return await self._state.conclude()
 
     def _time_out(self, begun: float) -> None:
@@ -140,13 +147,13 @@ class Execution:
             self._attempts.cancel(task)
         await asyncio.gather(*left, return_exceptions=True)
 
-    def cancel(self) -> None:
+    def cancel(self) -> bool:
         """Ask the run to stop: no node of the graph starts, running ones are cancelled, then ``finally`` runs.
 
         When the graph has ended, how the run ends is decided: it is undone and finished as ever, only `on_failure` is
-        cut short.
+        cut short. ``False``: this execution has no part in that any more, for it has ended or was put down.
         """
-        self._stop(RunState.CANCELLED)
+        return self._stop(RunState.CANCELLED)
 
     def pause(self) -> None:
         """Start nothing more, neither nodes nor items of fan-outs; what runs goes on to its end.
@@ -170,11 +177,14 @@ class Execution:
             if self._state.started_at:
                 self._pump()
 
-    def give_way(self, error: ConcurrencyLimitError) -> None:
+    def give_way(self, error: ConcurrencyLimitError) -> bool:
         """Another run gets the slot as soon as this one has ended, which is like ``cancel``."""
+        if self.abandoned or self._is_leaving:
+            return False
         if not self._stopping and self._scheduler.phase == MAIN:  # else it is about to end
             self._state.displaced = ErrorInfo.of(error, None, self.context.redactor)
             self._stop(RunState.CANCELLED)
+        return True
 
     def signal(self, name: str, payload: Any = None, id: str | None = None) -> bool:
         """Deliver a signal to the node that waits for it, or keep it for one that will.
@@ -201,9 +211,15 @@ class Execution:
         """Wake the node that waits for a child run. Call it on the run's event loop."""
         self._waits.child_ended(run_id)
 
-    def _stop(self, outcome: RunState) -> None:
-        if self.abandoned or self._scheduler.done:
-            return
+    def _stop(self, outcome: RunState) -> bool:
+        """Stop the run as far as it can be; ``False`` if it has been left where it stands."""
+        if self.abandoned or self._is_leaving:
+            return False
+        if not self._scheduler.done:
+            self._cut_short(outcome)
+        return True
+
+    def _cut_short(self, outcome: RunState) -> None:
         if not self._state.started_at:
             if self._outcome is None:
                 self._outcome = outcome  # before it began: `_begin` starts with the end
@@ -300,7 +316,7 @@ class Execution:
     def _pump(self) -> None:
         """Start what is ready, unless another task does; end the run when no task and nothing ready is left."""
         if self._state.ready and not self._state.pausing:
-            if not self._spare and not self.abandoned:
+            if not self._spare and not self.abandoned and not self._is_leaving:
                 self._spare = True
                 self._work(self._run_nodes)
         elif not self._busy and not self._finished.done():

@@ -135,11 +135,9 @@ class RunExecution:
         """Because somebody asked for it or, with a ``key``, to make room for a newer run of that key."""
         if self._execution is None:
             return
-        self._sink.knows_stop = True
-        if key is None:
-            self._execution.cancel()
-        else:
-            self._execution.give_way(displaced(key))
+        knows = self._execution.cancel() if key is None else self._execution.give_way(displaced(key))
+        # One that comes while the run is put down is seen when that is stored, and queues the run again.
+        self._sink.knows_stop = self._sink.knows_stop or knows
 
     def child_ended(self, child_id: UUID) -> None:
         """Notify the nodes that wait for a child run here."""

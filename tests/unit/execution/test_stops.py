@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from pyflow.core.states import NodeState, RunState
 from pyflow.documents.models import WorkflowDef
 from pyflow.execution.engine import Execution, WorkflowEngine
 from pyflow.nodes import default_registry
+from pyflow.validation.loader import parse_workflow
 from tests.support.factories import stage
 from tests.support.factories.stage import Held, node, workflow
 
@@ -462,3 +464,49 @@ async def test_a_stop_that_comes_while_something_is_recorded_starts_nothing_more
     assert set(ends.values()) == {1}
     assert set(ends) == set(result.nodes)
     assert begun_after_its_end == []
+
+
+# --- when a run is about to be parked
+
+
+WAITS = "version: 2\nname: waits\nnodes: [{id: a, type: signal, config: {name: go}}]\n"
+
+
+class AsItParks(stage.Sink):
+    """Does something once the run is about to be parked: after that is decided, and before its execution knows."""
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        super().__init__()
+        self.execution: Execution | None = None
+        self._then = then
+
+    def emit(self, event: Event) -> None:
+        super().emit(event)
+        if event.type is EventType.RUN_STARTED and self.execution is not None:
+            self.execution._finished.add_done_callback(lambda _: self._then())
+
+
+async def parking(then: Callable[[Execution], object], **arguments: Any) -> tuple[RunResult, AsItParks]:
+    sink = AsItParks(lambda: then(execution))
+    engine = WorkflowEngine(default_registry)
+    execution = stage.start(engine, parse_workflow(WAITS), sink=sink, park=True, **arguments)
+    sink.execution = execution
+    return await execution.wait(), sink
+
+
+async def test_a_stop_that_comes_as_a_run_is_parked_ends_it_in_order():
+    result, sink = await parking(lambda execution: execution.cancel())
+    assert result.state is RunState.CANCELLED
+    assert sink.trail()[-2:] == ["node.skipped a", "run.cancelled"]
+
+
+async def test_a_signal_that_comes_as_a_run_is_parked_is_taken():
+    result, sink = await parking(lambda execution: execution.signal("go", 7))
+    assert (result.state, result.nodes["a"].output) == (RunState.SUCCEEDED, 7)
+    assert sink.trail()[-2:] == ["node.succeeded a", "run.succeeded"]
+
+
+async def test_a_stop_after_a_run_was_parked_is_somebody_elses():
+    execution = stage.start(WorkflowEngine(default_registry), parse_workflow(WAITS), park=True)
+    assert (await execution.wait()).state is RunState.WAITING
+    assert not execution.cancel()
