@@ -1,1 +1,1 @@
-"""What PyFlow costs, measured: ``python -m benchmarks`` prints a table. Programs, not tests."""
+"""Measurements of PyFlow: ``python -m benchmarks`` prints a table. Programs, not tests."""

@@ -1,4 +1,4 @@
-"""What starting the command line costs: wall time of a process, beside Python's own."""
+"""Measures how long the command line takes to start: wall time of a process, beside Python's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What definitions cost: rendering a template, evaluating a `when`, reading and checking a large file."""
+"""Measures work on definitions: rendering a template, evaluating a `when`, reading and checking a large file."""
 
 from __future__ import annotations
 

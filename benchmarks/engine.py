@@ -1,4 +1,4 @@
-"""What a node costs in process: chains and fans of nodes that do nothing, beside a bare task and v1's waves."""
+"""Measures a node in process: chains and fans of nodes that do nothing, beside a bare task and v1's waves."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def _nothing() -> None:
 
 
 async def tasks(size: int) -> None:
-    """What nodes are compared with: so many bare tasks, one after the other."""
+    """Run so many bare tasks, one after the other: nodes are compared with these."""
     for _ in range(size):
         await asyncio.create_task(_nothing())
 

@@ -1,4 +1,4 @@
-"""What an item of a `for_each` costs in process: time beside a bare task, and memory beyond what is there before."""
+"""Measures an item of a `for_each` in process: time beside a bare task, and memory beyond what is there before."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class LoadError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """How long all of it took and each request did, in seconds."""
+    """The times that all of it and each request took. Seconds."""
 
     seconds: float
     latencies: list[float]

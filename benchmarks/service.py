@@ -42,7 +42,7 @@ class Service:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What every request needs."""
+        """The headers that every request needs."""
         return {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
 
     def start(self, kind: Kind, size: int, *, count: int = 1, wait: bool = False) -> Request:

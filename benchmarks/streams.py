@@ -33,7 +33,7 @@ _REQUEST = "GET /api/v1/events?after=now HTTP/1.1\r\nHost: {host}\r\nAccept: tex
 
 @dataclass
 class Arrivals:
-    """When each event arrived at each client, by its run."""
+    """The time at which each event arrived at each client, by its run."""
 
     at: dict[str, list[float]] = field(default_factory=dict)
     _some: asyncio.Event = field(default_factory=asyncio.Event)

@@ -43,7 +43,7 @@ class Subject(Protocol):
         """The request for ``count`` runs of ``size`` no-op nodes; with ``wait`` it is answered when they are done."""
 
     def completed(self) -> int:
-        """How many runs are done, ever."""
+        """Count the runs that have ended since the start."""
 
 
 class System(Protocol):
@@ -57,7 +57,7 @@ class System(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much of the work is done for each figure."""
+    """The amount of work behind each figure."""
 
     singles: int = 800
     batches: int = 20

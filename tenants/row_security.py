@@ -201,7 +201,7 @@ def _grant(privileges: str, table: str) -> str:
 
 
 def declared() -> list[_OnPostgresql]:
-    """What the migrations say of roles, privileges and policies, in their order; the last word on a table counts.
+    """Collect the migrations' operations on roles, privileges and policies, in order: the last one of a table counts.
 
     A model that was renamed since has its present name.
     """
@@ -232,7 +232,7 @@ def restore(connection: BaseDatabaseWrapper) -> None:
 
 
 def shortcomings(connection: BaseDatabaseWrapper) -> list[str]:
-    """Why row-level security does not hold for requests over this connection, a sentence each (PostgreSQL).
+    """List the reasons that row-level security does not protect this connection, a sentence each (PostgreSQL).
 
     A database without tables has none: whatever migrates it is checked before.
     """

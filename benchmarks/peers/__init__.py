@@ -1,1 +1,1 @@
-"""What a user would otherwise pick, on the same work: each peer in an environment of its own, below ``.peers/``."""
+"""Other systems on the same work, for comparison: each peer in an environment of its own, below ``.peers/``."""

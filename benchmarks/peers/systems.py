@@ -1,4 +1,4 @@
-"""How each peer is started, and how work is given to it."""
+"""Starts each peer and gives it work."""
 
 from __future__ import annotations
 

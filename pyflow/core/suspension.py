@@ -120,7 +120,7 @@ class SuspendingNode(BaseNodeV2[ConfigT]):
 
     @classmethod
     def refusal(cls, suspension: Suspension, signal: Signal) -> str | None:  # noqa: ARG003
-        """Why the waiting node does not take a signal of the name that it waits for; ``None`` if it takes it.
+        """Return the reason that the waiting node refuses a signal with its name; ``None`` if it takes it.
 
         A signal that is refused is dropped, and the node keeps waiting. No signal is, unless a class says which.
         """

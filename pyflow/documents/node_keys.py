@@ -79,7 +79,7 @@ _GRAPH_ONLY: Final = {
 
 
 def why_refused(key: str, kind: NodeKind) -> str | None:
-    """Why the key has no effect on any node of the kind; ``None`` if it has one."""
+    """Return the reason that the key has no effect on any node of the kind; ``None`` if it has one."""
     return _REFUSED[kind].get(key) or _REFUSED[kind].get(_NEEDS.get(key, ""))
 
 

@@ -13,7 +13,7 @@ from pyflow.execution.shared import ConcurrencyLimitError, SlotSource
 
 
 def displaced(key: str) -> ConcurrencyLimitError:
-    """Why a run is cancelled whose slot a newer one wants."""
+    """Return the error of a run that is cancelled because a newer one takes its slot."""
     return ConcurrencyLimitError(f"cancelled to make room for a newer run of {key!r}")
 
 

@@ -235,7 +235,7 @@ class Scheduler:
         self.skips.append((index, state, reason))
 
     def _why_not(self, index: int) -> str | None:
-        """Why a node whose dependencies are finished does not start; ``None`` if it does."""
+        """Return the reason that a node with finished dependencies does not start; ``None`` if it does."""
         if index in self._begun:
             return None
         run_if = self.plan.nodes[index].run_if

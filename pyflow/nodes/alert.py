@@ -30,7 +30,7 @@ class AlertOutput(NodeOutput):
     sent: bool
     """True if the response was a success."""
     error: str | None = None
-    """Why there was no answer."""
+    """The reason that there was no answer."""
 
 
 class AlertNode(BaseNode[dict[str, Any], dict[str, Any]]):

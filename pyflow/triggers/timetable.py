@@ -107,7 +107,7 @@ class DuePlan:
 
 @dataclass(frozen=True, slots=True)
 class CatchUpRule:
-    """How many late slots are fired, not counting those that are older than ``window``.
+    """The number of late slots that are fired; those that are older than ``window`` never are.
 
     ``instead``: they are fired only if no slot is on time, which takes their place otherwise. ``together``: of slots
     that are on time so many fire together, the most recent ones; those before them are late, for no scheduler looked

@@ -124,7 +124,7 @@ def broken_rules(
 
 
 def _refusal(validator: Any, model: type[BaseModel], config: Mapping[str, Any], *, certain: bool) -> str | None:
-    """Why the validator refuses the config in any case; not ``certain``: in the first of them, but not in all."""
+    """Return the validator's reason for refusing the config in every case or, unless ``certain``, in the first one."""
     first: str | None = None
     todo: list[_Given] = [frozenset()]
     seen = set(todo)

@@ -59,7 +59,7 @@ class DeliveriesQuery(PageQuery):
 
 
 class DeliveryErrorShape(serializers.Serializer[Any]):
-    """Why a request started no run."""
+    """The reason that a request started no run."""
 
     code = serializers.CharField()
     message = serializers.CharField()

@@ -20,7 +20,7 @@ MAX_TRIGGER_ID = 128
 
 
 class PauseReason(models.TextChoices):
-    """Why a schedule is paused."""
+    """The reason that a schedule is paused."""
 
     REQUESTED = "requested"
     FAILURES = "failures"
@@ -102,7 +102,7 @@ class Schedule(TenantOwned):
 
 
 class FireState(models.TextChoices):
-    """What became of a slot."""
+    """The state of a slot, from its time to the end of its run."""
 
     BUFFERED = "buffered"
     """It waits for an earlier run of the schedule to end."""
@@ -119,7 +119,7 @@ class FireState(models.TextChoices):
 
 
 class FireCause(models.TextChoices):
-    """Why a slot is looked at."""
+    """The occasion on which a slot is fired."""
 
     SCHEDULE = "schedule"
     CATCH_UP = "catch_up"

@@ -91,4 +91,4 @@ class EmailOutput(NodeOutput):
     accepted: list[str]
     """The addresses that the server took the message for."""
     refused: dict[str, str]
-    """Why the server refused the others, by address."""
+    """The server's reason for refusing each of the others, by address."""

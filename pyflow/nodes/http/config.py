@@ -81,7 +81,7 @@ class Multipart(NodeConfig):
 
 
 class Paginate(NodeConfig):
-    """How to request the pages after the first one."""
+    """The pages after the first one, and how they are requested."""
 
     next: str
     """Place of the next page's URL, absolute or relative to the page: ``link`` (the Link header, RFC 8288), a JSONPath

@@ -81,4 +81,4 @@ class LlmOutput(NodeOutput):
     model: str
     """The model that answered."""
     finish_reason: str | None
-    """Why it stopped: ``stop``, ``length``, ``content_filter``…"""
+    """The reason that it stopped: ``stop``, ``length``, ``content_filter``…"""

@@ -350,7 +350,7 @@ def described(error: Exception) -> dict[str, str]:
 
 
 def _wanted(config: EventConfig) -> EventFilter:
-    """What is read of the log: events that the trigger may look at."""
+    """Build the filter of the log: the events that the trigger may use."""
     patterns = [config, *([] if config.after is None else [config.after])]
     names = [pattern.workflow for pattern in patterns]
     workflows = tuple({name for part in names for name in part}) if all(names) else ()
@@ -380,7 +380,7 @@ def _hashed(value: Any) -> str:
 
 
 def _depth_of(event: EventRecord) -> int:
-    """How many triggers on events led to an event, one after another: 0 for what began otherwise."""
+    """Count the event triggers that led to an event, one after another: 0 if none did."""
     if event.type == EventType.TRIGGER_FIRED.value:
         return int(event.data.get("depth") or 0)
     if event.run_id is None:

@@ -73,7 +73,7 @@ class Inbound:
 
     @property
     def content_type(self) -> str:
-        """What the body is said to be."""
+        """The media type that the sender declares for the body."""
         return self.headers.get("content-type", "")
 
 

@@ -320,7 +320,7 @@ class AsyncClient(AsyncTriggerClient):
         return await self._send(verbs.plan_rerun(run_id, start_from, version))
 
     async def explain(self, run_id: str | UUID) -> Explanation:
-        """Why a run is where it is, what each of its nodes waits for, and what can be asked of it now."""
+        """Explain the state of a run: what each of its nodes waits for, and which actions are possible now."""
         return await self._send(verbs.explain(run_id))
 
     async def act_on_runs(

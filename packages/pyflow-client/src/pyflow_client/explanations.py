@@ -80,7 +80,7 @@ class ItemReason(_Model):
 
 
 class NodeReason(_Model):
-    """Why a node is where it is: ``waits_for`` are nodes, ``until`` is its timer, its deadline or its next attempt."""
+    """The state of a node, explained: ``waits_for`` are nodes, ``until`` is its timer, deadline or next attempt."""
 
     id: str
     state: str
@@ -126,7 +126,7 @@ class Verb(_Model):
 
 
 class Explanation(_Model):
-    """Why a run is where it is. Of its nodes, those that have succeeded are only counted, in ``states``."""
+    """The state of a run, explained. Of its nodes, those that have succeeded are only counted, in ``states``."""
 
     run: str
     workflow: str

@@ -70,7 +70,7 @@ class Version(_Model):
 
 
 class ErrorInfo(_Model):
-    """Why a run or a node failed: ``code`` for programs, ``message`` for people, ``type`` the class of the error.
+    """The error of a run or a node: ``code`` for programs, ``message`` for people, ``type`` the class of the error.
 
     ``traceback``: of a node's error that it did not raise on purpose, the way to it through the node's code. ``kind``:
     what ``retry_on`` calls it, such as ``http_404``. ``status`` and ``body``: of a failed HTTP answer, masked.

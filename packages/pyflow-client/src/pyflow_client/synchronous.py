@@ -313,7 +313,7 @@ class Client(TriggerClient):
         return self._send(verbs.plan_rerun(run_id, start_from, version))
 
     def explain(self, run_id: str | UUID) -> Explanation:
-        """Why a run is where it is, what each of its nodes waits for, and what can be asked of it now."""
+        """Explain the state of a run: what each of its nodes waits for, and which actions are possible now."""
         return self._send(verbs.explain(run_id))
 
     def act_on_runs(
