@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from bisect import bisect_right
+from collections.abc import Iterator
 
 #: Text may be escaped more than once, as JSON in JSON is.
 MAX_LEVELS = 4
@@ -37,8 +38,11 @@ class Unescaped:
         return start, end
 
 
-def unescape(text: str) -> Unescaped | None:
-    """``text`` without its escapes, however often it was escaped up to ``MAX_LEVELS``; ``None`` if there are none."""
+def unescaped(text: str) -> Iterator[Unescaped]:
+    """Yield ``text`` with one level of escapes undone, then with two, up to ``MAX_LEVELS``; nothing if there are none.
+
+    A text that was written with escapes has them, too, at the level at which it stands as it is.
+    """
     levels: list[tuple[list[int], list[int]]] = []
     while len(levels) < MAX_LEVELS and ("%" in text or "\\" in text or "&" in text):
         parts: list[str] = []
@@ -56,8 +60,8 @@ def unescape(text: str) -> Unescaped | None:
         if not done:
             break
         text = "".join((*parts, text[done:]))
-        levels.insert(0, (after, before))
-    return Unescaped(text, levels) if levels else None
+        levels = [(after, before), *levels]
+        yield Unescaped(text, levels)
 
 
 def _source(after: list[int], before: list[int], at: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 from weakref import WeakSet
 
-from pyflow.core.escapes import unescape
+from pyflow.core.escapes import unescaped
 
 ValueT = TypeVar("ValueT")
 
@@ -142,7 +142,7 @@ class Redactor:
         if len(text) < (MIN_LENGTH if self._starts else PIECE):
             return text
         found = self._find(text, any_piece=any_piece)
-        if (plain := unescape(text)) is not None:
+        for plain in unescaped(text):
             found += [plain.span(start, end) for start, end in self._find(plain.text, any_piece=any_piece)]
         if not found:
             return text
@@ -214,15 +214,18 @@ def _forms_with_pieces(value: str) -> Iterator[str]:
 
 def _wholes(value: str) -> Iterator[str]:
     """Return the forms masked only as a whole: short values, those with public parts, encoded very long ones."""
-    if len(value) < PIECE or len(value) > MAX_ENCODED or _PUBLIC.search(value):
-        for form in (value, _plain(value), value.replace(" ", "+"), *_encodings(value)):
+    plain = _plain(value)  # escapes in a value, as `\\"`, make a long one short
+    if len(plain) < PIECE or len(value) > MAX_ENCODED or _PUBLIC.search(value):
+        for form in (value, plain, value.replace(" ", "+"), *_encodings(value)):
             for whole in (form, form.rstrip("="), form.replace("+", "-").replace("/", "_")):
                 if len(whole) >= MIN_LENGTH:
                     yield whole
 
 
 def _plain(value: str) -> str:
-    return value if (plain := unescape(value)) is None else plain.text
+    for plain in unescaped(value):
+        value = plain.text
+    return value
 
 
 def _encodings(value: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What a secret may look like when it leaves a run, form by form; `test_fuzz.py` makes up the secrets."""
+"""What a secret may look like when it leaves a run, form by form; `test_redaction_fuzz.py` makes up the secrets."""
 
 import base64
 import html
@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from pyflow.core import redaction
-from pyflow.core.escapes import unescape
+from pyflow.core.escapes import unescaped
 from pyflow.core.redaction import MASK, RedactingFormatter, RedactingLogger, Redactor
 
 SECRET = 'pa$$ "wörd"/é&<\n'
@@ -59,6 +59,14 @@ def test_every_form_is_masked_and_what_is_around_it_stays(form: str):
 def test_a_plain_value_is_masked_in_every_form(form: str):
     dressed = FORMS[form]("sesame-open.1")
     assert redactor("sesame-open.1").redact(f"<{dressed}>") == f"<{MASK}>"
+
+
+@pytest.mark.parametrize("secret", ['00000\\"0', '\\"\\"', "&lt;&gt;", "%41%42%43%44", r"\n\n\n\n", "abc%2Fdef"])
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "URL twice"])
+def test_a_value_with_escapes_in_it_is_masked_in_every_form(secret: str, form: str):
+    """Without them it may be shorter than what is looked for piece by piece, or at all."""
+    dressed = FORMS[form](secret)
+    assert redactor(secret).redact(f"<{dressed}>") == f"<{MASK}>"
 
 
 @pytest.mark.parametrize("before", ["", "u", "us", "user:"])
@@ -178,7 +186,7 @@ def test_every_piece_of_a_secret_is_masked_in_messages_in_every_form(form: str, 
         shown = made.redact_message(f"<{FORMS[form](piece)}>")
         assert MASK in shown
         assert len(shown) <= len(f"<{MASK}>") + 4, "of base64, the last character and its padding"
-        for text in (shown, unescape(shown).text if unescape(shown) else ""):
+        for text in (shown, *(plain.text for plain in unescaped(shown))):
             assert not [i for i in range(length - 3) if secret[i : i + 4] in text]
 
 
