@@ -48,7 +48,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[worlds.Site]:
 @pytest.fixture
 def world(
     site: worlds.Site, tmp_path: Path, request: pytest.FixtureRequest, settings, django_db_blocker
-) -> Iterator[worlds.World]:
+) -> Iterator[worlds.ChaosWorld]:
     with psycopg.connect(site.url) as connection:
         connection.execute("SET LOCAL session_replication_role = replica")  # the audit's trigger would refuse
         connection.execute("TRUNCATE tenants_tenant, chaos_writes CASCADE")
@@ -56,7 +56,7 @@ def world(
     chance = random.Random(f"{seed()} {request.node.name}")
     broker = f"redis://127.0.0.1:{site.broker.port}/0"
     with django_db_blocker.unblock(), worlds.django_on(site.url), publishing_to(broker):
-        world = worlds.World(site, tmp_path, chance)
+        world = worlds.ChaosWorld(site, tmp_path, chance)
         world.flush_broker()
         try:
             yield world

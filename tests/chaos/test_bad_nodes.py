@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runs.models import Run
-from tests.chaos.world import World
+from tests.chaos.world import ChaosWorld
 from tests.support.factories import poison
 from tests.support.factories.rows import make_tenant, make_workflow
 
@@ -20,7 +20,7 @@ def node(type: str, **config: object) -> dict[str, object]:
     return {"id": "only", "type": type, "config": config}
 
 
-def test_a_poison_run_fails_and_takes_no_other_with_it(world: World):
+def test_a_poison_run_fails_and_takes_no_other_with_it(world: ChaosWorld):
     """Runs that share a process with it are lost as often as it is: that alone must not fail them."""
     slow = world.workflow(node("effect", pace=2.5), name="slow")
     poison = world.workflow(node("poison", pace=0.3), name="poison")
@@ -36,7 +36,7 @@ def test_a_poison_run_fails_and_takes_no_other_with_it(world: World):
 
 
 @pytest.mark.chaos
-def test_many_poison_runs_among_many_others(world: World):
+def test_many_poison_runs_among_many_others(world: ChaosWorld):
     chain = [
         {"id": f"n{i}", "type": "effect", "depends_on": [f"n{i - 1}"] if i else [], "config": {"pace": 0.1}}
         for i in range(5)
@@ -60,7 +60,7 @@ def test_many_poison_runs_among_many_others(world: World):
 @pytest.mark.parametrize(
     ("way", "isolated"), [("sleep", True), ("sleep", False), ("c-loop", True), ("c-loop", False), ("deaf", True)]
 )
-def test_a_node_that_never_returns(way: str, isolated: bool, world: World):
+def test_a_node_that_never_returns(way: str, isolated: bool, world: ChaosWorld):
     """Its timeout ends it, whatever it does; if it keeps the interpreter, its process is ended, and it with it."""
     more = {"isolation": "process"} if isolated else {}
     hanging = world.workflow({**node("hang", way=way), "timeout": "1s", **more}, name="hanging")
@@ -78,7 +78,7 @@ def test_a_node_that_never_returns(way: str, isolated: bool, world: World):
 
 
 @pytest.mark.chaos
-def test_a_node_that_wants_too_much_memory(world: World):
+def test_a_node_that_wants_too_much_memory(world: ChaosWorld):
     hungry = world.workflow(
         {**node("gorge", size=2_000_000_000), "isolation": "process", "memory_limit": "200MB"}, name="hungry"
     )
@@ -103,7 +103,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.chaos
-def test_a_full_disk_fails_the_node_that_fills_it(world: World):
+def test_a_full_disk_fails_the_node_that_fills_it(world: ChaosWorld):
     """What the node wrote is lost, and its run says so; the others have nothing to do with it."""
     with small_disk(world.home / "disk") as disk:
         filling = world.workflow(node("fill", path=str(disk / "file"), size=5_000_000), name="filling")
@@ -124,7 +124,7 @@ FATAL = ("exits_hard", "kills_itself", "never_yields")
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("name", [*sorted(poison.POISONS), *FATAL])
-def test_a_node_takes_none_of_thirty_runs_of_another_tenant_with_it(name: str, world: World):
+def test_a_node_takes_none_of_thirty_runs_of_another_tenant_with_it(name: str, world: ChaosWorld):
     """On a worker, whose main thread executes nodes: a table of how many of the thirty did not succeed."""
     chain = [
         {"id": f"n{i}", "type": "effect", "depends_on": [f"n{i - 1}"] if i else [], "config": {"pace": 0.1}}

@@ -9,7 +9,7 @@ from pyflow_site.celery import app
 from runs.notify.broker import key_prefix
 from runs.notify.notifications import queued_topic
 from runs.notify.workers import EXECUTE_TASK
-from tests.chaos.world import World
+from tests.chaos.world import ChaosWorld
 
 pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -21,7 +21,7 @@ CHAIN = (
 
 
 @pytest.mark.chaos
-def test_redis_is_flushed_again_and_again(world: World):
+def test_redis_is_flushed_again_and_again(world: ChaosWorld):
     version = world.workflow(*CHAIN)
     world.workers(2)
     for _ in range(5):
@@ -32,7 +32,7 @@ def test_redis_is_flushed_again_and_again(world: World):
     world.verify()
 
 
-def test_redis_is_restarted_empty(world: World):
+def test_redis_is_restarted_empty(world: ChaosWorld):
     version = world.workflow(*CHAIN)
     world.workers(2)
     for _ in range(2):
@@ -46,7 +46,7 @@ def test_redis_is_restarted_empty(world: World):
 
 
 @pytest.mark.chaos
-def test_every_message_is_delivered_five_times(world: World):
+def test_every_message_is_delivered_five_times(world: ChaosWorld):
     version = world.workflow(*CHAIN)
     world.workers(2)
     with redis.Redis.from_url(f"redis://127.0.0.1:{world.site.broker.port}/0") as client:
@@ -60,7 +60,7 @@ def test_every_message_is_delivered_five_times(world: World):
 
 
 @pytest.mark.chaos
-def test_no_message_is_delivered(world: World):
+def test_no_message_is_delivered(world: ChaosWorld):
     """Runs that are accepted while nothing can be published are found all the same."""
     version = world.workflow(*CHAIN)
     world.workers(2)
@@ -73,7 +73,7 @@ def test_no_message_is_delivered(world: World):
 
 
 @pytest.mark.chaos
-def test_redis_is_frozen(world: World):
+def test_redis_is_frozen(world: ChaosWorld):
     version = world.workflow(*CHAIN)
     world.workers(2)
     for _ in range(2):
@@ -88,7 +88,7 @@ def test_redis_is_frozen(world: World):
 
 
 @pytest.mark.chaos
-def test_redis_is_away_for_a_minute(world: World):
+def test_redis_is_away_for_a_minute(world: ChaosWorld):
     """Executors that are awake go on; nothing that was accepted meanwhile is forgotten."""
     version = world.workflow(*CHAIN)
     world.workers(2)
@@ -105,7 +105,7 @@ def test_redis_is_away_for_a_minute(world: World):
 
 
 @pytest.mark.chaos
-def test_connections_to_redis_are_reset_half_closed_and_slow(world: World):
+def test_connections_to_redis_are_reset_half_closed_and_slow(world: ChaosWorld):
     version = world.workflow(*CHAIN)
     world.workers(2)
     for hurt in (world.site.broker.reset, world.site.broker.half_close, lambda: world.site.broker.delay(0.4)) * 2:

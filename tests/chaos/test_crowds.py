@@ -14,7 +14,7 @@ from runs.models import EventRecord, NodeRun, Run
 from runs.services.start import start_version
 from tenants import quotas
 from tenants.models import Tenant
-from tests.chaos.world import World
+from tests.chaos.world import ChaosWorld
 from tests.support import waiting
 from tests.support.api import Api
 from tests.support.at_once import at_once
@@ -91,7 +91,7 @@ def begun_by(crowd: Tenant) -> int:
     return EventRecord.objects.for_tenant(crowd).filter(type__in=["run.started", "run.resumed"]).count()
 
 
-def test_thousands_of_timers_that_come_due_together_delay_no_other_tenant(world: World):
+def test_thousands_of_timers_that_come_due_together_delay_no_other_tenant(world: ChaosWorld):
     version = world.workflow(
         {"id": "nap", "type": "wait", "config": {"duration": DELAY}},
         {"id": "b", "type": "effect", "depends_on": ["nap"]},
@@ -121,7 +121,7 @@ def test_thousands_of_timers_that_come_due_together_delay_no_other_tenant(world:
     assert {run.claims for run in ours} == {2}, "one before the timer, one after it"
 
 
-def test_bulk_clients_delay_no_other_tenant(world: World):
+def test_bulk_clients_delay_no_other_tenant(world: ChaosWorld):
     """Four clients of one tenant start runs in batches and act on all that wait, as fast as they are answered."""
     version = world.workflow({"id": "a", "type": "effect", "config": {"pace": 0.05}}, name="busy")
     limits = {"runs_per_day": 1_000_000, "stored_bytes": 10**10}
@@ -159,7 +159,7 @@ def test_bulk_clients_delay_no_other_tenant(world: World):
     assert {(run.state, run.claims) for run in theirs} == {("succeeded", 1)}
 
 
-def test_a_backlog_of_runs_that_wait_for_a_slot_delays_no_other_tenant(world: World):
+def test_a_backlog_of_runs_that_wait_for_a_slot_delays_no_other_tenant(world: ChaosWorld):
     version = world.workflow(
         {"id": "a", "type": "effect", "config": {"pace": 0.2}},
         settings={"concurrency": {"key": "one", "limit": 1, "on_limit": "queue"}},

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from django.db import connections
 
-from tests.chaos.world import World
+from tests.chaos.world import ChaosWorld
 
 pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -18,16 +18,16 @@ CHAIN = (
 )
 
 
-def test_postgresql_is_stopped_at_once(world: World):
+def test_postgresql_is_stopped_at_once(world: ChaosWorld):
     _stop_immediately(world, times=2)
 
 
 @pytest.mark.chaos
-def test_postgresql_is_stopped_at_once_many_times(world: World):
+def test_postgresql_is_stopped_at_once_many_times(world: ChaosWorld):
     _stop_immediately(world, times=15)
 
 
-def _stop_immediately(world: World, times: int) -> None:
+def _stop_immediately(world: ChaosWorld, times: int) -> None:
     version = world.workflow(*CHAIN)
     world.workers(2)
     for _ in range(times):
@@ -40,7 +40,7 @@ def _stop_immediately(world: World, times: int) -> None:
     world.verify()
 
 
-def test_answers_to_commit_are_lost(world: World):
+def test_answers_to_commit_are_lost(world: ChaosWorld):
     """The client cannot know whether it is committed: it has to look."""
     version = world.workflow(*CHAIN)
     world.workers(2)
@@ -54,7 +54,7 @@ def test_answers_to_commit_are_lost(world: World):
 
 
 @pytest.mark.chaos
-def test_backends_are_killed(world: World):
+def test_backends_are_killed(world: ChaosWorld):
     version = world.workflow(*CHAIN)
     world.workers(2)
     with psycopg.connect(world.site.url, autocommit=True) as connection:
@@ -71,7 +71,7 @@ def test_backends_are_killed(world: World):
 
 
 @pytest.mark.chaos
-def test_connections_to_postgresql_are_reset_half_closed_and_slow(world: World):
+def test_connections_to_postgresql_are_reset_half_closed_and_slow(world: ChaosWorld):
     version = world.workflow(*CHAIN)
     world.workers(2)
     for hurt in (
@@ -89,7 +89,7 @@ def test_connections_to_postgresql_are_reset_half_closed_and_slow(world: World):
 
 
 @pytest.mark.chaos
-def test_links_to_postgresql_stall(world: World):
+def test_links_to_postgresql_stall(world: ChaosWorld):
     """Longer than a lease: whoever was cut off finds, afterwards, that its runs may be others'."""
     version = world.workflow(*CHAIN)
     world.workers(2)

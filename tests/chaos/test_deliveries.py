@@ -8,7 +8,7 @@ from events.models import Delivery
 from events.webhooks.sender import WebhookSender
 from runs.network import network_policy
 from runs.storage import log
-from tests.chaos.world import World
+from tests.chaos.world import ChaosWorld
 from tests.support import waiting
 from tests.support.factories.webhooks import make_endpoint
 from tests.support.servers.receiver import receiving
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(120)]
 EVENTS = 12
 
 
-def test_deliveries_survive_a_crash_of_the_database(world: World, settings):
+def test_deliveries_survive_a_crash_of_the_database(world: ChaosWorld, settings):
     settings.PYFLOW_ALLOWED_NETWORKS, settings.PYFLOW_SWEEP_SECONDS = ["127.0.0.0/8"], 0.2
     network_policy.cache_clear()
     sender = WebhookSender()
@@ -45,7 +45,7 @@ def test_deliveries_survive_a_crash_of_the_database(world: World, settings):
     assert {item.id for item in receiver.received} == {row.message_id for row in rows}
 
 
-def _emit(world: World, count: int) -> None:
+def _emit(world: ChaosWorld, count: int) -> None:
     for number in range(count):
         data = {"number": number}
         log.append_outside(tenant_id=world.tenant.pk, type="order.paid", at=timezone.now(), data=data)

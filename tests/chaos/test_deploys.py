@@ -10,7 +10,7 @@ from runs.errors import RunFinishedError
 from runs.models import Run
 from runs.queue.slots import reconcile
 from runs.services.cancel import cancel_run
-from tests.chaos.world import World
+from tests.chaos.world import ChaosWorld
 from tests.support import waiting
 from tests.support.factories.rows import a_test
 
@@ -28,7 +28,7 @@ QUICK = (
 
 
 @pytest.mark.chaos
-def test_workers_are_replaced_under_load(world: World):
+def test_workers_are_replaced_under_load(world: ChaosWorld):
     """SIGTERM to one after the other: runs are handed over, and being replaced is no loss."""
     version = world.workflow(*CHAIN)
     workers = world.workers(2)
@@ -42,16 +42,16 @@ def test_workers_are_replaced_under_load(world: World):
     assert not Run.objects.across_tenants().filter(losses__gt=0).exists()
 
 
-def test_cancel_races_with_completion(world: World):
+def test_cancel_races_with_completion(world: ChaosWorld):
     _race(world, races=40)
 
 
 @pytest.mark.chaos
-def test_cancel_races_with_completion_a_thousand_times(world: World):
+def test_cancel_races_with_completion_a_thousand_times(world: ChaosWorld):
     _race(world, races=1000)
 
 
-def _race(world: World, races: int) -> None:
+def _race(world: ChaosWorld, races: int) -> None:
     """Each run ends once, in one way, with one event that says so, and gives its slots back."""
     version = world.workflow(*QUICK, settings={"concurrency": {"key": "race", "limit": 20, "on_limit": "queue"}})
     world.workers(2)

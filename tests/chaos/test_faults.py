@@ -12,7 +12,7 @@ from django.db.models import Count
 from runs.models import EventRecord, NodeRun, Run
 from runs.notify.workers import celery_queue
 from runs.services.start import start_version
-from tests.chaos.world import Member, World
+from tests.chaos.world import ChaosWorld, Member
 from tests.support.factories.rows import make_tenant, make_workflow
 from tests.support.processes.platform import LEASE_SECONDS
 
@@ -26,39 +26,39 @@ CHAIN = tuple(
 )
 
 
-def kill(world: World, worker: Member) -> None:
+def kill(world: ChaosWorld, worker: Member) -> None:
     world.kill(worker)
     world.tend()
 
 
-def terminate(world: World, worker: Member) -> None:
+def terminate(world: ChaosWorld, worker: Member) -> None:
     world.terminate(worker)
     world.tend()
 
 
-def freeze(world: World, worker: Member) -> None:
+def freeze(world: ChaosWorld, worker: Member) -> None:
     world.signal(worker, signal.SIGSTOP)
     time.sleep(1.5 * LEASE_SECONDS)
     world.signal(worker, signal.SIGCONT)
 
 
-def restart_postgresql(world: World, worker: Member) -> None:
+def restart_postgresql(world: ChaosWorld, worker: Member) -> None:
     world.stop_postgres()
     time.sleep(world.chance.uniform(0, 2))
     world.site.postgres.start()
 
 
-def restart_redis(world: World, worker: Member) -> None:
+def restart_redis(world: ChaosWorld, worker: Member) -> None:
     world.site.redis.end()
     time.sleep(world.chance.uniform(0, 2))
     world.site.redis.start()
 
 
-def flush_redis(world: World, worker: Member) -> None:
+def flush_redis(world: ChaosWorld, worker: Member) -> None:
     world.flush_broker()
 
 
-def cut_the_network(world: World, worker: Member) -> None:
+def cut_the_network(world: ChaosWorld, worker: Member) -> None:
     """From PostgreSQL and from Redis, for longer than a lease."""
     for proxy in (world.site.database, world.site.broker):
         proxy.refuse()
@@ -67,7 +67,7 @@ def cut_the_network(world: World, worker: Member) -> None:
         proxy.heal()
 
 
-Fault = Callable[[World, Member], None]
+Fault = Callable[[ChaosWorld, Member], None]
 #: Executors have nothing to do with these.
 BESIDE: tuple[Fault, ...] = (restart_redis, flush_redis)
 
@@ -75,7 +75,7 @@ BESIDE: tuple[Fault, ...] = (restart_redis, flush_redis)
 @pytest.mark.parametrize(
     "fault", [kill, terminate, freeze, restart_postgresql, cut_the_network, *BESIDE], ids=lambda fault: fault.__name__
 )
-def test_of_two_hundred_runs_each_node_succeeds_once(fault: Fault, world: World):
+def test_of_two_hundred_runs_each_node_succeeds_once(fault: Fault, world: ChaosWorld):
     ours = world.workflow(*CHAIN)
     source = f"version: 2\nname: second\nsettings: {{queue: second}}\nnodes: {json.dumps(CHAIN)}\n"
     theirs = make_workflow(make_tenant(), source)

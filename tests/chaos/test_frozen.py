@@ -11,7 +11,7 @@ from django.db.models import Count
 from runs.errors import RunFinishedError
 from runs.models import Run
 from runs.services.terminate import terminate_run
-from tests.chaos.world import World
+from tests.chaos.world import ChaosWorld
 from tests.support.factories.rows import a_test
 
 pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -23,16 +23,16 @@ CHAIN = (
 )
 
 
-def test_a_frozen_worker_that_wakes_up_writes_nothing(world: World):
+def test_a_frozen_worker_that_wakes_up_writes_nothing(world: ChaosWorld):
     _freeze(world, times=1)
 
 
 @pytest.mark.chaos
-def test_workers_are_frozen_at_random(world: World):
+def test_workers_are_frozen_at_random(world: ChaosWorld):
     _freeze(world, times=10)
 
 
-def _freeze(world: World, times: int) -> None:
+def _freeze(world: ChaosWorld, times: int) -> None:
     version = world.workflow(*CHAIN)
     workers = world.workers(2)
     thawed: set[int] = set()
@@ -54,7 +54,7 @@ def _freeze(world: World, times: int) -> None:
 
 
 @pytest.mark.chaos
-def test_workers_are_frozen_while_they_execute_families(world: World):
+def test_workers_are_frozen_while_they_execute_families(world: ChaosWorld):
     """Each child is started once, whoever of its parent's executors starts it, and none is left under its parent."""
     world.workflow(*CHAIN[:2], name="child")
     call = {"id": "call", "type": "workflow", "config": {"workflow": "child"}, "for_each": [1, 2, 3]}
@@ -87,7 +87,7 @@ def test_workers_are_frozen_while_they_execute_families(world: World):
     assert everybody.filter(claims__gt=1, parent__isnull=False).exists(), "children were taken over"
 
 
-def test_a_worker_vanishes_in_the_middle_of_a_transaction(world: World):
+def test_a_worker_vanishes_in_the_middle_of_a_transaction(world: ChaosWorld):
     """Its machine has lost its power: PostgreSQL gets no message, and it has locked the rows of its runs."""
     version = world.workflow(*CHAIN)
     world.add("beat")

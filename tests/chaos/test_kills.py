@@ -3,7 +3,7 @@
 import pytest
 
 from tests.chaos import crashes
-from tests.chaos.world import World
+from tests.chaos.world import ChaosWorld
 
 pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -16,16 +16,16 @@ DIAMOND = (
 )
 
 
-def test_workers_are_killed_at_random(world: World):
+def test_workers_are_killed_at_random(world: ChaosWorld):
     _kill(world, kills=4)
 
 
 @pytest.mark.chaos
-def test_workers_are_killed_at_random_all_the_time(world: World):
+def test_workers_are_killed_at_random_all_the_time(world: ChaosWorld):
     _kill(world, kills=60)
 
 
-def _kill(world: World, kills: int) -> None:
+def _kill(world: ChaosWorld, kills: int) -> None:
     version = world.workflow(*DIAMOND)
     workers = world.workers(2)
     for _ in range(kills):
@@ -50,7 +50,7 @@ WORST = {"claim.after", "effect.after", "commit.after"}
         if not place.startswith("notify")
     ],
 )
-def test_an_executor_dies_at(place: str, world: World):
+def test_an_executor_dies_at(place: str, world: ChaosWorld):
     version = world.workflow(*DIAMOND)
     # A claim may take all runs at once: there need not be another one.
     count = 1 if place == "claim.after" else world.chance.randint(1, 5)
@@ -62,7 +62,7 @@ def test_an_executor_dies_at(place: str, world: World):
 
 
 @pytest.mark.parametrize("place", ["notify.before", pytest.param("notify.after", marks=pytest.mark.chaos)])
-def test_who_accepts_runs_dies_at(place: str, world: World):
+def test_who_accepts_runs_dies_at(place: str, world: ChaosWorld):
     """A run whose acceptance was committed is executed, whether or not a notification was sent."""
     version = world.workflow(*DIAMOND)
     world.workers(1)

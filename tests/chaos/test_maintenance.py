@@ -16,7 +16,7 @@ from django.db import connections
 from runs.models import Run
 from runs.services.start import start_version
 from secrets_vault.models import DataKey
-from tests.chaos.world import MASTER_KEYS, World
+from tests.chaos.world import MASTER_KEYS, ChaosWorld
 from tests.support.factories.rows import make_tenant, make_workflow
 from tests.support.factories.secrets import make_secret
 from tests.support.processes.platform import LEASE_SECONDS, ROOT
@@ -31,7 +31,7 @@ CHAIN = tuple(
 )
 
 
-def test_postgresql_has_no_connection_left_for_longer_than_a_lease(world: World):
+def test_postgresql_has_no_connection_left_for_longer_than_a_lease(world: ChaosWorld):
     """Whoever has one goes on with it, whoever has none tries again; nothing that was accepted is lost."""
     ours = world.workflow(*CHAIN)
     theirs = make_workflow(make_tenant(), f"version: 2\nname: other\nnodes: {json.dumps(CHAIN)}\n")
@@ -52,7 +52,7 @@ def test_postgresql_has_no_connection_left_for_longer_than_a_lease(world: World)
 
 
 def test_secrets_are_read_on_two_workers_while_the_master_key_is_rotated_and_the_schema_is_migrated(
-    world: World, settings
+    world: ChaosWorld, settings
 ):
     tenants = [world.tenant, make_tenant()]
     old = MASTER_KEYS.split(",")[1]

@@ -6,7 +6,7 @@ import pytest
 
 from runs.models import NodeRun, Slot
 from runs.services.start import start_version
-from tests.chaos.world import World
+from tests.chaos.world import ChaosWorld
 from tests.support.factories.rows import make_tenant, make_workflow
 
 pytestmark = [pytest.mark.fleet, pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -22,7 +22,7 @@ GRAPH = ({"id": "one", **NODE}, {"id": "two", **NODE}, {"id": "three", **NODE, "
 
 
 @pytest.mark.chaos
-def test_slots_come_back_from_workers_that_are_killed_between_two_attempts(world: World):
+def test_slots_come_back_from_workers_that_are_killed_between_two_attempts(world: ChaosWorld):
     version = world.workflow(*GRAPH)
     other = make_workflow(make_tenant(), f"version: 2\nname: other\nnodes: {json.dumps(GRAPH)}\n")
     world.add("beat")

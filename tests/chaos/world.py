@@ -147,7 +147,7 @@ class Member:
 
 
 @dataclass
-class World:
+class ChaosWorld:
     """What one test has: a tenant, runs that were accepted, a fleet, and chance."""
 
     site: Site

@@ -9,11 +9,11 @@ from copy import deepcopy
 import pytest
 from django.db import transaction
 
-from tests.support.factories.worlds import World, make_world
+from tests.support.factories.worlds import FullTenant, make_world
 
 
 @pytest.fixture(scope="module")
-def module_worlds(quick_hashes, django_db_setup, django_db_blocker) -> Iterator[tuple[World, World]]:
+def module_worlds(quick_hashes, django_db_setup, django_db_blocker) -> Iterator[tuple[FullTenant, FullTenant]]:
     """In a transaction of the module's, around those of its tests."""
     with django_db_blocker.unblock(), transaction.atomic():
         yield make_world("plainq7x"), make_world("canaryq7x")
@@ -21,10 +21,10 @@ def module_worlds(quick_hashes, django_db_setup, django_db_blocker) -> Iterator[
 
 
 @pytest.fixture
-def ours(module_worlds: tuple[World, World], db) -> World:
+def ours(module_worlds: tuple[FullTenant, FullTenant], db) -> FullTenant:
     return deepcopy(module_worlds[0])
 
 
 @pytest.fixture
-def theirs(module_worlds: tuple[World, World], db) -> World:
+def theirs(module_worlds: tuple[FullTenant, FullTenant], db) -> FullTenant:
     return deepcopy(module_worlds[1])

@@ -28,7 +28,7 @@ from schemathesis.checks import (
     use_after_free,
 )
 
-from tests.support.factories.worlds import World
+from tests.support.factories.worlds import FullTenant
 from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
 from workflows.documents import RESERVED_NAMES
@@ -113,7 +113,7 @@ def asked() -> Iterator[list[str]]:
     print(f"\n{len(cases)} cases of {len(set(cases))} operations")
 
 
-def cases(schema: Any, operation: Operation, worlds: tuple[World, World]) -> st.SearchStrategy[Case]:
+def cases(schema: Any, operation: Operation, worlds: tuple[FullTenant, FullTenant]) -> st.SearchStrategy[Case]:
     """Valid and invalid requests with either tenant's key, about things of either tenant or of nobody."""
     found = schema[operation.path][operation.method]
     parameters = {item["name"] for item in operation.parameters("path")}
@@ -156,7 +156,7 @@ def id_of(case: Case) -> str:
 
 @pytest.mark.parametrize("collection", sorted({operation.collection for operation in operations().values()}))
 def test_every_answer_is_one_that_the_document_has(
-    ours: World, theirs: World, schema: Any, asked: list[str], subtests: pytest.Subtests, collection: str
+    ours: FullTenant, theirs: FullTenant, schema: Any, asked: list[str], subtests: pytest.Subtests, collection: str
 ):
     for operation in operations().values():
         if operation.collection == collection:
@@ -180,7 +180,7 @@ def ask(cases: st.SearchStrategy[Case], asked: list[str]) -> None:
 
 @pytest.mark.parametrize("tenant", ["ours", "theirs"])
 def test_what_an_answer_names_can_be_asked_for_next(
-    ours: World, theirs: World, schema: Any, asked: list[str], tenant: str
+    ours: FullTenant, theirs: FullTenant, schema: Any, asked: list[str], tenant: str
 ):
     key = {"ours": ours, "theirs": theirs}[tenant].key
 

@@ -14,7 +14,7 @@ from django.db import transaction
 
 from plumbing.database.dialect import is_postgresql
 from tests.support.factories.calls import CALLS, Call
-from tests.support.factories.worlds import NOT_FREE, OWNED, UUIDS, World, filled, unmarked
+from tests.support.factories.worlds import NOT_FREE, OWNED, UUIDS, FullTenant, filled, unmarked
 from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
 
@@ -36,7 +36,7 @@ IMPERSONAL = {
 }  # fmt: skip
 
 
-def disguise(theirs: World) -> Callable[[str], str]:
+def disguise(theirs: FullTenant) -> Callable[[str], str]:
     """What replaces each name of theirs in a text by one, as long and as well-formed, that nobody has."""
     ids = {found for value in theirs.names.values() for found in UUIDS.findall(value)}
     names = {id: str(UUID(int=UUID(id).int ^ 1 << 40)) for id in ids}
@@ -66,7 +66,7 @@ def is_any_text(schema: dict[str, Any]) -> bool:
     return schema.get("type") == "string" and "enum" not in schema and "date" not in schema.get("format", "")
 
 
-def mixtures(theirs: World, operation: Operation) -> Iterator[dict[str, str]]:
+def mixtures(theirs: FullTenant, operation: Operation) -> Iterator[dict[str, str]]:
     """Parameters of its path that name something of theirs: each alone, and all together."""
     chosen = CALLS.get(operation.id, Call()).names
     names = [item["name"] for item in operation.parameters("path")]
@@ -79,13 +79,13 @@ def mixtures(theirs: World, operation: Operation) -> Iterator[dict[str, str]]:
 
 
 @on_both
-def test_every_text_of_the_tenant_has_the_canary(theirs: World):
+def test_every_text_of_the_tenant_has_the_canary(theirs: FullTenant):
     assert unmarked(theirs) == []
     assert {f"{model.__name__}.{item.name}" for model in OWNED for item in model._meta.concrete_fields} >= NOT_FREE
 
 
 @on_both
-def test_the_canary_is_seen_by_its_own_tenant(theirs: World):
+def test_the_canary_is_seen_by_its_own_tenant(theirs: FullTenant):
     """Or the tests here could not fail."""
     answers = {id: undone(lambda: theirs.call(operation)) for id, operation in operations().items()}  # noqa: B023 - called at once
     silent = {
@@ -96,7 +96,7 @@ def test_the_canary_is_seen_by_its_own_tenant(theirs: World):
 
 
 @on_both
-def test_no_answer_has_anything_of_another_tenant(ours: World, theirs: World):
+def test_no_answer_has_anything_of_another_tenant(ours: FullTenant, theirs: FullTenant):
     ids = {id for value in theirs.names.values() for id in UUIDS.findall(value)}
     for operation in operations().values():
         for accept in operation.answers:
@@ -106,7 +106,7 @@ def test_no_answer_has_anything_of_another_tenant(ours: World, theirs: World):
 
 
 @on_both
-def test_an_object_of_another_tenant_is_answered_as_an_unknown_one(ours: World, theirs: World):
+def test_an_object_of_another_tenant_is_answered_as_an_unknown_one(ours: FullTenant, theirs: FullTenant):
     unknown = disguise(theirs)
     for operation in CLOSED:
         for names in mixtures(theirs, operation):
@@ -118,7 +118,9 @@ def test_an_object_of_another_tenant_is_answered_as_an_unknown_one(ours: World, 
             assert status(hidden) == ("422" if operation.id == "workflows_put" else "404"), (operation.id, names)
 
 
-def test_a_query_for_an_object_of_another_tenant_finds_what_one_for_an_unknown_one_finds(ours: World, theirs: World):
+def test_a_query_for_an_object_of_another_tenant_finds_what_one_for_an_unknown_one_finds(
+    ours: FullTenant, theirs: FullTenant
+):
     unknown = disguise(theirs)
     for operation in CLOSED:
         path = ours.path(operation)
@@ -133,7 +135,7 @@ def test_a_query_for_an_object_of_another_tenant_finds_what_one_for_an_unknown_o
 
 @on_both
 def test_a_body_that_names_an_object_of_another_tenant_is_refused_as_one_with_an_unknown_name(
-    ours: World, theirs: World
+    ours: FullTenant, theirs: FullTenant
 ):
     unknown = disguise(theirs)
     strange = {name: unknown(value) for name, value in theirs.names.items()}

@@ -6,7 +6,7 @@ import pytest
 from django.db import transaction
 
 from tests.support.api import Api, assert_problem
-from tests.support.factories.worlds import World
+from tests.support.factories.worlds import FullTenant
 from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
 
@@ -20,7 +20,7 @@ OWN = {"X-Request-ID", "RateLimit", "Content-Length"}
 
 
 @pytest.mark.parametrize("id", READ)
-def test_head_is_answered_as_get_without_its_body(ours: World, id: str):
+def test_head_is_answered_as_get_without_its_body(ours: FullTenant, id: str):
     operation = operations()[id]
     got = ours.call(operation)
     asked = ours.api.send("HEAD", ours.path(operation) + ours.query(operation))
@@ -31,7 +31,7 @@ def test_head_is_answered_as_get_without_its_body(ours: World, id: str):
 
 
 @pytest.mark.parametrize("id", READ)
-def test_head_needs_what_get_needs(ours: World, id: str):
+def test_head_needs_what_get_needs(ours: FullTenant, id: str):
     operation = operations()[id]
     address = ours.path(operation) + ours.query(operation)
     for api in (Api(), Api(ours.narrow)):
@@ -39,7 +39,7 @@ def test_head_needs_what_get_needs(ours: World, id: str):
 
 
 @pytest.mark.parametrize("path", BY_PATH)
-def test_options_lists_the_methods(ours: World, path: str):
+def test_options_lists_the_methods(ours: FullTenant, path: str):
     """Whoever has a credential may ask, also for what is not there; it says nothing of the tenant."""
     first = BY_PATH[path][0]
     methods = {operation.method for operation in BY_PATH[path]} | {"OPTIONS"}
@@ -55,7 +55,7 @@ def test_options_lists_the_methods(ours: World, path: str):
 
 
 @pytest.mark.parametrize("id", operations())
-def test_an_unknown_parameter_of_the_query_is_refused(ours: World, id: str):
+def test_an_unknown_parameter_of_the_query_is_refused(ours: FullTenant, id: str):
     operation = operations()[id]
     with transaction.atomic():
         problem = assert_problem(ours.call(operation, more="colour=red"), 422, "input_invalid")
@@ -72,7 +72,7 @@ WITHOUT_BODY = [
 
 
 @pytest.mark.parametrize("id", WITHOUT_BODY)
-def test_a_body_that_nobody_reads_is_refused(ours: World, id: str):
+def test_a_body_that_nobody_reads_is_refused(ours: FullTenant, id: str):
     """`{"reason": "…"}` with a verb is meant to do something: it is not ignored."""
     operation = operations()[id]
     with transaction.atomic():

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.support.api import assert_problem, read
-from tests.support.factories.worlds import World, grow
+from tests.support.factories.worlds import FullTenant, grow
 from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
 
@@ -24,7 +24,7 @@ ROWS = 4
 
 
 @pytest.fixture(scope="module")
-def module_worlds(module_worlds: tuple[World, World]) -> tuple[World, World]:
+def module_worlds(module_worlds: tuple[FullTenant, FullTenant]) -> tuple[FullTenant, FullTenant]:
     """With more than a page of everything."""
     for world in module_worlds:
         grow(world, ROWS)
@@ -36,7 +36,7 @@ def name_of(row: dict[str, Any]) -> Any:
     return next(row[name] for name in NAMES if name in row)
 
 
-def pages(world: World, address: str, between: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
+def pages(world: FullTenant, address: str, between: Callable[[], None] = lambda: None) -> Iterator[dict[str, Any]]:
     """A list page by page."""
     link: str | None = address
     while link is not None:
@@ -46,7 +46,7 @@ def pages(world: World, address: str, between: Callable[[], None] = lambda: None
         link = page["next"]
 
 
-def names(world: World, address: str, between: Callable[[], None] = lambda: None) -> list[Any]:
+def names(world: FullTenant, address: str, between: Callable[[], None] = lambda: None) -> list[Any]:
     """The rows of a list, page by page."""
     return [name_of(row) for page in pages(world, address, between) for row in page["results"]]
 
@@ -67,7 +67,7 @@ def test_every_list_has_pages_or_a_reason():
 
 
 @pytest.mark.parametrize("operation", PAGED.values(), ids=PAGED)
-def test_no_row_is_missed_or_seen_twice_while_rows_are_inserted(ours: World, operation: Operation):
+def test_no_row_is_missed_or_seen_twice_while_rows_are_inserted(ours: FullTenant, operation: Operation):
     for order in orders(operation):
         address = ours.path(operation) + order
         there = names(ours, f"{address}limit=200")
@@ -79,7 +79,7 @@ def test_no_row_is_missed_or_seen_twice_while_rows_are_inserted(ours: World, ope
 
 
 @pytest.mark.parametrize("operation", PAGED.values(), ids=PAGED)
-def test_the_way_back_is_the_way_there(ours: World, operation: Operation):
+def test_the_way_back_is_the_way_there(ours: FullTenant, operation: Operation):
     for order in orders(operation):
         there = list(pages(ours, f"{ours.path(operation)}{order}limit=2"))
         assert there[0]["previous"] is None
@@ -92,7 +92,7 @@ def test_the_way_back_is_the_way_there(ours: World, operation: Operation):
 
 
 @pytest.mark.parametrize("operation", LISTS.values(), ids=LISTS)
-def test_what_a_list_does_not_know_is_refused(ours: World, operation: Operation):
+def test_what_a_list_does_not_know_is_refused(ours: FullTenant, operation: Operation):
     address = ours.path(operation)
     assert_problem(ours.api.get(f"{address}?unknown_filter=1"), 422, "input_invalid")
     if operation.has_pages:
@@ -102,7 +102,9 @@ def test_what_a_list_does_not_know_is_refused(ours: World, operation: Operation)
 
 
 @pytest.mark.parametrize("operation", PAGED.values(), ids=PAGED)
-def test_a_cursor_that_was_changed_or_is_anothers_is_refused(ours: World, theirs: World, operation: Operation):
+def test_a_cursor_that_was_changed_or_is_anothers_is_refused(
+    ours: FullTenant, theirs: FullTenant, operation: Operation
+):
     address = ours.path(operation)
     [cursor] = parse_qs(urlsplit(read(ours.api.get(f"{address}?limit=1"))["next"]).query)["cursor"]
     [foreign] = parse_qs(urlsplit(read(theirs.api.get(f"{theirs.path(operation)}?limit=1"))["next"]).query)["cursor"]

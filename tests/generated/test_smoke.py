@@ -8,7 +8,7 @@ from tests.support.api import Api, read
 from tests.support.factories.calls import CALLS, Call
 from tests.support.factories.members import log_in
 from tests.support.factories.rows import make_invitation, make_member
-from tests.support.factories.worlds import World, token_of
+from tests.support.factories.worlds import FullTenant, token_of
 from tests.support.invariants import made_of_rows
 from tests.support.operations import operations
 from tests.support.passwords import PASSWORD
@@ -21,7 +21,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("id", operations())
-def test_a_valid_request_of_the_owner_is_answered_as_documented(ours: World, id: str):
+def test_a_valid_request_of_the_owner_is_answered_as_documented(ours: FullTenant, id: str):
     owner = Api(token_of(make_member(ours.tenant, Role.OWNER)))
     with transaction.atomic():
         answer = ours.call(operations()[id], owner)
@@ -46,11 +46,11 @@ def test_the_others_are_refused_for_lack_of_a_proof():
 
 
 @pytest.mark.parametrize("id", PROOFS)
-def test_who_proves_who_they_are_is_let_in(ours: World, id: str):
+def test_who_proves_who_they_are_is_let_in(ours: FullTenant, id: str):
     answer = PROOFS[id](ours)
     assert answer.status_code < 300, answer.content
     assert str(answer.status_code) in operations()[id].spec["responses"]
 
 
-def _with_session(ours: World, path: str):
+def _with_session(ours: FullTenant, path: str):
     return Api().post(path, {"refresh_token": read(log_in(make_member(ours.tenant)))["refresh_token"]})

@@ -8,14 +8,14 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from tenants.scoping import SCOPE
-from tests.support.factories.worlds import World, grow
+from tests.support.factories.worlds import FullTenant, grow
 from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
 
 pytestmark = [pytest.mark.api, made_of_rows]
 
 
-def statements(world: World, operation: Operation) -> list[str]:
+def statements(world: FullTenant, operation: Operation) -> list[str]:
     """What a valid request asks once it is in its tenant (the caller may be known already, or not). It is undone."""
     with transaction.atomic():
         with CaptureQueriesContext(connection) as context:
@@ -26,7 +26,7 @@ def statements(world: World, operation: Operation) -> list[str]:
     return asked[entered[-1] :] if entered else asked
 
 
-def test_thirty_rows_take_as_many_statements_as_one(ours: World):
+def test_thirty_rows_take_as_many_statements_as_one(ours: FullTenant):
     closed = {id: operation for id, operation in operations().items() if not operation.is_open}
     few = {id: statements(ours, operation) for id, operation in closed.items()}
     grow(ours, 29)

@@ -17,7 +17,7 @@ from django.test import Client
 from pyflow_site.outages import is_outage
 from pyflow_site.problems import RETRY_SECONDS
 from tests.support.api import Api, assert_problem
-from tests.support.factories.worlds import World, make_world
+from tests.support.factories.worlds import FullTenant, make_world
 from tests.support.invariants import made_of_rows
 from tests.support.operations import Operation, operations
 from tests.support.servers.proxy import Proxy, proxying
@@ -29,12 +29,12 @@ READ, WRITE = "workflows_list", "workflows_create"
 
 
 @pytest.fixture
-def world(transactional_db) -> World:
+def world(transactional_db) -> FullTenant:
     return make_world("outage")
 
 
 @pytest.fixture
-def proxy(world: World) -> Iterator[Proxy]:
+def proxy(world: FullTenant) -> Iterator[Proxy]:
     """Between this thread's connection and the server."""
     real = int(connection.settings_dict["PORT"])
     with proxying(real) as proxy, connected(HOST="127.0.0.1", PORT=str(proxy.port)):
@@ -71,7 +71,7 @@ def asked() -> list[Operation]:
     return [operation for id, operation in operations().items() if id not in UNTOUCHED]
 
 
-def test_every_operation_says_that_the_database_is_away(world: World, proxy: Proxy):
+def test_every_operation_says_that_the_database_is_away(world: FullTenant, proxy: Proxy):
     proxy.refuse()
     for operation in asked():
         connection.close()
@@ -85,7 +85,7 @@ def test_every_operation_says_that_the_database_is_away(world: World, proxy: Pro
 
 
 @pytest.mark.parametrize("statement", [1, 4])
-def test_a_connection_that_is_lost_in_the_middle_is_no_fault_of_ours(world: World, proxy: Proxy, statement: int):
+def test_a_connection_that_is_lost_in_the_middle_is_no_fault_of_ours(world: FullTenant, proxy: Proxy, statement: int):
     """Before the first, the second, … statement of each request."""
     lost = 0
     for operation in asked():
@@ -107,14 +107,14 @@ def test_a_connection_that_is_lost_in_the_middle_is_no_fault_of_ours(world: Worl
     assert lost > 30
 
 
-def test_an_answer_to_a_commit_that_is_lost_is_no_fault_of_ours(world: World, proxy: Proxy):
+def test_an_answer_to_a_commit_that_is_lost_is_no_fault_of_ours(world: FullTenant, proxy: Proxy):
     connection.close()
     proxy.lose_commits(1)
     assert_away(world.call(operations()["workflows_patch"]))
     assert proxy.lost == 1
 
 
-def test_a_pool_without_a_free_connection_is_no_fault_of_ours(world: World):
+def test_a_pool_without_a_free_connection_is_no_fault_of_ours(world: FullTenant):
     """The requests wait for one as long as the pool's `timeout`."""
     with connected(pool={"min_size": 1, "max_size": 1, "timeout": 0.1}):
         connection.ensure_connection()
@@ -128,7 +128,7 @@ def test_a_pool_without_a_free_connection_is_no_fault_of_ours(world: World):
         assert world.call(operations()[READ]).status_code == 200
 
 
-def test_a_server_without_a_free_connection_is_no_fault_of_ours(world: World):
+def test_a_server_without_a_free_connection_is_no_fault_of_ours(world: FullTenant):
     with connection.cursor() as cursor:
         cursor.execute("CREATE ROLE pyflow_crowd LOGIN CONNECTION LIMIT 0")
     try:
@@ -143,7 +143,7 @@ def test_a_server_without_a_free_connection_is_no_fault_of_ours(world: World):
             cursor.execute("DROP ROLE pyflow_crowd")
 
 
-def test_a_page_of_the_admin_says_it_as_well(world: World, proxy: Proxy):
+def test_a_page_of_the_admin_says_it_as_well(world: FullTenant, proxy: Proxy):
     client = Client(raise_request_exception=False)
     client.force_login(User.objects.create(username="root", is_staff=True, is_superuser=True))
     for away in (False, True):
@@ -157,7 +157,7 @@ def test_a_page_of_the_admin_says_it_as_well(world: World, proxy: Proxy):
             assert response.status_code == 200
 
 
-def test_an_outage_is_no_failed_attempt(world: World, proxy: Proxy):
+def test_an_outage_is_no_failed_attempt(world: FullTenant, proxy: Proxy):
     """Or callers would be refused for a minute after it."""
     proxy.refuse()
     for _ in range(40):

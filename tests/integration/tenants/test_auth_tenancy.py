@@ -19,4 +19,4 @@ pytestmark = pytest.mark.database
 )
 @corpora.each("auth_tenancy")
 def test_the_corpus(case: corpora.Case, request: pytest.FixtureRequest, transactional_db):
-    auth_tenancy.play(auth_tenancy.World(request), case)
+    auth_tenancy.play(auth_tenancy.AttackedTenants(request), case)

@@ -30,7 +30,7 @@ from triggers.models import EventTrigger, InboundHook
 
 ROOT = "/api/v1"
 Case = dict[str, Any]
-Rule = Callable[["World", Case, re.Match[str]], None]
+Rule = Callable[["AttackedTenants", Case, re.Match[str]], None]
 _rules: list[tuple[re.Pattern[str], Rule]] = []
 #: Valid bodies for what is created by a POST, so that a refusal is about nothing else.
 BODIES: dict[str, Any] = {
@@ -42,7 +42,7 @@ BODIES: dict[str, Any] = {
 
 
 @dataclass
-class World:
+class AttackedTenants:
     """Tenant A, which has one of everything, tenant B, and who is attacking."""
 
     fixtures: pytest.FixtureRequest
@@ -111,7 +111,7 @@ def rule(pattern: str) -> Callable[[Rule], Rule]:
     return register
 
 
-def play(world: World, case: Case) -> None:
+def play(world: AttackedTenants, case: Case) -> None:
     """Do what a case says and assert what it expects. A case that no rule reads is a failure of these tests."""
     given = case["input"] if isinstance(case["input"], dict) else {"case": case["input"]}
     words = "; ".join(
@@ -149,12 +149,12 @@ def assert_refused(response: HttpResponse, case: Case) -> dict[str, Any]:
 
 
 @rule(r"^query=\?(?P<name>[\w-]+)=<valid>")
-def _a_credential_in_the_address(world: World, case: Case, match: re.Match[str]) -> None:
+def _a_credential_in_the_address(world: AttackedTenants, case: Case, match: re.Match[str]) -> None:
     assert_refused(Api().get(f"{ROOT}/workflows?{match['name']}={world.key()}"), case)
 
 
 @rule(r"^key_scopes=")
-def _a_key_that_lacks_a_scope(world: World, case: Case, _: re.Match[str]) -> None:
+def _a_key_that_lacks_a_scope(world: AttackedTenants, case: Case, _: re.Match[str]) -> None:
     scopes = case["input"]["key_scopes"]
     problem = assert_refused(send(Api(world.key(scopes=scopes)), case["input"]["call"]), case)
     if "scope" in case["expect"]:
@@ -164,7 +164,7 @@ def _a_key_that_lacks_a_scope(world: World, case: Case, _: re.Match[str]) -> Non
 
 
 @rule(r"call=(?P<header>X-[\w-]*Method[\w-]*): (?P<other>[A-Z]+) on (?P<method>[A-Z]+)")
-def _a_method_in_a_header(world: World, case: Case, match: re.Match[str]) -> None:
+def _a_method_in_a_header(world: AttackedTenants, case: Case, match: re.Match[str]) -> None:
     api = api_of(make_member(world.a, Role(case["input"].get("actor", "viewer"))))
     make_workflow(world.a)
     path = f"{ROOT}/workflows/hello"
@@ -180,7 +180,7 @@ def _without_its_name(response: HttpResponse) -> tuple[Any]:
 
 
 @rule(r"actor=(?P<role>viewer|editor|admin|owner); call=(?P<call>[A-Z]+ /.*)")
-def _a_member_beyond_their_role(world: World, case: Case, match: re.Match[str]) -> None:
+def _a_member_beyond_their_role(world: AttackedTenants, case: Case, match: re.Match[str]) -> None:
     member = make_member(world.a, Role(match["role"]))
     call = match["call"]
     if "last owner" not in call:
@@ -193,14 +193,14 @@ def _a_member_beyond_their_role(world: World, case: Case, match: re.Match[str]) 
 
 
 @rule(r"call=same Idempotency-Key, different body")
-def _a_key_for_two_bodies(world: World, case: Case, _: re.Match[str]) -> None:
+def _a_key_for_two_bodies(world: AttackedTenants, case: Case, _: re.Match[str]) -> None:
     first, second = ({"name": name, "role": "viewer"} for name in ("one", "two"))
     assert world.api_a.post(f"{ROOT}/api-keys", first, idempotency_key="k").status_code == 201
     assert_refused(world.api_a.post(f"{ROOT}/api-keys", second, idempotency_key="k"), case)
 
 
 @rule(r"call=same Idempotency-Key, (same|equal) body")
-def _a_key_for_one_body(world: World, case: Case, _: re.Match[str]) -> None:
+def _a_key_for_one_body(world: AttackedTenants, case: Case, _: re.Match[str]) -> None:
     body = BODIES["/workflows"]
     answers = [world.api_a.post(f"{ROOT}/workflows", body, YAML, idempotency_key="k") for _ in range(2)]
     assert [answer.headers.get("Idempotent-Replayed") for answer in answers] == [None, "true"]
@@ -209,7 +209,7 @@ def _a_key_for_one_body(world: World, case: Case, _: re.Match[str]) -> None:
 
 
 @rule(r"call=same Idempotency-Key, (an)?other (route|endpoint|path|principal|key|user)")
-def _a_key_for_two_routes(world: World, case: Case, _: re.Match[str]) -> None:
+def _a_key_for_two_routes(world: AttackedTenants, case: Case, _: re.Match[str]) -> None:
     calls = [
         (world.api_a, "api-keys", {"name": "one", "role": "viewer"}),
         (world.api_a, "invitations", BODIES["/invitations"]),
@@ -222,7 +222,7 @@ def _a_key_for_two_routes(world: World, case: Case, _: re.Match[str]) -> None:
 
 
 @rule(r"call=Idempotency-Key: (?P<forms>.*\|.*)")
-def _keys_that_are_none(world: World, case: Case, match: re.Match[str]) -> None:
+def _keys_that_are_none(world: AttackedTenants, case: Case, match: re.Match[str]) -> None:
     for form in (part.strip() for part in match["forms"].split("|")):
         sized = re.match(r"(\d+) chars", form)
         values = ["a" * int(sized[1])] if sized else [""] if form in {"''", "empty"} else ["a\tb", "a\x01b", "\x7f"]

@@ -28,12 +28,12 @@ from tenants.keys import make_key
 from tenants.scoping import TenantOwned
 from tests.support import corpora
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.corpora.auth_tenancy import ROOT, Case, World, assert_refused, expected_status, rule, send
+from tests.support.corpora.auth_tenancy import ROOT, AttackedTenants, Case, assert_refused, expected_status, rule, send
 from tests.support.factories.members import log_in
 from tests.support.factories.rows import HELLO, make_api_key, make_member, make_workflow
 
 Match = re.Match[str]
-Maker = Callable[[World, str], str]
+Maker = Callable[[AttackedTenants, str], str]
 NOWHERE = "01890000-0000-7000-8000-000000000000"
 LATER, EARLIER = 86_400, -60
 HEAD = {"alg": "EdDSA", "typ": tokens.TYPE}
@@ -42,31 +42,31 @@ HEAD = {"alg": "EdDSA", "typ": tokens.TYPE}
 # --- keys --------------------------------------------------------------------------------------------------------
 
 
-def _with_wrong_secret(world: World, _: str) -> str:
+def _with_wrong_secret(world: AttackedTenants, _: str) -> str:
     key, _text = make_api_key(world.a)
     body = f"pyf_live_{key.key_id}_{make_key().secret}"
     return body + keys._checksum(body)
 
 
-def _with_one_character_changed(world: World, _: str) -> str:
+def _with_one_character_changed(world: AttackedTenants, _: str) -> str:
     text = world.key()
     return text[:-1] + ("x" if text[-1] != "x" else "y")
 
 
-def _of_a_removed_member(world: World, _: str) -> str:
+def _of_a_removed_member(world: AttackedTenants, _: str) -> str:
     member = make_member(world.a)
     text = world.key(created_by=member.user)
     member.delete()
     return text
 
 
-def _of_a_suspended_tenant(world: World, _: str) -> str:
+def _of_a_suspended_tenant(world: AttackedTenants, _: str) -> str:
     text = world.key(world.b)
     world.b.suspend()
     return text
 
 
-def _of_a_length(_: World, words: str) -> str:
+def _of_a_length(_: AttackedTenants, words: str) -> str:
     found = re.search(r"([\d,]+)\s*(?:chars|characters|bytes)", words)
     return "pyf_live_".ljust(int(found[1].replace(",", "")) if found else 8000, "a")
 
@@ -93,13 +93,13 @@ KEYS: list[tuple[str, Maker]] = [
 # --- tokens ------------------------------------------------------------------------------------------------------
 
 
-def _claims(world: World, **changed: Any) -> dict[str, Any]:
+def _claims(world: AttackedTenants, **changed: Any) -> dict[str, Any]:
     token = read(log_in(make_member(world.a)))["access_token"]
     claims = jwt.decode(token, options={"verify_signature": False}) | changed
     return {name: value for name, value in claims.items() if value is not None}
 
 
-def _signed(world: World, key: Any = None, header: dict[str, Any] | None = None, **changed: Any) -> str:
+def _signed(world: AttackedTenants, key: Any = None, header: dict[str, Any] | None = None, **changed: Any) -> str:
     ring = tokens.keyring()
     head = {"kid": ring.kid, "typ": tokens.TYPE} | (header or {})
     return jwt.encode(_claims(world, **changed), key or ring.signer, "EdDSA", head)
@@ -109,14 +109,14 @@ def _part(value: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
 
 
-def _unsigned(world: World, words: str) -> str:
+def _unsigned(world: AttackedTenants, words: str) -> str:
     found = re.search(r"\bnone\b", words, re.IGNORECASE)
     return (
         f"{_part(HEAD | {'alg': found[0] if found else 'EdDSA', 'kid': tokens.keyring().kid})}.{_part(_claims(world))}."
     )
 
 
-def _signed_with_the_public_key(world: World, _: str) -> str:
+def _signed_with_the_public_key(world: AttackedTenants, _: str) -> str:
     ring = tokens.keyring()
     public = ring.keys[ring.kid].public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     body = f"{_part(HEAD | {'alg': 'HS256', 'kid': ring.kid})}.{_part(_claims(world))}"
@@ -124,13 +124,13 @@ def _signed_with_the_public_key(world: World, _: str) -> str:
     return f"{body}.{signature}"
 
 
-def _with_another_payload(world: World, _: str) -> str:
+def _with_another_payload(world: AttackedTenants, _: str) -> str:
     head, payload, signature = _signed(world).split(".")
     claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     return f"{head}.{_part(claims | {'sub': '1', 'tenant': str(world.b.pk)})}.{signature}"
 
 
-def _of_a_stranger(world: World, _: str) -> str:
+def _of_a_stranger(world: AttackedTenants, _: str) -> str:
     """Signed with the attacker's key, which the header offers to everyone who believes headers."""
     stranger = ed25519.Ed25519PrivateKey.generate()
     jwk = json.loads(jwt.algorithms.OKPAlgorithm.to_jwk(stranger.public_key()))
@@ -139,19 +139,19 @@ def _of_a_stranger(world: World, _: str) -> str:
     )
 
 
-def _with_a_kid(world: World, words: str) -> str:
+def _with_a_kid(world: AttackedTenants, words: str) -> str:
     found = re.search(r"kid\s*[:=]\s*(\S+)", words)
     return _signed(world, header={"kid": found[1] if found else "unknown"})
 
 
-def _of_a_member_who_left(world: World, _: str) -> str:
+def _of_a_member_who_left(world: AttackedTenants, _: str) -> str:
     member = make_member(world.a)
     token: str = read(log_in(member))["access_token"]
     member.delete()
     return token
 
 
-def _after_logging_out(world: World, _: str) -> str:
+def _after_logging_out(world: AttackedTenants, _: str) -> str:
     pair = read(log_in(make_member(world.a)))
     Api().post(f"{ROOT}/auth/revoke", {"refresh_token": pair["refresh_token"]})
     return str(pair["access_token"])
@@ -180,7 +180,7 @@ TOKENS: list[tuple[str, Maker]] = [
 ABOUT_TOKENS = r"\bJWT\b|\balg\b|\bkid\b|access token"
 
 
-def credential(world: World, case: Case, words: str, makers: list[tuple[str, Maker]]) -> str:
+def credential(world: AttackedTenants, case: Case, words: str, makers: list[tuple[str, Maker]]) -> str:
     """What the words describe."""
     for pattern, make in makers:
         if re.search(pattern, words, re.IGNORECASE):
@@ -203,7 +203,7 @@ def _assert_answered(case: Case, text: str, **headers: str) -> None:
 
 
 @rule(r"^header=(?:(?P<name>[\w-]+):\s*)?(?P<value>.*)$")
-def _a_header_as_it_is_written(world: World, case: Case, match: Match) -> None:
+def _a_header_as_it_is_written(world: AttackedTenants, case: Case, match: Match) -> None:
     def made(found: Match) -> str:
         makers = TOKENS if re.search(ABOUT_TOKENS, found[1], re.IGNORECASE) else KEYS
         return credential(world, case, found[1], makers)
@@ -213,19 +213,19 @@ def _a_header_as_it_is_written(world: World, case: Case, match: Match) -> None:
 
 
 @rule(rf"^(jwt|token)=(?P<words>.*)$|^(case|keys?)=(?P<other>.*({ABOUT_TOKENS}).*)$")
-def _a_token_that_is_none(world: World, case: Case, match: Match) -> None:
+def _a_token_that_is_none(world: AttackedTenants, case: Case, match: Match) -> None:
     words = match["words"] if match["words"] is not None else match["other"]
     _assert_answered(case, credential(world, case, words, TOKENS))
 
 
 @rule(r"^keys?=(?!.*first \d+ bytes)(?P<words>.*)$")
-def _a_key_that_is_none(world: World, case: Case, match: Match) -> None:
+def _a_key_that_is_none(world: AttackedTenants, case: Case, match: Match) -> None:
     text = credential(world, case, match["words"], KEYS)
     _assert_answered(case, "", authorization=f"Bearer {text}")
 
 
 @rule(r"case=.*?(?P<count>\d+) (wrong|bad|failed|invalid|unknown)")
-def _guessing(world: World, case: Case, match: Match) -> None:
+def _guessing(world: AttackedTenants, case: Case, match: Match) -> None:
     answers = [Api(make_key().text).get(f"{ROOT}/workflows") for _ in range(max(int(match["count"]), PER_ADDRESS) + 1)]
     assert {answer.status_code for answer in answers} == {401, 429}
     assert_problem(answers[-1], 429, read(answers[-1])["code"])
@@ -233,7 +233,7 @@ def _guessing(world: World, case: Case, match: Match) -> None:
 
 
 @rule(r"case=.*unknown (key )?id.*wrong secret|case=.*wrong secret.*unknown (key )?id")
-def _refusals_that_reveal_nothing(world: World, case: Case, _: Match) -> None:
+def _refusals_that_reveal_nothing(world: AttackedTenants, case: Case, _: Match) -> None:
     texts = [credential(world, case, words, KEYS) for words in ("unknown", "wrong secret", "revoked", "expired")]
     answers = [Api(text).get(f"{ROOT}/workflows") for text in texts]
     for answer in answers:
@@ -242,7 +242,7 @@ def _refusals_that_reveal_nothing(world: World, case: Case, _: Match) -> None:
 
 
 @rule(r"case=.*(shown once|create an? (API )?key)")
-def _a_secret_that_is_shown_once(world: World, case: Case, _: Match) -> None:
+def _a_secret_that_is_shown_once(world: AttackedTenants, case: Case, _: Match) -> None:
     made = read(world.api_a.post(f"{ROOT}/api-keys", {"name": "made", "role": "viewer"}))
     secret = next(value for value in made.values() if isinstance(value, str) and value.startswith("pyf_"))
     assert set(secret) <= set(string.ascii_letters + string.digits + "_")
@@ -254,7 +254,7 @@ def _a_secret_that_is_shown_once(world: World, case: Case, _: Match) -> None:
 
 
 @rule(r"actor=tenant B; call=(?P<call>(?:GET|HEAD|POST|PUT|PATCH|DELETE) /[^?]*<A[^<>]*>.*)")
-def _what_belongs_to_another_tenant(world: World, case: Case, match: Match) -> None:
+def _what_belongs_to_another_tenant(world: AttackedTenants, case: Case, match: Match) -> None:
     kinds = {"workflows": "workflows:name", "secrets": "secrets:name", "runs": "run_id", "members": "member_id"}
     kinds |= {"api-keys": "key_id", "invitations": "invitation_id"}
     answers = []
@@ -273,7 +273,7 @@ def _what_belongs_to_another_tenant(world: World, case: Case, match: Match) -> N
 @rule(
     r"actor=tenant B; call=[A-Z]+ (?P<path>/[\w/-]+)(?:\?(?P<name>[\w-]+)=<?A\b.*|.*\b(?P<header>X-[\w-]+): <?A\b.*)$"
 )
-def _a_tenant_that_is_asked_for(world: World, case: Case, match: Match) -> None:
+def _a_tenant_that_is_asked_for(world: AttackedTenants, case: Case, match: Match) -> None:
     assert world.objects
     make_workflow(world.b, HELLO.replace("name: hello", "name: own"))
     for value in (str(world.a.pk), world.a.slug, "hello"):
@@ -289,7 +289,7 @@ def _a_tenant_that_is_asked_for(world: World, case: Case, match: Match) -> None:
 
 
 @rule(r"case=.*(unscoped|without a tenant|\bmanager\b)")
-def _a_query_that_names_no_tenant(world: World, case: Case, _: Match) -> None:
+def _a_query_that_names_no_tenant(world: AttackedTenants, case: Case, _: Match) -> None:
     owned = [model for model in apps.get_models() if issubclass(model, TenantOwned)]
     assert len(owned) >= 10
     refused = 0

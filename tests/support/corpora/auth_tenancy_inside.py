@@ -31,7 +31,7 @@ from tenants.principals import CACHE_SECONDS
 from tenants.quotas import set_plan
 from tests.support import operations, waiting
 from tests.support.api import Api, assert_problem, assert_same_answer, read
-from tests.support.corpora.auth_tenancy import ROOT, Case, World, expected_status, rule
+from tests.support.corpora.auth_tenancy import ROOT, AttackedTenants, Case, expected_status, rule
 from tests.support.factories.members import api_of
 from tests.support.factories.nodes import register, workflow
 from tests.support.factories.rows import HELLO, make_api_key, make_member, make_run, make_workflow
@@ -50,7 +50,7 @@ BODIES = {
 
 
 @rule(r"keys=.*first (?P<bytes>\d+) bytes")
-def _keys_that_begin_alike(world: World, case: Case, match: Match) -> None:
+def _keys_that_begin_alike(world: AttackedTenants, case: Case, match: Match) -> None:
     text = world.key()
     size = int(match["bytes"])
     begins_alike = [text.ljust(size, "x") + tail for tail in ("", "y")] + [
@@ -63,7 +63,7 @@ def _keys_that_begin_alike(world: World, case: Case, match: Match) -> None:
 
 
 @rule(r"case=(?P<count>\d+) requests with one valid key; concurrency=(?P<threads>\d+)")
-def _many_requests_of_one_key(world: World, case: Case, match: Match) -> None:
+def _many_requests_of_one_key(world: AttackedTenants, case: Case, match: Match) -> None:
     asked: list[str] = []
 
     def check(secret: str, hashed: str) -> bool:
@@ -89,7 +89,7 @@ def _many_requests_of_one_key(world: World, case: Case, match: Match) -> None:
 
 
 @rule(r"case=list API keys")
-def _keys_are_listed(world: World, case: Case, _: Match) -> None:
+def _keys_are_listed(world: AttackedTenants, case: Case, _: Match) -> None:
     key, text = make_api_key(world.a, scopes=["runs:read"])
     response = world.api_a.get(f"{ROOT}/api-keys")
     listed = next(item for item in read(response)["results"] if item["id"] == str(key.pk))
@@ -99,7 +99,7 @@ def _keys_are_listed(world: World, case: Case, _: Match) -> None:
 
 
 @rule(r"actor=tenant B; call=[A-Z/]+ each resource")
-def _each_resource_of_another_tenant(world: World, case: Case, match: Match) -> None:
+def _each_resource_of_another_tenant(world: AttackedTenants, case: Case, match: Match) -> None:
     methods = [method for method in ("GET", "PUT", "PATCH", "DELETE") if method in case["input"]["call"]]
     tried = 0
     for route, item in _paths().items():
@@ -124,7 +124,7 @@ def _named(route: str) -> list[str]:
     return [] if collection == "nodes" else [f"{collection}:{name}" if name == "name" else name for name in names]
 
 
-def _of_b(world: World, method: str, route: str, which: int) -> HttpResponse:
+def _of_b(world: AttackedTenants, method: str, route: str, which: int) -> HttpResponse:
     path = route
     for name in _named(route):
         path = path.replace(f"{{{name.rpartition(':')[2]}}}", world.objects[name][which])
@@ -136,7 +136,7 @@ def _of_b(world: World, method: str, route: str, which: int) -> HttpResponse:
 
 
 @rule(r"actor=tenant B; call=cursor from tenant A")
-def _a_cursor_of_another_tenant(world: World, case: Case, _: Match) -> None:
+def _a_cursor_of_another_tenant(world: AttackedTenants, case: Case, _: Match) -> None:
     assert world.objects
     make_workflow(world.a, HELLO.replace("name: hello", "name: second"))
     make_run(world.a)
@@ -148,7 +148,7 @@ def _a_cursor_of_another_tenant(world: World, case: Case, _: Match) -> None:
 
 
 @rule(r"actor=tenant B; call=Idempotency-Key used by tenant A")
-def _an_idempotency_key_of_another_tenant(world: World, case: Case, _: Match) -> None:
+def _an_idempotency_key_of_another_tenant(world: AttackedTenants, case: Case, _: Match) -> None:
     body = {"name": "one", "role": "viewer"}
     made = [api.post(f"{ROOT}/api-keys", body, idempotency_key="k") for api in (world.api_a, world.api_b)]
     assert [response.status_code for response in made] == [201, 201]
@@ -156,7 +156,7 @@ def _an_idempotency_key_of_another_tenant(world: World, case: Case, _: Match) ->
 
 
 @rule(r"actor=tenant B; call=(?P<method>[A-Z]+) (?P<path>/files/\S+)")
-def _a_file_of_another_tenant(world: World, case: Case, match: Match) -> None:
+def _a_file_of_another_tenant(world: AttackedTenants, case: Case, match: Match) -> None:
     drain = world.fixtures.getfixturevalue("drain")
     root = Path(world.fixtures.getfixturevalue("settings").PYFLOW_STORAGE_ROOT)
     kept = root / str(world.a.pk) / "x"
@@ -173,7 +173,7 @@ def _a_file_of_another_tenant(world: World, case: Case, match: Match) -> None:
 
 
 @rule(r"actor=tenant B; call=template (?P<template>\{\{.*?\}\})")
-def _a_secret_of_another_tenant(world: World, case: Case, match: Match) -> None:
+def _a_secret_of_another_tenant(world: AttackedTenants, case: Case, match: Match) -> None:
     drain = world.fixtures.getfixturevalue("drain")
     secret = make_secret(world.a, "A_ONLY", "only-of-tenant-a")
     prefix = f"PYFLOW_SECRET__{world.a.slug.upper().replace('-', '_')}__"
@@ -188,7 +188,7 @@ def _a_secret_of_another_tenant(world: World, case: Case, match: Match) -> None:
 
 
 @rule(r"case=copy A's ciphertext row onto B's")
-def _a_ciphertext_of_another_tenant(world: World, case: Case, _: Match) -> None:
+def _a_ciphertext_of_another_tenant(world: AttackedTenants, case: Case, _: Match) -> None:
     for tenant, value in ((world.a, "only-of-tenant-a"), (world.b, "only-of-tenant-b")):
         make_secret(tenant, "SAME", value)
     stolen = SecretVersion.objects.for_tenant(world.a).values("nonce", "ciphertext", "data_key").get()
@@ -201,7 +201,7 @@ def _a_ciphertext_of_another_tenant(world: World, case: Case, _: Match) -> None:
 
 
 @rule(r"actor=tenant B; call=SSE (?P<path>/runs/<A>\S*)")
-def _a_stream_of_another_tenant(world: World, case: Case, match: Match) -> None:
+def _a_stream_of_another_tenant(world: AttackedTenants, case: Case, match: Match) -> None:
     mine, nowhere = world.objects["run_id"]
     for accept in ("*/*", "text/event-stream, */*;q=0.1"):
         answers = [
@@ -212,7 +212,7 @@ def _a_stream_of_another_tenant(world: World, case: Case, match: Match) -> None:
 
 
 @rule(r"\bWS\b|WebSocket")
-def _a_web_socket(world: World, case: Case, _: Match) -> None:
+def _a_web_socket(world: AttackedTenants, case: Case, _: Match) -> None:
     """No address of the platform opens one: the handshake is refused, whoever asks, for what there is and is not."""
     run, home = world.run, Path(world.fixtures.getfixturevalue("tmp_path"))
     member = make_member(world.a, Role.VIEWER)
@@ -236,7 +236,7 @@ def _handshake(port: int, path: str, key: str, origin: str) -> bytes:
 
 
 @rule(r"case=same worker process runs A's node then B's")
-def _what_a_node_leaves_behind(world: World, case: Case, _: Match) -> None:
+def _what_a_node_leaves_behind(world: AttackedTenants, case: Case, _: Match) -> None:
     registry, drain = (world.fixtures.getfixturevalue(name) for name in ("registry", "drain"))
     left = contextvars.ContextVar("left", default="")
     seen: list[tuple[str, str]] = []
@@ -273,7 +273,7 @@ def _surroundings() -> str:
 
 
 @rule(r"case=per-tenant concurrency.*tenant A queues")
-def _a_noisy_neighbour(world: World, case: Case, _: Match) -> None:
+def _a_noisy_neighbour(world: AttackedTenants, case: Case, _: Match) -> None:
     """With fewer runs than the case has, and counted in A's runs that begin before B's: a clock would tell of the
     machine that the test runs on."""
     concurrency = 10
@@ -297,7 +297,7 @@ def _a_noisy_neighbour(world: World, case: Case, _: Match) -> None:
 
 
 @rule(r"case=cache keys and Redis keys")
-def _keys_name_their_tenant(world: World, case: Case, _: Match) -> None:
+def _keys_name_their_tenant(world: AttackedTenants, case: Case, _: Match) -> None:
     monkeypatch = world.fixtures.getfixturevalue("monkeypatch")
     limiter = RedisLimiter(ENVIRONMENT.redis_database(31)) if ENVIRONMENT.redis_url else MemoryLimiter()
     for module in (limits, failures):
@@ -318,7 +318,7 @@ def _keys_name_their_tenant(world: World, case: Case, _: Match) -> None:
 
 
 @rule(r"call=(?P<count>\d+) parallel requests at limit (?P<limit>\d+)/min")
-def _more_requests_than_allowed(world: World, case: Case, match: Match) -> None:
+def _more_requests_than_allowed(world: AttackedTenants, case: Case, match: Match) -> None:
     count, limit = int(match["count"]), int(match["limit"])
     world.a.limits = {"api_requests_per_minute": limit, "key_requests_per_minute": None}
     world.a.save(update_fields=["limits"])

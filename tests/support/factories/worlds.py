@@ -81,7 +81,7 @@ nodes:
 
 
 @dataclass
-class World:
+class FullTenant:
     """A tenant with an owner's client. ``names`` are what its paths and bodies can name: workflows, ids, numbers."""
 
     mark: str
@@ -142,10 +142,10 @@ def filled(body: Any, names: dict[str, str]) -> Any:
     return re.sub(r"\{([a-z._]+)\}", lambda found: names[found[1]], body) if isinstance(body, str) else body
 
 
-def make_world(mark: str) -> World:
+def make_world(mark: str) -> FullTenant:
     """A tenant with one of everything; ``mark`` is letters and digits that begin with a letter."""
     tenant = make_tenant(f"{mark}-tenant")
-    world = World(mark, tenant, make_api_key(tenant, name=f"{mark} owner", known_as=f"{mark} owner")[1])
+    world = FullTenant(mark, tenant, make_api_key(tenant, name=f"{mark} owner", known_as=f"{mark} owner")[1])
     world.names |= {"mark": mark, "type": "transform"}
     _make_people(world)
     _make_workflows(world)
@@ -170,12 +170,12 @@ def token_of(member: Membership) -> str:
     return tokens.issue(user_id=member.user.pk, tenant_id=member.tenant.pk, family=family)
 
 
-def source(world: World, name: str, edition: int = 1) -> str:
+def source(world: FullTenant, name: str, edition: int = 1) -> str:
     """A workflow of a world."""
     return SOURCE.format(mark=world.mark, name=name, edition=edition)
 
 
-def _make_people(world: World) -> None:
+def _make_people(world: FullTenant) -> None:
     mark, tenant = world.mark, world.tenant
     make_member(tenant, Role.OWNER, name=f"{mark}-owner")
     member = make_member(tenant, name=f"{mark}-member")
@@ -187,7 +187,7 @@ def _make_people(world: World) -> None:
     }
 
 
-def _make_workflows(world: World) -> None:
+def _make_workflows(world: FullTenant) -> None:
     """``main`` has version 1, the current version 2, and the draft 3; the others have one version."""
     mark, tenant = world.mark, world.tenant
     for name, edition in (("main", 1), ("main", 2), ("idle", 1), ("old", 1)):
@@ -208,13 +208,13 @@ def _make_workflows(world: World) -> None:
     world.names |= {"workflows.name": f"{mark}-main", "workflows.number": "2", "first": "1", "draft": "3"}
 
 
-def start(world: World, key: str | None = None) -> Run:
+def start(world: FullTenant, key: str | None = None) -> Run:
     """A run of ``main``, queued."""
     begin = Start(input={"who": world.mark}, labels={"customer": world.mark}, key=key)
     return start_run(by=a_test(world.tenant), workflow_name=world.names["main"], start=begin).run
 
 
-def _make_runs(world: World) -> None:
+def _make_runs(world: FullTenant) -> None:
     """``run_id`` has succeeded, ``queued`` has not begun, ``paused`` is, and ``stopped`` was terminated."""
     mark, tenant = world.mark, world.tenant
     run = start(world, key=mark)
@@ -231,7 +231,7 @@ def _make_runs(world: World) -> None:
         world.names[name] = str(verb(by=a_test(tenant), run_id=start(world).pk).pk)
 
 
-def make_items(world: World, run: Run, indices: range) -> None:
+def make_items(world: FullTenant, run: Run, indices: range) -> None:
     """Items of the node of a run."""
     NodeItem.objects.bulk_create(
         NodeItem(
@@ -242,7 +242,7 @@ def make_items(world: World, run: Run, indices: range) -> None:
     )  # fmt: skip
 
 
-def make_approvals(world: World, numbers: range) -> None:
+def make_approvals(world: FullTenant, numbers: range) -> None:
     """Approvals that wait for a decision, of the queued run."""
     mark = world.mark
     details = {"kind": "approval", "assignees": [mark], "message": mark, "form": None, "on_timeout": "fail"}
@@ -256,7 +256,7 @@ def make_approvals(world: World, numbers: range) -> None:
     )  # fmt: skip
 
 
-def make_lines(world: World, run: Run, indices: range) -> None:
+def make_lines(world: FullTenant, run: Run, indices: range) -> None:
     """Lines in the log of a run."""
     RunLog.objects.bulk_create(
         RunLog(
@@ -267,7 +267,7 @@ def make_lines(world: World, run: Run, indices: range) -> None:
     )  # fmt: skip
 
 
-def _make_schedules(world: World) -> None:
+def _make_schedules(world: FullTenant) -> None:
     """The schedule of ``main``, which fired once; that of ``idle`` is the one that may be changed."""
     schedules = Schedule.objects.for_tenant(world.tenant)
     for name in ("main", "idle"):
@@ -276,7 +276,7 @@ def _make_schedules(world: World) -> None:
     make_fires(world, range(1))
 
 
-def make_fires(world: World, days: range) -> None:
+def make_fires(world: FullTenant, days: range) -> None:
     """Slots of the schedule of ``main`` that have passed."""
     now = timezone.now()
     ScheduleFire.objects.bulk_create(
@@ -289,14 +289,14 @@ def make_fires(world: World, days: range) -> None:
     )  # fmt: skip
 
 
-def _make_hooks(world: World) -> None:
+def _make_hooks(world: FullTenant) -> None:
     """``hook_id`` has one delivery."""
     make_hooks(world, range(1))
     world.names["hook_id"] = str(InboundHook.objects.for_tenant(world.tenant).get().pk)
     make_hook_deliveries(world, range(1))
 
 
-def make_hooks(world: World, numbers: range) -> None:
+def make_hooks(world: FullTenant, numbers: range) -> None:
     """Inbound webhooks of ``idle``."""
     mark, tenant = world.mark, world.tenant
     workflow = find_workflow(tenant_id=tenant.pk, name=world.names["idle"])
@@ -308,7 +308,7 @@ def make_hooks(world: World, numbers: range) -> None:
         )  # fmt: skip
 
 
-def make_hook_deliveries(world: World, numbers: range) -> None:
+def make_hook_deliveries(world: FullTenant, numbers: range) -> None:
     """Deliveries of ``hook_id``."""
     mark = world.mark
     HookDelivery.objects.bulk_create(
@@ -320,7 +320,7 @@ def make_hook_deliveries(world: World, numbers: range) -> None:
     )  # fmt: skip
 
 
-def _make_event_triggers(world: World) -> None:
+def _make_event_triggers(world: FullTenant) -> None:
     """``trigger_id`` starts ``main``, and has the failure ``failure_id`` and an expectation."""
     make_event_triggers(world, range(1))
     row = EventTrigger.objects.for_tenant(world.tenant).get()
@@ -333,7 +333,7 @@ def _make_event_triggers(world: World) -> None:
     )
 
 
-def make_event_triggers(world: World, numbers: range) -> None:
+def make_event_triggers(world: FullTenant, numbers: range) -> None:
     """Event triggers of ``main``."""
     mark, tenant = world.mark, world.tenant
     workflow = find_workflow(tenant_id=tenant.pk, name=world.names["main"])
@@ -347,7 +347,7 @@ def make_event_triggers(world: World, numbers: range) -> None:
     )  # fmt: skip
 
 
-def make_failures(world: World, numbers: range) -> None:
+def make_failures(world: FullTenant, numbers: range) -> None:
     """Failures of ``trigger_id``."""
     mark = world.mark
     TriggerFailure.objects.bulk_create(
@@ -360,7 +360,7 @@ def make_failures(world: World, numbers: range) -> None:
     )  # fmt: skip
 
 
-def _make_secrets(world: World) -> None:
+def _make_secrets(world: FullTenant) -> None:
     """``secrets.name`` has a former value, version 1, and a current one."""
     name, by = f"{world.mark.upper()}_SECRET", a_test(world.tenant)
     create_secret(name=name, value=f"{world.mark} one", description=f"about {world.mark}", by=by)
@@ -369,7 +369,7 @@ def _make_secrets(world: World) -> None:
     world.names |= {"secrets.name": name, "secrets.number": "1"}
 
 
-def _make_webhooks(world: World) -> None:
+def _make_webhooks(world: FullTenant) -> None:
     """An endpoint, and a delivery to it with an attempt."""
     mark, by = world.mark, a_test(world.tenant)
     endpoint, _ = create_endpoint(
@@ -379,7 +379,7 @@ def _make_webhooks(world: World) -> None:
     make_sent(world, 1)
 
 
-def make_sent(world: World, count: int) -> None:
+def make_sent(world: FullTenant, count: int) -> None:
     """Test events for the endpoint, each with an attempt that failed."""
     endpoint = find_endpoint(tenant_id=world.tenant.pk, webhook_id=UUID(world.names["webhook_id"]))
     for _ in range(count):
@@ -391,7 +391,7 @@ def make_sent(world: World, count: int) -> None:
         )  # fmt: skip
 
 
-def grow(world: World, count: int) -> None:
+def grow(world: FullTenant, count: int) -> None:
     """So many more rows of every list; of the others only the secret changes, whose version is its newest."""
     mark, tenant, by = world.mark, world.tenant, a_test(world.tenant)
     for number in range(world.grown, world.grown + count):
@@ -434,7 +434,7 @@ def _copy(row: Any, number: int) -> Any:
     return copied
 
 
-def _make_traces(world: World) -> None:
+def _make_traces(world: FullTenant) -> None:
     """What requests leave behind."""
     mark, tenant = world.mark, world.tenant
     IdempotentAnswer.objects.create(
@@ -446,7 +446,7 @@ def _make_traces(world: World) -> None:
     audit.record(by=actor, action="test.marked", target=f"test:{mark}", before={"text": mark}, after={"text": mark})
 
 
-def _mark_the_rest(world: World) -> None:
+def _mark_the_rest(world: FullTenant) -> None:
     """Every text that is still empty or the code's own choice."""
     issue(make_principal(world.tenant), run_id=None)
     for model, name in unmarked(world):
@@ -462,7 +462,7 @@ def _mark_the_rest(world: World) -> None:
         rows.update(**{name: value if is_json else world.mark})
 
 
-def unmarked(world: World) -> list[tuple[type[TenantOwned], str]]:
+def unmarked(world: FullTenant) -> list[tuple[type[TenantOwned], str]]:
     """The free texts of a tenant's rows in which no row has the mark."""
     return [(model, name) for model in OWNED for name in _free_texts(model) if not _is_marked(world, model, name)]
 
@@ -476,6 +476,6 @@ def _free_texts(model: type[TenantOwned]) -> list[str]:
     return [item.name for item in texts if not item.choices and f"{model.__name__}.{item.name}" not in NOT_FREE]
 
 
-def _is_marked(world: World, model: type[TenantOwned], name: str) -> bool:
+def _is_marked(world: FullTenant, model: type[TenantOwned], name: str) -> bool:
     values = model.objects.for_tenant(world.tenant).values_list(name, flat=True)
     return any(world.mark in str(value).lower() for value in values)

@@ -46,7 +46,7 @@ OTHER = HELLO.replace("Greets", "Greets again")
 
 
 @dataclass
-class World:
+class RunsToLock:
     """A tenant with a workflow, a run that has ended, one that has not, and a repetition of one."""
 
     tenant: Tenant
@@ -56,7 +56,7 @@ class World:
 
 
 @pytest.fixture
-def world(tenant) -> World:
+def world(tenant) -> RunsToLock:
     quotas.set_plan(tenant=tenant, plan="enterprise", overrides=LIMITS, by=a_test(tenant))
     ended, live = make_run(tenant, WAITING), make_run(tenant, WAITING)
     end_run(run_id=ended.pk, ending=TERMINATED)
@@ -66,91 +66,91 @@ def world(tenant) -> World:
     Run.objects.for_tenant(tenant).filter(pk=ended.pk).update(
         created_at=timezone.now() - timedelta(days=9), finished_at=timezone.now() - timedelta(days=8)
     )
-    return World(tenant, ended, live, repeated)
+    return RunsToLock(tenant, ended, live, repeated)
 
 
-def start_one(world: World) -> None:
+def start_one(world: RunsToLock) -> None:
     start_run(by=a_test(world.tenant), workflow_name="hello", start=Start(input={"who": "Ada"}))
 
 
-def start_many(world: World) -> None:
+def start_many(world: RunsToLock) -> None:
     starts = [Start(input={"who": "Ada"}, key=f"{number}") for number in range(5)]
     start_runs(by=a_test(world.tenant), workflow_name="hello", starts=starts)
 
 
-def repeat_the_ended(world: World) -> None:
+def repeat_the_ended(world: RunsToLock) -> None:
     rerun(by=a_test(world.tenant), run_id=world.ended.pk, start_from=None, version="original")
 
 
-def repeat_the_live(world: World) -> None:
+def repeat_the_live(world: RunsToLock) -> None:
     rerun(by=a_test(world.tenant), run_id=world.live.pk, start_from=None, version="original")
 
 
-def store_a_secret(world: World) -> None:
+def store_a_secret(world: RunsToLock) -> None:
     create_secret(by=a_test(world.tenant), name="TOKEN", value="a value")
 
 
-def put(world: World) -> None:
+def put(world: RunsToLock) -> None:
     put_workflow(by=a_test(world.tenant), name="hello", source=OTHER, source_format="yaml")
 
 
-def patch(world: World) -> None:
+def patch(world: RunsToLock) -> None:
     patch_workflow(by=a_test(world.tenant), name="hello", patch={"description": "Greets others"})
 
 
-def archive(world: World) -> None:
+def archive(world: RunsToLock) -> None:
     archive_workflow(by=a_test(world.tenant), name="hello", archived=True)
 
 
-def publish(world: World) -> None:
+def publish(world: RunsToLock) -> None:
     publish_version(by=a_test(world.tenant), name="hello", number=2)
 
 
-def roll_back(world: World) -> None:
+def roll_back(world: RunsToLock) -> None:
     rollback(by=a_test(world.tenant), name="hello", number=1)
 
 
-def rename(world: World) -> None:
+def rename(world: RunsToLock) -> None:
     with transaction.atomic():
         row = Tenant.objects.select_for_update(no_key=True).get(pk=world.tenant.pk)
         rename_tenant(by=a_test(world.tenant), tenant=row, name="Another")
 
 
-def change_the_plan(world: World) -> None:
+def change_the_plan(world: RunsToLock) -> None:
     overrides = LIMITS | {"runs_per_day": 20_000}
     quotas.set_plan(tenant=world.tenant, plan="enterprise", overrides=overrides, by=a_test(world.tenant))
 
 
-def pause(world: World) -> None:
+def pause(world: RunsToLock) -> None:
     pause_run(by=a_test(world.tenant), run_id=world.live.pk)
 
 
-def cancel(world: World) -> None:
+def cancel(world: RunsToLock) -> None:
     cancel_run(by=a_test(world.tenant), run_id=world.live.pk)
 
 
-def terminate(world: World) -> None:
+def terminate(world: RunsToLock) -> None:
     terminate_run(by=a_test(world.tenant), run_id=world.live.pk)
 
 
-def signal(world: World) -> None:
+def signal(world: RunsToLock) -> None:
     signal_run(by=a_test(world.tenant), sender=None, run_id=world.live.pk, name="go", payload=None, signal_id=None)
 
 
-def retry_the_ended(world: World) -> None:
+def retry_the_ended(world: RunsToLock) -> None:
     retry_run(by=a_test(world.tenant), run_id=world.ended.pk)
 
 
-def retry_the_repeated(world: World) -> None:
+def retry_the_repeated(world: RunsToLock) -> None:
     retry_run(by=a_test(world.tenant), run_id=world.repeated.pk)
 
 
-def remove_old_runs(world: World) -> None:
+def remove_old_runs(world: RunsToLock) -> None:
     prune(tenant=world.tenant, older_than=timedelta(days=7))
 
 
 #: What inserts rows that refer to others, and what changes those. New verbs that lock a row belong here.
-PAIRS: list[tuple[Callable[[World], None], Callable[[World], None]]] = [
+PAIRS: list[tuple[Callable[[RunsToLock], None], Callable[[RunsToLock], None]]] = [
     *((start_many, other) for other in (put, patch, archive, publish, roll_back, rename, change_the_plan)),
     *((start_one, other) for other in (put, patch, rename, change_the_plan)),
     *((put, other) for other in (rename, change_the_plan)),
@@ -161,10 +161,10 @@ PAIRS: list[tuple[Callable[[World], None], Callable[[World], None]]] = [
 ]
 
 
-def behind_busy_rows(world: World, *requests: Callable[[World], None]) -> None:
+def behind_busy_rows(world: RunsToLock, *requests: Callable[[RunsToLock], None]) -> None:
     """Have requests wait for the tenant's counters and audit, one after the other, and let them go on together."""
 
-    def ask(request: Callable[[World], None]) -> None:
+    def ask(request: Callable[[RunsToLock], None]) -> None:
         try:
             request(world)
         finally:
@@ -197,8 +197,8 @@ def test_a_start_of_a_workflow_that_is_deleted_meanwhile_finds_none(world):
     make_workflow(world.tenant, HELLO.replace("name: hello", "name: fresh"))
     refused: list[str] = []
 
-    def try_to(request: Callable[[World], None]) -> Callable[[World], None]:
-        def ask(world: World) -> None:
+    def try_to(request: Callable[[RunsToLock], None]) -> Callable[[RunsToLock], None]:
+        def ask(world: RunsToLock) -> None:
             try:
                 retried(request)(world)
             except PyFlowError as error:
@@ -206,10 +206,10 @@ def test_a_start_of_a_workflow_that_is_deleted_meanwhile_finds_none(world):
 
         return ask
 
-    def start(world: World) -> None:
+    def start(world: RunsToLock) -> None:
         start_runs(by=a_test(world.tenant), workflow_name="fresh", starts=[Start(input={"who": "Ada"})] * 5)
 
-    def delete(world: World) -> None:
+    def delete(world: RunsToLock) -> None:
         delete_workflow(by=a_test(world.tenant), name="fresh")
 
     behind_busy_rows(world, try_to(start), try_to(delete))
