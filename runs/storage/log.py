@@ -100,7 +100,7 @@ def append_outside(
 
 
 def append_all_outside(tenant_id: UUID, events: Sequence[EventRecord]) -> None:
-    """Append events of a tenant that belong to no run and have no keys, in few statements."""
+    """Append events of a tenant that belong to no run, in few statements; a key of theirs must be new."""
     if not events:
         return
     current = position()

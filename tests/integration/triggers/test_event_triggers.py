@@ -9,8 +9,10 @@ from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from pyflow.triggers.events import MAX_DEPTH
 from runs.models import EventRecord, Run
 from runs.services.start import Start, start_run
+from runs.storage import log
 from runs.storage.log import append_outside, remember_removal
 from tenants.plans import Quota
 from tenants.quotas import set_plan
@@ -20,7 +22,9 @@ from tests.support.log import readable
 from triggers.errors import FailureResolvedError
 from triggers.models import EventTrigger, Expectation, TriggerFailure
 from triggers.services.events import advance as events
-from triggers.services.events.advance import MAX_DEPTH, advance, advance_due, retry_failure
+from triggers.services.events import starting
+from triggers.services.events.advance import advance, advance_due, retry_failure
+from triggers.services.events.starting import Slot, depth_of, depths_of
 from workflows.services import archive_workflow
 
 pytestmark = [pytest.mark.database, pytest.mark.django_db(transaction=True)]
@@ -127,27 +131,26 @@ def test_triggers_run_the_version_that_is_published_now_and_keep_their_cursor(te
     assert not EventTrigger.objects.for_tenant(tenant).exists()
 
 
-@pytest.mark.parametrize("where", ["start", "save"])
-def test_a_crash_at_any_point_starts_each_run_once(tenant, monkeypatch, where):
+@pytest.mark.parametrize(
+    ("target", "name"), [(starting, "start_triggered"), (log, "append_all_outside"), (EventTrigger, "save")]
+)
+def test_a_crash_at_any_point_starts_each_run_once(tenant, monkeypatch, target, name):
     listen(tenant)
     for n in range(5):
         emit(tenant, n=n)
-    count, whole = [0], {"start": events.start, "save": EventTrigger.save}
+    whole = getattr(target, name)
 
     class CrashError(BaseException):
         """The process is gone."""
 
-    def crash_at_third(*args, **options):
-        result = whole[where](*args, **options)
-        count[0] += 1
-        if count[0] == {"start": 3, "save": 1}[where]:
-            raise CrashError
-        return result
+    def crash(*args, **options):
+        whole(*args, **options)
+        raise CrashError
 
-    target = events if where == "start" else EventTrigger
-    monkeypatch.setattr(target, where, crash_at_third)
-    with pytest.raises(CrashError):
-        advance_due()
+    with monkeypatch.context() as patch:
+        patch.setattr(target, name, crash)
+        with pytest.raises(CrashError):
+            advance_due()
     assert started(tenant) == [], "nothing of the transaction is kept"
     advance_due()
     assert [run.input["event"]["data"]["n"] for run in started(tenant)] == list(range(5))
@@ -233,14 +236,54 @@ def test_a_quota_that_is_used_up_delays_the_runs_and_loses_none(tenant):
     assert failures(tenant).get().state == "resolved"
 
 
-def test_an_error_that_is_a_mistake_of_ours_is_kept_too(tenant, monkeypatch):
+def test_a_mistake_of_ours_that_one_event_meets_is_kept_and_stops_no_other_event(tenant, monkeypatch):
     listen(tenant)
-    emit(tenant)
-    monkeypatch.setattr(events, "fire", lambda firing: 1 / 0)
+    for n in range(4):
+        emit(tenant, n=n)
+    whole = starting.start_triggered
+
+    def fail(*, starts, **rest):
+        1 / min(abs(start.input["event"]["data"]["n"] - 2) for _, _, start in starts)
+        return whole(starts=starts, **rest)
+
+    monkeypatch.setattr(starting, "start_triggered", fail)
     advance_due()
+    assert [run.input["event"]["data"]["n"] for run in started(tenant)] == [0, 1, 3]
     row = failures(tenant).get()
-    assert row.error["code"] == "internal_error"
+    assert (row.error["code"], row.facts["event"]["data"]["n"]) == ("internal_error", 2)
     assert "division" not in row.error["message"]
+
+
+@pytest.mark.parametrize("quota", [None, 7])
+def test_the_number_of_statements_does_not_depend_on_how_many_events_start_runs(tenant, quota):
+    """Neither where they are refused."""
+    listen(tenant, rest="input: {n: '{{ trigger.event.data.n }}'}")
+    plan = {} if quota is None else {Quota.RUNS_PER_DAY.value: quota}
+    set_plan(tenant=tenant, plan="enterprise", overrides=plan, by=a_test(tenant))
+    numbers, taken = iter(range(1000)), []
+    for count in (1, 5, 60):
+        for _ in range(count):
+            emit(tenant, n=next(numbers))
+        with CaptureQueriesContext(connection) as captured:
+            advance_due()
+        taken.append(len(captured))
+    runs = started(tenant)
+    assert [run.input["n"] for run in runs] == list(range(quota or 66))
+    assert failures(tenant).count() == 66 - len(runs)
+    fired = EventRecord.objects.for_tenant(tenant).filter(type="trigger.fired").order_by("id")
+    assert [event.data["run_id"] for event in fired] == [str(run.pk) for run in runs]
+    assert taken[2] <= taken[1] + (0 if quota is None else 12)
+    assert taken[1] <= 30
+
+
+def test_events_of_one_moment_that_share_a_key_start_one_run(tenant):
+    listen(tenant, rest="key: '{{ trigger.event.data.order }}'")
+    for n in range(6):
+        emit(tenant, order="ab"[n % 2])
+    advance_due()
+    assert [run.input["event"]["data"]["order"] for run in started(tenant)] == ["a", "b"]
+    assert EventRecord.objects.for_tenant(tenant).filter(type="trigger.fired").count() == 2
+    assert not failures(tenant).exists()
 
 
 def test_workflows_that_start_each_other_end_with_an_error(tenant, drain):
@@ -252,7 +295,7 @@ def test_workflows_that_start_each_other_end_with_an_error(tenant, drain):
         advance_due()
     assert len(started(tenant, "ping")) + len(started(tenant, "pong")) == MAX_DEPTH
     row = failures(tenant).get()
-    assert (row.error["code"], row.state, row.depth) == ("event_loop", "dead", MAX_DEPTH + 1)
+    assert (row.error["code"], row.state, row.depth) == ("event_loop", "dead", MAX_DEPTH)
 
 
 def test_a_child_run_passes_the_depth_on(tenant):
@@ -263,7 +306,8 @@ def test_a_child_run_passes_the_depth_on(tenant):
     child = make_run(tenant)
     Run.objects.for_tenant(tenant).filter(pk=child.pk).update(parent=run)
     mine = EventRecord.objects.for_tenant(tenant).filter(run=child).first()
-    assert [events._depth_of(each) for each in (event, mine)] == [0, 1]
+    assert [depth_of(each) for each in (event, mine)] == [0, 1]
+    assert depths_of([Slot("one", {}, event), Slot("two", {}, 5), Slot("three", {}, mine)]) == [0, 5, 1]
 
 
 def test_without_triggers_a_tick_is_two_queries_and_idle_triggers_cost_none(tenant):

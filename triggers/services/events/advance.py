@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -26,15 +26,16 @@ from events.errors import EventsRemovedError
 from events.reading import EventFilter, read
 from plumbing.database.transactions import is_passing
 from pyflow.core.errors import PyFlowError
-from pyflow.core.events import EventType, rfc3339
+from pyflow.core.events import rfc3339
 from pyflow.core.messages import cut
 from pyflow.expressions.evaluation import compile_expression
-from pyflow.triggers.events import MAX_DEPTH, EventConfig, EventPattern, ExpectConfig
-from runs.models import EventRecord, Run, Trigger
+from pyflow.triggers.events import EventConfig, EventPattern, ExpectConfig
+from runs.models import EventRecord
 from runs.storage import log
-from triggers.errors import EventLoopError, FailureResolvedError, TriggerInputError
+from triggers.errors import EventLoopError, FailureResolvedError
 from triggers.models import EventTrigger, Expectation, FailureState, TriggerFailure
-from triggers.services.firing import Firing, fire, fired_key, rendered
+from triggers.services.events.starting import Facts, Slot, depth_of, depths_of, start_slot, start_slots
+from triggers.services.firing import rendered
 
 logger = logging.getLogger(__name__)
 #: Events that one transaction handles, and seconds after which it ends early.
@@ -44,10 +45,6 @@ BATCH_SECONDS = 1.0
 MOST_TRIGGERS = 1000
 #: Seconds after which a failed event is tried again; after the last of them it is given up.
 RETRY_SECONDS = (10, 60, 300, 1800, 7200, 21_600)
-#: How many parents of a run are looked at for the trigger that started the first of them.
-MAX_PARENTS = 32
-
-Facts = Mapping[str, Any]
 
 
 def advance_due(*, now: datetime | None = None) -> int:
@@ -115,6 +112,8 @@ class _Advance:
         self._config = row.declaration()
         self._before = row.cursor
         self._fired_at = row.fired_at
+        #: By the names of their slots.
+        self._failures: dict[str, tuple[Slot, TriggerFailure]] = {}
 
     def run(self) -> bool:
         """Handle events up to the limits of a transaction; return whether more are left."""
@@ -125,101 +124,107 @@ class _Advance:
             return True
         until = time.monotonic() + BATCH_SECONDS
         has_more, cursor = page.has_more, page.next
+        slots: list[Slot] = []
         for number, event in enumerate(page.events, 1):
-            self._handle(event)
+            slots += self._handle(event)
             if time.monotonic() > until and number < len(page.events):
                 has_more, cursor = True, Cursor.of(event)
                 break
         self._row.cursor = cursor
         if not has_more:
-            self._fire_expectations()
+            slots += [self._taken(expectation) for expectation in self._expectations(due_at__lte=self._now)]
+        self._start(slots)
+        self._keep_failures()
         if cursor != self._before or self._row.fired_at != self._fired_at:
             self._row.save(update_fields=["position", "seq", "event_id", "fired_at"])
         return has_more
 
-    def _handle(self, event: EventRecord) -> None:
-        shape = _shape(event)
+    def _handle(self, event: EventRecord) -> list[Slot]:
+        """Compare an event with the config; the slots whose runs it starts."""
+        facts = {"event": _shape(event)}
         if self._config.expect is None:
-            if self._matches(self._config, event, shape):
-                self._attempt(f"event:{event.pk}", {"event": shape}, partial(_depth_of, event))
-            return
+            return [Slot(f"event:{event.pk}", facts, event)] if self._matches(self._config, event, facts) else []
         try:
             with transaction.atomic():
-                self._compare(event, shape, self._config.expect)
+                return self._compare(event, facts, self._config.expect)
         except (OperationalError, InterfaceError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the events after it go on
-            self._fail(f"event:{event.pk}", {"event": shape}, 0, error)
+            self._fail(Slot(f"event:{event.pk}", facts, event), error)
+            return []
 
-    def _compare(self, event: EventRecord, shape: Facts, expect: ExpectConfig) -> None:
+    def _compare(self, event: EventRecord, facts: Facts, expect: ExpectConfig) -> list[Slot]:
         """Compare an event with what the trigger expects, and with what arms it."""
-        if self._matches(self._config, event, shape):
-            self._settle(self._key(shape), event.at)
-        if self._matches(self._config.arming, event, shape):
-            self._arm(self._key(shape), shape, event, expect.within)
+        slots: list[Slot] = []
+        if self._matches(self._config, event, facts):
+            slots = self._settle(self._key(facts), event.at)
+        if self._matches(self._config.arming, event, facts):
+            self._arm(self._key(facts), facts, event, expect.within)
+        return slots
 
-    def _matches(self, pattern: EventPattern, event: EventRecord, shape: Facts) -> bool:
-        if not pattern.matches_type(event.type) or (pattern.workflow and shape["workflow"] not in pattern.workflow):
+    def _matches(self, pattern: EventPattern, event: EventRecord, facts: Facts) -> bool:
+        workflow = facts["event"]["workflow"]
+        if not pattern.matches_type(event.type) or (pattern.workflow and workflow not in pattern.workflow):
             return False
         try:
-            return _passes(pattern, {"event": shape})
+            return _passes(pattern, facts)
         except PyFlowError as error:
-            self._fail(f"event:{event.pk}", {"event": shape}, 0, error)
+            self._fail(Slot(f"event:{event.pk}", facts, event), error)
             return False
 
-    def _attempt(self, slot: str, facts: Facts, depth: Callable[[], int]) -> None:
-        """Start the run of a slot; a failure is kept, and undoes nothing else of this transaction."""
-        known = 0
-        try:
-            with transaction.atomic():
-                known = depth() + 1
-                start(self._row, self._config, slot, facts, known)
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the events after it go on
-            self._fail(slot, facts, known, error)
-        else:
-            self._row.fired_at = self._now
+    def _start(self, slots: Sequence[Slot]) -> None:
+        """Start the runs of slots; a failure is kept, and undoes nothing else of this transaction."""
+        for slot, outcome in zip(slots, start_slots(self._row, self._config, slots), strict=True):
+            if isinstance(outcome, Exception):
+                self._fail(slot, outcome)
+            else:
+                self._row.fired_at = self._now
 
-    def _fail(self, slot: str, facts: Facts, depth: int, error: Exception) -> None:
+    def _fail(self, slot: Slot, error: Exception) -> None:
         if not isinstance(error, PyFlowError):
             logger.error("the event trigger %s failed", self._row.pk, exc_info=error)
-        is_hopeless = isinstance(error, EventLoopError)
-        values = {
-            "facts": dict(facts),
-            "depth": depth,
-            "error": described(error),
-            "state": FailureState.DEAD if is_hopeless else FailureState.WAITING,
-            "due_at": None if is_hopeless else self._now + timedelta(seconds=RETRY_SECONDS[0]),
-        }
-        rows = TriggerFailure.objects.for_tenant(self._row.tenant_id)
-        if not rows.filter(trigger=self._row, slot=slot).exists():
-            TriggerFailure.objects.create(tenant_id=self._row.tenant_id, trigger=self._row, slot=slot, **values)
+        is_hopeless = isinstance(error, EventLoopError | EventsRemovedError)
+        failure = TriggerFailure(
+            tenant_id=self._row.tenant_id,
+            trigger=self._row,
+            slot=slot.name,
+            facts=dict(slot.facts),
+            error=described(error),
+            state=FailureState.DEAD if is_hopeless else FailureState.WAITING,
+            due_at=None if is_hopeless else self._now + timedelta(seconds=RETRY_SECONDS[0]),
+        )
+        self._failures.setdefault(slot.name, (slot, failure))
+
+    def _keep_failures(self) -> None:
+        if not self._failures:
+            return
+        slots, failures = zip(*self._failures.values(), strict=True)
+        for failure, depth in zip(failures, depths_of(slots), strict=True):
+            failure.depth = depth
+        # The first failure of a slot is kept.
+        TriggerFailure.objects.for_tenant(self._row.tenant_id).bulk_create(failures, ignore_conflicts=True)
 
     def _pass_over_removed(self, error: EventsRemovedError) -> None:
         """Go on behind events that were removed before this trigger had read them, and keep that they were missed."""
-        tenant_id = self._row.tenant_id
-        self._fail(f"removed:{self._before.position}", {}, 0, error)
-        TriggerFailure.objects.for_tenant(tenant_id).filter(
-            trigger=self._row, slot=f"removed:{self._before.position}"
-        ).update(state=FailureState.DEAD, due_at=None)
-        self._row.cursor = Cursor.end_of(log.removed_to(tenant_id))
+        self._fail(Slot(f"removed:{self._before.position}", {}, 0), error)
+        self._keep_failures()
+        self._row.cursor = Cursor.end_of(log.removed_to(self._row.tenant_id))
         self._row.save(update_fields=["position", "seq", "event_id"])
 
     # --- events that are expected
 
-    def _key(self, shape: Facts) -> str:
+    def _key(self, facts: Facts) -> str:
         """The hash of what an arming and the expected event have in common; without a template all have the same."""
         expect = self._config.expect
         if expect is None or expect.key is None:
             return ""
         try:
-            value = rendered(expect.key, {"trigger": {"event": shape}})
+            value = rendered(expect.key, {"trigger": facts})
         except PyFlowError as error:
             value = {"failed": str(error)}
         return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
-    def _arm(self, key: str, shape: Facts, event: EventRecord, within: float) -> None:
+    def _arm(self, key: str, facts: Facts, event: EventRecord, within: float) -> None:
         rows = Expectation.objects.for_tenant(self._row.tenant_id).filter(trigger=self._row, key=key)
         if rows.exists():  # one that is armed already is due earlier
             return
@@ -227,29 +232,27 @@ class _Advance:
             tenant_id=self._row.tenant_id,
             trigger=self._row,
             key=key,
-            armed_by=dict(shape),
+            armed_by=dict(facts["event"]),
             armed_at=event.at,
             due_at=event.at + timedelta(seconds=within),
-            depth=_depth_of(event),
+            depth=depth_of(event),
         )
 
-    def _settle(self, key: str, at: datetime) -> None:
-        """The expected event has come: in time, or too late."""
+    def _settle(self, key: str, at: datetime) -> list[Slot]:
+        """The expected event has come: in time, or too late, which starts a run."""
+        late: list[Slot] = []
         for expectation in self._expectations(key=key):
+            slot = self._taken(expectation)
             if at > expectation.due_at:
-                self._fire_expectation(expectation)
-            else:
-                expectation.delete()
-
-    def _fire_expectations(self) -> None:
-        for expectation in self._expectations(due_at__lte=self._now):
-            self._fire_expectation(expectation)
+                late.append(slot)
+        return late
 
     def _expectations(self, **conditions: Any) -> Iterator[Expectation]:
         rows = Expectation.objects.for_tenant(self._row.tenant_id).filter(trigger=self._row, **conditions)
         yield from rows.order_by("due_at", "pk")[:BATCH]
 
-    def _fire_expectation(self, expectation: Expectation) -> None:
+    def _taken(self, expectation: Expectation) -> Slot:
+        """Remove an expectation; return the slot of the run that the absence of its event starts."""
         facts = {
             "event": expectation.armed_by,
             "absent": {
@@ -258,8 +261,9 @@ class _Advance:
                 "due_at": rfc3339(expectation.due_at.timestamp()),
             },
         }
-        self._attempt(f"absent:{expectation.pk}", facts, lambda: expectation.depth)
+        slot = Slot(f"absent:{expectation.pk}", facts, expectation.depth)
         expectation.delete()
+        return slot
 
 
 _CONSTANTS: Mapping[str, Any] = {"true": True, "false": False, "null": None}
@@ -270,33 +274,6 @@ def _passes(pattern: EventPattern, facts: Facts) -> bool:
     if pattern.when is None:
         return True
     return bool(compile_expression(pattern.when).evaluate({**_CONSTANTS, "trigger": facts}))
-
-
-def start(row: EventTrigger, config: EventConfig, slot: str, facts: Facts, depth: int) -> UUID:
-    """Start the run of an event, or of its absence, unless it was started before; return its id.
-
-    Raises ``EventLoopError``, ``TriggerInputError`` and what ``start_run`` does.
-    """
-    if depth > MAX_DEPTH:
-        raise EventLoopError(
-            f"The event comes from a run that was started by an event, and so on, {MAX_DEPTH} times: workflows that "
-            "start each other by events never end. Narrow `on`, `workflow` or `when` of one of their triggers."
-        )
-    key = slot if config.key is None else f"key:{_hashed(_rendered(config.key, facts))}"
-    given = _rendered(config.input, facts) if config.input is not None else dict(facts)
-    if not isinstance(given, dict):
-        raise TriggerInputError("The result of the trigger's `input` is no object, and a run's input is one.")
-    event = facts.get("event") or {}
-    firing = Firing(
-        tenant_id=row.tenant_id,
-        workflow=row.workflow,
-        kind=Trigger.EVENT,
-        trigger=row.trigger,
-        input=given,
-        key=f"event:{row.pk}:{key.removeprefix('event:')}",
-        data={"event_id": event.get("id"), "event_type": event.get("type"), "depth": depth},
-    )
-    return fire(firing).run.pk
 
 
 def retry_failure(failure: TriggerFailure, *, now: datetime | None = None) -> TriggerFailure:
@@ -314,7 +291,7 @@ def retry_failure(failure: TriggerFailure, *, now: datetime | None = None) -> Tr
     try:
         with transaction.atomic():
             if failure.slot.startswith("absent:") or (_passes(config, failure.facts) and config.expect is None):
-                failure.run_id = start(row, config, failure.slot, failure.facts, failure.depth)
+                failure.run_id = start_slot(row, config, Slot(failure.slot, failure.facts, failure.depth))
     except (OperationalError, InterfaceError):
         raise
     except Exception as error:
@@ -366,31 +343,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return rfc3339(value.timestamp())
     return str(value) if isinstance(value, UUID) else value
-
-
-def _rendered(template: Any, facts: Facts) -> Any:
-    try:
-        return rendered(template, {"trigger": facts})
-    except PyFlowError as error:
-        raise TriggerInputError(f"The trigger cannot be computed: {error}") from None
-
-
-def _hashed(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:40]
-
-
-def _depth_of(event: EventRecord) -> int:
-    """Count the event triggers that led to an event, one after another: 0 if none did."""
-    if event.type == EventType.TRIGGER_FIRED.value:
-        return int(event.data.get("depth") or 0)
-    if event.run_id is None:
-        return 0
-    family: list[UUID] = [event.run_id]
-    runs = Run.objects.for_tenant(event.tenant_id)
-    while len(family) < MAX_PARENTS:  # a child's events are its parent's doing
-        parent = runs.filter(pk=family[-1]).values_list("parent", flat=True).first()
-        if parent is None:
-            break
-        family.append(parent)
-    fired = EventRecord.objects.for_tenant(event.tenant_id).filter(key__in=map(fired_key, family))
-    return max((int(data.get("depth") or 0) for data in fired.values_list("data", flat=True)), default=0)
