@@ -272,7 +272,9 @@ def test_the_number_of_statements_does_not_depend_on_how_many_events_start_runs(
     assert failures(tenant).count() == 66 - len(runs)
     fired = EventRecord.objects.for_tenant(tenant).filter(type="trigger.fired").order_by("id")
     assert [event.data["run_id"] for event in fired] == [str(run.pk) for run in runs]
-    assert taken[2] <= taken[1] + (0 if quota is None else 12)
+    assert taken[2] <= taken[1] + 12, (
+        "SQLite takes so many parameters in one, and what does not fit is stored by halves"
+    )
     assert taken[1] <= 30
 
 
