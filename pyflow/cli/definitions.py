@@ -13,9 +13,10 @@ from pyflow.cli.console import ExitCode, fail, out, out_json
 from pyflow.cli.loading import RefusedError, check, read_workflow
 from pyflow.compare import drawing
 from pyflow.core.errors import Problem
-from pyflow.documents.models import WorkflowDef, json_schema
+from pyflow.documents.models import WorkflowDef
 from pyflow.execution.plan import compile_plan
 from pyflow.nodes import default_registry
+from pyflow.validation.file_schema import file_schema
 from pyflow.validation.lint.rules import lint_workflow, secrets_used
 from pyflow.validation.loader import workflow_files
 
@@ -109,7 +110,7 @@ def inspect(
 
 def schema() -> None:
     """Print the JSON Schema of workflow files, for validation and completion in editors."""
-    out_json(json_schema())
+    out_json(file_schema())
 
 
 def _count(workflow: WorkflowDef) -> int:

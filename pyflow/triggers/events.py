@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from pyflow.core.duration import Duration
 from pyflow.core.events import EventType
 from pyflow.core.problems import suggest
+from pyflow.documents.described import DescribedModel
 
 #: Prefixes of the platform's own types, which no custom event has.
 BUILT_IN_PREFIXES = ("run.", "node.", "workflow.", "trigger.", "webhook.")
@@ -63,7 +64,7 @@ _Names = Annotated[
 ]
 
 
-class _Config(BaseModel):
+class _Config(DescribedModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -72,7 +73,7 @@ class EventPattern(_Config):
 
     on: _Types
     """Types of events: ``run.succeeded``, ``run.*``, or types of custom events."""
-    workflow: _Names = []
+    workflow: _Names = Field(default_factory=list)
     """Only events of these workflows; none: of any."""
     when: str | None = None
     """An expression over ``trigger.event``; false: the event is passed over."""
@@ -98,6 +99,10 @@ class ExpectConfig(_Config):
     """A template over ``trigger.event`` that is the same for an arming event and the one expected for it."""
 
 
+def _as_pattern(value: Any) -> Any:
+    return {"on": value} if isinstance(value, str | list) else value
+
+
 class EventConfig(EventPattern):
     """The ``config`` of an ``event`` trigger."""
 
@@ -107,13 +112,11 @@ class EventConfig(EventPattern):
     """A template over ``trigger``: one run for each value, whatever the events are. Default: one for each event."""
     expect: ExpectConfig | None = None
     """The trigger fires when an event has not come."""
-    after: EventPattern | None = None
+    after: Annotated[
+        EventPattern | None,
+        BeforeValidator(_as_pattern, json_schema_input_type=EventPattern | str | list[str] | None),
+    ] = None
     """Which events arm it (with ``expect``). Default: each expected event arms it for the next one."""
-
-    @field_validator("after", mode="before")
-    @classmethod
-    def _is_pattern(cls, value: Any) -> Any:
-        return {"on": value} if isinstance(value, str | list) else value
 
     @model_validator(mode="after")
     def _expects(self) -> EventConfig:

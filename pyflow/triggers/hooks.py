@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from pyflow.core.duration import Duration
+from pyflow.documents.described import DescribedModel
 from pyflow.triggers.verification import Scheme, Verification
 
 #: Seconds that a sender is kept waiting for the end of a run, at most and by default.
@@ -18,10 +19,12 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 _PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*(/[A-Za-z0-9][A-Za-z0-9._~-]*){0,7}", re.ASCII)
 _SECRET = re.compile(r"[A-Z][A-Z0-9_]{0,127}|\{\{-?\s*secrets\.([A-Z][A-Z0-9_]{0,127})\s*-?\}\}", re.ASCII)
+_Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+_POST: _Method = "POST"
 _HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")]
 
 
-class _Config(BaseModel):
+class _Config(DescribedModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -117,7 +120,7 @@ class WebhookConfig(_Config):
     """Requests to ``/hooks/{tenant}/{path}`` start runs. Unique in the tenant."""
     verify: VerifyConfig
     """Verification of senders."""
-    methods: Annotated[list[Literal["GET", "POST", "PUT", "PATCH", "DELETE"]], Field(min_length=1)] = ["POST"]
+    methods: Annotated[list[_Method], Field(min_length=1)] = Field(default_factory=lambda: [_POST])
     """Methods that are accepted."""
     input: dict[str, Any] | str | None = None
     """Templates over ``trigger``, which give the run's input. Default: the body, if it is an object."""

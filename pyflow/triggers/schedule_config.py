@@ -8,10 +8,11 @@ from enum import StrEnum
 from itertools import islice, pairwise
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from pyflow.core.duration import Duration
 from pyflow.core.moments import Moment
+from pyflow.documents.described import DescribedModel
 from pyflow.triggers.cron import cron_in, find_zone
 from pyflow.triggers.timetable import CatchUpRule, Timetable
 
@@ -66,7 +67,7 @@ def _check_interval(seconds: float) -> float:
 Interval = Annotated[Duration, AfterValidator(_check_interval)]
 
 
-class ScheduleConfig(BaseModel):
+class ScheduleConfig(DescribedModel):
     """Slots of a schedule, the rules for slots that overlap or were missed, and the input of its runs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from plumbing.rest.serializers import validated
 from pyflow.compare.drawing import graph, mermaid
-from pyflow.documents.models import json_schema
+from pyflow.validation.file_schema import file_schema
 from secrets_vault.services import missing_secrets
 from tenants.access import Permission
 from tenants.api.views import TenantView
@@ -114,7 +114,7 @@ class FormatView(TenantView):
     )
     def get(self, request: Request) -> Response:
         """Read the JSON Schema that editors use to validate and complete workflow documents."""
-        return Response(json_schema())
+        return Response(file_schema())
 
 
 class DryRunView(SharedWorkflowView):

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from pyflow.documents.described import DescribedModel
-from pyflow.documents.models import json_schema
 from pyflow.nodes import default_registry
 from pyflow.nodes.catalogue import describe
+from pyflow.validation.file_schema import file_schema
 
 
 class Inner(DescribedModel):
@@ -84,7 +84,7 @@ def test_the_schema_is_the_one_that_pydantic_makes_of_attribute_docstrings():
 
 
 def test_every_field_of_the_format_and_of_the_node_types_is_described():
-    schema = json_schema()
+    schema = file_schema()
     shapes = [schema, *schema["$defs"].values()]
     for entry in describe(default_registry):
         for part in (entry["config"], entry["output"]):
