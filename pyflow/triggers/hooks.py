@@ -15,7 +15,6 @@ from pyflow.triggers.verification import Scheme, Verification
 MAX_WAIT, DEFAULT_WAIT = 60.0, 15.0
 #: Names of `trigger` in templates of an inbound webhook.
 FACTS = frozenset({"body", "headers", "query", "method", "path", "received_at"})
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 _PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*(/[A-Za-z0-9][A-Za-z0-9._~-]*){0,7}", re.ASCII)
 _SECRET = re.compile(r"[A-Z][A-Z0-9_]{0,127}|\{\{-?\s*secrets\.([A-Z][A-Z0-9_]{0,127})\s*-?\}\}", re.ASCII)
