@@ -138,13 +138,20 @@ class Storm:
         expected = {str(event.pk): str(event.run_id) for event in ends.only("pk", "run_id")}
         assert sorted(expected.values()) == sorted(map(str, runs))
 
+        there: dict[str, int] = {}
+
         def all_are_there() -> bool:
             streams.check()
             after = Run.objects.for_tenant(self.tenant).filter(workflow__name="after", state="succeeded").count()
-            delivered = Delivery.objects.for_tenant(self.tenant).filter(state="delivered").count()
-            return min(after, delivered, *map(len, streams.reported)) >= len(runs)
+            there["triggered"] = after
+            there["delivered"] = Delivery.objects.for_tenant(self.tenant).filter(state="delivered").count()
+            there["reported"] = min(map(len, streams.reported))
+            return min(there.values()) >= len(runs)
 
-        waiting.until(all_are_there, seconds, "reports, triggered runs and deliveries of all ends")
+        try:
+            waiting.until(all_are_there, seconds, "reports, triggered runs and deliveries of all ends")
+        except AssertionError as error:
+            raise AssertionError(f"of {len(runs):,} ends there are {there}") from error
         assert Counter(streams.reported[0]) == Counter(expected.values())
         assert all(reported == streams.reported[0] for reported in streams.reported), "streams differ"
         after = Run.objects.for_tenant(self.tenant).filter(workflow__name="after")
