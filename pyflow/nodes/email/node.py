@@ -23,7 +23,7 @@ class EmailNode(BaseNodeV2[EmailConfig]):
     category: ClassVar[str] = "notify"
     description: ClassVar[str] = "Sends an e-mail through an SMTP server."
     version: ClassVar[str] = "1.0.0"
-    traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False, calls_service=True)
+    traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False, calls_service=True, limits_time=True)
     example: ClassVar[Mapping[str, Any]] = {
         "smtp": {"host": "smtp.example.com", "username": "orders", "password": "{{ secrets.SMTP_PASSWORD }}"},
         "from": "Orders <orders@example.com>",

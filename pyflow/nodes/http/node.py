@@ -56,7 +56,9 @@ class HttpNode(BaseNode[dict[str, Any], dict[str, Any]]):
     category: ClassVar[str] = "network"
     description: ClassVar[str] = "Sends an HTTP request and returns the response."
     version: ClassVar[str] = "2.1.0"
-    traits: ClassVar[NodeTraits] = NodeTraits(writes_files="save_to", calls_service=True, has_method=True)
+    traits: ClassVar[NodeTraits] = NodeTraits(
+        writes_files="save_to", calls_service=True, has_method=True, limits_time=True
+    )
     example: ClassVar[Mapping[str, Any]] = {
         "url": "https://api.example.com/orders/{{ input.order_id }}",
         "auth": {"type": "bearer", "token": "{{ secrets.API_TOKEN }}"},

@@ -24,7 +24,7 @@ class LlmNode(BaseNodeV2[LlmConfig]):
     category: ClassVar[str] = "ai"
     description: ClassVar[str] = "Asks a language model through an OpenAI-compatible API."
     version: ClassVar[str] = "1.0.0"
-    traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False, calls_service=True)
+    traits: ClassVar[NodeTraits] = NodeTraits(writes_files=False, calls_service=True, limits_time=True)
     example: ClassVar[Mapping[str, Any]] = {
         "url": "https://api.example.com/v1",
         "api_key": "{{ secrets.LLM_KEY }}",

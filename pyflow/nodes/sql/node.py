@@ -28,7 +28,7 @@ class SqlNode(BaseNodeV2[SqlConfig]):
     category: ClassVar[str] = "data"
     description: ClassVar[str] = "Executes a statement in PostgreSQL, MySQL or SQLite."
     version: ClassVar[str] = "1.0.0"
-    traits: ClassVar[NodeTraits] = NodeTraits(calls_service=True)
+    traits: ClassVar[NodeTraits] = NodeTraits(calls_service=True, limits_time=True)
     example: ClassVar[Mapping[str, Any]] = {
         "url": "{{ secrets.SHOP_DATABASE }}",
         "query": "SELECT id, total FROM orders WHERE customer = :customer",

@@ -26,6 +26,7 @@ from pyflow.validation.lint.references import secrets_used
 __all__ = ["lint_workflow", "secrets_used"]
 
 _REPEATS_HARM = frozenset({"POST", "PATCH"})
+_ITEM = frozenset({"item", "item_index", "item_key"})
 #: Of each rule.
 MAX_WARNINGS = 100
 
@@ -225,11 +226,19 @@ def _fan_out(subject: _Subject) -> Iterator[Problem]:
         if node.for_each is not None and node.item_key is not None and not is_template(node.item_key):
             message = f"all items of {node.id!r} have the same `item_key`; it is a template such as `{{{{ item.id }}}}`"
             yield _warning("same_item_key", message, (*path, "item_key"))
-        if node.for_each is not None and node.max_parallel is None and subject.traits(node).calls_service:
+        limited = node.max_parallel is not None or _is_limited(node)
+        if node.for_each is not None and not limited and subject.traits(node).calls_service:
             message = (
                 f"{node.id!r} sends up to 50 requests at a time: say with `max_parallel` what the service can take"
             )
             yield _warning("unlimited_fan_out", message, (*path, "for_each"))
+
+
+def _is_limited(node: NodeDef) -> bool:
+    """Return whether the node's `concurrency` limits its items together: they have one key, whatever the item."""
+    return node.concurrency is not None and _ITEM.isdisjoint(
+        reference.name for reference in references.in_template(node.concurrency.key)
+    )
 
 
 def _recursion(subject: _Subject) -> Iterator[Problem]:

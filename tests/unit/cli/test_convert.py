@@ -21,7 +21,7 @@ V2 = """\
 version: 2
 name: flow
 nodes:
-  - {id: a, type: http, config: {url: "{{ secrets.URL }}"}}
+  - {id: a, type: http, config: {url: "{{ secrets.URL }}"}, for_each: [1, 2]}
 """
 
 
@@ -109,11 +109,11 @@ def test_lint_warns_and_lists_secrets_and_only_strict_minds(v2: Path):
     assert pyflow("validate", v2).stdout == "Valid: flow (1 nodes)\n"
     done = pyflow("validate", v2, "--lint")
     assert done.exit_code == 0
-    assert f"{v2}:4:5: 'a' talks to another machine" in done.stdout
-    assert "[missing_timeout]" in done.stdout
+    assert f"{v2}:4:61: 'a' sends up to 50 requests at a time" in done.stdout
+    assert "[unlimited_fan_out]" in done.stdout
     assert done.stdout.endswith("Secrets: URL\n")
     assert pyflow("validate", v2, "--strict").exit_code == 1
-    v2.write_text(V2.replace("type: http", "type: http, timeout: 5s"))
+    v2.write_text(V2.replace("type: http", "type: http, max_parallel: 5"))
     assert pyflow("validate", v2, "--strict").exit_code == 0
 
 
@@ -125,8 +125,8 @@ def test_lint_as_json(v2: Path):
     assert verdict["secrets"] == ["URL"]
     warning = verdict["warnings"][0]
     assert (warning["code"], warning["pointer"], warning["line"], warning["column"]) == (
-        "missing_timeout",
-        "/nodes/0",
+        "unlimited_fan_out",
+        "/nodes/0/for_each",
         4,
-        5,
+        61,
     )

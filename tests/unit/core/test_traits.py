@@ -25,7 +25,7 @@ def _types(trait: str) -> set[str]:
         ("renders_config", {"template", "transform"}),
         ("calls_service", {"alert", "email", "http", "llm", "sql"}),
         ("has_method", {"http"}),
-        ("limits_time", {"alert"}),
+        ("limits_time", {"alert", "email", "http", "llm", "sql"}),
         ("always", {"fail", "log", "template"}),
         ("writes_files", {"http", "sql", "storage"}),
     ],

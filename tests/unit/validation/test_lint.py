@@ -5,10 +5,12 @@ import textwrap
 import pytest
 
 from pyflow.core.errors import Problem
+from pyflow.core.traits import NodeTraits
 from pyflow.nodes import default_registry
 from pyflow.validation.checker import check_workflow
 from pyflow.validation.lint.rules import lint_workflow, secrets_used
 from pyflow.validation.loader import parse_workflow
+from tests.support.factories.nodes import register
 
 
 def lint(nodes: str, head: str = "version: 2\nname: flow\n") -> list[Problem]:
@@ -30,9 +32,13 @@ H = "type: http, config: {url: 'http://a.test'}"
     [
         (f"- {{id: a, {T}, when: 'False'}}", "constant_when", "/nodes/0/when"),
         (f"- {{id: a, {T}, when: 1 < 2}}", "constant_when", "/nodes/0/when"),
-        (f"- {{id: a, {H}}}", "missing_timeout", "/nodes/0"),
         (
             f"- {{id: a, {H}, timeout: 5, for_each: [1], item_key: '{{{{ item }}}}'}}",
+            "unlimited_fan_out",
+            "/nodes/0/for_each",
+        ),
+        (
+            f"- {{id: a, {H}, for_each: [1], concurrency: {{key: '{{{{ item }}}}', limit: 2}}}}",
             "unlimited_fan_out",
             "/nodes/0/for_each",
         ),
@@ -65,7 +71,8 @@ def test_a_warning(nodes: str, code: str, pointer: str):
         f"- {{id: a, {T}, isolation: process, memory_limit: 64MiB}}",
         f"- {{id: a, {T}, for_each: [1], item_key: '{{{{ item }}}}', tolerate_failures: 1}}",
         f"- {{id: a, {H}, timeout: 5, for_each: [1], max_parallel: 5}}",
-        "- {id: a, type: http, config: {url: 'http://a.test', timeout: 5}}",
+        f"- {{id: a, {H}, for_each: [1], concurrency: {{key: all, limit: 2}}}}",
+        f"- {{id: a, {H}}}",
         "- {id: a, type: http, timeout: 5, retry: {max_attempts: 1}, config: {url: 'http://a.test', method: POST}}",
         "- {id: a, type: http, timeout: 5, retry: {}, config: {url: 'http://a.test', method: PUT}}",
         """
@@ -147,23 +154,31 @@ def test_a_node_that_never_runs(dependency: str, run_if: str, reachable: bool):
 
 def test_warnings_have_places_in_the_order_of_the_document():
     warnings = lint(f"""
-        - {{id: a, {H}}}
+        - {{id: a, {H}, for_each: [1]}}
         - id: b
           type: log
           when: "True"
           config: {{message: x}}
     """)
     assert [(warning.code, warning.line, warning.column) for warning in warnings] == [
-        ("missing_timeout", 4, 5),
+        ("unlimited_fan_out", 4, 57),
         ("constant_when", 7, 5),
     ]
 
 
 def test_finishing_nodes_are_looked_at_too_and_v1_files_get_what_v1_knew():
-    head = "version: 2\nname: flow\nfinally: [{id: z, type: http, config: {url: 'http://a.test'}}]\n"
-    assert found(f"- {{id: a, {T}}}", head) == [("missing_timeout", "/finally/0")]
+    head = "version: 2\nname: flow\nfinally: [{id: z, type: signal, config: {name: x}}]\n"
+    assert found(f"- {{id: a, {T}}}", head) == [("endless_wait", "/finally/0")]
     v1 = "name: flow\ntrigger: {type: manual}\n"
     assert found(f"- {{id: a, {H}, max_parallel: 3, when: '1 > 2'}}", v1) == [("constant_when", "/nodes/0/when")]
+
+
+def test_a_type_that_calls_services_without_a_time_limit_of_its_own():
+    registry = default_registry.copy()
+    register(registry, "call", lambda ctx: None).traits = NodeTraits(calls_service=True)
+    workflow = parse_workflow("version: 2\nname: flow\nnodes: [{id: a, type: call}, {id: b, type: call, timeout: 5s}]")
+    warnings = lint_workflow(workflow, registry)
+    assert [(warning.code, warning.pointer) for warning in warnings] == [("missing_timeout", "/nodes/0")]
 
 
 def test_the_secrets_that_a_workflow_uses():
@@ -290,7 +305,7 @@ def test_each_dependency_that_others_imply_is_named_once():
 
 
 def test_each_rule_gives_a_hundred_warnings_at_most():
-    nodes = "".join(f"- {{id: a{i}, {H}}}\n" for i in range(150))
+    nodes = "".join(f"- {{id: a{i}, {H}, for_each: [1]}}\n" for i in range(150))
     assert len(found(nodes)) == 100
 
 
