@@ -9,6 +9,7 @@ from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from events.webhooks.endpoints import disable
 from pyflow.triggers.events import MAX_DEPTH
 from runs.models import EventRecord, Run
 from runs.services.start import Start, start_run
@@ -18,6 +19,7 @@ from tenants.plans import Quota
 from tenants.quotas import set_plan
 from tests.support.factories.hooks import with_triggers
 from tests.support.factories.rows import a_test, make_run, make_tenant, make_workflow
+from tests.support.factories.webhooks import make_endpoint
 from tests.support.log import readable
 from triggers.errors import FailureResolvedError
 from triggers.models import EventTrigger, Expectation, TriggerFailure
@@ -65,6 +67,19 @@ def test_an_event_starts_one_run_with_the_event_as_input(tenant):
     fired = EventRecord.objects.for_tenant(tenant).get(type="trigger.fired")
     expected = {"trigger": "on", "kind": "event", "run_id": str(run.pk), "event_type": "order.paid", "depth": 1}
     assert fired.data == expected | {"event_id": str(event.pk)}
+
+
+def test_an_endpoint_that_is_disabled_starts_a_run(tenant):
+    """So that its owners can be told: the platform itself sends no mail."""
+    listen(tenant, "webhook.disabled")
+    endpoint, _ = make_endpoint(tenant, description="orders")
+    other, _ = make_endpoint(make_tenant())
+    for each in (other, endpoint):
+        disable(each, "failing")
+    advance_due()
+    [run] = started(tenant)
+    told = run.input["event"]["data"]
+    assert (told["webhook"], told["description"], told["reason"]) == (str(endpoint.pk), "orders", "failing")
 
 
 def test_events_from_before_the_publication_start_nothing(tenant):
