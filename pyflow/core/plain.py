@@ -67,9 +67,22 @@ def to_plain(value: Any, depth: int = 0) -> Any:
         raise NotPlainError(f"is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, Mapping):
         return _mapping(value, depth + 1)
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple):
         return _list(value, depth + 1)
+    if isinstance(value, set | frozenset):
+        return _list(in_order(value), depth + 1)
     return _convert(value, depth)
+
+
+def in_order(items: Collection[Any]) -> list[Any]:
+    """Return the items of a set in an order that is the same in every process, which Python's own is not."""
+    return sorted(items, key=_rank)
+
+
+def _rank(item: Any) -> tuple[str, Any]:
+    if isinstance(item, bool | int | float):
+        return ("", item)
+    return (type(item).__name__, item if isinstance(item, str) else repr(item))
 
 
 def _mapping(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:

@@ -166,18 +166,23 @@ _KINDS = {
     "dict": "a mapping",
     "list": "a list",
     "NoneType": "null",
+    "datetime.datetime": "a moment",
+    "datetime.date": "a date",
+    "datetime.timedelta": "a duration",
 }
 _TO_CONVERT = "convert one of them first"
+_READS = " (`date()`, `datetime()` and `duration()` read texts; `.date()` gives the date of a moment)"
 _COMPUTED: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"can only concatenate (\w+) \(not \"(\w+)\"\) to \w+"), "'+' cannot add {1} and {2}: " + _TO_CONVERT),
     (
-        re.compile(r"unsupported operand type\(s\) for (\S+?)(?: or \S+)?: '(\w+)' and '(\w+)'"),
+        re.compile(r"unsupported operand type\(s\) for (\S+?)(?: or \S+)?: '([\w.]+)' and '([\w.]+)'"),
         "'{1}' cannot take {2} and {3}: " + _TO_CONVERT,
     ),
     (
-        re.compile(r"'(\S+)' not supported between instances of '(\w+)' and '(\w+)'"),
+        re.compile(r"'(\S+)' not supported between instances of '([\w.]+)' and '([\w.]+)'"),
         "'{1}' cannot compare {2} and {3}: " + _TO_CONVERT,
     ),
+    (re.compile(r"can't compare ([\w.]+) to ([\w.]+)"), "{1} and {2} cannot be compared: " + _TO_CONVERT),
     (re.compile(r"'(\w+)' object is not callable"), "{1} cannot be called: leave out the parentheses"),
     (re.compile(r"'(\w+)' object is not iterable"), "{1} has no items to go through"),
     (re.compile(r"type (\w+) doesn't define __round__ method"), "{1} cannot be rounded: convert it to a number first"),
@@ -188,7 +193,8 @@ def computed_reason(said: str) -> str:
     """Say why values do not fit what is done with them, where Python says it in terms of its own types."""
     for pattern, words in _COMPUTED:
         if found := pattern.fullmatch(said):
-            return words.format("", *(_KINDS.get(name, name) for name in found.groups()))
+            reads = _READS if "datetime." in said else ""
+            return words.format("", *(_KINDS.get(name, name) for name in found.groups())) + reads
     return said
 
 

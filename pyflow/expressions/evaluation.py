@@ -32,6 +32,14 @@ from pyflow.expressions.evaluation_errors import (
     UnsafeExpressionError,
     wrap_error,
 )
+from pyflow.expressions.functions import (
+    COMPUTING,
+    METHODS_2,
+    NEEDS,
+    call_function,
+    check_call,
+    unknown_function,
+)
 from pyflow.expressions.values import (
     BINARY,
     COMPARE,
@@ -84,22 +92,30 @@ __all__ = [
 
 MAX_SOURCE = 4096
 MAX_DEPTH = 32
+#: Literals of version 2 beside Python's.
+_LITERALS: Mapping[str, Any] = {"true": True, "false": False, "null": None}
 
 
 class Expression:
-    """A compiled expression. ``names`` are the free names it looks up."""
+    """A compiled expression. ``names`` are the free names it looks up; ``version`` is that of its document."""
 
-    __slots__ = ("_code", "names", "source")
+    __slots__ = ("_code", "_methods", "names", "source", "version")
 
-    def __init__(self, source: str, code: Code, names: frozenset[str]) -> None:
+    def __init__(self, source: str, code: Code, names: frozenset[str], version: int) -> None:
         self.source = source
         self._code = code
+        self._methods = METHODS if version == 1 else METHODS_2
         self.names = names
+        self.version = version
 
     def evaluate(self, scope: Mapping[str, Any]) -> Any:
         """The value of the expression; raises ``UnsafeExpressionError`` or ``EvaluationError``, nothing else."""
+        return self.evaluate_in(Evaluation(scope, self.version, self._methods))
+
+    def evaluate_in(self, evaluation: Evaluation) -> Any:
+        """The same in an evaluation that has a budget for more than this expression."""
         try:
-            return self._code(Evaluation(scope))
+            return self._code(evaluation)
         except PyFlowError:
             raise
         except OverflowError as error:
@@ -113,26 +129,29 @@ class Expression:
         return cut(masked(self.source), MAX_SHOWN)
 
 
-def safe_eval(expression: str, variables: Mapping[str, Any] | None = None) -> Any:
-    """Evaluate ``expression`` over ``variables``.
+def safe_eval(expression: str, variables: Mapping[str, Any] | None = None, *, version: int = 1) -> Any:
+    """Evaluate ``expression`` over ``variables``, with the functions that documents of this ``version`` have.
 
     Raises ``UnsafeExpressionError`` for what is not allowed or too large, ``NameError`` for an unknown name, and
     otherwise an ``EvaluationError`` that also is Python's own (``TypeError``, ``KeyError``, …).
     """
-    return compile_expression(expression).evaluate(variables if variables is not None else {})
+    return compile_expression(expression, version=version).evaluate(variables if variables is not None else {})
 
 
-def compile_expression(source: str) -> Expression:
-    """Check and compile ``source``; equal sources share one result. Raises ``UnsafeExpressionError``."""
+def compile_expression(source: str, *, version: int = 1) -> Expression:
+    """Check and compile ``source``; equal sources share one result. Raises ``UnsafeExpressionError``.
+
+    ``version``: of the document. Version 2 has functions and methods that version 1 has not.
+    """
     if not isinstance(source, str):
         raise ExpressionSyntaxError(f"an expression is text, not {type(source).__name__}")
     if len(source) > MAX_SOURCE:
         raise ExpressionLimitError(f"an expression has at most {MAX_SOURCE:,} characters, this one {len(source):,}")
-    return _compile(source)
+    return _compile(source, version)
 
 
 @lru_cache(maxsize=4096)
-def _compile(source: str) -> Expression:
+def _compile(source: str, version: int) -> Expression:
     _check_brackets(source)
     try:
         tree = ast.parse(source.strip(), mode="eval")
@@ -142,8 +161,8 @@ def _compile(source: str) -> Expression:
     except (RecursionError, MemoryError):
         raise ExpressionLimitError("the expression is nested too deeply") from None
     _check_depth(tree.body)
-    compiler = _Compiler()
-    return Expression(source, compiler.expr(tree.body), frozenset(compiler.free))
+    compiler = _Compiler(version)
+    return Expression(source, compiler.expr(tree.body), frozenset(compiler.free), version)
 
 
 def _check_brackets(source: str) -> None:
@@ -183,8 +202,10 @@ _FORMAT = re.compile(r"(?:.?[<>=^])?[-+ ]?#?0?[0-9]{0,2}[,_]?(?:\.[0-9]{1,2})?[b
 class _Compiler:
     """Turns an allowed syntax tree into closures; ``free`` collects the names it looks up in the scope."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: int) -> None:
         self.free: set[str] = set()
+        self._is_first = version == 1
+        self._methods = METHODS if version == 1 else METHODS_2
         self._bound: list[frozenset[str]] = []
 
     def expr(self, node: ast.AST) -> Code:
@@ -206,13 +227,16 @@ class _Compiler:
             raise UnsafeExpressionError(f"the name {name!r} is not allowed in an expression")
         if any(name in bound for bound in self._bound):
             return lambda env: env.names[name]
+        if name in _LITERALS and not self._is_first:
+            literal = _LITERALS[name]
+            return lambda env: literal
         self.free.add(name)
 
         def load(env: Evaluation) -> Any:
             try:
                 return env.scope[name]
             except KeyError:
-                if name in FUNCTIONS:
+                if name in FUNCTIONS or (name in COMPUTING and env.version != 1):
                     raise UnsafeExpressionError(f"{name} is a function: call it") from None
                 raise UnknownNameError(f"name {name!r} is not defined") from None
 
@@ -343,7 +367,7 @@ class _Compiler:
                     continue
                 if not isinstance(value, list | tuple | set | dict | str):
                     raise TypeError(f"cannot unpack {type(value).__name__}")
-                for item in value:
+                for item in env.items(value):
                     env.spend()
                     found.append(item)
             return env.charge(kind(found))
@@ -352,9 +376,23 @@ class _Compiler:
 
     def _Dict(self, node: ast.Dict) -> Code:
         if any(key is None for key in node.keys):
-            raise UnsafeExpressionError("** is not allowed in an expression")
+            return self._merged(node)
         pairs = [(self.expr(cast(ast.expr, k)), self.expr(v)) for k, v in zip(node.keys, node.values, strict=True)]
         return lambda env: env.charge({key(env): value(env) for key, value in pairs})
+
+    def _merged(self, node: ast.Dict) -> Code:
+        """A mapping with ``**others`` in it, in version 2."""
+        if self._is_first:
+            raise UnsafeExpressionError("** is not allowed in an expression")
+        parts = [
+            (self.expr(k) if k is not None else None, self.expr(v)) for k, v in zip(node.keys, node.values, strict=True)
+        ]
+
+        def merge(env: Evaluation) -> Any:
+            found = [value(env) if key is None else {key(env): value(env)} for key, value in parts]
+            return call_function(env, "merge", found, {})
+
+        return merge
 
     def _JoinedStr(self, node: ast.JoinedStr) -> Code:
         parts = [self._piece(value) for value in node.values]
@@ -403,14 +441,24 @@ class _Compiler:
         if not isinstance(func, ast.Name):
             raise UnsafeExpressionError(f"calling {_what(func)} is not allowed in an expression")
         name = func.id
-        if name not in FUNCTIONS:
+        computing = not self._is_first and name in COMPUTING
+        if name not in FUNCTIONS and not computing:
             if name.startswith("__") or name in {"exec", "eval", "open", "compile", "globals", "locals", "vars"}:
                 raise UnsafeExpressionError(f"calling {name!r} is not allowed in an expression")
+            if not self._is_first:
+                raise unknown_function(name)
             raise UnknownFunctionError(f"there is no function {name!r}; there are {', '.join(sorted(FUNCTIONS))}")
-        if not kwargs.keys() <= KEYWORDS.get(name, set()):
+        if computing:
+            check_call(name, len(args), list(kwargs))
+            self.free |= {NEEDS[name]} if name in NEEDS else set()
+        elif not kwargs.keys() <= KEYWORDS.get(name, set()):
             raise UnsafeExpressionError(f"{name}() takes no such keyword here")
         if name == "isinstance":
             return self._isinstance(node, args)
+        if not self._is_first:
+            return lambda env: call_function(
+                env, name, [arg(env) for arg in args], {key: value(env) for key, value in kwargs.items()}
+            )
         if name == "str" and len(args) == 1:
             shown = args[0]
             return lambda env: env.charge(env.show(shown(env)))
@@ -425,7 +473,7 @@ class _Compiler:
 
     def _method(self, func: ast.Attribute, args: list[Code], kwargs: dict[str, Code]) -> Code:
         name, owner = func.attr, self.expr(func.value)
-        if name.startswith("_") or not any(name in methods for _, methods in METHODS):
+        if name.startswith("_") or not any(name in methods for _, methods in self._methods):
             raise UnsafeExpressionError(f"the method {name!r} is not allowed in an expression")
         return lambda env: call_method(
             env, owner(env), name, [arg(env) for arg in args], {key: value(env) for key, value in kwargs.items()}

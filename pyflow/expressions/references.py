@@ -80,7 +80,7 @@ def _text(node: nodes.Node) -> str | None:
 @lru_cache(maxsize=4096)
 def references_in_expression(source: str, mappings: frozenset[str]) -> frozenset[Reference]:
     """Return the references of an expression, with the members of ``mappings``. Raises ``UnsafeExpressionError``."""
-    names = compile_expression(source).names
+    names = compile_expression(source, version=2).names
     if names.isdisjoint(mappings):
         return frozenset(map(Reference, names))
     tree = ast.parse(source.strip(), mode="eval")
@@ -118,7 +118,7 @@ def nests_sets(source: str) -> bool:
 
     Raises ``UnsafeExpressionError``.
     """
-    compile_expression(source)
+    compile_expression(source, version=2)
     if "{" not in source:
         return False
     sets = (node for node in ast.walk(ast.parse(source.strip(), mode="eval")) if isinstance(node, ast.Set))

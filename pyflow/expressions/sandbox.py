@@ -14,6 +14,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from string import Formatter
 from typing import Any, cast
@@ -29,7 +30,12 @@ from jinja2.visitor import NodeTransformer
 from pyflow.core.errors import PyFlowError
 from pyflow.expressions import template_limits as limits
 from pyflow.expressions.costs import MAX_ITEMS, MAX_TEXT, WRITE, CostError, cut
+from pyflow.expressions.evaluation_errors import ExpressionLimitError, UnsafeExpressionError
+from pyflow.expressions.functions import METHODS_2, call_function
 from pyflow.expressions.template_errors import Missing, TemplateLimitError, TemplateSecurityError
+from pyflow.expressions.template_functions import is_mapping_method
+from pyflow.expressions.values import WORK as STEP_OF_EXPRESSIONS
+from pyflow.expressions.values import Evaluation, as_text, call_method
 from pyflow.expressions.weight import UNIT, VIEWS, HeavyError, NestingError, Scale
 
 MAX_STEPS = 100_000
@@ -48,15 +54,25 @@ MAX_WEIGHT = 32 * 1024 * 1024
 class Budget:
     """The remaining budget of one rendering."""
 
-    __slots__ = ("_bytes", "_deadline", "_ends", "_loads", "_scale", "_steps")
+    __slots__ = ("_bytes", "_deadline", "_ends", "_loads", "_purse", "_scale", "_steps", "scope")
 
-    def __init__(self) -> None:
+    def __init__(self, scope: Mapping[str, Any] | None = None) -> None:
+        #: The names that functions of the language look up; ``None``: a template of version 1, which has none.
+        self.scope = scope
+        self._purse: _Purse | None = None
         self._steps = MAX_STEPS
         self._bytes = MAX_BYTES
         self._deadline = time.perf_counter() + MAX_SECONDS
         self._ends = time.thread_time() + MAX_SECONDS
         self._scale: _DataScale | None = None
         self._loads: Scale | None = None
+
+    @property
+    def purse(self) -> Evaluation:
+        """The evaluation in which functions of the language are called: it pays from this budget."""
+        if self._purse is None:
+            self._purse = _Purse(self, self.scope or {})
+        return self._purse
 
     def spend(self, steps: int = 1) -> None:
         """Take ``steps``; raises ``TemplateLimitError`` when they, or the time, are used up."""
@@ -148,6 +164,19 @@ class Budget:
             raise TemplateLimitError(f"the template makes more than {MAX_BYTES:,} bytes of values")
 
 
+class _Purse(Evaluation):
+    """An evaluation that pays from the budget of a rendering: a step of expressions is worth several of templates."""
+
+    __slots__ = ("_budget",)
+
+    def __init__(self, budget: Budget, scope: Mapping[str, Any]) -> None:
+        super().__init__(scope, 2, METHODS_2)
+        self._budget = budget
+
+    def spend(self, steps: int = 1) -> None:
+        self._budget.spend(steps * (STEP_OF_EXPRESSIONS // WORK))
+
+
 def _owned(item: Any) -> int:
     """Return the cost of an item of a new collection: rows and groups are new, too. None may be undefined."""
     if isinstance(item, Undefined):
@@ -199,13 +228,16 @@ _rendering = _Rendering()
 
 
 class budgeted:  # noqa: N801 - reads as the statement it is
-    """``with budgeted():`` gives what is rendered inside a budget of its own."""
+    """``with budgeted(scope):`` gives what is rendered inside a budget of its own; ``scope`` as of ``Budget``."""
 
-    __slots__ = ("_outer",)
+    __slots__ = ("_outer", "_scope")
+
+    def __init__(self, scope: Mapping[str, Any] | None = None) -> None:
+        self._scope = scope
 
     def __enter__(self) -> None:
         self._outer = _rendering.budget
-        _rendering.budget = Budget()
+        _rendering.budget = Budget(self._scope)
 
     def __exit__(self, *_: object) -> None:
         _rendering.budget = self._outer
@@ -325,6 +357,51 @@ def _sum(environment: jinja2.Environment, value: Any, attribute: Any = None, sta
     return type(start)(total)
 
 
+# --- functions of the language ------------------------------------------------------------------------------------
+
+
+def _call(name: str, *args: Any, **kwargs: Any) -> Any:
+    budget = _budget()
+    values = [_as_data(budget, arg) for arg in args]
+    named = {key: _as_data(budget, arg) for key, arg in kwargs.items()}
+    with _as_template_limit():
+        return budget.made(call_function(budget.purse, name, values, named))
+
+
+@pass_context
+def _method(context: Any, owner: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+    budget = _budget()
+    if isinstance(owner, Undefined):
+        owner._fail_with_undefined_error()
+    if not is_mapping_method(owner, name):
+        environment = context.environment
+        return environment.call(context, environment.getattr(owner, name), *args, **kwargs)
+    values = [_as_data(budget, arg) for arg in args]
+    with _as_template_limit():
+        return budget.made(call_method(budget.purse, owner, name, values, kwargs))
+
+
+@contextmanager
+def _as_template_limit() -> Iterator[None]:
+    try:
+        yield
+    except ExpressionLimitError as error:
+        raise TemplateLimitError(str(error)) from None
+    except UnsafeExpressionError as error:
+        raise TemplateSecurityError(str(error)) from None
+
+
+def _as_data(budget: Budget, value: Any) -> Any:
+    """An argument as the functions know it: what `map` and its kind give is computed first."""
+    if isinstance(value, Undefined):
+        value._fail_with_undefined_error()
+    if isinstance(value, _NEVER_KEPT):
+        raise _not_data(value)
+    if isinstance(value, (Iterator, range, *VIEWS)):
+        return list(budget.steps(cast(Iterable[Any], value)))
+    return str(value) if isinstance(value, str) else value
+
+
 # --- the environment ---------------------------------------------------------------------------------------------
 
 
@@ -383,8 +460,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters = {name: _metered(name, filters[name]) for name in limits.FILTERS.keys() & filters.keys()}
         tests = cast(Mapping[str, Any], self.tests)
         self.tests = {name: _metered_test(name, tests[name]) for name in limits.TESTS.keys() & tests.keys()}
-        # The five that `_Metering` inserts.
+        # The five that `_Metering` inserts, and the two of `Functions`.
         self.filters |= {
+            "pyflow_call": _call,
+            "pyflow_method": _method,
             "pyflow_steps": lambda items: _budget().steps(items),
             "pyflow_made": lambda value: _budget().made(value),
             "pyflow_concat": _concat,
@@ -474,7 +553,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 @pass_context
 def _shown(_: Any, value: Any) -> Any:
-    return _budget().shown(value)
+    budget = _budget()
+    if budget.scope is not None and isinstance(value, datetime.date | datetime.time | datetime.timedelta):
+        return as_text(value)
+    return budget.shown(value)
 
 
 class _Format(SandboxedFormatter, Formatter):

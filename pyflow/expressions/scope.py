@@ -10,6 +10,7 @@ from pyflow.core.context import BUILT_IN_NAMES, ExecutionContext
 from pyflow.core.events import rfc3339
 from pyflow.core.ports import SecretSource
 from pyflow.core.redaction import Redactor
+from pyflow.expressions.draws import DRAWS, Draws, derived
 from pyflow_sdk.node import SecretNotFoundError
 
 #: What `run` has.
@@ -75,9 +76,12 @@ class SecretScope(Mapping[str, str]):
 
 
 class _View(Mapping[str, Any]):
-    """``at``: the time of this view, which is `run.now` throughout; ``None``: whatever the time is by then."""
+    """``at``: the time of this view, which is `run.now` throughout; ``None``: whatever the time is by then.
 
-    __slots__ = ("_at", "_base", "_results", "_run", "_time")
+    ``began``: `now`, the moment at which the node began, if it has. ``seed``: what its random values follow from.
+    """
+
+    __slots__ = ("_at", "_base", "_began", "_draws", "_results", "_run", "_time")
 
     def __init__(
         self,
@@ -86,39 +90,59 @@ class _View(Mapping[str, Any]):
         run: Mapping[str, Any],
         time: Callable[[], float],
         at: float | None,
+        *,
+        began: float | None = None,
+        seed: tuple[str | int, ...] = (),
     ) -> None:
         self._base = base
         self._results = results
         self._run = run
         self._time = time
         self._at = at
+        self._began = began
+        self._draws: Draws | tuple[str | int, ...] = seed
 
     def __getitem__(self, name: str) -> Any:
         if name in self._base:
             return self._base[name]
         if name == "run":
-            return {**self._run, "now": rfc3339(self._time() if self._at is None else self._at)}
+            return {**self._run, "now": rfc3339(self._moment())}
+        if name == "now":
+            return datetime.fromtimestamp(self._moment() if self._began is None else self._began, UTC)
+        if name == DRAWS:
+            if isinstance(self._draws, tuple):
+                self._draws = Draws(self._run["id"], *self._draws)
+            return self._draws
         return self._results[name]
 
+    def _moment(self) -> float:
+        return self._time() if self._at is None else self._at
+
     def __iter__(self) -> Iterator[str]:
-        return iter({**self._results, **self._base, "run": None})
+        return iter({**self._results, **self._base, "run": None, "now": None})
 
     def __len__(self) -> int:
-        return len({**self._results, **self._base, "run": None})
+        return len({**self._results, **self._base, "run": None, "now": None})
 
 
 class ItemScope(Mapping[str, Any]):
     """The names of a node, and ``item``, ``item_index``, ``item_key`` of one of its items."""
 
-    __slots__ = ("_item", "_outer")
+    __slots__ = ("_draws", "_item", "_outer", "_seed")
 
-    def __init__(self, outer: Mapping[str, Any], item: Any, index: int, key: str) -> None:
+    def __init__(self, outer: Mapping[str, Any], item: Any, index: int, key: str, *purpose: str | int) -> None:
+        """``purpose``: what is computed for the item, so that its random values are those of nothing else."""
         self._outer = outer
         self._item = {"item": item, "item_index": index, "item_key": key}
+        self._seed = ("item", key, *purpose)
+        self._draws: Draws | None = None
 
     def __getitem__(self, name: str) -> Any:
         if name in self._item:
             return self._item[name]
+        if name == DRAWS:
+            self._draws = self._draws or derived(self._outer, *self._seed)
+            return self._draws
         return self._outer[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -150,13 +174,17 @@ class UndoScope(Mapping[str, Any]):
 class RoundScope(Mapping[str, Any]):
     """The names of ``until.when``: those of the node (or item), and ``output`` and ``round`` of the last round."""
 
-    __slots__ = ("_outer", "_own")
+    __slots__ = ("_draws", "_outer", "_own")
 
     def __init__(self, outer: Mapping[str, Any], output: Any, number: int) -> None:
         self._outer = outer
         self._own = {"output": output, "round": number}
+        self._draws: Draws | None = None
 
     def __getitem__(self, name: str) -> Any:
+        if name == DRAWS:
+            self._draws = self._draws or derived(self._outer, "until", self._own["round"])
+            return self._draws
         return self._own[name] if name in self._own else self._outer[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -166,8 +194,27 @@ class RoundScope(Mapping[str, Any]):
         return len({**self._outer, **self._own})
 
 
+class FieldScope(Mapping[str, Any]):
+    """The names of a ``set`` node, and ``output``: those of its fields that are computed by then."""
+
+    __slots__ = ("_outer", "output")
+
+    def __init__(self, outer: Mapping[str, Any]) -> None:
+        self._outer = outer
+        self.output: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        return self.output if name == "output" else self._outer[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._outer, "output": None})
+
+    def __len__(self) -> int:
+        return len({**self._outer, "output": None})
+
+
 class RunScope:
-    """Version 2's scope: ``input trigger run secrets vars nodes``, and every node's output by its id."""
+    """Version 2's scope: ``input trigger run secrets vars nodes now``, and every node's output by its id."""
 
     def __init__(
         self,
@@ -199,15 +246,24 @@ class RunScope:
         """The run has begun (RFC 3339)."""
         self._run["started_at"] = at
 
-    def names(self) -> Mapping[str, Any]:
-        """Return the names that a node of the graph sees now: `run.now` stays at the time of this call."""
-        return _View(self._base, self._results, self._run, self._time, self._time())
+    def names(self, began: float | None = None, seed: tuple[str | int, ...] = ()) -> Mapping[str, Any]:
+        """Return the names that a node of the graph sees now: `run.now` stays at the time of this call.
+
+        ``began``: when the node began, which is `now`. ``seed``: what its random values follow from, besides the run.
+        """
+        return _View(self._base, self._results, self._run, self._time, self._time(), began=began, seed=seed)
 
     def names_any_time(self) -> Mapping[str, Any]:
         """The same for who keeps it: `run.now` is the time at which it is looked at."""
         return _View(self._base, self._results, self._run, self._time, None)
 
-    def names_at_end(self, state: str, error: Callable[[], Mapping[str, Any] | None]) -> Mapping[str, Any]:
+    def names_at_end(
+        self,
+        state: str,
+        error: Callable[[], Mapping[str, Any] | None],
+        began: float | None = None,
+        seed: tuple[str | int, ...] = (),
+    ) -> Mapping[str, Any]:
         """Return the names of ``on_failure``, ``finally`` and ``outputs``, with the final ``run.state`` and error."""
         run = self._run | {"state": str(state), "error": error()}
-        return _View(self._base, self._results, run, self._time, self._time())
+        return _View(self._base, self._results, run, self._time, self._time(), began=began, seed=seed)

@@ -21,6 +21,7 @@ from jinja2.runtime import Undefined
 from pyflow.core.context import ExecutionContext
 from pyflow.core.errors import PyFlowError
 from pyflow.core.messages import MAX_SHOWN, said
+from pyflow.core.plain import to_plain
 from pyflow.core.ports import SystemClock
 from pyflow.core.wording import computed_reason, no_field, template_reason
 from pyflow.expressions.evaluation import MAX_ITEMS, EvaluationError, read_field
@@ -33,6 +34,7 @@ from pyflow.expressions.template_errors import (
     TemplateSyntaxError,
     TemplateUndefinedError,
 )
+from pyflow.expressions.template_functions import Functions
 from pyflow.expressions.weight import VIEWS
 from pyflow_sdk.node import SecretNotFoundError
 
@@ -121,7 +123,7 @@ def compile_template(source: str, *, typed: bool) -> Template:
     if len(source) > MAX_SOURCE:
         raise TemplateLimitError(f"a template has at most {MAX_SOURCE:,} characters, this one {len(source):,}")
     reference = _REFERENCE.fullmatch(source)
-    if reference and reference[1] not in _JINJA_CONSTANTS:
+    if reference and reference[1] not in _JINJA_CONSTANTS and not (typed and reference[1] == "now"):
         return _compile_reference(source, reference[1], reference[2], as_text=not typed and bool(reference[2]))
     for mark, most in (("{%", MAX_BLOCKS), ("{{", MAX_OUTPUTS), ("{#", MAX_OUTPUTS)):
         if source.count(mark) > most:
@@ -131,12 +133,19 @@ def compile_template(source: str, *, typed: bool) -> Template:
     try:
         tree = _ENVIRONMENT.parse(source)
         _check_size(tree)
-        names = frozenset(meta.find_undeclared_variables(tree))
+        needs: set[str] = set()
+        is_computed = False
+        if typed:
+            functions = Functions(tree)
+            tree = cast(nodes.Template, functions.visit(tree))
+            needs, is_computed = functions.needs, functions.called
+        names = frozenset(meta.find_undeclared_variables(tree)).union(needs)
         if typed and (single := _single_expression(tree, source)) is not None:
             assigned = nodes.Template([nodes.Assign(nodes.Name("result", "store"), single, lineno=1)], lineno=1)
             expression = TemplateExpression(_ENVIRONMENT.from_string(assigned), undefined_to_none=False)
-            return Template(source, names, _guarded(source, lambda scope: _evaluate(expression, names, scope)))
-        template = _ENVIRONMENT.from_string(source)
+            plain = is_computed or "now" in names
+            return Template(source, names, _guarded(source, lambda scope: _evaluate(expression, names, scope, plain)))
+        template = _ENVIRONMENT.from_string(tree if typed else source)
     except jinja2.TemplateSyntaxError as error:
         reason = template_reason(error.message or "", _ENVIRONMENT.filters, _ENVIRONMENT.tests)
         raise TemplateSyntaxError(f"not a template: {reason}", error.lineno) from None
@@ -147,7 +156,7 @@ def compile_template(source: str, *, typed: bool) -> Template:
         raise
     except Exception as error:
         raise TemplateError(f"not a template: {error}") from error
-    return Template(source, names, _guarded(source, lambda scope: _render(template, names, scope)))
+    return Template(source, names, _guarded(source, lambda scope: _render(template, names, scope, typed)))
 
 
 def count_words(source: str) -> int:
@@ -219,8 +228,9 @@ def _step(value: Any, step: str | int, source: str) -> Any:
         raise TemplateUndefinedError(f"{source}: {no_field(value, step)}") from None
 
 
-def _evaluate(expression: Any, names: frozenset[str], scope: Scope) -> Any:
-    with budgeted():
+def _evaluate(expression: Any, names: frozenset[str], scope: Scope, plain: bool) -> Any:
+    """``plain``: the value may be a date or such, which leaves as JSON has it."""
+    with budgeted(scope):
         value = expression(**{name: scope[name] for name in names if name in scope})
         if isinstance(value, Undefined):
             value._fail_with_undefined_error()
@@ -232,13 +242,15 @@ def _evaluate(expression: Any, names: frozenset[str], scope: Scope) -> Any:
             value = items
     if callable(value) or type(value).__module__.startswith("jinja2."):
         raise TemplateSecurityError("the expression gives a function, not data; call it or name a field")
-    return str(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return str(value)
+    return to_plain(value) if plain else value
 
 
-def _render(template: jinja2.Template, names: frozenset[str], scope: Scope) -> str:
+def _render(template: jinja2.Template, names: frozenset[str], scope: Scope, typed: bool) -> str:
     parts: list[str] = []
     size = 0
-    with budgeted():
+    with budgeted(scope if typed else None):
         for part in template.generate({name: scope[name] for name in names if name in scope}):
             size += len(part)
             if size > MAX_OUTPUT:

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from pyflow.core.errors import PyFlowError
+from pyflow.core.plain import in_order
 from pyflow.core.wording import no_field
 from pyflow.expressions.costs import COMPARE as COMPARING
 from pyflow.expressions.costs import MAX_INT_BITS, MAX_ITEMS, MAX_TEXT, WRITE, CostError, find_cost, searching, sorting
@@ -32,12 +33,17 @@ MAX_WEIGHT = 32 * 1024 * 1024
 class Evaluation:
     """One evaluation in progress: the scope, the names that comprehensions bind, and what may still be spent."""
 
-    __slots__ = ("deadline", "names", "scale", "scope", "steps")
+    __slots__ = ("deadline", "limit", "methods", "names", "scale", "scope", "steps", "version")
 
-    def __init__(self, scope: Mapping[str, Any]) -> None:
+    def __init__(
+        self, scope: Mapping[str, Any], version: int = 1, methods: Methods | None = None, steps: int = MAX_STEPS
+    ) -> None:
         self.scope = scope
+        #: Of the document: version 2 writes dates as JSON has them, and goes through a set in a steady order.
+        self.version = version
+        self.methods = METHODS if methods is None else methods
         self.names: dict[str, Any] = {}
-        self.steps = MAX_STEPS
+        self.steps = self.limit = steps
         self.deadline = 0.0
         self.scale: Scale | None = None
 
@@ -45,7 +51,7 @@ class Evaluation:
         """Take ``steps`` from the budget; raises ``ExpressionLimitError`` when it, or the time, is used up."""
         self.steps -= steps
         if self.steps < 0:
-            raise ExpressionLimitError(f"the expression takes more than {MAX_STEPS:,} steps")
+            raise ExpressionLimitError(f"the expression takes more than {self.limit:,} steps")
         if not self.deadline:
             self.deadline = time.perf_counter() + MAX_SECONDS
         elif time.perf_counter() > self.deadline:
@@ -87,12 +93,29 @@ class Evaluation:
         """``value`` as text by ``write``, if that text can be within bounds."""
         if isinstance(value, int):
             bounded(int(value))
+        elif self.version != 1 and isinstance(value, _TIMES):
+            return as_text(value)
         elif isinstance(value, _WRITTEN_OUT):
             if self.weigh(value) > 8 * MAX_TEXT:
                 raise ExpressionLimitError(f"text of more than {MAX_TEXT:,} characters")
             self.work(WRITE * self.weigh(value))
         text = write(value)
         return text if type(text) is str else str(text)
+
+    def items(self, value: Any) -> Any:
+        """``value`` as something to go through in an order that is the same whenever and wherever that is done."""
+        return in_order(value) if self.version != 1 and isinstance(value, set | frozenset) else value
+
+
+_TIMES = (datetime.date, datetime.time, datetime.timedelta)
+
+
+def as_text(value: datetime.date | datetime.time | datetime.timedelta) -> str:
+    """Return a date or moment in ISO 8601, and a duration as its number of seconds, which is what JSON gets."""
+    if not isinstance(value, datetime.timedelta):
+        return value.isoformat()
+    seconds = value.total_seconds()
+    return str(int(seconds) if seconds.is_integer() else seconds)
 
 
 def bounded(value: Any) -> Any:
@@ -244,7 +267,7 @@ def _round(value: Any, digits: Any = None) -> Any:
     return round(value, digits)
 
 
-def _distinct(keys: Iterable[Any]) -> list[Any]:
+def distinct(keys: Iterable[Any]) -> list[Any]:
     """The keys of a set or mapping that is about to be made."""
     keys = list(keys)
     try:
@@ -256,14 +279,14 @@ def _distinct(keys: Iterable[Any]) -> list[Any]:
 
 def make_set(items: Iterable[Any] = ()) -> set[Any]:
     """``set(items)`` in linear time; ``ExpressionLimitError`` if that cannot be."""
-    return set(items if isinstance(items, set | str | dict) else _distinct(items))
+    return set(items if isinstance(items, set | str | dict) else distinct(items))
 
 
 def make_dict(items: Any = ()) -> dict[Any, Any]:
     """``dict(items)`` in linear time; ``ExpressionLimitError`` if that cannot be."""
     if not isinstance(items, Mapping):
         items = [tuple(pair) for pair in items]
-        _distinct(pair[0] for pair in items if pair)
+        distinct(pair[0] for pair in items if pair)
     return dict(items)
 
 
@@ -362,7 +385,8 @@ def _plain_methods(kind: type, names: str) -> dict[str, Callable[..., Any]]:
     return {name: getattr(kind, name) for name in names.split()}
 
 
-METHODS: tuple[tuple[type, dict[str, Callable[..., Any]]], ...] = (
+Methods = tuple[tuple[type, dict[str, Callable[..., Any]]], ...]
+METHODS: Methods = (
     (
         str,
         _plain_methods(
@@ -386,6 +410,7 @@ METHODS: tuple[tuple[type, dict[str, Callable[..., Any]]], ...] = (
     (int, _plain_methods(int, "bit_length")),
 )
 _DATE_FIELDS = frozenset({"year", "month", "day", "hour", "minute", "second", "microsecond"})
+_DURATION_FIELDS = frozenset({"days", "seconds", "microseconds"})
 
 
 def read_field(value: Any, name: str) -> Any:
@@ -407,6 +432,8 @@ def read_field(value: Any, name: str) -> Any:
             return getattr(value, name)
         if isinstance(value, datetime.date) and name in _DATE_FIELDS:
             return getattr(value, name)
+        if isinstance(value, datetime.timedelta) and name in _DURATION_FIELDS:
+            return getattr(value, name)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             if any(field.name == name for field in dataclasses.fields(value)):
                 return getattr(value, name)
@@ -419,10 +446,12 @@ def read_field(value: Any, name: str) -> Any:
 
 def call_method(env: Evaluation, value: Any, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """Call an allowed method of a value of a built-in type; ``UnsafeExpressionError`` for any other."""
-    for kind, methods in METHODS:
+    for kind, methods in env.methods:
         if isinstance(value, kind):
             if name not in methods:
                 break
+            if name == "join":
+                args = [*map(env.items, args)]
             cost = find_cost(value, name)
             if cost is None:
                 break
@@ -453,7 +482,7 @@ def run_loops(env: Evaluation, loops: list[Loop], at: int, body: Callable[[], No
     items = source(env)
     if not isinstance(items, list | tuple | set | dict | str):
         raise TypeError(f"cannot loop over {type(items).__name__}")
-    for item in items:
+    for item in env.items(items):
         env.spend()
         if unpack:
             values = list(item)

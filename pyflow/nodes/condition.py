@@ -52,4 +52,10 @@ class ConditionNode(BaseNode[dict[str, Any], bool]):
         expression = config["if"]
         if not isinstance(expression, str):
             return bool(expression)  # a template that was the whole text has given its value
-        return bool(safe_eval(expression, context.scope or V1Scope(context, time.time())))
+        return bool(_evaluate(expression, context))
+
+
+def _evaluate(expression: str, context: ExecutionContext) -> Any:
+    if context.scope is None:
+        return safe_eval(expression, V1Scope(context, time.time()))
+    return safe_eval(expression, context.scope, version=2)

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import ClassVar, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
 from pyflow.core.errors import PyFlowError
-from pyflow.core.messages import show
+from pyflow.core.zones import zone_of
 
 NICKNAMES = {
     "@hourly": "0 * * * *",
@@ -37,12 +37,9 @@ HORIZON = timedelta(days=41 * 366)
 _BEGIN = datetime(1, 1, 3, tzinfo=UTC)
 
 _FIELD = re.compile(r"[0-9A-Za-z*/,-]+", re.ASCII)
-_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*", re.ASCII)
 _STEP = re.compile(r"/([0-9]+)", re.ASCII)
 #: How many values each field has: what a step may be at most. ``*/90`` minutes would be every hour.
 _SIZES = (60, 24, 31, 12, 7)
-#: What the machine's files of zones have besides IANA's names: the machine's own zone, and "not set yet".
-_NO_ZONES = frozenset({"localtime", "Factory"})
 _EXTENSIONS = re.compile(r"#|(?:^|,)[0-9]*L|W", re.ASCII)
 
 
@@ -116,14 +113,10 @@ def cron_in(expression: str, zone: str) -> Cron:
 
 def find_zone(name: object) -> ZoneInfo:
     """A time zone by its IANA name (``Europe/Berlin``, ``UTC``). POSIX rules, offsets and empty text are refused."""
-    if not isinstance(name, str) or not _ZONE.fullmatch(name) or name not in _zones():
-        raise CronError(f"not an IANA time zone: {show(name)}; write one such as 'Europe/Berlin' or 'UTC'")
-    return ZoneInfo(name)
-
-
-@lru_cache(maxsize=1)
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones() - _NO_ZONES)
+    try:
+        return zone_of(name)
+    except ValueError as error:
+        raise CronError(str(error)) from None
 
 
 def _fields(expression: object) -> str:

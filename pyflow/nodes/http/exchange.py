@@ -292,7 +292,7 @@ def _next_value(rule: str, response: HttpResponse, content: Any, page: int) -> A
         found = jsonpath.find_all(rule, content)
         return found[0] if found else None
     shown = {"status": response.status, "headers": response.headers, "body": content}
-    return safe_eval(rule, {"response": shown, "page": page})
+    return safe_eval(rule, {"response": shown, "page": page}, version=2)
 
 
 def _next_link(header: str) -> str | None:

@@ -52,7 +52,12 @@ CASES: dict[str, tuple[str, str, dict[str, Any], str]] = {
         {},
         "different templates",
     ),
-    "conditions": ("checked", _nodes(6000, LOG + ", when: '[x for x in range(9999) if x > @]'"), {}, "conditions"),
+    "conditions": (
+        "checked",
+        _nodes(6000, LOG + ", when: '[x for x in range(9999) if x > @]'"),
+        {},
+        "different expressions",
+    ),
     "many nodes": ("checked", _nodes(10_001, "type: log"), {}, "at most 10,000"),
     "a long cycle": (
         "checked",

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -266,14 +266,11 @@ class _Advance:
         return slot
 
 
-_CONSTANTS: Mapping[str, Any] = {"true": True, "false": False, "null": None}
-
-
 def _passes(pattern: EventPattern, facts: Facts) -> bool:
     """Whether the filter lets an event through. Raises ``UnsafeExpressionError`` or ``EvaluationError``."""
     if pattern.when is None:
         return True
-    return bool(compile_expression(pattern.when).evaluate({**_CONSTANTS, "trigger": facts}))
+    return bool(compile_expression(pattern.when, version=2).evaluate({"trigger": facts}))
 
 
 def retry_failure(failure: TriggerFailure, *, now: datetime | None = None) -> TriggerFailure:
