@@ -17,6 +17,8 @@ class NodeTraits:
     is_pure: bool = False
     #: The output is made of the config alone.
     renders_config: bool = False
+    #: The leaves of the config are expressions, and none is a template.
+    computes_config: bool = False
     #: An attempt sends requests to another machine.
     calls_service: bool = False
     #: The config says with an HTTP `method` what that does, so that a retry can repeat an effect.

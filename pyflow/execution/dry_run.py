@@ -18,6 +18,7 @@ from pyflow.documents.graph import Graph
 from pyflow.documents.models import WorkflowDef
 from pyflow.execution.plan import MAIN, ON_FAILURE, PLAN_SECTIONS, Plan, PlannedNode, compile_plan
 from pyflow.execution.scheduler import Scheduler
+from pyflow.expressions.fields import leaves
 from pyflow.expressions.template import TemplateError, compile_template, is_template
 from pyflow.validation.inputs import accept_input
 
@@ -195,7 +196,8 @@ class _Preview:
     def look_at(self, node: PlannedNode) -> str | None:
         """Note the node; return why its ``when`` certainly keeps it from running, or ``None``."""
         self._pending = []
-        config = self._render(node, node.definition.config, ("config",))
+        computes = node.traits.computes_config and node.config is not None
+        config = (self._compute if computes else self._render)(node, node.definition.config, ("config",))
         until = node.definition.until
         self._report.nodes.append(
             NodePreview(
@@ -236,6 +238,21 @@ class _Preview:
         if isinstance(value, list):
             return [self._render(node, item, (*path, i)) for i, item in enumerate(value)]
         return value
+
+    def _compute(self, node: PlannedNode, fields: Any, path: Path) -> Any:
+        """Return the fields of a node that computes them, once all that they look up is known."""
+        assert node.config is not None  # noqa: S101 - the caller looked
+        if node.config.names <= self._known.keys():
+            try:
+                return node.config.render(self._known)
+            except PyFlowError as error:
+                self._unresolved(node, path, "", str(error))
+                return fields
+        for at, source in leaves(fields, path):
+            self._pending.append(make_pointer(at))
+            for reason in self._missing_secrets(source, node.config.names):
+                self._unresolved(node, at, source, reason)
+        return fields
 
     def _render_text(self, node: PlannedNode, source: str, path: Path) -> Any:
         try:

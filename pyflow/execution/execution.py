@@ -382,11 +382,10 @@ class Execution:
         if (node.when is not None or node.never) and not begun and not await self._state.wanted(node):
             return
         run = self._state.runs[index] = NodeRun(node.id, NodeState.RUNNING)
-        run.started_at = self._state.time()
         if resumed is not None:
             run.attempts = resumed.attempts
             run.round, run.earlier_attempts = resumed.round, resumed.earlier_attempts
-            run.started_at = resumed.started_at or run.started_at
+            run.started_at = resumed.started_at
             run.items = resumed.items
         run.attempts += 1
         await self._start(node, run)
@@ -397,10 +396,12 @@ class Execution:
 
     async def _start(self, node: PlannedNode, run: NodeRun) -> None:
         data = {"attempt": run.attempts, "type": node.type, **round_data(run)}
-        if self._is_at_most_once(node):  # nothing of it may happen before it is on record that something may have
-            await self._journal.commit(EventType.NODE_STARTED, node.id, data)
+        # Nothing of it may happen before it is on record that something may have, or which moment its `now` is.
+        if self._is_at_most_once(node) or (node.sees_now and run.started_at is None):
+            at = await self._journal.commit(EventType.NODE_STARTED, node.id, data)
         else:
-            self._journal.emit(EventType.NODE_STARTED, node.id, data)
+            at = self._journal.emit(EventType.NODE_STARTED, node.id, data)
+        run.started_at = run.started_at or at  # of the first attempt, as it is recorded
 
     async def _execute_node(self, node: PlannedNode, run: NodeRun, task: asyncio.Task[Any]) -> None:
         if node.for_each is not None or node.compensates is not None:

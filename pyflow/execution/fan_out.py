@@ -259,7 +259,7 @@ class FanOut:
         item.attempts += not asks_again
         item.state, item.wait, item.wake_at = NodeState.RUNNING, None, None
         item.error = None
-        scope = ItemScope(self._names(), value, index, key)
+        scope = ItemScope(self._names(), value, index, key, item.round)
         try:
             config = self._attempts.render(self._node, lambda: scope)
             output = await self._attempts.call(self._node, config, item, task, lambda: scope)
@@ -296,7 +296,7 @@ class FanOut:
         if signal is None and (wait.until is None or wait.until > self._clock.time()):
             self._waits.append(wait)
             return
-        scope = ItemScope(self._names(), item.value, item.index, item.key)
+        scope = ItemScope(self._names(), item.value, item.index, item.key, item.round)
         try:
             output = self._attempts.resume(self._node, wait, signal, lambda: scope)
         except BaseException as error:  # a decision may be of the wrong shape
@@ -312,7 +312,8 @@ class FanOut:
         if self._node.item_when is None:
             return True
         try:
-            if self._node.item_when.evaluate(ItemScope(self._names(), item.value, item.index, item.key)):
+            scope = ItemScope(self._names(), item.value, item.index, item.key, "item_when")
+            if self._node.item_when.evaluate(scope):
                 return True
         except PyFlowError as error:
             await self._failed_item(item, ItemConditionError(f"`item_when` cannot be evaluated: {error}"))

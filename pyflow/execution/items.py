@@ -44,7 +44,7 @@ def list_items(node: PlannedNode, names: Names) -> list[tuple[str, Any]]:
         return items
     keyed: dict[str, Any] = {}
     for index, (key, item) in enumerate(items):
-        own = str(node.item_key.render(ItemScope(names(), item, index, key)))
+        own = str(node.item_key.render(ItemScope(names(), item, index, key, "item_key")))
         if own in keyed:
             raise BadItemsError(f"`item_key` gives {show(own)} for more than one item")
         keyed[own] = item

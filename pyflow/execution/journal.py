@@ -27,17 +27,20 @@ class Journal:
         self._durable = durable
         self._seq = 0
 
-    def emit(self, type: EventType, node_id: str | None, data: dict[str, Any]) -> None:
-        """Send an event of a start or of progress."""
-        self._sink.emit(self._event(type, node_id, data))
+    def emit(self, type: EventType, node_id: str | None, data: dict[str, Any]) -> float:
+        """Send an event of a start or of progress; return its moment."""
+        event = self._event(type, node_id, data)
+        self._sink.emit(event)
+        return event.at
 
-    async def commit(self, type: EventType, node_id: str | None, data: dict[str, Any]) -> None:
-        """Send the event of a completion, and return once it is durable."""
+    async def commit(self, type: EventType, node_id: str | None, data: dict[str, Any]) -> float:
+        """Send the event of a completion, and return its moment once it is durable."""
         event = self._event(type, node_id, data)
         if self._durable or node_id is None:
             await self._sink.commit(event)
         else:
             self._sink.emit(event)
+        return event.at
 
     def _event(self, type: EventType, node_id: str | None, data: dict[str, Any]) -> Event:
         self._seq += 1

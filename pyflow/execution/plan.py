@@ -9,6 +9,7 @@ import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from graphlib import CycleError
 from typing import Any, Final
 
 from pyflow.core.errors import DefinitionError
@@ -20,7 +21,8 @@ from pyflow.documents.models import MatrixDef, NodeDef, OnError, RunIf, Workflow
 from pyflow.execution.retry import RetryPolicy
 from pyflow.execution.rounds import Until
 from pyflow.expressions.evaluation import Expression, UnsafeExpressionError, compile_expression
-from pyflow.expressions.template import TemplateError, Value, compile_value
+from pyflow.expressions.fields import compile_fields
+from pyflow.expressions.template import TemplateError, Value, compile_value, is_template
 from pyflow.isolation.processes import invoker_with
 from pyflow.validation.checker import RESERVED_NAMES, check_workflow
 
@@ -49,6 +51,7 @@ class PlannedNode:
     """One node, ready to run. ``broken`` is why it cannot: v1 finds that out while it runs, version 2 beforehand."""
 
     __slots__ = (
+        "_expressions",
         "broken",
         "cache",
         "child",
@@ -73,6 +76,7 @@ class PlannedNode:
         "retry",
         "run_if",
         "section",
+        "sees_now",
         "suspending",
         "timeout",
         "tolerated",
@@ -106,6 +110,7 @@ class PlannedNode:
         self.wants_scope = False
         #: The class of a node that waits without executing anything.
         self.suspending: type[SuspendingNode[Any]] | None = None
+        self._expressions: list[str] = []
         self.traits = NodeTraits()
         #: The node runs another workflow.
         self.child = False
@@ -117,11 +122,21 @@ class PlannedNode:
         self.never = False
         self._limits(definition, version)
         self._compile(definition, registry, version)
+        self.sees_now = version != 1 and self._looks_up("now")
         if definition.when is not None:
             try:
-                self.when = compile_expression(definition.when)
+                self.when = compile_expression(definition.when, version=version)
             except UnsafeExpressionError:
                 self.never = True
+
+    def _looks_up(self, name: str) -> bool:
+        """Return whether anything that is computed once the node has begun uses a name of its scope."""
+        parts = [self.config, self.for_each, self.item_key, self.item_when, self.until]
+        parts += [None if part is None else part.key for part in (self.cache, self.concurrency)]
+        if any(part is not None and name in part.names for part in parts):
+            return True
+        # The node evaluates these itself; what a template will give is not known.
+        return any(is_template(source) or name in source or "today" in source for source in self._expressions)
 
     def _limits(self, definition: NodeDef, version: int) -> None:
         own = definition if version != 1 else NodeDef(id=definition.id, type=definition.type)
@@ -137,7 +152,7 @@ class PlannedNode:
         self.has_matrix = isinstance(own.for_each, MatrixDef)
         items = own.for_each.model_dump(by_alias=True) if isinstance(own.for_each, MatrixDef) else own.for_each
         self.for_each = None if items is None else compile_value(items, typed=True, where="for_each")
-        self.item_when = None if own.item_when is None else compile_expression(own.item_when)
+        self.item_when = None if own.item_when is None else compile_expression(own.item_when, version=2)
         self.item_key = None if own.item_key is None else compile_value(own.item_key, typed=True, where="item_key")
         self.until = None if own.until is None else Until(own.until)
         limits = (self.timeout, self.total_timeout, self.heartbeat_timeout, self.max_output_size, cache, slots)
@@ -166,8 +181,16 @@ class PlannedNode:
             own_context = version != 1 and getattr(cls, "wants_node_context", False)
             self.wants_node_context = issubclass(cls, BaseNodeV2) or own_context
             self.wants_scope = version != 1 and getattr(cls, "wants_scope", False)
-            self.config = compile_value(definition.config, typed=version != 1, where="config" if version != 1 else "")
-        except (KeyError, TemplateError) as error:
+            if self.wants_scope:
+                found = [definition.config.get(key) for key in getattr(cls, "expressions", ())]
+                self._expressions = [source for source in found if isinstance(source, str)]
+            where = "config" if version != 1 else ""
+            self.config = (
+                compile_fields(definition.config, reads_own=self.section != COMPENSATE)
+                if self.traits.computes_config
+                else compile_value(definition.config, typed=version != 1, where=where)
+            )
+        except (KeyError, TemplateError, UnsafeExpressionError, CycleError) as error:
             self.broken = error
 
     @staticmethod

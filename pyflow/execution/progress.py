@@ -88,12 +88,16 @@ class RunProgress:
 
     # --- what nodes see
 
-    def names(self, node: PlannedNode) -> Mapping[str, Any]:
+    def names(self, node: PlannedNode, purpose: str = "config", *, run: NodeRun | None = None) -> Mapping[str, Any]:
+        """Return the names that a node sees. ``purpose``: what is computed with them; ``run``: another record of it."""
         if self.scope is None:
             return V1Scope(self.context, self.time())
+        run = run or self.runs[node.index]
+        began = None if run is None else run.started_at
+        seed = (node.id, purpose, 1 if run is None else run.round)
         if node.section == MAIN:
-            return self.scope.names()
-        return self.scope.names_at_end(self.scheduler.run_state, self._error_data)
+            return self.scope.names(began, seed)
+        return self.scope.names_at_end(self.scheduler.run_state, self._error_data, began, seed)
 
     def _error_data(self) -> Mapping[str, Any] | None:
         error = self._first_error()
@@ -119,7 +123,7 @@ class RunProgress:
     async def wanted(self, node: PlannedNode) -> bool:
         """Return whether `when` lets the node run; if not, records its end: skipped, or in version 2 failed."""
         try:
-            if node.when is not None and node.when.evaluate(self.names(node)):
+            if node.when is not None and node.when.evaluate(self.names(node, "when")):
                 return True
         except PyFlowError as error:
             if self.plan.version != 1:

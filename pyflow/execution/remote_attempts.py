@@ -75,14 +75,14 @@ class RemoteAttempts:
         record: Record
         names: Names
         if place.index is None:
-            record = NodeRun(node.id, NodeState.RUNNING)
-            scope: Mapping[str, Any] = self._state.names(node)
+            record = run = NodeRun(node.id, NodeState.RUNNING)
+            _take_place(record, place)
+            scope: Mapping[str, Any] = self._state.names(node, run=run)
         else:
             key, value = items[place.index]
             record = ItemRun(place.index, key, value)
-            scope = ItemScope(self._state.names(node), value, place.index, key)
-        record.attempts, record.started_at = place.attempt, place.started_at
-        record.round, record.earlier_attempts = place.round, place.earlier_attempts
+            _take_place(record, place)
+            scope = ItemScope(self._state.names(node), value, place.index, key, place.round)
         names = lambda: scope  # noqa: E731 - what `render` asks for
         try:
             config = self._attempts.render(node, names)
@@ -96,3 +96,8 @@ class RemoteAttempts:
         if self.context.redactor:
             described = self.context.redactor.redact_message(described)
         return {"error": described}
+
+
+def _take_place(record: Record, place: Place) -> None:
+    record.attempts, record.started_at = place.attempt, place.started_at
+    record.round, record.earlier_attempts = place.round, place.earlier_attempts

@@ -47,8 +47,13 @@ class Until:
 
     def __init__(self, definition: UntilDef) -> None:
         self._definition = definition
-        self._when = compile_expression(definition.when)
+        self._when = compile_expression(definition.when, version=2)
         self._limit = definition.limit or (DEFAULT_LIMIT if definition.timeout is None else None)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Return the names that `until.when` looks up."""
+        return self._when.names
 
     def judge(
         self,

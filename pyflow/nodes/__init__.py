@@ -14,6 +14,7 @@ from pyflow.nodes.http.node import HttpNode
 from pyflow.nodes.llm.node import LlmNode
 from pyflow.nodes.log import LogNode
 from pyflow.nodes.plugins import InstalledRegistry
+from pyflow.nodes.set import SetNode
 from pyflow.nodes.signal import SignalNode
 from pyflow.nodes.sql.node import SqlNode
 from pyflow.nodes.storage.node import StorageNode
@@ -31,6 +32,7 @@ __all__ = [
     "HttpNode",
     "LlmNode",
     "LogNode",
+    "SetNode",
     "SignalNode",
     "SqlNode",
     "StorageNode",
@@ -50,6 +52,7 @@ _BUILT_IN = (
     StorageNode,
     LogNode,
     TemplateNode,
+    SetNode,
     FailNode,
     WaitNode,
     SignalNode,

@@ -20,6 +20,7 @@ from pyflow.core.errors import Problem
 from pyflow.core.node import NodeRegistry
 from pyflow.core.problems import locate, suggest
 from pyflow.core.suspension import SuspendingNode
+from pyflow.core.traits import traits_of
 from pyflow.core.wording import foreign_key
 from pyflow.documents.graph import Graph
 from pyflow.documents.models import OWN_PREFIX, CompensateDef, MatrixDef, NodeDef, OnError, RetryDef, RunIf, WorkflowDef
@@ -27,7 +28,9 @@ from pyflow.documents.node_keys import refusals
 from pyflow.expressions.template import count_words, is_reference, is_template, template_strings
 from pyflow.validation.config_check import check_config
 from pyflow.validation.fan_out_check import check_items, members_of_item
+from pyflow.validation.field_check import check_computed
 from pyflow.validation.inputs import check_inputs, only_inputs
+from pyflow.validation.lint.references import expressions as expressions_of
 from pyflow.validation.lint.references import references
 from pyflow.validation.triggers import check_triggers
 from pyflow.validation.visibility import ITEM_NAMES, RESERVED_NAMES, ROUND_NAMES, Sight, upstream_ids
@@ -56,7 +59,7 @@ MAX_PROBLEMS = 200
 MAX_TEMPLATES = 2_000
 #: Words and signs in the tags of all different templates together: compiling 60,000 takes a second or two.
 MAX_TEMPLATE_WORDS = 60_000
-#: Different values of ``when``.
+#: Different expressions of one workflow.
 MAX_EXPRESSIONS = 4_000
 #: Of a cycle, nodes that are named.
 _SHOWN = 20
@@ -106,14 +109,12 @@ def _check_size(workflow: WorkflowDef) -> Iterator[Problem]:
             f" {MAX_TEMPLATE_WORDS:,} are allowed: data belongs into `vars` or the input"
         )
         yield Problem("too_many_templates", message, "/nodes")
-    expressions = {text for node in workflow.all_nodes() for text in (node.when, node.item_when, _until(node))}
+    expressions = {text for _, text in expressions_of(definition)}
     if len(expressions) > MAX_EXPRESSIONS:
-        message = f"the workflow has {len(expressions):,} different conditions; at most {MAX_EXPRESSIONS:,} are allowed"
+        message = (
+            f"the workflow has {len(expressions):,} different expressions; at most {MAX_EXPRESSIONS:,} are allowed"
+        )
         yield Problem("too_many_expressions", message, "/nodes")
-
-
-def _until(node: NodeDef) -> str | None:
-    return None if node.until is None else node.until.when
 
 
 def check_count(nodes: int) -> Iterator[Problem]:
@@ -263,13 +264,16 @@ def _check_compensation(undo: CompensateDef, path: Path, registry: NodeRegistry,
 def _check_type(
     node_type: str, config: dict[str, Any], path: Path, registry: NodeRegistry, sight: Sight
 ) -> Iterator[Problem]:
+    cls = registry.get(node_type) if node_type in registry else None
+    if cls is not None and traits_of(cls).computes_config:
+        yield from check_computed(config, (*path, "config"), sight, reads_own=path[-1] != "compensate")
+        return
     yield from sight.check_templates(config, (*path, "config"))
-    if node_type not in registry:
+    if cls is None:
         near = None if node_type in registry.broken else suggest(node_type, registry.list_types())
         message = registry.why_unknown(node_type)
         yield Problem("unknown_node_type", message, make_pointer((*path, "type")), suggestion=near)
         return
-    cls = registry.get(node_type)
     yield from check_config(cls, config, (*path, "config"))
     for key in getattr(cls, "expressions", ()):
         source = config.get(key)

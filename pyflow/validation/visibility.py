@@ -18,7 +18,7 @@ from pyflow.expressions.template import TemplateError, template_strings
 
 _CONSTANTS = frozenset({"true", "false", "null", "none", "True", "False", "None"})
 #: Names of version 2's scope that every place has.
-EVERYWHERE = frozenset({"input", "trigger", "run", "secrets", "vars", "nodes"})
+EVERYWHERE = frozenset({"input", "trigger", "run", "secrets", "vars", "nodes", "now"})
 #: Names that a node with ``for_each`` has besides.
 ITEM_NAMES = frozenset({"item", "item_index", "item_key"})
 #: Names that ``until.when`` has besides.

@@ -23,7 +23,7 @@ _LONG = (ast.Call, ast.comprehension, ast.Mult, ast.Pow)
 
 
 @lru_cache(maxsize=4096)
-def constant(when: str | None) -> bool | None:
+def constant(when: str | None, version: int = 2) -> bool | None:
     """The value of a ``when`` that depends on nothing; ``None`` for any other, and for one that fails.
 
     Nor for one that takes its time to find out: nothing is run for a warning.
@@ -31,7 +31,7 @@ def constant(when: str | None) -> bool | None:
     if when is None:
         return None
     try:
-        expression = compile_expression(when)
+        expression = compile_expression(when, version=version)
         if expression.names or any(isinstance(part, _LONG) for part in ast.walk(ast.parse(when.strip(), mode="eval"))):
             return None
         return bool(expression.evaluate({}))

@@ -9,6 +9,7 @@ from pyflow.core.document import Path
 from pyflow.core.problems import suggest
 from pyflow.documents.models import NodeDef, WorkflowDef
 from pyflow.expressions.evaluation import UnsafeExpressionError
+from pyflow.expressions.fields import leaves
 from pyflow.expressions.references import Reference, references_in_expression, references_in_template
 from pyflow.expressions.template import TemplateError, is_template, template_strings
 from pyflow.validation.inputs import declared_inputs
@@ -61,6 +62,8 @@ def expressions(definition: dict[str, Any]) -> Iterator[tuple[Path, str]]:
                 source = part.get("config", {}).get("if") if part.get("type") == "condition" else None
                 if isinstance(source, str) and not is_template(source):
                     yield (section, i, *at, "config", "if"), source
+                if part.get("type") == "set":
+                    yield from leaves(part.get("config", {}), (section, i, *at, "config"))
 
 
 def secrets_used(workflow: WorkflowDef) -> list[str]:

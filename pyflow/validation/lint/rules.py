@@ -79,7 +79,7 @@ def lint_workflow(workflow: WorkflowDef, registry: NodeRegistry) -> list[Problem
 
 def _constant_when(subject: _Subject) -> Iterator[Problem]:
     for path, node in subject.nodes:
-        verdict = fates.constant(node.when)
+        verdict = fates.constant(node.when, subject.workflow.version)
         if verdict is not None:
             what = "always" if verdict else "never"
             yield _warning("constant_when", f"`when` is constant: {node.id!r} {what} runs", (*path, "when"))

@@ -21,8 +21,9 @@ def _types(trait: str) -> set[str]:
 @pytest.mark.parametrize(
     ("trait", "types"),
     [
-        ("is_pure", {"condition", "template", "transform"}),
-        ("renders_config", {"template", "transform"}),
+        ("is_pure", {"condition", "set", "template", "transform"}),
+        ("computes_config", {"set"}),
+        ("renders_config", {"set", "template", "transform"}),
         ("calls_service", {"alert", "email", "http", "llm", "sql"}),
         ("has_method", {"http"}),
         ("limits_time", {"alert", "email", "http", "llm", "sql"}),

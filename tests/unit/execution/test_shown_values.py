@@ -28,6 +28,7 @@ BASES: dict[str, dict[str, Any]] = {
     "http": {"url": "http://127.0.0.1:1/"},
     "llm": {"url": "http://127.0.0.1:1/", "model": "m", "prompt": "p", "api_key": "k"},
     "log": {"message": "hi"},
+    "set": {"x": "1"},
     "signal": {"name": "go", "timeout": "1ms"},
     "sql": {"url": "sqlite:///x.db", "query": "select 1"},
     "storage": {"action": "read", "path": "a.json"},
@@ -47,6 +48,23 @@ WAYS: dict[str, Any] = {
     "as a path": f"$.a[{USES}",
 }
 EXPRESSIONS = [
+    "fromjson(secrets.S)",
+    "date(secrets.S)",
+    "datetime(secrets.S)",
+    "datetime('2026-11-30', secrets.S)",
+    "duration(secrets.S)",
+    "today(secrets.S)",
+    "now.astimezone(secrets.S)",
+    "now < secrets.S",
+    "split(secrets.S, 1)",
+    "join(secrets.S, ',')",
+    "product(secrets.S)",
+    "group_by([{'a': 1}], secrets.S)",
+    "group_by([{secrets.S: 1}], 'nope')",
+    "group_by([{'a': [secrets.S]}], 'a')",
+    "sort_by([{'a': secrets.S}, {'a': 1}], 'a')",
+    "merge(secrets.S)",
+    "{**secrets.S}",
     "int(secrets.S)",
     "float(secrets.S)",
     "secrets.S + 1",
@@ -95,6 +113,7 @@ def cases() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         yield f"when {text}", {"type": "log", "config": {"message": "x"}, "when": text}, {}
         yield f"for_each {text}", {"type": "log", "config": {"message": "x"}, "for_each": text}, {}
         yield f"until {text}", {"type": "condition", "config": {"if": text}}, {}
+        yield f"set {text}", {"type": "set", "config": {"x": text}}, {}
 
 
 CASES = list(cases())
