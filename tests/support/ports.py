@@ -1,6 +1,7 @@
 """Runs of `examples/ports` in the library, against a service on this machine; their waits take no time."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +22,13 @@ PORTS = ROOT / "examples" / "ports"
 #: When runs start: a Monday.
 NOW = datetime(2026, 11, 30, 7, tzinfo=UTC)
 
+_SERVICES = re.compile(r"https://[a-z]+\.example\.com")
+
+
+def source_of(port: str, url: str) -> str:
+    """Return the document of a port, with ``url`` in place of the services that it names."""
+    return _SERVICES.sub(url, (PORTS / f"{port}.yaml").read_text(encoding="utf-8"))
+
 
 @dataclass
 class Ports:
@@ -33,10 +41,7 @@ class Ports:
 
     async def run(self, port: str, /, *signals: Signal, run_id: str | None = None, **input: Any) -> RunResult:
         """Run a port to its end. Its input has the service as ``api`` if it wants one."""
-        source = (
-            (PORTS / f"{port}.yaml").read_text(encoding="utf-8").replace("https://crm.example.com", self.service.url)
-        )
-        workflow = parse_workflow(source)
+        workflow = parse_workflow(source_of(port, self.service.url))
         engine = WorkflowEngine(
             clock=self.clock, secrets=MappingSecrets(self.secrets), workflows=DirectoryWorkflows(PORTS)
         )

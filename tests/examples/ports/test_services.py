@@ -120,3 +120,33 @@ async def test_the_limit_holds_and_answers_are_reused(ports: Ports, service: Scr
     service.answers["GET /repos/acme/f"] = Answer(404)
     failed = await ports.run("prefect-rate-limited", repositories=["acme/f"])
     assert (failed.state, failed.error.code, failed.nodes["stars"].items[0].attempts) == ("failed", "items_failed", 1)
+
+
+async def test_some_of_the_group_may_stay_at_home_but_not_all(ports: Ports, service: Scripted):
+    def fly(asked: Asked) -> object:
+        return Answer(409) if asked.body["for"] == "Bob" else {"id": f"flight-{asked.body['for']}"}
+
+    service.answers |= {"POST /cars": {"id": "c"}, "POST /hotels": {"id": "h"}, "POST /flights": fly}
+    service.answers |= {"DELETE /cars/c": {}, "DELETE /hotels/h": {}, "POST /messages": {}}
+    result = await ports.run("temporal-child-workflows", travellers=["Ada", "Bob", "Cid"])
+    assert result.outputs == {"booked": {"Ada": "flight-Ada", "Cid": "flight-Cid"}, "failed": ["Bob"]}
+    assert [line for line in service.lines if line.startswith("DELETE")] == ["DELETE /hotels/h", "DELETE /cars/c"]
+
+    alone = await ports.run("temporal-child-workflows", travellers=["Bob"])
+    assert (alone.state, alone.error.message) == ("failed", "nobody of Bob has a trip")
+
+
+async def test_each_country_is_announced_unless_it_is_small(ports: Ports, service: Scripted):
+    service.answers["POST /chat"] = [Answer(503), "ok"]
+    countries = [
+        {"country": "DE", "orders": 2, "revenue": 14.75},
+        {"country": "FR", "orders": 1, "revenue": 3},
+    ]
+    result = await ports.run("kestra-flow-trigger", report="reports/x.csv", countries=countries)
+    assert (result.state, result.nodes["announce"].items[0].attempts) == ("succeeded", 2)
+    assert service.bodies("POST /chat") == [{"text": "DE: 14.75 from 2 orders"}] * 2
+
+    service.answers["POST /chat"] = Answer(400)
+    tolerated = await ports.run("kestra-flow-trigger", report="reports/x.csv", countries=countries)
+    items = [item.state for item in tolerated.nodes["announce"].items.values()]
+    assert (tolerated.state, items) == ("succeeded", ["failed", "skipped"])
