@@ -115,6 +115,8 @@ def _node_type(entry: dict[str, Any]) -> str:
         meaning = " ".join(schema.get("description", "").replace("``", "`").split())
         rows.append(f"| `{name}` | {_type(schema)} | {default} | {meaning} |")
     description = " ".join((entry["description"] or "").replace("``", "`").split())
+    if not config.get("properties"):
+        rows = [" ".join(config.get("description", "").replace("``", "`").split())]
     return "\n".join([f"## {entry['type']}", "", description, "", *rows])
 
 
