@@ -36,6 +36,8 @@ from pyflow.expressions.functions import (
     COMPUTING,
     METHODS_2,
     NEEDS,
+    UNORDERED,
+    Evaluation2,
     call_function,
     check_call,
     unknown_function,
@@ -97,25 +99,23 @@ _LITERALS: Mapping[str, Any] = {"true": True, "false": False, "null": None}
 
 
 class Expression:
-    """A compiled expression. ``names`` are the free names it looks up; ``version`` is that of its document."""
+    """A compiled expression of a document of this ``version``. ``names`` are the free names it looks up."""
 
-    __slots__ = ("_code", "_methods", "names", "source", "version")
+    __slots__ = ("_code", "_kind", "names", "source")
 
     def __init__(self, source: str, code: Code, names: frozenset[str], version: int) -> None:
         self.source = source
         self._code = code
-        self._methods = METHODS if version == 1 else METHODS_2
+        self._kind = Evaluation if version == 1 else Evaluation2
         self.names = names
-        self.version = version
 
-    def evaluate(self, scope: Mapping[str, Any]) -> Any:
-        """The value of the expression; raises ``UnsafeExpressionError`` or ``EvaluationError``, nothing else."""
-        return self.evaluate_in(Evaluation(scope, self.version, self._methods))
+    def evaluate(self, scope: Mapping[str, Any], evaluation: Evaluation | None = None) -> Any:
+        """The value of the expression; raises ``UnsafeExpressionError`` or ``EvaluationError``, nothing else.
 
-    def evaluate_in(self, evaluation: Evaluation) -> Any:
-        """The same in an evaluation that has a budget for more than this expression."""
+        ``evaluation``: one whose budget is for more than this expression.
+        """
         try:
-            return self._code(evaluation)
+            return self._code(self._kind(scope) if evaluation is None else evaluation)
         except PyFlowError:
             raise
         except OverflowError as error:
@@ -455,7 +455,7 @@ class _Compiler:
             raise UnsafeExpressionError(f"{name}() takes no such keyword here")
         if name == "isinstance":
             return self._isinstance(node, args)
-        if not self._is_first:
+        if computing:
             return lambda env: call_function(
                 env, name, [arg(env) for arg in args], {key: value(env) for key, value in kwargs.items()}
             )
@@ -463,9 +463,10 @@ class _Compiler:
             shown = args[0]
             return lambda env: env.charge(env.show(shown(env)))
         function = FUNCTIONS[name]
+        orders = not self._is_first and name not in UNORDERED
 
         def call(env: Evaluation) -> Any:
-            values = [arg(env) for arg in args]
+            values = [env.items(arg(env)) for arg in args] if orders else [arg(env) for arg in args]
             pay_for_call(env, name, values)
             return env.charge(function(*values, **{key: value(env) for key, value in kwargs.items()}))
 

@@ -14,7 +14,7 @@ from pyflow.expressions.evaluation import (
     UnsafeExpressionError,
     compile_expression,
 )
-from pyflow.expressions.functions import METHODS_2
+from pyflow.expressions.functions import Evaluation2
 from pyflow.expressions.references import references_in_expression
 from pyflow.expressions.scope import FieldScope
 from pyflow.expressions.template import Scope, Value
@@ -26,6 +26,14 @@ _OUTPUT = frozenset({"output"})
 
 Path = tuple[str | int, ...]
 _Compute = Callable[[Evaluation], Any]
+
+
+class _OfNode(Evaluation2):
+    """The evaluation of all fields of a node."""
+
+    __slots__ = ()
+
+    limit = MAX_NODE_STEPS
 
 
 def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
@@ -67,7 +75,7 @@ def compile_fields(fields: Mapping[str, Any], *, reads_own: bool = True) -> Valu
 
     def render(scope: Scope) -> dict[str, Any]:
         own = FieldScope(scope)
-        evaluation = Evaluation(own if reads_own else scope, 2, METHODS_2, MAX_NODE_STEPS)
+        evaluation = _OfNode(own if reads_own else scope)
         for name in order:
             own.output[name] = parts[name](evaluation)
         return {name: to_plain(own.output[name]) for name in fields}
@@ -100,7 +108,7 @@ def _compile(value: Any, where: str, names: set[str]) -> _Compute:
 def _placed(expression: Expression, where: str) -> _Compute:
     def compute(evaluation: Evaluation) -> Any:
         try:
-            return expression.evaluate_in(evaluation)
+            return expression.evaluate(evaluation.scope, evaluation)
         except (EvaluationError, UnsafeExpressionError) as error:
             raise type(error)(f"`{where}`: {error}") from error
 

@@ -363,6 +363,16 @@ METHODS_2: Final[Methods] = (
     (clock.timedelta, {"total_seconds": clock.timedelta.total_seconds}),
 )
 
+
+class Evaluation2(Evaluation):
+    """An evaluation of an expression of version 2."""
+
+    __slots__ = ()
+
+    version = 2
+    methods = METHODS_2
+
+
 #: What others call our functions, and what to write where we have none.
 _FOREIGN: Mapping[str, str] = {
     "now": "`now` is a moment: write it without the parentheses",
@@ -432,13 +442,14 @@ def call_function(env: Evaluation, name: str, values: list[Any], named: Mapping[
         return env.charge(own(env, *values, **named))
     if name == "str" and len(values) == 1:
         return env.charge(env.show(values[0]))
-    values = [env.items(value) for value in values] if name not in _SETS else values
+    if name not in UNORDERED:
+        values = [env.items(value) for value in values]
     pay_for_call(env, name, values)
     return env.charge(FUNCTIONS[name](*values, **named))
 
 
 #: Functions for which the order of a set makes no difference.
-_SETS = frozenset({"all", "any", "bool", "len", "max", "min", "set", "sorted"})
+UNORDERED = frozenset({"all", "any", "bool", "len", "max", "min", "set", "sorted"})
 
 
 def _kind(value: Any) -> str:

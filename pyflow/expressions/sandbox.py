@@ -31,11 +31,11 @@ from pyflow.core.errors import PyFlowError
 from pyflow.expressions import template_limits as limits
 from pyflow.expressions.costs import MAX_ITEMS, MAX_TEXT, WRITE, CostError, cut
 from pyflow.expressions.evaluation_errors import ExpressionLimitError, UnsafeExpressionError
-from pyflow.expressions.functions import METHODS_2, call_function
+from pyflow.expressions.functions import Evaluation2, call_function
 from pyflow.expressions.template_errors import Missing, TemplateLimitError, TemplateSecurityError
 from pyflow.expressions.template_functions import is_mapping_method
+from pyflow.expressions.values import TIMES, Evaluation, as_text, call_method
 from pyflow.expressions.values import WORK as STEP_OF_EXPRESSIONS
-from pyflow.expressions.values import Evaluation, as_text, call_method
 from pyflow.expressions.weight import UNIT, VIEWS, HeavyError, NestingError, Scale
 
 MAX_STEPS = 100_000
@@ -164,13 +164,13 @@ class Budget:
             raise TemplateLimitError(f"the template makes more than {MAX_BYTES:,} bytes of values")
 
 
-class _Purse(Evaluation):
+class _Purse(Evaluation2):
     """An evaluation that pays from the budget of a rendering: a step of expressions is worth several of templates."""
 
     __slots__ = ("_budget",)
 
     def __init__(self, budget: Budget, scope: Mapping[str, Any]) -> None:
-        super().__init__(scope, 2, METHODS_2)
+        super().__init__(scope)
         self._budget = budget
 
     def spend(self, steps: int = 1) -> None:
@@ -554,9 +554,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
 @pass_context
 def _shown(_: Any, value: Any) -> Any:
     budget = _budget()
-    if budget.scope is not None and isinstance(value, datetime.date | datetime.time | datetime.timedelta):
-        return as_text(value)
-    return budget.shown(value)
+    shown = budget.shown(value)
+    # Only functions of version 2 give these.
+    return as_text(shown) if isinstance(shown, TIMES) and budget.scope is not None else shown
 
 
 class _Format(SandboxedFormatter, Formatter):

@@ -9,7 +9,7 @@ import math
 import operator
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
@@ -33,17 +33,17 @@ MAX_WEIGHT = 32 * 1024 * 1024
 class Evaluation:
     """One evaluation in progress: the scope, the names that comprehensions bind, and what may still be spent."""
 
-    __slots__ = ("deadline", "limit", "methods", "names", "scale", "scope", "steps", "version")
+    __slots__ = ("deadline", "names", "scale", "scope", "steps")
 
-    def __init__(
-        self, scope: Mapping[str, Any], version: int = 1, methods: Methods | None = None, steps: int = MAX_STEPS
-    ) -> None:
+    #: Of the document: version 2 writes dates as JSON has them, and goes through a set in a steady order.
+    version: ClassVar[int] = 1
+    methods: ClassVar[Methods]
+    limit: ClassVar[int] = MAX_STEPS
+
+    def __init__(self, scope: Mapping[str, Any]) -> None:
         self.scope = scope
-        #: Of the document: version 2 writes dates as JSON has them, and goes through a set in a steady order.
-        self.version = version
-        self.methods = METHODS if methods is None else methods
         self.names: dict[str, Any] = {}
-        self.steps = self.limit = steps
+        self.steps = self.limit
         self.deadline = 0.0
         self.scale: Scale | None = None
 
@@ -93,7 +93,7 @@ class Evaluation:
         """``value`` as text by ``write``, if that text can be within bounds."""
         if isinstance(value, int):
             bounded(int(value))
-        elif self.version != 1 and isinstance(value, _TIMES):
+        elif self.version != 1 and isinstance(value, TIMES):
             return as_text(value)
         elif isinstance(value, _WRITTEN_OUT):
             if self.weigh(value) > 8 * MAX_TEXT:
@@ -107,7 +107,7 @@ class Evaluation:
         return in_order(value) if self.version != 1 and isinstance(value, set | frozenset) else value
 
 
-_TIMES = (datetime.date, datetime.time, datetime.timedelta)
+TIMES = (datetime.date, datetime.time, datetime.timedelta)
 
 
 def as_text(value: datetime.date | datetime.time | datetime.timedelta) -> str:
@@ -409,6 +409,7 @@ METHODS: Methods = (
     (float, _plain_methods(float, "is_integer")),
     (int, _plain_methods(int, "bit_length")),
 )
+Evaluation.methods = METHODS
 _DATE_FIELDS = frozenset({"year", "month", "day", "hour", "minute", "second", "microsecond"})
 _DURATION_FIELDS = frozenset({"days", "seconds", "microseconds"})
 

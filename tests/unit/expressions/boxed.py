@@ -45,6 +45,7 @@ def _fits(source: str, context: dict[str, Any]) -> bool:
 
 KINDS: dict[str, Callable[[str, dict[str, Any]], Any]] = {
     "expression": safe_eval,
+    "expression 2": lambda source, context: safe_eval(source, context, version=2),
     # Of a text without any tag, too, which in a config is no template.
     "template": lambda source, context: compile_template(source, typed=False).render(context),
     "typed template": lambda source, context: compile_template(source, typed=True).render(context),

@@ -22,6 +22,7 @@ from jinja2.tests import TESTS
 from pyflow.core.errors import PyFlowError
 from pyflow.expressions.costs import METHODS
 from pyflow.expressions.evaluation import safe_eval
+from pyflow.expressions.functions import COMPUTING
 from pyflow.expressions.jsonpath import find_all
 from pyflow.expressions.template import compile_template
 from pyflow.expressions.values import FUNCTIONS
@@ -158,6 +159,28 @@ def expressions() -> Iterator[str]:
         yield from (f"{owner} {operator} {owner}" for operator in ("|", "&", "^", "<<", ">>", "<", ">="))
 
 
+def computing() -> Iterator[str]:
+    """Every function of version 2 over every value, in expressions; those of templates share them."""
+    arguments = ("", *(f", {args}" for args in _arguments() if args and "none" not in args), ", 'k'", ", '0'", ", 0")
+    for name in COMPUTING:
+        for owner in CONTEXT:
+            yield from (f"{name}({owner}{args})" for args in arguments)
+        yield from (
+            f"{name}(keyed.items())",
+            f"{name}(*rows)",
+            f"{name}([numbers] * 1000)",
+            f"{name}([rows] * 9000, 'k')",
+        )
+    for owner in CONTEXT:
+        yield from (
+            f"{{**{owner}}}",
+            f"when + duration(1) * {owner}",
+            f"when.strftime({owner})",
+            f"when.astimezone({owner})",
+        )
+        yield from (f"join({{*{owner}}})", f"fromjson(tojson({owner}))", f"sort_by([{owner}] * 90000, 0)")
+
+
 def paths() -> Iterator[str]:
     """JSONPaths over each of the values, which stands before the path."""
     for owner in CONTEXT:
@@ -179,6 +202,7 @@ def _find(source: str) -> Any:
 KINDS: dict[str, tuple[Callable[[], Iterator[str]], Callable[[str], Any]]] = {
     "template": (templates, lambda source: compile_template(source, typed=True).render(CONTEXT)),
     "expression": (expressions, lambda source: safe_eval(source, CONTEXT)),
+    "computing": (computing, lambda source: safe_eval(source, CONTEXT, version=2)),
     "path": (paths, _find),
 }
 

@@ -90,13 +90,13 @@ MORE_REFUSALS = {
 }
 
 
-@pytest.fixture(scope="module")
-def outcomes() -> dict[str, dict[str, Any]]:
-    extra = [
-        {"id": text, "kind": "expression", "source": text} for text in (*MORE_LIMITS.values(), *MORE_REFUSALS.values())
-    ]
-    texts = [case for case in corpora.load("expression") if corpora.is_text(case)]
-    return boxed.run([*(hostile.as_boxed(case, "expression") for case in texts), *extra])
+@pytest.fixture(scope="module", params=["expression", "expression 2"])
+def outcomes(request) -> dict[str, dict[str, Any]]:
+    """What becomes of every case in the language of version 1, and in that of version 2."""
+    texts = [*MORE_LIMITS.values(), *MORE_REFUSALS.values()]
+    extra = [{"id": text, "kind": request.param, "source": text} for text in texts]
+    cases = [case for case in corpora.load("expression") if corpora.is_text(case)]
+    return boxed.run([*(hostile.as_boxed(case, request.param) for case in cases), *extra])
 
 
 @corpora.each("expression")
@@ -130,7 +130,8 @@ def test_what_is_not_data_is_refused(source: str, outcomes: dict[str, dict[str, 
         ("1 < 2 < 3  # in order", True),
     ],
 )
-def test_what_people_write_still_works(source: str, value: Any):
+@pytest.mark.parametrize("kind", ["expression", "expression 2"])
+def test_what_people_write_still_works(source: str, value: Any, kind: str):
     context = {"inputs": {"get": 7, "keys": "mine"}}
-    outcome = boxed.run([{"id": "x", "kind": "expression", "source": source, "context": context}])["x"]
+    outcome = boxed.run([{"id": "x", "kind": kind, "source": source, "context": context}])["x"]
     assert outcome == {"is": "value", "value": value, "detail": outcome["detail"]}
