@@ -126,6 +126,10 @@ _TEMPLATE_WORDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], .
         re.compile(r"unexpected end of template, expected 'end of statement block'"),
         lambda _: "'{%' is never closed: '%}' is missing",
     ),
+    (
+        re.compile(r"Missing end of comment tag"),
+        lambda _: "'{#' begins a comment that is never closed: in CSS put a blank between, '{ #'",
+    ),
     (re.compile(r"unexpected '\}'"), lambda _: "a single '}' where '}}' closes the template"),
     (
         re.compile(r"unexpected char (?:'(.)'|\"(.)\")"),

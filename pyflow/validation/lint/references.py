@@ -25,10 +25,7 @@ def references(workflow: WorkflowDef) -> Iterator[tuple[Path, Reference]]:
     for path, text in templates(definition):
         yield from ((path, each) for each in in_template(text))
     for path, text in expressions(definition):
-        try:
-            yield from ((path, each) for each in references_in_expression(text, _MAPPINGS))
-        except UnsafeExpressionError:
-            continue
+        yield from ((path, each) for each in in_expression(text))
 
 
 #: Parts of a workflow in which no template is rendered.
@@ -40,6 +37,14 @@ def in_template(text: str) -> Iterable[Reference]:
     try:
         return references_in_template(text, _MAPPINGS)
     except TemplateError:
+        return ()
+
+
+def in_expression(text: str) -> Iterable[Reference]:
+    """Return the references of an expression; none, if it does not compile."""
+    try:
+        return references_in_expression(text, _MAPPINGS)
+    except UnsafeExpressionError:
         return ()
 
 
@@ -106,9 +111,13 @@ def unsteady_keys(path: Path, node: NodeDef) -> Iterator[Finding]:
     keys: dict[Path, str | None] = {("item_key",): node.item_key}
     keys |= {(name, "key"): part.key for name in ("cache", "concurrency") if (part := getattr(node, name)) is not None}
     for at, text in keys.items():
-        if text is not None and is_template(text) and Reference("run", "now") in in_template(text):
+        # `now` stays the same for all items, and not for all runs.
+        moving = {Reference("run", "now")} | ({Reference("now")} if at != ("item_key",) else set())
+        found = moving & set(in_template(text)) if text is not None and is_template(text) else None
+        if found:
             name = ".".join(map(str, at))
-            message = f"a key with `run.now` in it is never the same again: `{name}` of {node.id!r} has no effect"
+            moment = ".".join(filter(None, min(found)))
+            message = f"a key with `{moment}` in it is never the same again: `{name}` of {node.id!r} has no effect"
             yield "unsteady_key", message, (*path, *at)
 
 
@@ -119,12 +128,15 @@ def no_error_yet(workflow: WorkflowDef) -> Iterator[Finding]:
             yield "no_error_yet", "`run.error` is `null` until the run has failed: use it in `on_failure`", path
 
 
-def masked_outputs(path: Path, node: NodeDef, used: set[str]) -> Iterator[Finding]:
-    """Find secrets in the output of a node that renders its config: other nodes see them masked."""
+def masked_outputs(path: Path, node: NodeDef, used: set[str], *, computes: bool) -> Iterator[Finding]:
+    """Find secrets in the output of a node that renders (or computes) its config: other nodes see them masked."""
     if node.id not in used:
         return
-    for at, text in template_strings(node.config, (*path, "config")):
-        for name in sorted({each.member or "…" for each in in_template(text) if each.name == "secrets"}):
+    place = (*path, "config")
+    found = [(at, in_template(text)) for at, text in template_strings(node.config, place)]
+    found += [(at, in_expression(text)) for at, text in leaves(node.config, place)] if computes else []
+    for at, references in found:
+        for name in sorted({each.member or "…" for each in references if each.name == "secrets"}):
             message = f"other nodes see `secrets.{name}` masked in the output of {node.id!r}: use it where it is needed"
             yield "masked_output", message, at
 

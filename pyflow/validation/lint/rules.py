@@ -20,7 +20,7 @@ from pyflow.documents.node_keys import NodeKind, kind_of
 from pyflow.expressions.template import is_template
 from pyflow.validation.checker import SECTIONS
 from pyflow.validation.config_check import doubts
-from pyflow.validation.lint import fates, references, run_states, triggers
+from pyflow.validation.lint import fates, filters, references, run_states, triggers
 from pyflow.validation.lint.references import secrets_used
 
 __all__ = ["lint_workflow", "secrets_used"]
@@ -176,11 +176,15 @@ def _references(subject: _Subject) -> Iterator[Problem]:
     yield from starmap(
         _warning, run_states.no_state(workflow, {node.id for _, node in subject.nodes if subject.starts_run(node)})
     )
+    for rule in (filters.wrong_arguments, filters.comments, filters.steady_moments):
+        yield from starmap(_warning, rule(workflow))
     used = references.names_used(workflow)
     for path, node in subject.nodes:
         yield from starmap(_warning, references.unsteady_keys(path, node))
         if subject.traits(node).renders_config:
-            yield from starmap(_warning, references.masked_outputs(path, node, used))
+            yield from starmap(
+                _warning, references.masked_outputs(path, node, used, computes=subject.traits(node).computes_config)
+            )
 
 
 def _doubtful_config(subject: _Subject) -> Iterator[Problem]:

@@ -1,5 +1,6 @@
 """Warnings about valid workflows."""
 
+import re
 import textwrap
 
 import pytest
@@ -370,3 +371,70 @@ def test_the_warning_of_schedules_names_both_and_a_moment():
     [warning] = lint(f"- {{id: a, {T}}}", scheduled('{cron: "0 2 * * *"}', '{cron: "0 2 14 2 *"}'))
     assert "'s0' and 's1'" in warning.message
     assert "2026-02-14T02:00:00Z" in warning.message
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (
+            "{{ input.x | map('split', ',') | list }}",
+            r"`map` takes the name of a filter, and none is called 'split'.*split\(x, …\)",
+        ),
+        ("{{ input.x | map('startswith', 'a') }}", r"\[x.startswith\(…\) for x in items\]"),
+        ("{{ input.x | map('uper') }}", "did you mean 'upper'"),
+        ("{{ input.x | map('replace', 'a') }}", "the filter `replace` of `map` cannot take these arguments: missing"),
+        ("{{ input.x | select('great', 1) }}", "`select` takes the name of a test"),
+        (
+            "{{ input.x | selectattr('a', 'equals', 1) }}",
+            "`selectattr` takes the name of a test.*did you mean 'equalto'",
+        ),
+        ("a {{ input.x | join(',', 'a', 'b') }}", "`join` cannot take these arguments: too many"),
+        ("{{ input.x | round(digits=2) }}", "`round` cannot take these arguments: got an unexpected keyword"),
+    ],
+)
+def test_a_filter_whose_arguments_cannot_be_right(template: str, message: str):
+    [warning] = lint(f'- {{id: a, type: log, config: {{message: "{template}"}}}}')
+    assert (warning.code, warning.pointer) == ("wrong_filter_arguments", "/nodes/0/config/message")
+    assert re.search(message, warning.message), warning.message
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ input.x | map('upper') | join(', ') }} {{ input.x | map(attribute='a') | list }}",
+        "{{ input.x | selectattr('a') | map('replace', 'a', 'b') | sort(attribute='b') }}",
+        "{{ input.x | selectattr('a', 'ge', 1) | rejectattr('b', 'in', [1]) | list }}",
+        "{{ input.x | default('a', true) }} {{ input.x | tojson(indent=2) }} {{ input.x | wordwrap(5) }}",
+        "{{ input.x | map(input.filter) | list }} {{ input.x | map(*input.args) | list }}",
+        "{# a comment in words: it goes #} x",
+    ],
+)
+def test_filters_and_comments_that_are_right(template: str):
+    assert found(f'- {{id: a, type: log, config: {{message: "{template}"}}}}') == []
+
+
+def test_a_rule_of_css_that_is_a_comment():
+    css = "@media print{#nav{display:none} p{color:red}#} {{ input.x }}"
+    [warning] = lint(f"- {{id: a, type: log, config: {{message: '{css}'}}}}")
+    assert (warning.code, warning.pointer) == ("template_comment", "/nodes/0/config/message")
+    workflow = parse_workflow("version: 2\nname: flow\nnodes:\n- {id: a, type: log, config: {message: 'a{#b{c:d}}'}}")
+    [problem] = check_workflow(workflow, default_registry)
+    assert "in CSS put a blank between, '{ #'" in problem.message
+
+
+def test_a_moment_that_stays_or_moves_where_it_should_not():
+    until = "- {id: a, type: log, until: {when: \"now > datetime('2026-12-24')\"}, config: {message: x}}"
+    assert found(until) == [("steady_now", "/nodes/0/until/when")]
+    assert found(until.replace("now >", "datetime(run.now) >")) == []
+    assert found(f"- {{id: a, {T}, cache: {{key: '{{{{ now }}}}', ttl: 1h}}}}") == [
+        ("unsteady_key", "/nodes/0/cache/key")
+    ]
+    assert found(f"- {{id: a, {T}, for_each: [1], item_key: '{{{{ now }}}}-{{{{ item }}}}'}}") == []
+
+
+def test_a_secret_in_a_field_that_others_read():
+    nodes = """
+        - {id: a, type: set, config: {x: {token: "f'Bearer {secrets.KEY}'"}}}
+        - {id: b, type: log, depends_on: [a], config: {message: '{{ a }}'}}
+    """
+    assert found(nodes) == [("masked_output", "/nodes/0/config/x/token")]
