@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -33,6 +33,8 @@ from tenants.scoping import tenant_scope
 
 if TYPE_CHECKING:
     from events.streams.access import Access
+    from events.streams.rows import Place
+    from events.streams.sources import Batch, Source
     from events.streams.stream import Stream
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,8 @@ class Pacing:
 
 #: Of hubs that are made without another.
 PACING = Pacing()
+#: Pages that are kept for streams that will come to them: rows of all of them, and how long. Bytes, seconds.
+KEPT_BYTES, KEPT_SECONDS = 8 * 1024 * 1024, 30.0
 
 
 class Hub:
@@ -70,6 +74,7 @@ class Hub:
         self.loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(self.pacing.threads, thread_name_prefix="pyflow-streams")
         self._feeds: dict[UUID, Feed] = {}
+        self.pages = Pages(self)
 
     def feed(self, tenant_id: UUID) -> Feed:
         """Return the feed of a tenant, which is started if there is none."""
@@ -87,6 +92,66 @@ class Hub:
         for feed in list(self._feeds.values()):
             await feed.close()
         self._pool.shutdown(wait=False)
+
+
+_Key = tuple["Source", "Place", int]
+
+
+class Pages:
+    """Pages of logs that streams of this process read one after another: each is read once for all of them.
+
+    Many streams fall behind together, when more happens than their clients read, and then stand at the same places.
+    Owned by the event loop.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._reads: dict[_Key, asyncio.Task[Batch]] = {}
+        #: Pages with when they were read and their sizes, the oldest first.
+        self._kept: OrderedDict[_Key, tuple[float, int, Batch]] = OrderedDict()
+        self._bytes = 0
+
+    async def read(self, source: Source, after: Place, limit: int) -> Batch:
+        """Return what a source reads; of another stream's reads only a page that has more behind it.
+
+        The last page is read anew: a stream that has read it takes the rows that the feed queues since the read began.
+        """
+        key = (source, after, limit)
+        self._forget(self._hub.loop.time() - KEPT_SECONDS)
+        if key in self._kept:
+            return self._kept[key][2]
+        if key in self._reads:
+            with suppress(Exception):  # whoever asked for it says so
+                batch = await asyncio.shield(self._reads[key])
+                if batch.has_more:
+                    return batch
+            return await self._hub.in_thread(_read_page, source, after, limit)
+        reading = self._reads[key] = self._hub.loop.create_task(self._hub.in_thread(_read_page, source, after, limit))
+        reading.add_done_callback(partial(self._keep, key))
+        return await asyncio.shield(reading)
+
+    def _keep(self, key: _Key, reading: asyncio.Task[Batch]) -> None:
+        del self._reads[key]
+        if reading.cancelled() or reading.exception() is not None or not reading.result().has_more:
+            return
+        batch = reading.result()
+        size = sum(row.size for row in batch.rows)
+        self._kept[key] = self._hub.loop.time(), size, batch
+        self._bytes += size
+        self._forget(self._hub.loop.time() - KEPT_SECONDS)
+
+    def _forget(self, before: float) -> None:
+        while self._kept:
+            at, size, _ = next(iter(self._kept.values()))
+            if self._bytes <= KEPT_BYTES and at > before:
+                return
+            self._kept.popitem(last=False)
+            self._bytes -= size
+
+
+def _read_page(source: Source, after: Place, limit: int) -> Batch:
+    with tenant_scope(source.tenant_id, write=False):
+        return source.read(after, limit)
 
 
 def _with_connection_closed(function: Callable[..., ResultT], *arguments: object) -> ResultT:

@@ -12,8 +12,7 @@ from events.errors import EventsRemovedError
 from events.streams.access import EXPIRED, Access
 from events.streams.hub import Hub
 from events.streams.rows import End, Item, LogRow, Place, Progress
-from events.streams.sources import Batch, Source
-from tenants.scoping import tenant_scope
+from events.streams.sources import Source
 
 logger = logging.getLogger(__name__)
 #: Rows that wait for one client, at most. Bytes.
@@ -159,7 +158,7 @@ class Stream:
         # From here on the feed's rows are queued: what it has passed on before, the read will see.
         self._is_deaf = False
         try:
-            batch = await self._hub.in_thread(_read, self.source, self.place, self._page)
+            batch = await self._hub.pages.read(self.source, self.place, self._page)
         except EventsRemovedError as error:
             self.end(End(error.code, str(error), 410, {"oldest": error.oldest}))
             return []
@@ -180,8 +179,3 @@ class Stream:
         if batch.end is not None:
             self.end(batch.end)
         return list(batch.rows)
-
-
-def _read(source: Source, after: Place, limit: int) -> Batch:
-    with tenant_scope(source.tenant_id, write=False):
-        return source.read(after, limit)

@@ -81,8 +81,8 @@ class Streams(threading.Thread):
                 f"GET /api/v1/events?type=run.succeeded&workflow=work&after={after} HTTP/1.1\r\nHost: {self._host}\r\n"
                 f"Accept: text/event-stream\r\nAuthorization: {self._credential}\r\n\r\n".encode()
             )
-            status = await reader.readline()
-            assert b" 200 " in status, status + await reader.read(2000)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b" 200 " in head.partition(b"\r\n")[0], head + await reader.read(2000)
             self._opened += after == "now"
             try:
                 after = await self._read(reader, reported) or after
@@ -92,8 +92,9 @@ class Streams(threading.Thread):
     async def _read(self, reader: asyncio.StreamReader, reported: list[str]) -> str:
         """Note what a stream reports until its end; the last id, if there is one."""
         buffer, last = b"", ""
-        while chunk := await reader.read(1 << 16):
-            buffer += chunk
+        while size := int(await reader.readline() or b"0", 16):  # a chunk (RFC 9112 7.1), which may end within a frame
+            buffer += await reader.readexactly(size)
+            await reader.readline()
             end = 0
             for frame in _FRAME.finditer(buffer):
                 last, end = frame[1].decode(), frame.end()
