@@ -8,6 +8,37 @@ from tests.support.ports import Ports
 from tests.support.servers.scripted import Answer, Asked, Scripted
 
 
+@pytest.mark.parametrize("published", [True, False])
+async def test_the_best_model_is_published_or_all_are_discarded(ports: Ports, service: Scripted, published: bool):
+    accuracies = {"linear": 0.61, "forest": 0.93, "boosted": 0.9}
+
+    def train(asked: Asked) -> dict[str, object]:
+        return {"model": asked.body["model"], "accuracy": accuracies[asked.body["model"]]}
+
+    service.answers |= {
+        "POST /trainings": train,
+        "PUT /models/current": {},
+        "DELETE /trainings": {},
+        "POST /reports": {},
+    }
+    result = await ports.run("airflow-branch-join", threshold=0.8 if published else 0.99)
+    assert result.outputs == {"model": "forest", "published": published}
+    taken, other = ("publish", "discard") if published else ("discard", "publish")
+    assert (states(result)[taken], states(result)[other], states(result)["report"]) == (
+        "succeeded",
+        "skipped",
+        "succeeded",
+    )
+    assert service.bodies("PUT /models/current") == ([{"model": "forest"}] if published else [])
+    [report] = service.bodies("POST /reports")
+    assert (report["best"], report["published"]) == ("forest", published)
+    assert [row["model"] for row in report["ranking"]] == ["forest", "boosted", "linear"]
+
+    service.answers["DELETE /trainings"] = service.answers["PUT /models/current"] = Answer(500)
+    broken = await ports.run("airflow-branch-join", threshold=0.8 if published else 0.99)
+    assert (broken.state, states(broken)["report"]) == ("failed", "skipped")
+
+
 @pytest.mark.parametrize(
     ("answer", "verdict", "then"),
     [
@@ -39,6 +70,27 @@ async def test_the_coin_is_flipped_until_it_shows_heads(ports: Ports):
     never = await ports.run("argo-coinflip", chance=0)
     assert (never.state, never.error.code, never.nodes["flip"].attempts) == ("failed", "until_limit", 20)
     assert (states(never)["cheer"], states(never)["give_up"]) == ("skipped", "succeeded")
+
+
+@pytest.mark.parametrize("down", [[], ["large-1"], ["large-1", "small-1"]])
+async def test_another_model_or_a_person_stands_in(ports: Ports, service: Scripted, down: list[str]):
+    def chat(asked: Asked) -> object:
+        if asked.body["model"] in down:
+            return Answer(503, {"error": {"message": "overloaded"}})
+        message = {"role": "assistant", "content": '{"queue": "billing", "urgent": false}'}
+        return {"model": asked.body["model"], "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+
+    ports.secrets["LLM_KEY"] = "sesame-open"
+    service.answers |= {"POST /v1/chat/completions": chat, "POST /chat": "ok"}
+    result = await ports.run("n8n-llm-fallback", ticket="The invoice is wrong")
+    by = ["large-1", "small-1", "nobody"][len(down)]
+    queue = "person" if by == "nobody" else "billing"
+    assert (result.state, result.outputs) == ("succeeded", {"queue": queue, "by": by})
+    assert ports.stored(f"tickets/{queue}.json") == [{"ticket": "The invoice is wrong", "by": by}]
+    urgent = [{"text": "person: The invoice is wrong"}] if by == "nobody" else []
+    assert service.bodies("POST /chat") == urgent
+    models = [body["model"] for body in service.bodies("POST /v1/chat/completions")]
+    assert models == [["large-1"], ["large-1"] * 3 + ["small-1"], ["large-1"] * 3 + ["small-1"]][len(down)]
 
 
 async def test_the_matrix_says_which_jobs_failed(ports: Ports, service: Scripted):

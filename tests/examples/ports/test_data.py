@@ -170,3 +170,19 @@ async def test_the_report_is_about_yesterday_where_the_reader_is(ports: Ports, s
 
     failed = await ports.run("prefect-daily-report", cities=["Atlantis", "Rungholt"])
     assert (failed.state, states(failed)["publish"]) == ("failed", "skipped")
+
+
+async def test_parts_of_a_text_are_counted_and_added_up(ports: Ports, service: Scripted):
+    lines = ["The cat sees the dog.", "The dog: asleep!", "A cat", "the end"]
+    service.answers["GET /texts/tale"] = "\n".join(lines)
+    for parts in (1, 3, 99):
+        result = await ports.run("argo-map-reduce", text="tale", parts=parts)
+        top = [{"word": "the", "count": 4}, {"word": "cat", "count": 2}, {"word": "dog", "count": 2}]
+        assert sorted(result.outputs["top"], key=lambda row: (-row["count"], row["word"])) == top
+        assert result.outputs["words"] == 12
+        assert len(result.nodes["tally"].items) == {1: 1, 3: 2, 99: 4}[parts]
+    service.answers["GET /texts/tale"] = ""
+    empty = await ports.run("argo-map-reduce", text="tale")
+    assert empty.outputs == {"top": [], "words": 0}
+    wrong = await ports.run("argo-map-reduce", text="nothing")
+    assert (wrong.state, wrong.error.kind, states(wrong)["reduce"]) == ("failed", "http_404", "skipped")
