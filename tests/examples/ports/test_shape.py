@@ -36,3 +36,5 @@ def test_a_port_is_short_and_names_its_system_and_has_no_warning(name: str):
 def test_there_are_several_ports_of_each_system():
     ports = Counter(name.partition("-")[0] for name in FILES)
     assert ports.keys() == SYSTEMS.keys()
+    assert len(FILES) >= 20
+    assert min(ports.values()) >= 2
