@@ -59,6 +59,8 @@ def _details(entry: dict[str, Any]) -> list[str]:
         lines += ["", "Config:"]
         for name, schema in properties.items():
             lines += _option(name, schema, required=name in required)
+    elif config.get("description"):
+        lines += ["", "Config:", *(f"  {line}" for line in _wrapped(config["description"].replace("``", "`")))]
     if entry["output"]:
         lines += ["", "Output (JSON Schema):", *_indented(entry["output"])]
     if entry["example"]:
@@ -76,8 +78,12 @@ def _option(name: str, schema: dict[str, Any], *, required: bool) -> list[str]:
         notes.append("required")
     if "default" in schema:
         notes.append(f"default {to_json(schema['default'])}")
-    description = textwrap.wrap(schema.get("description") or "", 100, break_long_words=False, break_on_hyphens=False)
+    description = _wrapped(schema.get("description") or "")
     return [f"  {name} ({', '.join(notes)})", *(f"      {line}" for line in description)]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def _type(schema: dict[str, Any]) -> str:

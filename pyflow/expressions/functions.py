@@ -350,7 +350,7 @@ _USAGE: Final[Mapping[str, str]] = {
 }
 _SIGNATURES = {name: inspect.signature(partial(function, None)) for name, function in COMPUTING.items()}
 #: Names that a function looks up by itself.
-NEEDS: Final[Mapping[str, str]] = {"today": "now", "random": "run", "uuid": "run"}
+NEEDS: Final[Mapping[str, str]] = {"today": "now", "random": DRAWS, "uuid": DRAWS}
 
 _OF_DATES = ("strftime", "replace", "isocalendar")
 _MORE: Mapping[type, dict[str, Callable[..., Any]]] = {

@@ -12,6 +12,9 @@ from pyflow.expressions.evaluation import UnsafeExpressionError
 from pyflow.expressions.fields import circle, fields_read, leaves
 from pyflow.validation.visibility import Sight
 
+#: Of a circle, fields that are named.
+_SHOWN = 20
+
 
 def check_computed(fields: Mapping[str, Any], path: Path, sight: Sight, *, reads_own: bool) -> Iterator[Problem]:
     """Return the problems of the fields at ``path``. ``reads_own``: whether `output` is theirs."""
@@ -26,8 +29,11 @@ def check_computed(fields: Mapping[str, Any], path: Path, sight: Sight, *, reads
         is_sound = is_sound and not problems
         yield from problems
     if reads_own and is_sound and (names := circle(fields)):
+        first = names[0]
+        if len(names) > _SHOWN:
+            names[_SHOWN:-1] = ["..."]
         message = f"the fields read each other in a circle: {' -> '.join(names)}"
-        yield Problem("cycle", message, make_pointer((*path, names[0])))
+        yield Problem("cycle", message, make_pointer((*path, first)))
 
 
 def _check_read(source: str, fields: Mapping[str, Any], at: Path) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from pyflow.core.document import Path, make_pointer
 from pyflow.core.errors import Problem
 from pyflow.core.problems import suggest
 from pyflow.documents.models import TriggerDef, WorkflowDef
+from pyflow.expressions.draws import DRAWS
 from pyflow.expressions.evaluation import UnsafeExpressionError
 from pyflow.expressions.references import Reference, references_in_expression, references_in_template
 from pyflow.expressions.template import TemplateError, template_strings
@@ -21,6 +22,8 @@ from pyflow.validation.config_check import check_fields
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _CONSTANTS = frozenset({"true", "false", "null", "none", "True", "False", "None", "range", "dict"})
+#: What the language computes for a node, and for nothing else.
+_OF_NODES = {"now": "`now`, or `today()`", DRAWS: "`random()` or `uuid()`"}
 _MAPPINGS = frozenset({"trigger", "run"})
 #: Names of `run` in the answer of a webhook.
 RUN_FACTS = frozenset({"id", "state", "outputs", "error"})
@@ -134,6 +137,10 @@ def _check_names(
         if name not in names:
             known = " and ".join(f"`{each}`" for each in names)
             message = f"the trigger uses {name!r}; what it computes sees {known} alone"
+            if name in _OF_NODES:
+                message = (
+                    f"the trigger uses {_OF_NODES[name]}, which belongs to the nodes of a run: it sees {known} alone"
+                )
             yield Problem("unknown_name", message, make_pointer(path), suggestion=suggest(name, names))
         elif member is not None and member not in names[name]:
             message = f"the trigger uses {member!r} of `{name}`, which does not exist"

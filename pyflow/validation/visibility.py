@@ -11,6 +11,7 @@ from pyflow.core.errors import Problem
 from pyflow.core.problems import suggest
 from pyflow.documents.graph import Graph
 from pyflow.documents.models import WorkflowDef
+from pyflow.expressions.draws import DRAWS
 from pyflow.expressions.evaluation import UnsafeExpressionError
 from pyflow.expressions.references import Reference, nests_sets, references_in_expression, references_in_template
 from pyflow.expressions.scope import RUN_FIELDS
@@ -25,7 +26,7 @@ ITEM_NAMES = frozenset({"item", "item_index", "item_key"})
 ROUND_NAMES = frozenset({"output", "round"})
 #: Names that a node id may not take.
 RESERVED_NAMES = EVERYWHERE | ITEM_NAMES | _CONSTANTS | {"output"}
-_ALWAYS = EVERYWHERE | _CONSTANTS
+_ALWAYS = EVERYWHERE | _CONSTANTS | {DRAWS}
 #: Names whose members are known beforehand.
 _MAPPINGS = frozenset({"item", "nodes", "run", "vars"})
 _TEMPLATE_GLOBALS = frozenset({"range", "dict"})

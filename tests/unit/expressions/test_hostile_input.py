@@ -58,6 +58,26 @@ CASES: dict[str, tuple[str, str, dict[str, Any], str]] = {
         {},
         "different expressions",
     ),
+    "a circle of fields": (
+        "checked",
+        HEAD
+        + "  - id: a\n    type: set\n    config:\n"
+        + "".join(f"      f{i}: output.f{(i + 1) % 3000}\n" for i in range(3000)),
+        {},
+        "in a circle",
+    ),
+    "unknown fields": (
+        "checked",
+        HEAD + "  - id: a\n    type: set\n    config:\n" + "".join(f"      f{i}: output.g{i}\n" for i in range(3000)),
+        {},
+        "no such field",
+    ),
+    "many fields": (
+        "checked",
+        HEAD + "  - id: a\n    type: set\n    config: {x: [" + "".join(f"'{i} + 1'," for i in range(6000)) + "]}\n",
+        {},
+        "different expressions",
+    ),
     "many nodes": ("checked", _nodes(10_001, "type: log"), {}, "at most 10,000"),
     "a long cycle": (
         "checked",

@@ -6,7 +6,8 @@ import pytest
 
 from pyflow.compare.diff import compare
 from pyflow.core.errors import Problem
-from pyflow.core.result import RunResult
+from pyflow.core.result import NodeRun, RunResult
+from pyflow.core.states import NodeState
 from pyflow.execution.dry_run import dry_run
 from pyflow.execution.engine import WorkflowEngine
 from pyflow.nodes import default_registry
@@ -163,3 +164,30 @@ def test_the_catalogue_has_it_with_an_example_that_is_valid():
     assert described["config"]["additionalProperties"] is True
     definition = workflow({"id": "a", "type": "set", "config": described["example"]})
     assert check_workflow(definition, default_registry) == []
+
+
+async def test_a_resumed_node_computes_with_the_moment_at_which_it_began():
+    begun = NodeRun("a", NodeState.RUNNING, attempts=1)
+    begun.started_at = 1_000_000.25
+    definition = workflow({"id": "a", "type": "set", "config": {"at": "now", "u": "uuid()"}})
+    engine = WorkflowEngine(default_registry)
+    resumed = await stage.execute(engine, definition, recorded={"a": begun}, run_id="r")
+    fresh = await stage.execute(engine, definition, run_id="r")
+    assert resumed.nodes["a"].output["at"] == "1970-01-12T13:46:40.250000+00:00"
+    assert fresh.nodes["a"].output["at"] > "2026"
+    assert resumed.nodes["a"].output["u"] == fresh.nodes["a"].output["u"]
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [
+        ("now > datetime(trigger.event.at)", "`now`, or `today()`"),
+        ("uuid() == trigger.event.id", "`random()` or `uuid()`"),
+    ],
+)
+def test_what_is_computed_for_nodes_is_not_there_for_triggers(when: str, message: str):
+    config = {"on": "run.succeeded", "workflow": "x", "when": when}
+    triggers = [{"id": "e", "type": "event", "config": config}]
+    definition = workflow({"id": "a", "type": "log", "config": {"message": "x"}}, triggers=triggers)
+    found = check_workflow(definition, default_registry)
+    assert any(message in problem.message for problem in found), found
