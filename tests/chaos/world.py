@@ -28,7 +28,7 @@ from tenants.models import Tenant
 from tests.chaos import crashes, invariants, nodes
 from tests.support import waiting
 from tests.support.factories.rows import make_tenant, make_workflow
-from tests.support.processes import platform
+from tests.support.processes import forked, platform
 from tests.support.servers import launcher
 from tests.support.servers.proxy import Proxy, proxying
 from workflows.models import Version
@@ -102,9 +102,8 @@ def site(home: Path) -> Iterator[Site]:
             PYFLOW_ISOLATED_ENV=nodes.LEDGER,
             PYFLOW_MASTER_KEYS=MASTER_KEYS,
         )
-        subprocess.run(
-            [sys.executable, "manage.py", "migrate", "--verbosity", "0"], check=True, cwd=platform.ROOT, env=env
-        )
+        migrated = forked.run(["manage.py", "migrate", "--verbosity", "0"], env)
+        assert migrated.returncode == 0, migrated.stderr
         with psycopg.connect(postgres.url) as connection:
             connection.execute(invariants.WITNESS)
         nursery = enter(Nursery(env, home / "nursery.log"))

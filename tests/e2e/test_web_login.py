@@ -70,7 +70,9 @@ def test_the_platform_is_served_with_it(login: str, tenant: Tenant, tmp_path: Pa
         server = Server(owner | {"DATABASE_URL": login}, tmp_path / "server", key)
         if as_wsgi:
             _gunicorn(server)
-        with server, Worker(owner, tmp_path / "worker"):
+        worker = Worker(owner, tmp_path / "worker")
+        server.is_forked = worker.is_forked = False  # the commands themselves, as an operator starts them
+        with server, worker:
             status, ready = server.call("GET", "/api/v1/health/ready")
             assert (status, set(ready["checks"].values())) == (200, {"ok"})
             who = {"username": member.user.get_username(), "password": PASSWORD, "tenant": tenant.slug}

@@ -2,8 +2,6 @@
 
 import os
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -17,10 +15,10 @@ from django.db import connection
 from tenants import scoping
 from tenants.row_security import shortcomings
 from tenants.scoping import WEB_ROLE, tenant_scope
-from tests.repo_shape.tree import ROOT
 from tests.support.factories.members import log_in
 from tests.support.factories.rows import make_member, make_tenant
 from tests.support.passwords import PASSWORD
+from tests.support.processes import forked
 
 pytestmark = pytest.mark.fleet
 
@@ -105,14 +103,7 @@ def plain() -> Iterator[dict[str, str]]:
 
 
 def _manage(environment: dict[str, str], *arguments: str) -> str:
-    ran = subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ran = forked.run(["manage.py", *arguments], environment)
     return ran.stdout + ran.stderr
 
 

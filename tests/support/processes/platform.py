@@ -15,6 +15,7 @@ from django.db import connection
 
 from pyflow.isolation.parent import end_with_parent
 from tests.support import waiting
+from tests.support.processes.forked import Forked
 from tests.support.servers import launcher
 
 ROOT = Path(__file__).parents[3]
@@ -47,13 +48,16 @@ def database_url() -> str:
 class Process:
     """A child with a log file, in a process group of its own; none outlives the ``with`` block or the tests."""
 
+    #: Whether the fork server starts it, which spares what it has to import; it is the same program otherwise.
+    is_forked = False
+
     def __init__(self, command: list[str], env: dict[str, str], log: Path, **options: Any) -> None:
         self.command = command
         self._env = env
         self._log_path = log
         self._options = options
         self._log: IO[bytes] | None = None
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -67,7 +71,18 @@ class Process:
     def start(self) -> None:
         """Start it (again), and return when it is of use."""
         self._log = self._log_path.open("ab")
-        self.process = subprocess.Popen(
+        self.process = self._forked() if self.is_forked else self._popen()
+        waiting.until(self._is_up_or_gone, what=f"readiness of {' '.join(self.command)}")
+        if self.process.poll() is not None:
+            raise AssertionError(f"{' '.join(self.command)} ended:\n{self.log()}")
+
+    def _forked(self) -> Forked:
+        assert not self._options, "the fork server has no others"
+        assert self._log is not None
+        return Forked(self.command, self._env, self._log, self._log)
+
+    def _popen(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             self.command,
             cwd=ROOT,
             env=self._env,
@@ -76,9 +91,6 @@ class Process:
             preexec_fn=end_with_parent(),  # noqa: PLW1509 - two system calls
             **{"stdout": self._log, **self._options},
         )
-        waiting.until(self._is_up_or_gone, what=f"readiness of {' '.join(self.command)}")
-        if self.process.poll() is not None:
-            raise AssertionError(f"{' '.join(self.command)} ended:\n{self.log()}")
 
     def kill(self) -> None:
         """SIGKILL to it and its children: no handler runs, nothing is handed back."""
@@ -106,6 +118,8 @@ class Process:
 
 class WebServer(Process):
     """A server of the API on a port of its own, which is asked with ``key``."""
+
+    is_forked = True
 
     def __init__(self, command: list[str], env: dict[str, str], log: Path, key: str) -> None:
         self.port = launcher.free_port()
@@ -163,6 +177,8 @@ class Gunicorn(WebServer):
 class Worker(Process):
     """A Celery worker with one pool process."""
 
+    is_forked = True
+
     def __init__(self, env: dict[str, str], log: Path) -> None:
         options = ["--concurrency", "1", "--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "INFO"]
         super().__init__([sys.executable, "-m", "celery", "-A", "pyflow_site", "worker", *options], env, log)
@@ -179,6 +195,8 @@ class Worker(Process):
 
 class Beat(Process):
     """Celery beat, which starts the sweeps."""
+
+    is_forked = True
 
     def __init__(self, env: dict[str, str], log: Path) -> None:
         super().__init__([sys.executable, "-m", "celery", "-A", "pyflow_site", "beat", "-l", "INFO"], env, log)
