@@ -49,7 +49,8 @@ def _what_is_wrong(used: nodes.Filter) -> str | None:
     if by_name is None:
         return _misfit(f"`{used.name}`", _PARSER.filters[used.name], used.args, used.kwargs)
     kind, at = by_name
-    name = used.args[at].value if len(used.args) > at and isinstance(used.args[at], nodes.Const) else None
+    given = used.args[at] if len(used.args) > at else None
+    name = given.value if isinstance(given, nodes.Const) else None
     if not isinstance(name, str):
         return None
     known: Mapping[str, Any] = limits.FILTERS if kind == "filter" else limits.TESTS
@@ -61,7 +62,7 @@ def _what_is_wrong(used: nodes.Filter) -> str | None:
         return f"`{used.name}` takes the name of a {kind}, and none is called {name!r}{near}" + (
             f": {instead}" if instead else ""
         )
-    table: Mapping[str, Callable[..., Any]] = _PARSER.filters if kind == "filter" else _PARSER.tests
+    table: Mapping[str, Any] = _PARSER.filters if kind == "filter" else _PARSER.tests
     return _misfit(f"the {kind} `{name}` of `{used.name}`", table[name], used.args[at + 1 :], used.kwargs)
 
 
