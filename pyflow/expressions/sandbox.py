@@ -30,6 +30,7 @@ from jinja2.visitor import NodeTransformer
 from pyflow.core.errors import PyFlowError
 from pyflow.expressions import template_limits as limits
 from pyflow.expressions.costs import MAX_ITEMS, MAX_TEXT, WRITE, CostError, cut
+from pyflow.expressions.draws import DRAWS
 from pyflow.expressions.evaluation_errors import ExpressionLimitError, UnsafeExpressionError
 from pyflow.expressions.functions import Evaluation2, call_function
 from pyflow.expressions.template_errors import Missing, TemplateLimitError, TemplateSecurityError
@@ -357,6 +358,15 @@ def _sum(environment: jinja2.Environment, value: Any, attribute: Any = None, sta
     return type(start)(total)
 
 
+@pass_context
+def _random(context: Any, seq: Any) -> Any:
+    scope = _budget().scope
+    draws = None if scope is None else scope.get(DRAWS)
+    if draws is None or not seq:
+        return FILTERS["random"](context, seq)
+    return seq[int(draws.random() * len(seq))]
+
+
 # --- functions of the language ------------------------------------------------------------------------------------
 
 
@@ -456,7 +466,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def __init__(self) -> None:
         super().__init__(undefined=Missing, autoescape=False, optimized=False, finalize=_shown)
         self.globals = {name: self.globals[name] for name in _GLOBALS}
-        filters = FILTERS | {"join": _join, "sum": _sum}
+        filters = FILTERS | {"join": _join, "sum": _sum, "random": _random}
         self.filters = {name: _metered(name, filters[name]) for name in limits.FILTERS.keys() & filters.keys()}
         tests = cast(Mapping[str, Any], self.tests)
         self.tests = {name: _metered_test(name, tests[name]) for name in limits.TESTS.keys() & tests.keys()}

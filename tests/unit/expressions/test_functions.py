@@ -261,3 +261,11 @@ def test_where_nothing_is_computed_for_a_node_there_are_no_values_of_its_run():
     for source in ("random()", "uuid()", "today()"):
         with pytest.raises(PyFlowError, match=r"there is no (random|uuid|today)\(\) here"):
             safe_eval(source, {}, version=2)
+
+
+def test_the_random_filter_draws_as_the_functions_do():
+    template = compile_template("{% for i in range(9) %}{{ [1, 2, 3] | random }}{% endfor %}", typed=True)
+    drawn = template.render(scope())
+    assert drawn == template.render(scope())
+    assert set(drawn) == {"1", "2", "3"}
+    assert compile_template("{{ [7] | random }}", typed=True).render({}) == 7

@@ -1,5 +1,7 @@
 """The `set` node: fields that are expressions, which read each other, in documents that are checked as a whole."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -191,3 +193,19 @@ def test_what_is_computed_for_nodes_is_not_there_for_triggers(when: str, message
     definition = workflow({"id": "a", "type": "log", "config": {"message": "x"}}, triggers=triggers)
     found = check_workflow(definition, default_registry)
     assert any(message in problem.message for problem in found), found
+
+
+def test_fields_are_computed_in_the_same_order_in_every_process():
+    """A random value follows from the number of the call, so that a crash must not change the order."""
+    code = (
+        "from pyflow.expressions.fields import compile_fields; from pyflow.expressions.draws import DRAWS, Draws;"
+        "f = {f'f{i}': 'uuid()' for i in range(9)}; f = {'all': ' + '.join(f'output.{n}' for n in reversed(f)), **f};"
+        "print(compile_fields(f).render({DRAWS: Draws('r')})['f3'])"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(printed) == 1
