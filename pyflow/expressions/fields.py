@@ -88,8 +88,11 @@ def _in_order(fields: Mapping[str, Any]) -> list[str]:
         name: {other for _, source in leaves(value) for other in fields_read(source)} for name, value in fields.items()
     }
     # In the same order in every process: random values follow from the number of the call.
-    known = {name: sorted(other for other in others if other in fields) for name, others in read.items()}
-    return [name for name in TopologicalSorter(known).static_order() if name is not None]
+    known = {
+        name: sorted(other for other in others if other is not None and other in fields)
+        for name, others in read.items()
+    }
+    return [*TopologicalSorter(known).static_order()]
 
 
 def _compile(value: Any, where: str, names: set[str]) -> _Compute:
