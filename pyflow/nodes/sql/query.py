@@ -103,6 +103,7 @@ class _Query:
             wrong = [f":{name} has no value" for name in sorted(missing)]
             wrong += [f"{name!r} is not in the query" for name in sorted(unused)]
             raise SqlRefusedError(f"`params` does not fit the query: {', '.join(wrong)}")
+        _check_values(config.params, self._driver.kind)
         self._driver.check(statement)
         self._driver.begin(connection)
         streamed = self._driver.streams and _is_streamed(statement, writes=not config.read_only)
@@ -162,6 +163,17 @@ def _engine(url: URL, driver: drivers.Driver) -> Iterator[Engine]:
         yield engine
     finally:
         engine.dispose()
+
+
+def _check_values(params: Mapping[str, Any], kind: text.Kind) -> None:
+    """Raise ``SqlRefusedError`` for values that the database has no type for, with what to send instead."""
+    for name, value in params.items():
+        is_list = isinstance(value, list | tuple)
+        if isinstance(value, Mapping) or (is_list and any(isinstance(item, Mapping) for item in value)):
+            raise SqlRefusedError(f":{name} is no single value: send it as JSON, `{{{{ tojson(…) }}}}`")
+        if is_list and kind == "sqlite":
+            advice = f"send it as JSON, `{{{{ tojson(…) }}}}`, and read it with json_each(:{name})"
+            raise SqlRefusedError(f":{name} is a list, which SQLite does not have: {advice}")
 
 
 def _output(result: CursorResult[Any], max_rows: int) -> SqlOutput:

@@ -179,7 +179,12 @@ async def test_a_statement_without_an_end_is_interrupted(root: Path):
 
 @pytest.mark.parametrize(
     ("params", "said"),
-    [({}, ":id has no value"), ({"id": 1, "idd": 2}, "'idd' is not in the query"), ({"id": [1]}, "")],
+    [
+        ({}, ":id has no value"),
+        ({"id": 1, "idd": 2}, "'idd' is not in the query"),
+        ({"id": [1]}, "json_each(:id)"),
+        ({"id": {"a": 1}}, "tojson(…)"),
+    ],
 )
 async def test_values_have_to_fit_the_query(shop: str, params: dict[str, Any], said: str):
     code, message = await refusal(shop, "SELECT * FROM items WHERE id = :id", params=params)
@@ -276,6 +281,12 @@ async def test_values_are_bound(server: str):
     params = {"ids": [1, 2, 3], "name": "n2"}
     text = "SELECT id FROM items WHERE id = ANY(:ids) AND name = :name"
     assert (await pg(server, text, params=params))["rows"] == [{"id": 2}]
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, [{"a": 1}]])
+async def test_a_mapping_is_no_value(server: str, value: object):
+    code, message = await pg_refusal(server, "SELECT :rows AS x", params={"rows": value})
+    assert (code, message) == ("sql_refused", ":rows is no single value: send it as JSON, `{{ tojson(…) }}`")
 
 
 async def test_rows_are_fetched_as_they_are_needed(server: str):
