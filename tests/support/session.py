@@ -34,6 +34,9 @@ OURS = [
     ),
 ]
 """Variables that configure the product."""
+DATABASES = 6
+"""How many databases of Redis a worker of pytest-xdist has: PyFlow's four, and those that single tests count in."""
+FAILURES_DATABASE, CORPUS_DATABASE = 4, 5
 
 
 @pytest.hookimpl(wrapper=True)  # a wrapper: before pytest-django, which reads the settings in this very hook
@@ -43,9 +46,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     if worker is None:
         early_config.add_cleanup(_start_servers())
     elif "REDIS_URL" in os.environ:
-        # A database each, or the workers would take each other's Celery messages.
-        number = int(worker.removeprefix("gw")) + 1
-        os.environ["REDIS_URL"] = urlsplit(os.environ["REDIS_URL"])._replace(path=f"/{number}").geturl()
+        # Databases of its own, or the workers would take each other's Celery messages, and count each other's calls.
+        first = int(worker.removeprefix("gw")) * DATABASES
+        os.environ["REDIS_URL"] = urlsplit(os.environ["REDIS_URL"])._replace(path=f"/{first}").geturl()
     return (yield)
 
 

@@ -13,13 +13,15 @@ import redis
 from events.models import Delivery
 from events.webhooks.endpoints import try_endpoint
 from events.webhooks.sender import WebhookSender
-from runs.notify.current import of_settings, using
+from runs.notify.current import using
 from runs.storage import log
 from tenants.models import Tenant
 from tests.support import waiting
 from tests.support.factories.rows import a_test
 from tests.support.factories.webhooks import make_endpoint
 from tests.support.processes.platform import ROOT, Beat, environment
+from tests.support.servers import launcher
+from tests.support.servers.broker import publishing_to
 from tests.support.servers.event_bus import NEVER, PlainBus, in_one_process
 from tests.support.servers.receiver import Receiver
 
@@ -162,7 +164,12 @@ def test_name_servers_that_do_not_answer_delay_no_other_endpoint(
 @pytest.mark.fleet
 def test_a_flushed_redis_loses_no_delivery(tenant: Tenant, receiver: Receiver, sender: WebhookSender, settings):
     settings.PYFLOW_SWEEP_SECONDS = 0.2
-    with redis.Redis.from_url(os.environ["REDIS_URL"]) as server, using(of_settings()):
+    # A server of its own: to flush it, and to cut its readers off, would meet tests of other workers in the session's.
+    with (
+        launcher.redis_server() as own,
+        redis.Redis.from_url(own.url) as server,
+        publishing_to(f"{own.url}/0"),
+    ):
         sender.start()
         make_endpoint(tenant, receiver.url)
         for _ in range(5):

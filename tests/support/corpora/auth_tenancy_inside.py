@@ -38,6 +38,7 @@ from tests.support.factories.rows import HELLO, make_api_key, make_member, make_
 from tests.support.factories.secrets import make_secret
 from tests.support.processes.platform import Server, environment
 from tests.support.processes.running import executing
+from tests.support.session import CORPUS_DATABASE
 
 Match = re.Match[str]
 BODIES = {
@@ -299,7 +300,7 @@ def _a_noisy_neighbour(world: AttackedTenants, case: Case, _: Match) -> None:
 @rule(r"case=cache keys and Redis keys")
 def _keys_name_their_tenant(world: AttackedTenants, case: Case, _: Match) -> None:
     monkeypatch = world.fixtures.getfixturevalue("monkeypatch")
-    limiter = RedisLimiter(ENVIRONMENT.redis_database(31)) if ENVIRONMENT.redis_url else MemoryLimiter()
+    limiter = RedisLimiter(ENVIRONMENT.redis_database(CORPUS_DATABASE)) if ENVIRONMENT.redis_url else MemoryLimiter()
     for module in (limits, failures):
         monkeypatch.setattr(module, "limiter", limiter)
     assert world.objects

@@ -10,6 +10,7 @@ from tenants import failures
 from tenants.errors import InvalidKeyError, TooManyFailuresError
 from tenants.limits import MemoryLimiter, RedisLimiter
 from tests.support.servers import launcher
+from tests.support.session import FAILURES_DATABASE
 
 pytestmark = pytest.mark.database
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.database
 @pytest.fixture(autouse=True)
 def counted(monkeypatch) -> None:
     """In memory, and with PostgreSQL in Redis: on a database of its own that nobody else counts in."""
-    limiter = RedisLimiter(ENVIRONMENT.redis_database(30)) if ENVIRONMENT.redis_url else MemoryLimiter()
+    limiter = RedisLimiter(ENVIRONMENT.redis_database(FAILURES_DATABASE)) if ENVIRONMENT.redis_url else MemoryLimiter()
     if isinstance(limiter, RedisLimiter):
         limiter._client.flushdb()
     monkeypatch.setattr(failures, "limiter", limiter)
