@@ -148,7 +148,10 @@ class WorkflowView(SharedWorkflowView):
         responses={200: WorkflowShape, 201: WorkflowShape, **refused(ARCHIVED, STALE)},
     )
     def put(self, request: Request, name: str) -> Response:
-        """201 for a new workflow, otherwise 200. A document without changes creates no version."""
+        """201 for a new workflow, otherwise 200. A document that means the same creates no version.
+
+        That is so if it differs in comments, layout or the order of keys alone: the stored text stays as it was.
+        """
         source = source_of(request)
         saved = put_workflow(
             by=self.actor,

@@ -21,7 +21,7 @@ def push(
 ) -> None:
     """Store workflow files on the server: as new workflows, or as new versions of existing ones.
 
-    A document that changes nothing makes no version. The server checks each as a whole: exit code 3 if one is invalid,
+    A document that means the same as the newest version (with other comments, perhaps) makes no new one. The server checks each as a whole: exit code 3 if one is invalid,
     and those behind it are not sent.
     """
     documents = [(file, *_read(file)) for file in files]

@@ -3,10 +3,11 @@
 import json
 
 import pytest
+import yaml
 
 from tenants.models import AuditEntry
 from tests.support.api import YAML, Api, assert_problem, read
-from tests.support.factories.rows import HELLO, make_api_key, make_workflow
+from tests.support.factories.rows import HELLO, make_api_key, make_tenant, make_workflow
 from workflows.models import Version, Workflow
 
 OPERATION = "workflows_put"
@@ -29,6 +30,36 @@ def test_it_stores_a_new_version(api: Api, tenant):
     assert (body["version"], body["description"]) == (2, "Greets again")
     assert body["checksum"] != first.checksum
     assert [version.number for version in Version.objects.for_tenant(tenant)] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"# Who greets whom.\n{HELLO}",
+        HELLO.replace("\n", "  # why\n", 1),
+        json.dumps(yaml.safe_load(HELLO), indent=1),
+        json.dumps(dict(reversed(yaml.safe_load(HELLO).items()))),
+    ],
+    ids=["comment above", "comment behind", "as JSON", "other order of keys"],
+)
+def test_a_document_that_means_the_same_makes_no_version(api: Api, tenant, text: str):
+    before = read(api.put(PATH, HELLO, YAML))
+    response = api.put(PATH, text, YAML)
+    after = read(response)
+    assert (response.status_code, after["version"], after["checksum"]) == (200, before["version"], before["checksum"])
+    assert versions(tenant) == [before["version"]]
+    assert api.get(f"{PATH}?format=yaml").content.decode() == HELLO
+
+
+def test_what_another_tenant_has_is_not_the_same_document(api: Api, tenant):
+    read(Api(make_api_key(make_tenant())[1]).put(PATH, HELLO, YAML))
+    assert api.put(PATH, HELLO, YAML).status_code == 201
+    assert versions(tenant) == [1]
+
+
+def versions(tenant) -> list[int]:
+    rows = Version.objects.for_tenant(tenant).filter(workflow__name="hello")
+    return list(rows.order_by("number").values_list("number", flat=True))
 
 
 def test_a_document_that_changes_nothing_makes_no_version(api: Api, tenant):
