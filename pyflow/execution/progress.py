@@ -103,6 +103,11 @@ class RunProgress:
         error = self._first_error()
         return None if error is None else error.as_names()
 
+    def _show(self, run: NodeRun) -> None:
+        """Let templates and expressions of version 2 see how a node ended."""
+        if self.scope is not None and run.state in TERMINAL_NODE_STATES:
+            self.scope.ended(run)
+
     # --- what becomes of a node
 
     def restore(self, recorded: Mapping[str, NodeRun]) -> dict[int, NodeState]:
@@ -114,6 +119,7 @@ class RunProgress:
                 continue
             self.runs[index] = run
             restored[index] = run.state
+            self._show(run)
             if run.state is NodeState.SUCCEEDED:
                 self.context.set_result(node_id, run.output)
             elif run.error is not None:
@@ -192,6 +198,7 @@ class RunProgress:
         run.wait, run.wake_at = None, None
         data |= round_data(run)
         self.runs[node.index] = run
+        self._show(run)
         if state is NodeState.SUCCEEDED and self.scheduler.is_last(node.index):
             self.journal.emit(NODE_ENDS[state], node.id, data)  # the run's end follows at once: one commit for both
         else:
@@ -217,6 +224,7 @@ class RunProgress:
             end_waiting_items(run, self.journal)
             run.state, run.reason, run.finished_at = state, reason, self.time()
             run.wait, run.wake_at = None, None
+            self._show(run)
             await self.journal.commit(EventType.NODE_SKIPPED, node.id, {"reason": reason, "state": state})
 
     # --- what it amounts to
@@ -270,6 +278,8 @@ class RunProgress:
         """Compute the run's outputs, or note why that is impossible."""
         assert self.plan.outputs is not None  # noqa: S101 - the scheduler asks only then
         assert self.scope is not None  # noqa: S101 - v1 has no outputs
+        for index, state, _ in self.scheduler.skips:  # they are recorded only after this
+            self.scope.ended(NodeRun(self.plan.nodes[index].id, state))
         try:
             outputs = to_plain(self.plan.outputs.render(self.scope.names_at_end(RunState.SUCCEEDED, dict)))
         except PyFlowError as failure:

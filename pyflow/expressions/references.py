@@ -17,7 +17,14 @@ from jinja2 import nodes
 from pyflow.expressions.evaluation import compile_expression
 from pyflow.expressions.template import compile_template
 
-__all__ = ["Reference", "nests_sets", "references_in_expression", "references_in_template"]
+__all__ = [
+    "Reference",
+    "fields_in_expression",
+    "fields_in_template",
+    "nests_sets",
+    "references_in_expression",
+    "references_in_template",
+]
 
 _PARSER = jinja2.Environment(autoescape=False)  # noqa: S701 - parses, never renders
 #: Methods of mappings: `nodes.items()` refers to all of them.
@@ -111,6 +118,85 @@ def _in_expression(node: ast.AST, names: frozenset[str]) -> Iterator[Reference]:
                 rest = ()
     for child in rest:
         yield from _in_expression(child, names)
+
+
+@lru_cache(maxsize=4096)
+def fields_in_expression(source: str, name: str) -> frozenset[tuple[str, str | None]]:
+    """Return ``(member, field)`` of what an expression that compiles looks up two levels deep in ``name``.
+
+    The field is empty where the member is used as a whole, and ``None`` where ``in`` asks for it.
+    """
+    if name not in source:
+        return frozenset()
+    found: set[tuple[str, str | None]] = set()
+    inside: set[int] = set()
+    for node in ast.walk(ast.parse(source.strip(), mode="eval")):  # what is outside comes first
+        match node:
+            case ast.Attribute(value=of, attr=field) | ast.Subscript(value=of, slice=ast.Constant(value=str(field))):
+                if (member := _member(of, name)) is not None:
+                    inside.add(id(of))
+                    if field not in _METHODS:
+                        found.add((member, field))
+            case ast.Compare(
+                left=ast.Constant(value=str(member)), ops=[ast.In() | ast.NotIn()], comparators=[ast.Name(id=of_name)]
+            ) if of_name == name:
+                found.add((member, None))
+        if id(node) not in inside and (member := _member(node, name)) is not None:
+            found.add((member, ""))
+    return frozenset(found)
+
+
+def _member(node: ast.AST, name: str) -> str | None:
+    match node:
+        case (
+            ast.Subscript(value=ast.Name(id=of), slice=ast.Constant(value=str(member)))
+            | ast.Call(
+                func=ast.Attribute(value=ast.Name(id=of), attr="get"), args=[ast.Constant(value=str(member)), *_]
+            )
+        ) if of == name:
+            return member
+        case ast.Attribute(value=ast.Name(id=of), attr=member) if of == name and member not in _METHODS:
+            return member
+    return None
+
+
+@lru_cache(maxsize=4096)
+def fields_in_template(source: str, name: str) -> frozenset[tuple[str, str | None]]:
+    """Return the same as ``fields_in_expression`` of a template that compiles."""
+    if name not in source:
+        return frozenset()
+    found: set[tuple[str, str | None]] = set()
+    inside: set[int] = set()
+    tree = _PARSER.parse(source)
+    for node in tree.find_all((nodes.Getattr, nodes.Getitem, nodes.Call, nodes.Compare)):  # the same order
+        match node:
+            case nodes.Getattr(node=of, attr=field) | nodes.Getitem(node=of, arg=nodes.Const(value=str(field))):
+                if (member := _member_in_template(of, name)) is not None:
+                    inside.add(id(of))
+                    if field not in _METHODS:
+                        found.add((member, field))
+            case nodes.Compare(
+                expr=nodes.Const(value=str(member)),
+                ops=[nodes.Operand(op="in" | "notin", expr=nodes.Name(name=of_name))],
+            ) if of_name == name:
+                found.add((member, None))
+        if id(node) not in inside and (member := _member_in_template(node, name)) is not None:
+            found.add((member, ""))
+    return frozenset(found)
+
+
+def _member_in_template(node: nodes.Node, name: str) -> str | None:
+    match node:
+        case (
+            nodes.Getitem(node=nodes.Name(name=of), arg=nodes.Const(value=str(member)))
+            | nodes.Call(
+                node=nodes.Getattr(node=nodes.Name(name=of), attr="get"), args=[nodes.Const(value=str(member)), *_]
+            )
+        ) if of == name:
+            return member
+        case nodes.Getattr(node=nodes.Name(name=of), attr=member) if of == name and member not in _METHODS:
+            return member
+    return None
 
 
 def nests_sets(source: str) -> bool:

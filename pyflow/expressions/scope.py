@@ -10,11 +10,15 @@ from pyflow.core.context import BUILT_IN_NAMES, ExecutionContext
 from pyflow.core.events import rfc3339
 from pyflow.core.ports import SecretSource
 from pyflow.core.redaction import Redactor
+from pyflow.core.result import NodeRun
+from pyflow.core.states import NodeState
 from pyflow.expressions.draws import DRAWS, Draws, derived
 from pyflow_sdk.node import SecretNotFoundError
 
 #: What `run` has.
 RUN_FIELDS = frozenset({"id", "workflow", "state", "started_at", "now", "error"})
+#: What `nodes.x` has.
+NODE_FIELDS = frozenset({"state", "output", "error"})
 _CONSTANTS: Mapping[str, Any] = {"true": True, "false": False, "null": None}
 
 
@@ -226,12 +230,13 @@ class RunScope:
         self._time = time
         self.secrets = SecretScope(secrets, context.redactor)
         self._results = context.results
+        self._nodes: dict[str, dict[str, Any]] = {}
         self._base: dict[str, Any] = {
             "input": context.results.get("input", {}),
             "trigger": context.results.get("trigger", {}),
             "vars": constants,
             "secrets": self.secrets,
-            "nodes": context.results,
+            "nodes": self._nodes,
             **_CONSTANTS,
         }
         self._run: dict[str, Any] = {
@@ -245,6 +250,14 @@ class RunScope:
     def started(self, at: str) -> None:
         """The run has begun (RFC 3339)."""
         self._run["started_at"] = at
+
+    def ended(self, run: NodeRun) -> None:
+        """Let `nodes` show how a node ended. The output is shared with the results, not copied."""
+        self._nodes[run.id] = {
+            "state": str(run.state),
+            "output": run.output if run.state is NodeState.SUCCEEDED else None,
+            "error": None if run.error is None else run.error.as_names(),
+        }
 
     def names(self, began: float | None = None, seed: tuple[str | int, ...] = ()) -> Mapping[str, Any]:
         """Return the names that a node of the graph sees now: `run.now` stays at the time of this call.

@@ -204,7 +204,7 @@ class _Arrangement:
 
     def _set_when(self, i: int, guards: list[str], sure: set[str]) -> None:
         draft = self._drafts[i]
-        guard = " and ".join(f"'{name}' in nodes" for name in guards)
+        guard = " and ".join(f"nodes['{name}'].state == 'succeeded'" for name in guards)
         if draft.when is None:
             draft.when = guard or None
             return

@@ -13,8 +13,15 @@ from pyflow.documents.graph import Graph
 from pyflow.documents.models import WorkflowDef
 from pyflow.expressions.draws import DRAWS
 from pyflow.expressions.evaluation import UnsafeExpressionError
-from pyflow.expressions.references import Reference, nests_sets, references_in_expression, references_in_template
-from pyflow.expressions.scope import RUN_FIELDS
+from pyflow.expressions.references import (
+    Reference,
+    fields_in_expression,
+    fields_in_template,
+    nests_sets,
+    references_in_expression,
+    references_in_template,
+)
+from pyflow.expressions.scope import NODE_FIELDS, RUN_FIELDS
 from pyflow.expressions.template import TemplateError, template_strings
 
 _CONSTANTS = frozenset({"true", "false", "null", "none", "True", "False", "None"})
@@ -77,6 +84,8 @@ class Sight:
             yield Problem("template_in_expression", message, make_pointer(path))
             return
         yield from self._check(references, path)
+        if references:
+            yield from self._check_fields(fields_in_expression(source, "nodes"), path)
 
     def check_templates(self, value: Any, path: Path) -> Iterator[Problem]:
         """Return the problems of the templates in a nested value at ``path``."""
@@ -87,6 +96,26 @@ class Sight:
                 yield Problem(error.code, str(error), make_pointer(at))
                 continue
             yield from self._check((each for each in references if each.name not in _TEMPLATE_GLOBALS), at)
+            if any(each.name == "nodes" for each in references):
+                yield from self._check_fields(fields_in_template(text, "nodes"), at)
+
+    def _check_fields(self, found: Iterable[tuple[str, str | None]], path: Path) -> Iterator[Problem]:
+        """Return the problems of what is looked up in the records that `nodes` has."""
+        for member, field in sorted(found, key=lambda each: (each[0], each[1] or "")):
+            if member not in self.visible or field in NODE_FIELDS:
+                continue
+            node = f"nodes.{member}" if member.isidentifier() else f"nodes['{member}']"
+            if field is None:
+                message = f"{self.who} asks whether {member!r} is in `nodes`, which has all nodes, also failed ones"
+                write = f"{node}.state == 'succeeded'"
+            elif not field:
+                message = f"{self.who} uses `{node}`, which is a record of `state`, `output` and `error`"
+                write = f"{node}.output"
+            else:
+                message = f"{self.who} uses {field!r} of `{node}`, which has `state`, `output` and `error`"
+                near = suggest(field, NODE_FIELDS)
+                write = f"{node}.{near}" if near else f"{node}.output.{field}"
+            yield Problem("unknown_name", f"{message}: write `{write}`", make_pointer(path))
 
     def _check(self, references: Iterable[Reference], path: Path) -> Iterator[Problem]:
         for name, member in sorted(references, key=lambda each: (each.name, each.member or "")):

@@ -166,17 +166,18 @@ class Case:
 
 def saw(node: Node) -> str:
     """The template of what a node gives, as text; `-` if it gives nothing."""
-    value = f"nodes['{node.id}']"
+    record = f"nodes['{node.id}']"
+    succeeded, value = f"{record}.state == 'succeeded'", f"{record}.output"
     if node.kind == "wait":
-        return f"{{{{ 'waited' if {value} is defined else '-' }}}}"
+        return f"{{{{ 'waited' if {succeeded} else '-' }}}}"
     if node.kind == "child":
-        return f"{{{{ ({value} | default({{'it': '-'}})).it }}}}"
+        return f"{{{{ {value}.it if {succeeded} else '-' }}}}"
     if node.kind == "children":
-        value = f"{value} | default([{{'it': '-'}}]) | map('default', {{'it': '~'}}, true)"
-        return f"{{{{ {value} | map(attribute='it') | join(',') }}}}"
+        items = f"{value} | map('default', {{'it': '~'}}, true) | map(attribute='it') | join(',')"
+        return f"{{{{ ({items}) if {succeeded} else '-' }}}}"
     if node.kind == "each":
-        return f"{{{{ {value} | default(['-']) | map('default', '~', true) | join(',') }}}}"
-    return f"{{{{ {value} | default('-') }}}}"
+        return f"{{{{ ({value} | map('default', '~', true) | join(',')) if {succeeded} else '-' }}}}"
+    return f"{{{{ {value} if {succeeded} else '-' }}}}"
 
 
 FAILS = st.sampled_from([0, 0, 0, 0, 1, 1, ALWAYS, HANGS])

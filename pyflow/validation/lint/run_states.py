@@ -10,18 +10,23 @@ import jinja2
 from jinja2 import nodes
 
 from pyflow.core.problems import suggest
-from pyflow.core.states import RunState
+from pyflow.core.states import NodeState, RunState
 from pyflow.documents.models import WorkflowDef
 from pyflow.validation.lint.references import Finding, expressions, templates
 
 #: What is looked up, as names: ``run.state`` is ``("run", "state")``.
 Looked = tuple[str, ...]
 _STATES = frozenset(map(str, RunState))
+_NODE_STATES = frozenset(map(str, NodeState))
+#: Words of other systems, and of people.
+_MEANT = dict.fromkeys(("success", "successful", "done", "completed", "complete", "ok"), "succeeded") | dict.fromkeys(
+    ("failure", "error", "errored", "upstream_failed"), "failed"
+)
 _PARSER = jinja2.Environment(autoescape=False)  # noqa: S701 - parses, never renders
 
 
 def no_state(workflow: WorkflowDef, callers: Collection[str]) -> Iterator[Finding]:
-    """Find comparisons of ``run.state``, or of the state of a child run, with a word that is none.
+    """Find comparisons of ``run.state``, ``nodes.x.state`` or the state of a child run with a word that is none.
 
     ``callers``: the ids of the nodes that start child runs.
     """
@@ -33,11 +38,13 @@ def no_state(workflow: WorkflowDef, callers: Collection[str]) -> Iterator[Findin
         if "state" not in text:
             continue
         for looked, word in comparisons(text):
-            child = looked[1:] if looked[0] == "nodes" else looked
-            is_state = looked == ("run", "state") or (child[1:] == ("state",) and child[0] in children)
-            if is_state and word not in _STATES:
-                near = suggest(word.lower(), _STATES)
-                hint = f" (did you mean {near!r}?)" if near else f": {', '.join(sorted(_STATES))}"
+            is_node = looked[0] == "nodes" and looked[2:] == ("state",)
+            child = (looked[1], *looked[3:]) if looked[0] == "nodes" and looked[2:3] == ("output",) else looked
+            is_run = looked == ("run", "state") or (child[1:] == ("state",) and child[0] in children)
+            known = _NODE_STATES if is_node else _STATES
+            if (is_node or is_run) and word not in known:
+                near = _MEANT.get(word.lower()) or suggest(word.lower(), known)
+                hint = f" (did you mean {near!r}?)" if near else f": {', '.join(sorted(known))}"
                 yield "unknown_state", f"`{'.'.join(looked)}` is never {word!r}, which is no state{hint}", path
 
 

@@ -22,7 +22,7 @@ inputs: {who: string}
 nodes:
   - {id: work, type: work, config: {}}
   - {id: greet, type: work, depends_on: [work], config: {who: "{{ input.who }}"}}
-outputs: {text: "{{ nodes.greet }}"}
+outputs: {text: "{{ nodes.greet.output }}"}
 """
 )
 TYPES = ["run.started", "node.started", "node.progress", "node.succeeded", "node.started", "node.succeeded"]

@@ -164,7 +164,7 @@ def test_a_node_that_needs_a_missing_result_is_skipped_and_the_run_goes_on():
     )
     nodes = {node.id: node for node in conversion.workflow.nodes}
     assert (nodes["b"].run_if, nodes["b"].when) == (None, None)
-    assert nodes["c"].when == "'a' in nodes"
+    assert nodes["c"].when == "nodes['a'].state == 'succeeded'"
     assert ("needs_result", "kept") in kinds(conversion)
 
 

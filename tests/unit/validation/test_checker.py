@@ -147,13 +147,13 @@ def test_nothing_runs_when_something_is_wrong():
 @pytest.mark.parametrize(
     "nodes",
     [
-        [node("a"), node("b", "echo", "a"), node("c", "echo", "b", config={"value": "{{ a }} {{ nodes.a }}"})],
+        [node("a"), node("b", "echo", "a"), node("c", "echo", "b", config={"value": "{{ a }} {{ nodes.a.output }}"})],
         [node("a", "told", config={"count": "{{ input.n }}"})],
         [node("a", config={"value": "{% for x in input.xs %}{{ loop.index }}{{ x }}{% endfor %}"})],
         [node("a", when="any(x > 1 for x in input.xs)")],
         [node("a", config={"value": "{{ range(3) | list }} {{ dict(a=1) }}"})],
         [node("a", config={"value": "{% set y = 1 %}{{ y }}"})],
-        [node("my-node"), node("b", "echo", "my-node", config={"value": "{{ nodes['my-node'] }}"})],
+        [node("my-node"), node("b", "echo", "my-node", config={"value": "{{ nodes['my-node'].output }}"})],
     ],
 )
 def test_what_is_right_is_not_complained_about(nodes: list[dict[str, object]]):

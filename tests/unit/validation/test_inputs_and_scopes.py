@@ -105,7 +105,7 @@ async def test_a_failed_run_has_no_outputs():
 async def test_every_name_of_the_scope():
     template = (
         "{{ input.i }} {{ trigger.t }} {{ run.id }} {{ run.workflow }} {{ run.state }} {{ secrets.S }} {{ vars.v }} "
-        "{{ nodes.a }} {{ a }}"
+        "{{ nodes.a.output }} {{ a }}"
     )
     definition = workflow(
         node("a", config={"value": "A"}), node("b", "echo", "a", config={"value": template}), vars={"v": "V"}
@@ -175,7 +175,8 @@ async def test_a_retried_node_has_the_time_of_its_attempt():
 
 async def test_the_same_names_are_there_in_expressions():
     when = (
-        "input.i == 1 and trigger.t == 2 and run.id == 'r1' and vars.v == 3 and a == 4 and nodes.a == 4 and secrets.S"
+        "input.i == 1 and trigger.t == 2 and run.id == 'r1' and vars.v == 3 and a == 4 and nodes.a.output == 4"
+        " and secrets.S"
     )
     definition = workflow(node("a", config={"value": 4}), node("b", "echo", "a", when=when), vars={"v": 3})
     result = await stage.run(

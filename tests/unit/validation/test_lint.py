@@ -314,14 +314,16 @@ def test_each_rule_gives_a_hundred_warnings_at_most():
     ("condition", "word"),
     [
         ("run.state == 'Succeeded'", "succeeded"),
-        ("'done' != run['state']", "no state:"),
+        ("'over' != run['state']", "no state:"),
+        ("nodes.a.state == 'success'", "succeeded"),
+        ("nodes['a'].state in ['failure', 'timed_out']", "failed"),
         ("run.state in ['failed', 'timedout']", "timed_out"),
         ("not (run.state not in ('canceled',))", "cancelled"),
         ("call.state == 'Failed'", "failed"),
-        ("nodes.call.state == 'Failed'", "failed"),
-        ("nodes['call']['state'] == 'Failed'", "failed"),
+        ("nodes.call.output.state == 'Failed'", "failed"),
+        ("nodes['call']['output']['state'] == 'Failed'", "failed"),
         ("run.state == 'succeeded' and call.state in ['failed', 'timed_out']", None),
-        ("a.state == 'Bavaria' or nodes.a.state == 'Bavaria' or run.state in 'no list'", None),
+        ("a.state == 'Bavaria' or nodes.a.state == 'skipped' or run.state in 'no list'", None),
     ],
 )
 @pytest.mark.parametrize("template", [False, True])

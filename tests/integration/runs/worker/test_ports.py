@@ -63,6 +63,18 @@ CHILDREN = (
 CASES: dict[str, tuple[str, list[str], dict[str, str]]] = {
     "the output of a child": ("succeeded", [calls("child", 21)], RESULT),
     "a child without outputs": ("succeeded", [calls("plain")], {}),
+    "records of nodes": (
+        "succeeded",
+        [
+            calls("bad", on_error="skip"),
+            doubles("s", 1, when="'False'"),
+            doubles("d", 4, depends_on="[a, s]", run_if="all_done", queue="gpu"),
+        ],
+        {
+            "outputs": "{a: '{{ nodes.a.state }}', code: '{{ nodes.a.error.code }}', s: '{{ nodes.s.state }}',"
+            " d: '{{ nodes.d.output }}'}"
+        },
+    ),
     "a child of a child": ("succeeded", [calls("deeper", 20)], {}),
     "a child that fails": ("failed", [calls("bad"), doubles("b", 1, depends_on="[a]")], {}),
     "a child that may fail": ("succeeded", [calls("bad, propagate: false")], {}),
