@@ -8,6 +8,7 @@ import atexit
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -82,7 +83,8 @@ def run(arguments: Sequence[str], env: Mapping[str, str]) -> subprocess.Complete
 def _server() -> str:
     """Start the fork server of this process, and return the path of its socket."""
     assert threading.current_thread() is threading.main_thread(), "the server would end with the thread"
-    path = str(Path(tempfile.mkdtemp(prefix="pyflow-forks-")) / "socket")
+    # In the session's folder, which goes with the session also if this process is killed.
+    path = str(Path(tempfile.mkdtemp(prefix="forks-", dir=os.environ.get("PYFLOW_HOME"))) / "socket")
     server = subprocess.Popen(
         [sys.executable, "-m", MODULE, path],
         cwd=ROOT,
@@ -98,8 +100,7 @@ def _server() -> str:
         server.kill()
         server.wait()
         server.stdout.close()  # type: ignore[union-attr]
-        Path(path).unlink()
-        Path(path).parent.rmdir()
+        shutil.rmtree(Path(path).parent, ignore_errors=True)
 
     atexit.register(end)
     return path
