@@ -21,8 +21,8 @@ def push(
 ) -> None:
     """Store workflow files on the server: as new workflows, or as new versions of existing ones.
 
-    A document that means the same as the newest version (with other comments, perhaps) makes no new one. The server checks each as a whole: exit code 3 if one is invalid,
-    and those behind it are not sent.
+    A document that means the same as the newest version, with other comments perhaps, makes no new one. The server
+    checks each as a whole: exit code 3 if one is invalid, and those behind it are not sent.
     """
     documents = [(file, *_read(file)) for file in files]
     stored = []
