@@ -121,6 +121,23 @@ def test_all_problems_are_reported_at_once_in_the_order_of_the_document():
     ]
 
 
+@pytest.mark.parametrize(
+    ("key", "ours"),
+    [
+        ("trigger_rule", "run_if"),
+        ("withParam", "for_each"),
+        ("dependsOn", "depends_on"),
+        ("retryStrategy", "retry"),
+        ("timeoutInSeconds", "timeout"),
+        ("MaxConcurrency", "max_parallel"),
+        ("runs-on", "queue"),
+        ("continueOnFail", "on_error"),
+    ],
+)
+def test_a_key_of_another_system_is_told_what_it_is_called_here(key: str, ours: str):
+    assert found(HEAD + f"- {{id: a, type: echo, {key}: x}}\n") == [("unknown_key", 4, 23, ours)]
+
+
 def test_wrong_shapes_do_not_hide_wrong_keys_and_graphs():
     text = "version: 2\nname: t\nnodes:\n- {id: a, type: 3, dependson: []}\n- {id: b, type: echo, depends_on: [nope]}\n"
     assert {p.code for p in problems(text)} == {"bad_value", "unknown_key", "unknown_dependency"}
