@@ -153,7 +153,9 @@ def _group_by(env: Evaluation, rows: Any, key: Any) -> dict[str, list[Any]]:
         if isinstance(value, Mapping | list | tuple | set):
             raise TypeError(f"group_by(): {show(key)} of a row is {_kind(value)}, which is no key")
         found.setdefault(_word(env, value), []).append(row)
-    return found
+    # In an order that stays where it is stored and read again, as a resumed run does.
+    env.work(sorting(env.weigh(list(found)), len(found)))
+    return {name: found[name] for name in sorted(found)}
 
 
 def _sort_by(env: Evaluation, rows: Any, *keys: Any, reverse: Any = False) -> list[Any]:
