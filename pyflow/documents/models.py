@@ -88,6 +88,8 @@ class RetryDef(_Model):
     """Only these kinds of error: ``timeout``, ``network``, ``http_5xx``, ``http_429``, or an error class's name."""
     non_retryable: list[str] | None = None
     """Never these kinds, whatever ``retry_on`` says."""
+    when: str | None = None
+    """Only if this expression over ``error`` (as ``run.error``) and ``attempt`` is true."""
 
     def __getitem__(self, key: str) -> Any:
         value = self.get(key)

@@ -14,7 +14,7 @@ from pyflow.execution.attempts import Attempts
 from pyflow.execution.items import item_data, restore_values
 from pyflow.execution.journal import Journal
 from pyflow.execution.plan import PlannedNode
-from pyflow.execution.progress import next_attempt_in
+from pyflow.execution.progress import after_failure
 from pyflow.expressions.scope import ItemScope, UndoScope
 
 
@@ -76,8 +76,8 @@ async def _note_failure(
 ) -> None:
     """Record that an item was not undone; the first failure of an attempt decides whether there is another one."""
     now = clock.time()
-    wait = next_attempt_in(node, run, first, now)
-    item.error = ErrorInfo.of(error, node.id, attempts.redactor)
+    wait, judged = after_failure(node, run, first, now, attempts.redactor)
+    item.error = ErrorInfo.of(error if judged is first else judged, node.id, attempts.redactor)
     data = item_data(item) | {"error": item.error.as_dict()}
     if wait is None:
         item.state = NodeState.FAILED

@@ -473,9 +473,9 @@ class Execution:
         except PausedFanOut:
             await self._pause_node(node, run)
         except Exception as error:  # noqa: BLE001 - a node raises anything
-            wait = None if retried or self._is_stopping() else self._state.backoff(node, run, error)
+            wait, failure = (None, error) if retried or self._is_stopping() else self._state.backoff(node, run, error)
             if wait is None:
-                await self._state.fail(node, run, error)
+                await self._state.fail(node, run, failure)
             else:
                 await self._retry(node, run, error, wait)
         else:

@@ -19,7 +19,7 @@ from pyflow.execution.attempts import Attempts
 from pyflow.execution.items import Names, cancel_item, end_waiting_items, item_data, list_items, taken
 from pyflow.execution.journal import Journal
 from pyflow.execution.plan import PlannedNode
-from pyflow.execution.progress import next_attempt_in
+from pyflow.execution.progress import after_failure
 from pyflow.execution.rounds import begin_round
 from pyflow.execution.shared import SkippedByLimitError
 from pyflow.expressions.scope import ItemScope
@@ -339,9 +339,9 @@ class FanOut:
 
     async def _failed_item(self, item: ItemRun, error: Exception, signal: Signal | None = None) -> None:
         node = self._node
-        item.error = ErrorInfo.of(error, node.id, self._redactor)
         now = self._clock.time()
-        wait = next_attempt_in(node, item, error, now)
+        wait, error = after_failure(node, item, error, now, self._redactor)
+        item.error = ErrorInfo.of(error, node.id, self._redactor)
         data = item_data(item) | {"error": item.error.as_record()} | taken(signal)
         item.wait = None
         if wait is not None:

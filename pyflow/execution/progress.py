@@ -16,6 +16,7 @@ from pyflow.core.events import NODE_ENDS, RUN_ENDS, EventType
 from pyflow.core.messages import show
 from pyflow.core.plain import to_plain
 from pyflow.core.ports import SystemClock
+from pyflow.core.redaction import Redactor
 from pyflow.core.result import ErrorInfo, ItemRun, NodeRun, RunResult, count_states
 from pyflow.core.states import TERMINAL_NODE_STATES, NodeState, RunState
 from pyflow.core.suspension import Signal, Suspension, awaited
@@ -30,18 +31,29 @@ from pyflow.execution.items import end_waiting_items, taken
 from pyflow.execution.journal import Journal
 from pyflow.execution.plan import MAIN, Plan, PlannedNode
 from pyflow.execution.request import RunServices
+from pyflow.execution.retry import RetryConditionError
 from pyflow.execution.rounds import round_data
 from pyflow.execution.scheduler import Scheduler
 from pyflow.expressions.scope import RunScope, V1Scope
 
 
-def next_attempt_in(node: PlannedNode, record: NodeRun | ItemRun, error: Exception, now: float) -> float | None:
-    """Seconds until a node (or item) whose attempt failed is executed again; ``None`` if it is not."""
-    wait = None if node.retry is None else node.retry.delay(record.attempts - record.earlier_attempts, error)
+def after_failure(
+    node: PlannedNode, record: NodeRun | ItemRun, error: Exception, now: float, redactor: Redactor
+) -> tuple[float | None, Exception]:
+    """Return the seconds until a node (or item) is executed again, ``None`` if it is not, and the error of the attempt.
+
+    That is another one than it failed with if its ``retry.when`` cannot be evaluated.
+    """
+    if node.retry is None:
+        return None, error
+    try:
+        wait = node.retry.delay(record.attempts - record.earlier_attempts, error, redactor=redactor)
+    except RetryConditionError as mistake:
+        return None, mistake
     if wait is not None and node.total_timeout is not None:
         left = (record.started_at or 0.0) + node.total_timeout - now
-        return wait if wait < left else None
-    return wait
+        return (wait if wait < left else None), error
+    return wait, error
 
 
 class RunProgress:
@@ -138,9 +150,9 @@ class RunProgress:
         await self.skip(node, NodeRun(node.id, NodeState.SKIPPED), "when")
         return False
 
-    def backoff(self, node: PlannedNode, run: NodeRun, error: Exception) -> float | None:
-        """Seconds until the next attempt, or ``None`` if there is none."""
-        return next_attempt_in(node, run, error, self.time())
+    def backoff(self, node: PlannedNode, run: NodeRun, error: Exception) -> tuple[float | None, Exception]:
+        """Return the seconds until the next attempt, ``None`` if there is none; and the error, as ``after_failure``."""
+        return after_failure(node, run, error, self.time(), self.context.redactor)
 
     async def succeed(self, node: PlannedNode, run: NodeRun, output: object, signal: Signal | None = None) -> None:
         if self.context.redactor and self.plan.version != 1:

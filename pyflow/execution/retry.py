@@ -9,13 +9,24 @@ from typing import Literal
 
 from pyflow.core.duration import MAX_SECONDS
 from pyflow.core.error_kinds import error_kinds
-from pyflow.core.errors import PyFlowError
+from pyflow.core.errors import NonRetryableError, PyFlowError
+from pyflow.core.messages import said
+from pyflow.core.redaction import Redactor
+from pyflow.core.result import ErrorInfo
 from pyflow.documents.models import RetryDef
+from pyflow.expressions.evaluation import Expression, compile_expression
+from pyflow.expressions.scope import CONSTANTS
 from pyflow_sdk.errors import RetryableError
 
 V1_MAX_RETRIES = 3
 V1_DELAY = 1.0
 MAX_ATTEMPTS = 3
+
+
+class RetryConditionError(NonRetryableError):
+    """``retry.when`` cannot be evaluated."""
+
+    code = "retry_condition"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +40,7 @@ class RetryPolicy:
     jitter: Literal["none", "full", "equal"] = "none"
     retry_on: frozenset[str] | None = None
     non_retryable: frozenset[str] = frozenset()
+    when: Expression | None = None
 
     @classmethod
     def v1(cls, definition: RetryDef | None) -> RetryPolicy:
@@ -51,10 +63,11 @@ class RetryPolicy:
             jitter=definition.jitter or "none",
             retry_on=None if definition.retry_on is None else frozenset(definition.retry_on),
             non_retryable=frozenset(definition.non_retryable or ()),
+            when=None if definition.when is None else compile_expression(definition.when, version=2),
         )
 
     def retries(self, error: BaseException) -> bool:
-        """Return whether this kind of error is retried."""
+        """Return whether this kind of error is retried, if ``when`` allows it."""
         if isinstance(error, PyFlowError) and error.permanent:
             return False
         if self.retry_on is None and not self.non_retryable:
@@ -62,14 +75,32 @@ class RetryPolicy:
         kinds = error_kinds(error)
         return not (kinds & self.non_retryable) and (self.retry_on is None or bool(kinds & self.retry_on))
 
+    def _is_wanted(self, attempt: int, error: BaseException, redactor: Redactor | None) -> bool:
+        """Return whether ``when`` lets this error be retried. Raises ``RetryConditionError``."""
+        if self.when is None:
+            return True
+        names = {"error": ErrorInfo.of(error, None, redactor).as_names(), "attempt": attempt}
+        try:
+            return bool(self.when.evaluate(CONSTANTS | names))
+        except PyFlowError as mistake:
+            failed = said(redactor.redact_message(str(error)) if redactor else str(error))
+            raise RetryConditionError(
+                f"`retry.when` cannot be evaluated after attempt {attempt}, which failed: {failed}. {mistake}"
+            ) from error
+
     def delay(
-        self, attempt: int, error: BaseException, uniform: Callable[[float, float], float] = random.uniform
+        self,
+        attempt: int,
+        error: BaseException,
+        uniform: Callable[[float, float], float] = random.uniform,
+        redactor: Redactor | None = None,
     ) -> float | None:
         """Seconds to wait after ``attempt`` failed with ``error``; ``None`` if that was the last one.
 
-        A ``retry_after`` that the error carries (RFC 9110 10.2.3) is a lower bound.
+        A ``retry_after`` that the error carries (RFC 9110 10.2.3) is a lower bound. ``redactor``: what it knows is
+        masked in what ``when`` sees. Raises ``RetryConditionError``.
         """
-        if attempt >= self.max_attempts or not self.retries(error):
+        if attempt >= self.max_attempts or not self.retries(error) or not self._is_wanted(attempt, error, redactor):
             return None
         try:
             wait = min(self.initial_interval * self.backoff_coefficient ** (attempt - 1), self.max_interval)

@@ -19,7 +19,8 @@ from pyflow_sdk.node import SecretNotFoundError
 RUN_FIELDS = frozenset({"id", "workflow", "state", "started_at", "now", "error"})
 #: What `nodes.x` has.
 NODE_FIELDS = frozenset({"state", "output", "error"})
-_CONSTANTS: Mapping[str, Any] = {"true": True, "false": False, "null": None}
+#: Literals of version 2 beside Python's.
+CONSTANTS: dict[str, Any] = {"true": True, "false": False, "null": None}
 
 
 class V1Scope(Mapping[str, Any]):
@@ -237,7 +238,7 @@ class RunScope:
             "vars": constants,
             "secrets": self.secrets,
             "nodes": self._nodes,
-            **_CONSTANTS,
+            **CONSTANTS,
         }
         self._run: dict[str, Any] = {
             "id": context.run_id,

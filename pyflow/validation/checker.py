@@ -33,7 +33,14 @@ from pyflow.validation.inputs import check_inputs, only_inputs
 from pyflow.validation.lint.references import expressions as expressions_of
 from pyflow.validation.lint.references import references
 from pyflow.validation.triggers import check_triggers
-from pyflow.validation.visibility import ITEM_NAMES, RESERVED_NAMES, ROUND_NAMES, Sight, upstream_ids
+from pyflow.validation.visibility import (
+    ITEM_NAMES,
+    RESERVED_NAMES,
+    ROUND_NAMES,
+    Sight,
+    check_retry_condition,
+    upstream_ids,
+)
 
 __all__ = [
     "MAX_EXPRESSIONS",
@@ -299,6 +306,8 @@ def _check_retry(retry: RetryDef | None, node_type: str, path: Path, registry: N
     for key in ("retry_on", "non_retryable"):
         for at, message, near in never_match(getattr(retry, key) or (), own=not builtin or node_type == "fail"):
             yield Problem("unknown_error_kind", message, make_pointer((*path, "retry", key, at)), suggestion=near)
+    if retry.when is not None:
+        yield from check_retry_condition(retry.when, (*path, "retry", "when"))
     if retry.max_attempts is not None and retry.max_retries is not None:
         message = "`max_attempts` counts attempts, v1's `max_retries` retries: give one of them"
         yield Problem("retry_ambiguous", message, make_pointer((*path, "retry", "max_retries")))

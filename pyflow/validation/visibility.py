@@ -152,6 +152,31 @@ class Sight:
         return Problem("unknown_name", message, make_pointer(path), suggestion=suggest(member, known))
 
 
+#: Names that `retry.when` sees, and the members of `error`.
+_RETRY_NAMES = frozenset({"error", "attempt"})
+_ERROR_FIELDS = frozenset({"code", "message", "type", "node_id", "kind", "status", "body"})
+
+
+def check_retry_condition(source: str, path: Path) -> Iterator[Problem]:
+    """Return the problems of a `retry.when`, which sees the error of the attempt and its number."""
+    if source.lstrip().startswith(("{{", "{%")):
+        message = "`when` is an expression, not a template: write it without the braces"
+        yield Problem("template_in_expression", message, make_pointer(path))
+        return
+    try:
+        found = references_in_expression(source, frozenset({"error"}))
+    except UnsafeExpressionError as error:
+        yield Problem(error.code, str(error), make_pointer(path))
+        return
+    for name, member in sorted(found, key=lambda each: (each.name, each.member or "")):
+        if name not in _RETRY_NAMES and name not in _CONSTANTS:
+            message = f"`retry.when` uses {name!r}; it sees `error` and `attempt` alone"
+            yield Problem("unknown_name", message, make_pointer(path), suggestion=suggest(name, _RETRY_NAMES))
+        elif name == "error" and member is not None and member not in _ERROR_FIELDS:
+            message = f"`retry.when` uses {member!r} of `error`, which does not exist"
+            yield Problem("unknown_name", message, make_pointer(path), suggestion=suggest(member, _ERROR_FIELDS))
+
+
 class Upstream:
     """The ids whose results a node may use: a set as bits, because 10,000 nodes in a chain have 50 million of them."""
 

@@ -72,6 +72,28 @@ async def test_the_coin_is_flipped_until_it_shows_heads(ports: Ports):
     assert (states(never)["cheer"], states(never)["give_up"]) == ("skipped", "succeeded")
 
 
+async def test_one_status_is_retried_or_not_by_the_body(ports: Ports, service: Scripted):
+    locked, deleted = Answer(409, {"code": "locked"}), Answer(409, {"code": "deleted"})
+    service.answers["GET /exports/e"] = [locked, Answer(503), locked, {"rows": 7}]
+    waited = await ports.run("argo-retry-expression", export="e")
+    assert (waited.outputs, waited.nodes["fetch"].attempts) == ({"rows": 7, "renewed": False}, 4)
+
+    service.asked.clear()
+    service.answers |= {"GET /exports/e": [deleted, {"rows": 8}], "PUT /exports/e": {}}
+    renewed = await ports.run("argo-retry-expression", export="e")
+    assert renewed.outputs == {"rows": 8, "renewed": True}
+    assert service.lines == ["GET /exports/e", "PUT /exports/e", "GET /exports/e"]
+
+    service.answers["GET /exports/e"] = Answer(403)
+    refused = await ports.run("argo-retry-expression", export="e")
+    assert (refused.state, refused.nodes["fetch"].attempts, states(refused)["renew"]) == ("failed", 1, "skipped")
+    assert refused.error.message.startswith("the export is not to be had: ")
+
+    service.answers["GET /exports/e"] = locked
+    patient = await ports.run("argo-retry-expression", export="e")
+    assert (patient.state, patient.nodes["fetch"].attempts) == ("failed", 10)
+
+
 @pytest.mark.parametrize("down", [[], ["large-1"], ["large-1", "small-1"]])
 async def test_another_model_or_a_person_stands_in(ports: Ports, service: Scripted, down: list[str]):
     def chat(asked: Asked) -> object:

@@ -1,13 +1,18 @@
 """When a failed attempt is repeated, and how long that waits."""
 
+import json
 from typing import Any
 
 import pytest
 
 from pyflow.core.error_kinds import error_kinds
 from pyflow.core.events import EventType, posix
+from pyflow.core.ports import MappingSecrets
 from pyflow.documents.models import RetryDef
 from pyflow.execution.retry import RetryPolicy
+from pyflow.nodes import default_registry
+from pyflow.validation.checker import check_workflow
+from pyflow.validation.loader import parse_workflow
 from pyflow_sdk.errors import NodeError, NonRetryableError, RetryableError
 from tests.support.factories import stage
 from tests.support.factories.stage import node, workflow
@@ -191,3 +196,99 @@ class TestPolicy:
         kinds = error_kinds(NodeError("x", kind="sold_out", status=503))
         assert {"sold_out", "http_503", "http_5xx", "NodeError", "PyFlowError", "node_error"} <= kinds
         assert "timeout" in error_kinds(TimeoutError())
+
+
+# --- an expression over the error
+
+
+BUSY, GONE = {"status": 409, "body": {"code": "busy"}}, {"status": 409, "body": {"code": "gone"}}
+WHEN = {"max_attempts": 5, "when": "error.status == 409 and error.body.code == 'busy' and attempt < 4"}
+
+
+@pytest.mark.parametrize(
+    ("errors", "attempts", "state"),
+    [
+        ([BUSY, BUSY], 3, "succeeded"),
+        ([BUSY, GONE, BUSY], 2, "failed"),
+        ([BUSY] * 9, 4, "failed"),
+        ([{"status": 503}], 1, "failed"),
+    ],
+)
+async def test_the_body_of_an_error_decides_whether_it_is_retried(errors, attempts: int, state: str):
+    flaky = Flaky(*(NodeError("no", **error) for error in errors))
+    result, _, _ = await attempt(flaky, WHEN)
+    assert (flaky.calls, result.nodes["a"].attempts, result.state) == (attempts, attempts, state)
+
+
+@pytest.mark.parametrize(("second", "calls"), [(503, 3), (409, 2), (502, 2)])
+async def test_kinds_and_the_expression_both_have_to_allow_it(second: int, calls: int):
+    flaky = Flaky(*(NodeError("no", status=status) for status in (503, second)))
+    await attempt(flaky, {"retry_on": ["http_5xx"], "when": "error.status in (503, 409)"})
+    assert flaky.calls == calls
+
+
+async def test_a_permanent_error_is_not_retried_whatever_the_expression_says():
+    flaky = Flaky(NonRetryableError("no"))
+    result, _, _ = await attempt(flaky, {"when": "true"})
+    assert (flaky.calls, result.state) == (1, "failed")
+
+
+async def test_an_expression_that_cannot_be_evaluated_fails_the_node_and_names_both_errors():
+    flaky = Flaky(NodeError("the door is locked", status=409))
+    result, _, _ = await attempt(flaky, WHEN)
+    error = result.nodes["a"].error
+    assert (flaky.calls, error.code) == (1, "retry_condition")
+    assert "the door is locked" in error.message
+    assert "code" in error.message
+
+
+async def test_what_the_expression_sees_of_a_secret_is_masked():
+    """Neither whether it is retried, nor what is said of it, tells a secret to others."""
+    seen = Flaky(NodeError("the key sesame-open is wrong", body={"key": "sesame-open"}))
+    definition = workflow(
+        node("a", "flaky", retry={"when": "error.body.key == '***' and error.body.nope"}, config={"k": "{{ secrets.KEY }}"})
+    )
+    result = await stage.run(
+        definition, {"flaky": seen}, clock=stage.Clock(), secrets=MappingSecrets({"KEY": "sesame-open"})
+    )
+    assert result.nodes["a"].error.code == "retry_condition"
+    assert "sesame-open" not in result.nodes["a"].error.message
+
+
+async def test_each_item_and_each_compensation_is_retried_by_its_own_error():
+    calls: list[Any] = []
+
+    def act(config: dict[str, Any], _: Any) -> Any:
+        item = config["value"]
+        calls.append(item)
+        if calls.count(item) < 3:
+            raise NodeError("no", body={"again": item != 2})
+        return item
+
+    retry = {"max_attempts": 5, "when": "error.body.again"}
+    fan = node("a", "act", retry=retry, for_each=[1, 2, 3], tolerate_failures=1, config={"value": "{{ item }}"})
+    result = await stage.run(workflow(fan), {"act": act}, clock=stage.Clock())
+    assert result.nodes["a"].output == [1, None, 3]
+    assert sorted(calls) == [1, 1, 1, 2, 3, 3, 3]
+
+    undone = Flaky(NodeError("no", status=409), NodeError("no", status=410))
+    made = node("a", "echo", compensate={"type": "flaky", "retry": {"when": "error.status == 409"}})
+    result = await stage.run(workflow(made, node("b", "fail", "a")), {"flaky": undone}, clock=stage.Clock())
+    assert (undone.calls, result.compensation) == (2, "failed")
+
+
+@pytest.mark.parametrize(
+    ("when", "code", "message"),
+    [
+        ("error.sttus == 4", "unknown_name", "'sttus' of `error`"),
+        ("input.again", "unknown_name", "sees `error` and `attempt` alone"),
+        ("{{ error.status == 4 }}", "template_in_expression", "without the braces"),
+        ("error.status =", "expression_syntax", "not an expression"),
+    ],
+)
+def test_a_condition_that_is_wrong_is_refused_with_its_place(when: str, code: str, message: str):
+    node = f"  - id: a\n    type: log\n    config: {{message: x}}\n    retry: {{when: {json.dumps(when)}}}\n"
+    source = f"version: 2\nname: flow\nnodes:\n{node}"
+    [problem] = check_workflow(parse_workflow(source), default_registry)
+    assert (problem.code, problem.line) == (code, 7)
+    assert message in problem.message
