@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
@@ -61,6 +61,12 @@ class TriggerDef(_Model):
     """Depends on the type: ``{cron}`` or ``{interval_seconds}`` for a schedule, ``{path}`` for a webhook."""
     id: str | None = None
     """Names the trigger among several (version 2)."""
+
+
+class Unset(Enum):
+    """What a field has that may be anything, ``null`` too, and was not given."""
+
+    UNSET = "unset"
 
 
 class RetryDef(_Model):
@@ -184,6 +190,8 @@ class NodeDef(_Model):
     """An expression; false means the node is skipped."""
     on_error: OnError = OnError.STOP
     """Effect of a failure on the run."""
+    default_output: Any = Field(default_factory=lambda: Unset.UNSET)
+    """Output in place of one that there is none of: the node was skipped or failed, or was cancelled (version 2)."""
     retry: RetryDef | None = None
     """Retry policy."""
     run_if: RunIf | None = None

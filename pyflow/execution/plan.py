@@ -17,7 +17,7 @@ from pyflow.core.node import BaseNodeV2, Invoker, NodeRegistry
 from pyflow.core.suspension import SuspendingNode
 from pyflow.core.traits import NodeTraits, traits_of
 from pyflow.documents.graph import Graph
-from pyflow.documents.models import MatrixDef, NodeDef, OnError, RunIf, WorkflowDef
+from pyflow.documents.models import MatrixDef, NodeDef, OnError, RunIf, Unset, WorkflowDef
 from pyflow.execution.retry import RetryPolicy
 from pyflow.execution.rounds import Until
 from pyflow.expressions.evaluation import Expression, UnsafeExpressionError, compile_expression
@@ -58,6 +58,7 @@ class PlannedNode:
         "compensates",
         "concurrency",
         "config",
+        "default",
         "definition",
         "for_each",
         "has_matrix",
@@ -97,6 +98,10 @@ class PlannedNode:
         self.id = definition.id
         self.type = definition.type
         self.on_error = definition.on_error
+        #: Makes the output that others see where there is none; ``None``: they see none.
+        self.default: Value | None = None
+        if version != 1 and definition.default_output is not Unset.UNSET:
+            self.default = compile_value(definition.default_output, typed=True)
         #: A failure is noted and does not fail the run.
         self.tolerated = definition.on_error in (OnError.SKIP, OnError.RETRY)
         self.run_if = RunIf.ALL_DONE if version == 1 else definition.run_if or RunIf.ALL_SUCCEEDED

@@ -117,8 +117,15 @@ class RunProgress:
 
     def _show(self, run: NodeRun) -> None:
         """Let templates and expressions of version 2 see how a node ended."""
-        if self.scope is not None and run.state in TERMINAL_NODE_STATES:
-            self.scope.ended(run)
+        if self.scope is None or run.state not in TERMINAL_NODE_STATES:
+            return
+        default = self.plan.nodes[self.plan.by_id[run.id]].default
+        if run.state is NodeState.SUCCEEDED or default is None:
+            self.scope.ended(run, run.output if run.state is NodeState.SUCCEEDED else None)
+            return
+        output = default.render({})
+        self.context.set_result(run.id, output)
+        self.scope.ended(run, output)
 
     # --- what becomes of a node
 
@@ -291,7 +298,7 @@ class RunProgress:
         assert self.plan.outputs is not None  # noqa: S101 - the scheduler asks only then
         assert self.scope is not None  # noqa: S101 - v1 has no outputs
         for index, state, _ in self.scheduler.skips:  # they are recorded only after this
-            self.scope.ended(NodeRun(self.plan.nodes[index].id, state))
+            self._show(NodeRun(self.plan.nodes[index].id, state))
         try:
             outputs = to_plain(self.plan.outputs.render(self.scope.names_at_end(RunState.SUCCEEDED, dict)))
         except PyFlowError as failure:

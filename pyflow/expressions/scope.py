@@ -11,7 +11,6 @@ from pyflow.core.events import rfc3339
 from pyflow.core.ports import SecretSource
 from pyflow.core.redaction import Redactor
 from pyflow.core.result import NodeRun
-from pyflow.core.states import NodeState
 from pyflow.expressions.draws import DRAWS, Draws, derived
 from pyflow_sdk.node import SecretNotFoundError
 
@@ -252,11 +251,11 @@ class RunScope:
         """The run has begun (RFC 3339)."""
         self._run["started_at"] = at
 
-    def ended(self, run: NodeRun) -> None:
-        """Let `nodes` show how a node ended. The output is shared with the results, not copied."""
+    def ended(self, run: NodeRun, output: Any) -> None:
+        """Let `nodes` show how a node ended, and its output or what stands for it. It is shared, not copied."""
         self._nodes[run.id] = {
             "state": str(run.state),
-            "output": run.output if run.state is NodeState.SUCCEEDED else None,
+            "output": output,
             "error": None if run.error is None else run.error.as_names(),
         }
 

@@ -247,6 +247,9 @@ def _check_node(node: NodeDef, path: Path, registry: NodeRegistry, outer: Sight,
     """``outer`` is what the node sees as a whole, ``inner`` what each of its items does."""
     if node.when is not None:
         yield from outer.check_expression(node.when, (*path, "when"))
+    for at, _ in template_strings(node.default_output, (*path, "default_output")):
+        message = "`default_output` is a plain value: templates are not rendered in it"
+        yield Problem("not_rendered", message, make_pointer(at))
     yield from check_items(node, path, outer, inner)
     yield from _check_type(node.type, node.config, path, registry, inner)
     yield from inner.check_templates(node.item_key, (*path, "item_key"))

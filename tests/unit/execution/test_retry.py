@@ -245,9 +245,8 @@ async def test_an_expression_that_cannot_be_evaluated_fails_the_node_and_names_b
 async def test_what_the_expression_sees_of_a_secret_is_masked():
     """Neither whether it is retried, nor what is said of it, tells a secret to others."""
     seen = Flaky(NodeError("the key sesame-open is wrong", body={"key": "sesame-open"}))
-    definition = workflow(
-        node("a", "flaky", retry={"when": "error.body.key == '***' and error.body.nope"}, config={"k": "{{ secrets.KEY }}"})
-    )
+    when = "error.body.key == '***' and error.body.nope"
+    definition = workflow(node("a", "flaky", retry={"when": when}, config={"k": "{{ secrets.KEY }}"}))
     result = await stage.run(
         definition, {"flaky": seen}, clock=stage.Clock(), secrets=MappingSecrets({"KEY": "sesame-open"})
     )

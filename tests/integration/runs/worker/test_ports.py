@@ -75,6 +75,15 @@ CASES: dict[str, tuple[str, list[str], dict[str, str]]] = {
             " d: '{{ nodes.d.output }}'}"
         },
     ),
+    "outputs that stand in": (
+        "succeeded",
+        [
+            calls("bad", on_error="skip", default_output="{v: 3}"),
+            doubles("s", 1, when="'False'", default_output="{v: 4}"),
+            doubles("d", "'{{ a.v + nodes.s.output.v }}'", depends_on="[a, s]", run_if="all_done", queue="gpu"),
+        ],
+        {"outputs": "{a: '{{ a.v }}', d: '{{ d }}'}"},
+    ),
     "a child of a child": ("succeeded", [calls("deeper", 20)], {}),
     "a child that fails": ("failed", [calls("bad"), doubles("b", 1, depends_on="[a]")], {}),
     "a child that may fail": ("succeeded", [calls("bad, propagate: false")], {}),
