@@ -20,7 +20,7 @@ from pyflow.documents.node_keys import NodeKind, kind_of
 from pyflow.expressions.template import is_template
 from pyflow.validation.checker import SECTIONS
 from pyflow.validation.config_check import doubts
-from pyflow.validation.lint import fates, filters, references, run_states, triggers
+from pyflow.validation.lint import fates, filters, missing, references, run_states, triggers
 from pyflow.validation.lint.references import secrets_used
 
 __all__ = ["lint_workflow", "secrets_used"]
@@ -187,6 +187,11 @@ def _references(subject: _Subject) -> Iterator[Problem]:
             )
 
 
+def _missing_outputs(subject: _Subject) -> Iterator[Problem]:
+    graph = next(graph for section, _, graph in subject.sections if section == "nodes")
+    yield from starmap(_warning, missing.missing_outputs(subject.workflow, graph))
+
+
 def _doubtful_config(subject: _Subject) -> Iterator[Problem]:
     for path, node in subject.nodes:
         if node.type in subject.registry:
@@ -277,6 +282,7 @@ _VERSION_2_RULES: tuple[_Rule, ...] = (
     _fan_out,
     _recursion,
     _references,
+    _missing_outputs,
     _doubtful_config,
     _triggers,
 )
