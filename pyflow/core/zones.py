@@ -24,11 +24,7 @@ def zone_of(name: object) -> ZoneInfo:
         near = suggest(name, _zones()) if isinstance(name, str) else None
         message = f"not an IANA time zone: {show(name)}{hint(near)}; write one such as 'Europe/Berlin' or 'UTC'"
         raise ValueError(message)
-    return _load(name)
-
-
-#: The names are checked, so that there are some hundreds at most.
-_load = lru_cache(maxsize=None)(ZoneInfo)
+    return ZoneInfo(name)  # which keeps those in use; kept here, they would outlive a change of their rules
 
 
 @lru_cache(maxsize=1)

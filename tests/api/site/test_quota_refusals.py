@@ -135,7 +135,7 @@ def test_so_many_bytes_are_stored(tenant, api: Api):
 
 def ways_to_store(tenant: Tenant, api: Api) -> dict[str, Callable[[], HttpResponse]]:
     tag = api.get(f"{WORKFLOWS}/hello/versions/2").headers["ETag"]
-    longer = HELLO + "# " + "x" * 100
+    longer = HELLO.replace("Greets", "Greets " + "x" * 100)
     return {
         "put": lambda: api.put(f"{WORKFLOWS}/hello", longer, YAML),
         "draft": lambda: api.post(f"{WORKFLOWS}/hello/versions", longer, YAML),

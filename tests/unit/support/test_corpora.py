@@ -65,7 +65,9 @@ def test_what_no_test_can_read_fails_alone(folder: Path):
         env=os.environ | {"PYFLOW_CORPORA": str(folder)},
     )
     ended = re.findall(
-        r"^(PASSED|FAILED|ERROR) \S+?\[(.+?)(?:-(?:typed )?template)?\](?= - |$)", done.stdout, re.MULTILINE
+        r"^(PASSED|FAILED|ERROR) \S+?\[(?:expression(?: 2)?-)?(.+?)(?:-(?:typed )?template)?\](?= - |$)",
+        done.stdout,
+        re.MULTILINE,
     )
     assert {outcome for outcome, _ in ended} == {"PASSED", "FAILED"}, done.stdout
     assert {case for outcome, case in ended if outcome == "PASSED"} == {"sound"}
