@@ -29,9 +29,10 @@ CODES: Final = frozenset(
     mail_refused mail_server_error master_key_unknown memory_limit message_refused no_match node_error node_exit
     node_process_died node_self_cancelled node_timeout non_retryable_error not_convertible not_isolatable
     oauth2_token_refused oauth2_token_unavailable output_invalid output_not_json output_too_large path_refused
-    pyflow_error response_too_large retryable_error secret_not_found secret_unreadable secrets_unavailable
-    sql_error sql_refused ssrf_blocked stored_bytes_exceeded template_error template_limit template_syntax
-    template_undefined template_unsafe too_many_redirects unexpected_answer unknown_node_type unreachable
+    pyflow_error response_too_large retry_condition retryable_error secret_not_found secret_unreadable
+    secrets_unavailable sql_error sql_refused ssrf_blocked stored_bytes_exceeded template_error template_limit
+    template_syntax template_undefined
+    template_unsafe too_many_redirects unexpected_answer unknown_node_type unreachable
     until_condition until_limit until_timeout vault_not_configured worker_lost workflow_not_found
     """.split()  # noqa: SIM905 - read as a text
 )
@@ -50,7 +51,7 @@ CLASSES: Final = frozenset(
     LlmRefusedError LlmUnavailableError MailRefusedError MailServerError MasterKeyUnknownError MemoryLimitError
     MessageRefusedError NoMatchError NodeError NodeExitError NodeProcessDiedError NodeSelfCancelledError
     NodeTimeoutError NonRetryableError NotIsolatableError NotPlainError OutputInvalidError OutputTooLargeError
-    PathRefusedError PyFlowError RecordedError ResponseTooLargeError RetryableError SSRFError
+    PathRefusedError PyFlowError RecordedError ResponseTooLargeError RetryConditionError RetryableError SSRFError
     SecretNotFoundError SecretUnreadableError SecretsUnavailableError SkippedByLimitError SqlError
     SqlRefusedError StorageQuotaError StoredFileMissingError TemplateError TemplateLimitError
     TemplateSecurityError TemplateSyntaxError TemplateUndefinedError TokenRefusedError TokenUnavailableError

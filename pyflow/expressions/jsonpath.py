@@ -26,7 +26,7 @@ from pyflow.expressions.weight import HeavyError, NestingError, Scale
 
 MAX_SOURCE = 4096
 #: About a second of CPU. Steps and not seconds, so that a busy machine refuses nothing that an idle one takes.
-MAX_STEPS = 420_000
+MAX_STEPS = 300_000
 #: What it costs to look at a value on the way of ``..``, and how much that is read or made as a whole is a step.
 _VISIT, _ITEMS, _CHARACTERS = 3, 8, 64
 #: How much work (see ``pyflow.expressions.costs``) is a step.

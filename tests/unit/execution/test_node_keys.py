@@ -282,6 +282,12 @@ async def on_error(of: str) -> None:
     assert (result.state, result.nodes["a"].state) == ("succeeded", "failed")
 
 
+async def default_output(of: str) -> None:
+    skipped = one(of, default_output={"n": 5}, when="False")
+    result = await run(skipped, node("after", "echo", "a", run_if="all_done", config={"value": "{{ a.n }}"}))
+    assert (result.nodes["a"].state, result.nodes["after"].output) == ("skipped", 5)
+
+
 async def depends_on(of: str) -> None:
     result = await run(node("before", "fail"), one(of, depends_on=["before"]))
     assert result.nodes["a"].state == "skipped"
@@ -292,7 +298,7 @@ EFFECTS: dict[str, Callable[[str], Any]] = {
     for effect in (
         timeout, total_timeout, retry, concurrency, cache, isolation, memory_limit, cpu_limit, max_output_size,
         heartbeat_timeout, for_each, item_key, item_when, collect, max_parallel, tolerate_failures, until, compensate,
-        queue, on_lost, when, run_if, on_error, depends_on,
+        queue, on_lost, when, run_if, on_error, default_output, depends_on,
     )
 }  # fmt: skip
 #: A value of each key that is refused somewhere.

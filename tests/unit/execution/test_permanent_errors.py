@@ -50,7 +50,7 @@ CANNOT_CHANGE = {
     "NonRetryableError", "ApprovalRejectedError", "DecisionError", "LlmRefusedError", "MailRefusedError",
     "TokenRefusedError", "SSRFError", "TooManyRedirectsError", "PathRefusedError", "WorkerLostError",
     # rounds that are over
-    "ItemConditionError", "UntilConditionError", "UntilLimitError", "UntilTimeoutError",
+    "ItemConditionError", "RetryConditionError", "UntilConditionError", "UntilLimitError", "UntilTimeoutError",
     # what is set up
     "SecretNotFoundError", "VaultNotConfiguredError", "MasterKeyUnknownError", "SecretUnreadableError",
     "StoredFileMissingError", "UnexpectedAnswerError", "EventLoopMisuseError",
