@@ -20,6 +20,7 @@ from pyflow.execution.plan import MAIN, ON_FAILURE, PLAN_SECTIONS, Plan, Planned
 from pyflow.execution.scheduler import Scheduler
 from pyflow.expressions.fields import leaves
 from pyflow.expressions.template import TemplateError, compile_template, is_template
+from pyflow.expressions.values import LITERALS
 from pyflow.validation.inputs import accept_input
 
 __all__ = ["DryRun", "NodePreview", "UnresolvedReference", "dry_run"]
@@ -158,8 +159,7 @@ def _known_names(
     except InputError as error:
         report.input_problems = list(error.problems)
         accepted = dict(given) if isinstance(given, Mapping) else {}
-    constants = {"true": True, "false": False, "null": None}
-    return {"trigger": {}, **known, "input": accepted, "vars": workflow.vars, **constants}
+    return {"trigger": {}, **known, "input": accepted, "vars": workflow.vars, **LITERALS}
 
 
 def _simulate(plan: Plan, unwanted: Mapping[int, str], skipped: dict[str, str]) -> None:

@@ -15,7 +15,6 @@ from pyflow.core.redaction import Redactor
 from pyflow.core.result import ErrorInfo
 from pyflow.documents.models import RetryDef
 from pyflow.expressions.evaluation import Expression, compile_expression
-from pyflow.expressions.scope import CONSTANTS
 from pyflow_sdk.errors import RetryableError
 
 V1_MAX_RETRIES = 3
@@ -81,7 +80,7 @@ class RetryPolicy:
             return True
         names = {"error": ErrorInfo.of(error, None, redactor).as_names(), "attempt": attempt}
         try:
-            return bool(self.when.evaluate(CONSTANTS | names))
+            return bool(self.when.evaluate(names))
         except PyFlowError as mistake:
             failed = said(redactor.redact_message(str(error)) if redactor else str(error))
             raise RetryConditionError(

@@ -47,6 +47,7 @@ from pyflow.expressions.values import (
     COMPARE,
     FUNCTIONS,
     KEYWORDS,
+    LITERALS,
     MAX_SECONDS,
     MAX_STEPS,
     METHODS,
@@ -94,8 +95,6 @@ __all__ = [
 
 MAX_SOURCE = 4096
 MAX_DEPTH = 32
-#: Literals of version 2 beside Python's.
-_LITERALS: Mapping[str, Any] = {"true": True, "false": False, "null": None}
 
 
 class Expression:
@@ -227,8 +226,8 @@ class _Compiler:
             raise UnsafeExpressionError(f"the name {name!r} is not allowed in an expression")
         if any(name in bound for bound in self._bound):
             return lambda env: env.names[name]
-        if name in _LITERALS and not self._is_first:
-            literal = _LITERALS[name]
+        if name in LITERALS and not self._is_first:
+            literal = LITERALS[name]
             return lambda env: literal
         self.free.add(name)
 

@@ -12,14 +12,13 @@ from pyflow.core.ports import SecretSource
 from pyflow.core.redaction import Redactor
 from pyflow.core.result import NodeRun
 from pyflow.expressions.draws import DRAWS, Draws, derived
+from pyflow.expressions.values import LITERALS
 from pyflow_sdk.node import SecretNotFoundError
 
 #: What `run` has.
 RUN_FIELDS = frozenset({"id", "workflow", "state", "started_at", "now", "error"})
 #: What `nodes.x` has.
 NODE_FIELDS = frozenset({"state", "output", "error"})
-#: Literals of version 2 beside Python's.
-CONSTANTS: dict[str, Any] = {"true": True, "false": False, "null": None}
 
 
 class V1Scope(Mapping[str, Any]):
@@ -129,67 +128,24 @@ class _View(Mapping[str, Any]):
         return len({**self._results, **self._base, "run": None, "now": None})
 
 
-class ItemScope(Mapping[str, Any]):
-    """The names of a node, and ``item``, ``item_index``, ``item_key`` of one of its items."""
+class _Layer(Mapping[str, Any]):
+    """The names of an outer scope with more before them. ``part``: what is added to the seed of its random values."""
 
-    __slots__ = ("_draws", "_item", "_outer", "_seed")
+    __slots__ = ("_draws", "_outer", "_own", "_part")
 
-    def __init__(self, outer: Mapping[str, Any], item: Any, index: int, key: str, *purpose: str | int) -> None:
-        """``purpose``: what is computed for the item, so that its random values are those of nothing else."""
+    def __init__(self, outer: Mapping[str, Any], own: Mapping[str, Any], *part: str | int) -> None:
         self._outer = outer
-        self._item = {"item": item, "item_index": index, "item_key": key}
-        self._seed = ("item", key, *purpose)
+        self._own = own
+        self._part = part
         self._draws: Draws | None = None
 
     def __getitem__(self, name: str) -> Any:
-        if name in self._item:
-            return self._item[name]
-        if name == DRAWS:
-            self._draws = self._draws or derived(self._outer, *self._seed)
+        if name in self._own:
+            return self._own[name]
+        if name == DRAWS and self._part:
+            self._draws = self._draws or derived(self._outer, *self._part)
             return self._draws
         return self._outer[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter({**self._outer, **self._item})
-
-    def __len__(self) -> int:
-        return len({**self._outer, **self._item})
-
-
-class UndoScope(Mapping[str, Any]):
-    """The names of a compensation: those of the end of the run, and ``output``, the output that it undoes."""
-
-    __slots__ = ("_outer", "_output")
-
-    def __init__(self, outer: Mapping[str, Any], output: Any) -> None:
-        self._outer = outer
-        self._output = output
-
-    def __getitem__(self, name: str) -> Any:
-        return self._output if name == "output" else self._outer[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter({**self._outer, "output": None})
-
-    def __len__(self) -> int:
-        return len({**self._outer, "output": None})
-
-
-class RoundScope(Mapping[str, Any]):
-    """The names of ``until.when``: those of the node (or item), and ``output`` and ``round`` of the last round."""
-
-    __slots__ = ("_draws", "_outer", "_own")
-
-    def __init__(self, outer: Mapping[str, Any], output: Any, number: int) -> None:
-        self._outer = outer
-        self._own = {"output": output, "round": number}
-        self._draws: Draws | None = None
-
-    def __getitem__(self, name: str) -> Any:
-        if name == DRAWS:
-            self._draws = self._draws or derived(self._outer, "until", self._own["round"])
-            return self._draws
-        return self._own[name] if name in self._own else self._outer[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter({**self._outer, **self._own})
@@ -198,23 +154,42 @@ class RoundScope(Mapping[str, Any]):
         return len({**self._outer, **self._own})
 
 
-class FieldScope(Mapping[str, Any]):
+class ItemScope(_Layer):
+    """The names of a node, and ``item``, ``item_index``, ``item_key`` of one of its items."""
+
+    __slots__ = ()
+
+    def __init__(self, outer: Mapping[str, Any], item: Any, index: int, key: str, *purpose: str | int) -> None:
+        """``purpose``: what is computed for the item, so that its random values are those of nothing else."""
+        super().__init__(outer, {"item": item, "item_index": index, "item_key": key}, "item", key, *purpose)
+
+
+class UndoScope(_Layer):
+    """The names of a compensation: those of the end of the run, and ``output``, the output that it undoes."""
+
+    __slots__ = ()
+
+    def __init__(self, outer: Mapping[str, Any], output: Any) -> None:
+        super().__init__(outer, {"output": output})
+
+
+class RoundScope(_Layer):
+    """The names of ``until.when``: those of the node (or item), and ``output`` and ``round`` of the last round."""
+
+    __slots__ = ()
+
+    def __init__(self, outer: Mapping[str, Any], output: Any, number: int) -> None:
+        super().__init__(outer, {"output": output, "round": number}, "until", number)
+
+
+class FieldScope(_Layer):
     """The names of a ``set`` node, and ``output``: those of its fields that are computed by then."""
 
-    __slots__ = ("_outer", "output")
+    __slots__ = ("output",)
 
     def __init__(self, outer: Mapping[str, Any]) -> None:
-        self._outer = outer
         self.output: dict[str, Any] = {}
-
-    def __getitem__(self, name: str) -> Any:
-        return self.output if name == "output" else self._outer[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter({**self._outer, "output": None})
-
-    def __len__(self) -> int:
-        return len({**self._outer, "output": None})
+        super().__init__(outer, {"output": self.output})
 
 
 class RunScope:
@@ -237,7 +212,7 @@ class RunScope:
             "vars": constants,
             "secrets": self.secrets,
             "nodes": self._nodes,
-            **CONSTANTS,
+            **LITERALS,
         }
         self._run: dict[str, Any] = {
             "id": context.run_id,

@@ -11,14 +11,12 @@ from django.utils import timezone
 
 from pyflow.core.events import EventType
 from pyflow.expressions.template import compile_value
+from pyflow.expressions.values import LITERALS
 from runs.models import Trigger
 from runs.services.start import Start, Started, start_run
 from runs.storage.log import append_outside
 from tenants.access import Actor
 from workflows.models import Workflow
-
-#: Constants of version 2, as templates of nodes have them.
-_CONSTANTS: Mapping[str, Any] = {"true": True, "false": False, "null": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,4 +65,4 @@ def fired_key(run_id: UUID) -> str:
 
 def rendered(template: Any, names: Mapping[str, Any]) -> Any:
     """Render the templates of a nested value over names; raises ``TemplateError``."""
-    return compile_value(template, typed=True, where="input").render({**_CONSTANTS, **names})
+    return compile_value(template, typed=True, where="input").render({**LITERALS, **names})
