@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from pyflow.core.document import Path
 from pyflow.documents.graph import Graph
 from pyflow.documents.models import NodeDef, OnError, RunIf, Unset, WorkflowDef
-from pyflow.expressions.evaluation_errors import UnsafeExpressionError
-from pyflow.expressions.references import references_in_expression
 from pyflow.validation.lint import fates
-from pyflow.validation.lint.references import Finding, expressions, in_template, templates
+from pyflow.validation.lint.references import Finding, expressions, in_expression, in_template, templates
 
 #: Who asks for what may be missing, one way or another, knows that it may be.
 _ASKS = re.compile(r"\bnodes\b|\bdefault\(|\|\s*default\b|\|\s*d\(|\bis\s+(?:not\s+)?(?:defined|undefined)\b")
+#: Parts of a node that run after the graph, or see other names.
+_ELSEWHERE = frozenset({"compensate", "retry"})
 #: Such nodes start although one of their dependencies has failed.
 _AFTER_FAILURES = frozenset({RunIf.ALL_DONE, RunIf.ANY_FAILED, RunIf.ANY_SUCCEEDED})
 
@@ -46,19 +46,11 @@ def missing_outputs(workflow: WorkflowDef, graph: Graph) -> Iterator[Finding]:
 
 def _reads(workflow: WorkflowDef) -> Iterator[tuple[Path, str]]:
     """The names that are read in the graph and in ``outputs``, but for those of who asks whether they are there."""
-    definition = {"nodes": [node.model_dump(by_alias=True, exclude_none=True) for node in workflow.nodes]}
-    definition |= {"outputs": workflow.outputs}  # type: ignore[dict-item] # JSON data
-    for path, text in templates(definition):
-        if "compensate" not in path and not _ASKS.search(text):
-            yield from ((path, each.name) for each in in_template(text))
-    for path, text in expressions(definition):
-        if "compensate" in path or _ASKS.search(text):
-            continue
-        try:
-            found = references_in_expression(text, frozenset())
-        except UnsafeExpressionError:
-            continue
-        yield from ((path, each.name) for each in found)
+    definition = workflow.model_dump(by_alias=True, exclude_none=True, include={"nodes", "outputs"})
+    for found, references in ((templates(definition), in_template), (expressions(definition), in_expression)):
+        for path, text in found:
+            if not _ELSEWHERE.intersection(path) and not _ASKS.search(text):
+                yield from ((path, each.name) for each in references(text))
 
 
 def _absent(nodes: Sequence[NodeDef], graph: Graph) -> list[str | None]:

@@ -64,6 +64,8 @@ def expressions(definition: dict[str, Any]) -> Iterator[tuple[Path, str]]:
             if "until" in node:
                 yield (section, i, "until", "when"), node["until"]["when"]
             for at, part in (((), node), (("compensate",), node.get("compensate", {}))):
+                if "when" in part.get("retry", {}):
+                    yield (section, i, *at, "retry", "when"), part["retry"]["when"]
                 source = part.get("config", {}).get("if") if part.get("type") == "condition" else None
                 if isinstance(source, str) and not is_template(source):
                     yield (section, i, *at, "config", "if"), source
