@@ -31,9 +31,8 @@ CODES: Final = frozenset(
     oauth2_token_refused oauth2_token_unavailable output_invalid output_not_json output_too_large path_refused
     pyflow_error response_too_large retry_condition retryable_error secret_not_found secret_unreadable
     secrets_unavailable sql_error sql_refused ssrf_blocked stored_bytes_exceeded template_error template_limit
-    template_syntax template_undefined
-    template_unsafe too_many_redirects unexpected_answer unknown_node_type unreachable
-    until_condition until_limit until_timeout vault_not_configured worker_lost workflow_not_found
+    template_syntax template_undefined template_unsafe too_many_redirects unexpected_answer unknown_node_type
+    unreachable until_condition until_limit until_timeout vault_not_configured worker_lost workflow_not_found
     """.split()  # noqa: SIM905 - read as a text
 )
 #: The names of their classes.

@@ -64,7 +64,7 @@ class TriggerDef(_Model):
 
 
 class Unset(Enum):
-    """What a field has that may be anything, ``null`` too, and was not given."""
+    """Marks a field that was not given, where every value could be given, ``null`` too."""
 
     UNSET = "unset"
 

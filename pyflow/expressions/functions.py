@@ -222,7 +222,7 @@ def _keyed(env: Evaluation, name: str, rows: Any, key: Any) -> list[tuple[Any, A
 
 
 def _at(name: str, number: int, row: Any, key: str | int) -> Any:
-    """What a row has at ``key``; ``a.b`` is the field of a field, unless there is a field of that name."""
+    """Return the value of a row at ``key``; ``a.b`` is the field of a field, unless a field has that name."""
     is_path = isinstance(key, str) and "." in key and not (isinstance(row, Mapping) and key in row)
     found = row
     for step in key.split(".") if is_path and isinstance(key, str) else (key,):

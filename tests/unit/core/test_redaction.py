@@ -1,4 +1,4 @@
-"""What a secret may look like when it leaves a run, form by form; `test_redaction_fuzz.py` makes up the secrets."""
+"""Masks each form that a secret may have when it leaves a run; `test_redaction_fuzz.py` makes up the secrets."""
 
 import base64
 import html

@@ -92,7 +92,7 @@ MORE_REFUSALS = {
 
 @pytest.fixture(scope="module", params=["expression", "expression 2"])
 def outcomes(request) -> dict[str, dict[str, Any]]:
-    """What becomes of every case in the language of version 1, and in that of version 2."""
+    """Return the outcome of every case in the language of version 1, and in that of version 2."""
     texts = [*MORE_LIMITS.values(), *MORE_REFUSALS.values()]
     extra = [{"id": text, "kind": request.param, "source": text} for text in texts]
     cases = [case for case in corpora.load("expression") if corpora.is_text(case)]

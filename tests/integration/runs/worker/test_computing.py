@@ -1,42 +1,22 @@
 """`set`, `now`, `random()` and `uuid()` on the platform: what a node computed before a crash, it computes again."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 
 import pytest
 
-from pyflow.isolation.parent import end_with_parent
 from runs.models import NodeRun, Run
 from runs.services.retry import retry_run
 from tests.support import waiting
 from tests.support.factories.nodes import register, workflow
 from tests.support.factories.rows import make_run
-from tests.support.processes.platform import database_url
+from tests.support.processes.platform import drain_elsewhere
 from tests.support.processes.running import ended, expire, operator, workers
 from tests.support.servers import ledger as ledgers
 
 pytestmark = pytest.mark.database
 
 DRAWN = "[now, uuid(), random(), uuid()]"
-DRAIN = """
-import asyncio, django
-django.setup()
-from runs.worker.executor import RunExecutor
-asyncio.run(RunExecutor().drain())
-"""
-
-
-def drain_elsewhere() -> subprocess.Popen[bytes]:
-    """Execute what is due in a process of its own, which can be killed."""
-    environment = os.environ | {"DATABASE_URL": database_url(), "PYFLOW_ALLOWED_NETWORKS": "127.0.0.0/8"}
-    return subprocess.Popen(
-        [sys.executable, "-c", DRAIN],
-        env=environment,
-        preexec_fn=end_with_parent(),  # noqa: PLW1509 - two system calls
-    )
 
 
 def node_of(run: Run, node: str) -> NodeRun:

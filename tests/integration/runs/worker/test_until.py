@@ -1,23 +1,19 @@
 """`until` on the platform: nothing is held between rounds, and rounds outlive the executors that made them."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from datetime import timedelta
 
 import pytest
 from django.utils import timezone
 
-from pyflow.isolation.parent import end_with_parent
 from runs.api.serializers import show_attempts
 from runs.explain.explanation import explain_run
 from runs.models import EventRecord, NodeItem, NodeRun, NodeTask, Run, Slot
 from tests.support import waiting
 from tests.support.factories.nodes import register, workflow
 from tests.support.factories.rows import make_run
-from tests.support.processes.platform import database_url
+from tests.support.processes.platform import drain_elsewhere
 from tests.support.processes.running import cancel, ended, executing, expire, nodes, parked, types, workers
 from tests.support.servers import ledger as ledgers
 
@@ -114,24 +110,6 @@ def test_a_round_goes_on_in_another_executor(tenant, asked):
     with executing():
         ended(run, "succeeded")
     assert (node_of(run).round, len(asked)) == (2, 2)
-
-
-DRAIN = """
-import asyncio, django
-django.setup()
-from runs.worker.executor import RunExecutor
-asyncio.run(RunExecutor().drain())
-"""
-
-
-def drain_elsewhere() -> subprocess.Popen[bytes]:
-    """Execute what is due in a process of its own, which can be killed."""
-    environment = os.environ | {"DATABASE_URL": database_url(), "PYFLOW_ALLOWED_NETWORKS": "127.0.0.0/8"}
-    return subprocess.Popen(
-        [sys.executable, "-c", DRAIN],
-        env=environment,
-        preexec_fn=end_with_parent(),  # noqa: PLW1509 - two system calls
-    )
 
 
 def test_a_kill_within_a_round_repeats_that_round_only(tenant, tmp_path):
